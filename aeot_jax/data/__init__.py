@@ -1,0 +1,1 @@
+"""Data sets: toy densities with known modes, and images from files."""

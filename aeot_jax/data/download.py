@@ -1,0 +1,130 @@
+"""Downloads: published image sets, checked and kept in a cache."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+import requests
+
+from aeot_jax.data.idx import DAMAGED_GZIP, gunzip
+
+URL_VARIABLE = "AEOT_JAX_DATA_URL"
+"""Environment variable that replaces the base address of every set."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a set is published and what its files must contain.
+
+    Attributes:
+      url: the address of the folder that holds the files.
+      md5: for each file name, without ``.gz``, the MD5 of the decompressed bytes. Mirrors compress
+        anew, so the compressed bytes differ between them; these do not.
+    """
+
+    url: str
+    md5: Mapping[str, str]
+
+
+REGISTRY: dict[str, Published] = {
+    "mnist": Published(
+        url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+        md5={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+    ),
+    "fashion-mnist": Published(
+        url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        md5={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+    ),
+}
+"""The sets that can be fetched by name."""
+
+
+def fetch(
+    name: str,
+    split: str,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    base_url: str | None = None,
+    registry: Mapping[str, Published] = REGISTRY,
+) -> Path:
+    """Make sure that a split of a published set lies in the cache.
+
+    Files are kept decompressed, as raw IDX. A file appears under its name only once its checksum
+    has been found right, so nothing is left by a wrong or interrupted download; a file that went
+    bad in the cache is fetched again.
+
+    Args:
+      name: a name in the registry.
+      split: "train" or "test".
+      cache_dir: folder of the cache; by default the user's cache folder of the operating system.
+      base_url: address of the folder that holds the ``.gz`` files; "{name}" in it stands for the
+        name of the set. By default the environment variable `URL_VARIABLE`, then the set's own.
+      registry: the sets that are known.
+
+    Returns:
+      The folder that holds the files.
+
+    Raises:
+      ValueError: if what was downloaded does not have the checksum.
+      ConnectionError: if the address cannot be reached or has no such file.
+    """
+    published = registry[name]
+    base = base_url or os.environ.get(URL_VARIABLE) or published.url
+    base = base.replace("{name}", name).rstrip("/") + "/"
+    cache = pooch.create(
+        path=Path(cache_dir or pooch.os_cache("aeot-jax")).expanduser() / name,
+        base_url=base,
+        registry={file: f"md5:{md5}" for file, md5 in published.md5.items()},
+        urls={file: f"{base}{file}.gz" for file in published.md5},
+    )
+    stem = "train" if split == "train" else "t10k"
+    for file in published.md5:
+        if file.startswith(stem):
+            _fetch_file(cache, file, name, published.md5[file])
+    return Path(cache.abspath)
+
+
+def _fetch_file(cache: pooch.Pooch, file: str, name: str, md5: str) -> None:
+    way_out = (
+        f"pass another `base_url`, set {URL_VARIABLE}, or pass a folder that holds the IDX files"
+    )
+    try:
+        # pooch names the parameters of its protocol otherwise than those of its downloaders
+        cache.fetch(file, downloader=_download)  # pyright: ignore[reportArgumentType]
+    except requests.RequestException as error:
+        raise ConnectionError(
+            f"`source` {name!r} could not be downloaded from {cache.get_url(file)} ({error}); "
+            f"{way_out}."
+        ) from error
+    except DAMAGED_GZIP as error:
+        raise ValueError(
+            f"`source` {name!r} was downloaded from {cache.get_url(file)} as a damaged gzip file "
+            f"({error}), which was dropped; try again, or {way_out}."
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"`source` {name!r} was downloaded from {cache.get_url(file)} with another content "
+            f"than the published one of MD5 {md5}, and was dropped; {way_out}."
+        ) from error
+
+
+def _download(url: str, output_file: str, cache: pooch.Pooch) -> None:
+    """Download to pooch's temporary file and decompress it there, before its checksum is compared.
+
+    It may come decompressed: a server that declares the compression has it undone on the way.
+    """
+    pooch.HTTPDownloader()(url, output_file, cache)
+    path = Path(output_file)
+    path.write_bytes(gunzip(path.read_bytes()))

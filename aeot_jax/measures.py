@@ -1,0 +1,194 @@
+"""Source measures: what the noise is drawn from.
+
+Every measure is a pytree with ``dim`` and ``sample(key, n)``; arrays inside it (the points of
+``Empirical``) are leaves, so a measure crosses ``jit`` as an argument and not as a constant.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aeot_jax.typing import PRNGKey, Samples
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """A probability measure on R^d that can be sampled.
+
+    ``variance`` is the variance of each coordinate where the measure is isotropic and centred at 0,
+    and None where that is unknown; the solver then estimates moments from samples.
+    """
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the space."""
+        ...
+
+    @property
+    def variance(self) -> float | None:
+        """Variance of each coordinate of an isotropic measure centred at 0, else None."""
+        ...
+
+    def sample(self, key: PRNGKey, n: int) -> Samples:
+        """Draw n independent samples, an array (n, d) of float32."""
+        ...
+
+
+MOMENT_SAMPLES = 4096
+"""Samples from which unknown moments are estimated."""
+
+
+def _check_dim(dim: int) -> None:
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise ValueError(f"`dim` is {dim!r}; pass the dimension of the targets, an integer >= 1.")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Gaussian:
+    """The standard normal law N(0, I).
+
+    Attributes:
+      dim: dimension d.
+    """
+
+    dim: int = field(metadata={"static": True})
+
+    def __post_init__(self):
+        _check_dim(self.dim)
+
+    @property
+    def variance(self) -> float:
+        """Variance of each coordinate: 1."""
+        return 1.0
+
+    def sample(self, key: PRNGKey, n: int) -> Samples:
+        """Draw n independent samples (n, d)."""
+        return jax.random.normal(key, (n, self.dim))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class UniformCube:
+    """The uniform law on the cube [-1/2, 1/2]^d, the source of the published algorithm.
+
+    Attributes:
+      dim: dimension d.
+    """
+
+    dim: int = field(metadata={"static": True})
+
+    def __post_init__(self):
+        _check_dim(self.dim)
+
+    @property
+    def variance(self) -> float:
+        """Variance of each coordinate: 1/12."""
+        return 1.0 / 12.0
+
+    def sample(self, key: PRNGKey, n: int) -> Samples:
+        """Draw n independent samples (n, d)."""
+        return jax.random.uniform(key, (n, self.dim), minval=-0.5, maxval=0.5)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class UniformBall:
+    """The uniform law on the unit ball of R^d.
+
+    Attributes:
+      dim: dimension d.
+    """
+
+    dim: int = field(metadata={"static": True})
+
+    def __post_init__(self):
+        _check_dim(self.dim)
+
+    @property
+    def variance(self) -> float:
+        """Variance of each coordinate: 1 / (d + 2)."""
+        return 1.0 / (self.dim + 2)
+
+    def sample(self, key: PRNGKey, n: int) -> Samples:
+        """Draw n independent samples (n, d)."""
+        return jax.random.ball(key, self.dim, shape=(n,))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Empirical:
+    """The uniform law on the rows of an array; draws are with replacement.
+
+    Ties between cells then have positive probability and the masses that can be reached are
+    multiples of 1 / len(points): use far more points than targets.
+
+    Attributes:
+      points: the atoms (p, d).
+    """
+
+    points: Float[Array, "p d"]
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the points."""
+        return self.points.shape[-1]
+
+    @property
+    def variance(self) -> None:
+        """Unknown: estimated from samples where it is needed."""
+        return None
+
+    def sample(self, key: PRNGKey, n: int) -> Samples:
+        """Draw n atoms with replacement (n, d)."""
+        index = jax.random.randint(key, (n,), 0, self.points.shape[0])
+        return self.points[index]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FromSampler:
+    """Any law given by a pure function of a key and a number of samples.
+
+    Attributes:
+      fn: ``fn(key, n) -> (n, d)``, pure and jit-able; compared by identity, so define it once.
+      dim: dimension d.
+    """
+
+    fn: Callable[[PRNGKey, int], Samples] = field(metadata={"static": True})
+    dim: int = field(metadata={"static": True})
+
+    def __post_init__(self):
+        _check_dim(self.dim)
+
+    @property
+    def variance(self) -> None:
+        """Unknown: estimated from samples where it is needed."""
+        return None
+
+    def sample(self, key: PRNGKey, n: int) -> Samples:
+        """Draw n samples (n, d) and check their shape."""
+        x = jnp.asarray(self.fn(key, n), jnp.float32)
+        if x.shape != (n, self.dim):
+            raise ValueError(
+                f"`fn` returned shape {x.shape} for n = {n}, but `dim` is {self.dim}; "
+                f"return an array of shape {(n, self.dim)}."
+            )
+        return x
+
+
+def moments(key: PRNGKey, mu: Measure) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    """Mean (d,) and covariance (d, d) of a measure: exact where known, else from samples.
+
+    Args:
+      key: consumed only where the moments must be estimated.
+      mu: the measure.
+    """
+    if mu.variance is not None:
+        return jnp.zeros(mu.dim), mu.variance * jnp.eye(mu.dim)
+    x = mu.sample(key, MOMENT_SAMPLES)
+    return x.mean(0), jnp.cov(x, rowvar=False).reshape(mu.dim, mu.dim)

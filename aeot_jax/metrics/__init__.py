@@ -1,0 +1,1 @@
+"""Measures of quality for generated samples; arrays in, numbers out."""

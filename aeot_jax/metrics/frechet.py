@@ -1,0 +1,273 @@
+"""Distances between sets of features: Fréchet (two moments) and kernel (three), with their floors.
+
+Neither is FID or KID as published: those names belong to one network's features. Scores here
+depend on the features that were passed, so they are only comparable within one feature space and
+one sample size, and are printed beside what real data score against real data.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from aeot_jax.metrics import distances
+from aeot_jax.typing import PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelDistance:
+    """The squared maximum mean discrepancy and what chance explains of it.
+
+    Attributes:
+      value: unbiased estimate; 0 in expectation for equal distributions, so it may be negative.
+      standard_error: from the spread over disjoint blocks.
+      num_blocks: blocks averaged.
+      block_size: samples of each set in a block.
+    """
+
+    value: float
+    standard_error: float
+    num_blocks: int
+    block_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class FrechetReport:
+    """A Fréchet distance beside its two floors, all from sets of the same size.
+
+    Attributes:
+      distance: generated against training images.
+      floor_train: training images against other training images: the bias of the sample size alone.
+      floor_test: test images against training images: what a perfect generator would score. None
+        without a test set.
+      num_samples: images in each set. The distance falls with it, so it is part of the result.
+    """
+
+    distance: float
+    floor_train: float
+    floor_test: float | None
+    num_samples: int
+
+
+def moments(features: ArrayLike, name: str = "features") -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and unbiased covariance in float64, without a float64 copy of the features.
+
+    Args:
+      features: features, (n, d).
+      name: what to call them in an error.
+
+    Returns:
+      Mean (d,) and covariance (d, d).
+
+    Raises:
+      ValueError: if there are fewer than 2 rows or a value is not finite.
+    """
+    x = distances.rows(features, name)
+    n, d = x.shape
+    if n < 2:
+        raise ValueError(f"`{name}` has {n} row; pass at least 2, better 10 a dimension.")
+    step = max(1, distances.MEMORY // (16 * d))
+    scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+    mean = np.zeros(d)
+    for start in range(0, n, step):
+        mean += np.asarray(x[start : start + step]).sum(axis=0, dtype=np.float64) * (scale / n)
+    covariance = np.zeros((d, d))
+    for start in range(0, n, step):
+        centred = np.asarray(x[start : start + step], np.float64) * scale - mean
+        covariance += centred.T @ centred
+    return mean, covariance / (n - 1)
+
+
+def gaussian_frechet_distance(
+    mean_a: ArrayLike, covariance_a: ArrayLike, mean_b: ArrayLike, covariance_b: ArrayLike
+) -> float:
+    r"""Compute the squared 2-Wasserstein distance between two Gaussians.
+
+    $|m_a - m_b|^2 + \operatorname{tr} S_a + \operatorname{tr} S_b - 2 \|S_a^{1/2} S_b^{1/2}\|_*$.
+    The trace of the root of $S_a S_b$ is taken as a nuclear norm: symmetric roots and singular
+    values, no root of an unsymmetric matrix, so that singular covariances (fewer samples than
+    dimensions) cost no accuracy and nothing turns complex.
+
+    Args:
+      mean_a: mean, (d,).
+      covariance_a: symmetric, positive semi-definite, (d, d).
+      mean_b: mean, (d,).
+      covariance_b: symmetric, positive semi-definite, (d, d).
+
+    Returns:
+      The squared distance, at least 0.
+
+    Raises:
+      ValueError: if the shapes disagree or a value is not finite.
+
+    Source: Dowson, Landau, "The Fréchet distance between multivariate normal distributions", 1982.
+    """
+    m_a, m_b = (np.asarray(m, np.float64) for m in (mean_a, mean_b))
+    s_a, s_b = (np.asarray(s, np.float64) for s in (covariance_a, covariance_b))
+    d = m_a.size
+    if not (m_a.shape == m_b.shape == (d,) and s_a.shape == s_b.shape == (d, d)):
+        raise ValueError(
+            f"the moments have shapes {m_a.shape}, {s_a.shape}, {m_b.shape}, {s_b.shape}; "
+            "pass (d,), (d, d), (d,), (d, d) from the same feature space."
+        )
+    if not all(np.isfinite(part).all() for part in (m_a, s_a, m_b, s_b)):
+        raise ValueError("the moments hold a value that is not finite; check the features first.")
+    cross = np.linalg.svd(_root(s_a) @ _root(s_b), compute_uv=False).sum()
+    return max(0.0, float(np.sum((m_a - m_b) ** 2) + np.trace(s_a) + np.trace(s_b) - 2 * cross))
+
+
+def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
+    """Compute the Fréchet distance between two sets of features.
+
+    Biased upwards, by an amount that falls like 1 / n and depends on the distribution: compare
+    sets of equal size only, and print the floors of `frechet_report` beside it.
+
+    Args:
+      a: features, (n, d).
+      b: features, (m, d).
+
+    Returns:
+      The squared 2-Wasserstein distance between the Gaussians of equal moments.
+
+    Raises:
+      ValueError: if the dimensions differ, a set has fewer than 2 rows or a value is not finite.
+
+    Source: Heusel et al., "GANs trained by a two time-scale update rule", NeurIPS 2017 (with the
+    features of another network).
+    """
+    x, y = distances.rows(a, "a"), distances.rows(b, "b")
+    distances.same_width(x, y, ("a", "b"))
+    return gaussian_frechet_distance(*moments(x, "a"), *moments(y, "b"))
+
+
+def frechet_report(
+    key: PRNGKey,
+    generated: ArrayLike,
+    train: ArrayLike,
+    test: ArrayLike | None = None,
+    *,
+    num_samples: int | None = None,
+) -> FrechetReport:
+    """Measure the Fréchet distance of generated features and both floors, at one sample size.
+
+    Args:
+      key: chooses the rows that are compared.
+      generated: features of generated images, (m, d).
+      train: features of training images, (n, d); two disjoint halves of them are compared.
+      test: features of test images, (p, d), if there are any.
+      num_samples: rows in each set. None: as many as every set has, at most n // 2.
+
+    Returns:
+      The distance and its floors.
+
+    Raises:
+      ValueError: if there are too few rows, the dimensions differ or a value is not finite.
+    """
+    sets = {"generated": generated, "train": train} | ({} if test is None else {"test": test})
+    features = {name: distances.rows(value, name) for name, value in sets.items()}
+    for name, value in features.items():
+        distances.same_width(value, features["train"], (name, "train"))
+    room = {name: len(value) // (2 if name == "train" else 1) for name, value in features.items()}
+    n = min(room.values()) if num_samples is None else num_samples
+    for name, rows in room.items():
+        if not 2 <= n <= rows:
+            raise ValueError(
+                f"`num_samples` is {n}, but `{name}` has room for 2 to {rows}; "
+                "pass more images or ask for fewer."
+            )
+    keys = jax.random.split(key, len(sets))
+    order = {
+        name: np.asarray(jax.random.permutation(k, len(value)))
+        for k, (name, value) in zip(keys, features.items(), strict=True)
+    }
+    reference = moments(features["train"][order["train"][:n]])
+
+    def distance(name: str, rows: slice) -> float:
+        return gaussian_frechet_distance(*moments(features[name][order[name][rows]]), *reference)
+
+    return FrechetReport(
+        distance=distance("generated", slice(n)),
+        floor_train=distance("train", slice(n, 2 * n)),
+        floor_test=None if test is None else distance("test", slice(n)),
+        num_samples=n,
+    )
+
+
+def kernel_distance(
+    key: PRNGKey, a: ArrayLike, b: ArrayLike, *, num_blocks: int = 10
+) -> KernelDistance:
+    r"""Compute the unbiased squared MMD with the kernel $(\langle x, y\rangle / d + 1)^3$.
+
+    Both sets are shuffled and cut into disjoint blocks; the blocks' unbiased estimates are
+    averaged. They are independent, so their spread gives an honest standard error, which estimates
+    from overlapping subsets do not.
+
+    Args:
+      key: shuffles.
+      a: features, (n, d).
+      b: features, (m, d).
+      num_blocks: at least 2; more give a better standard error and a noisier value.
+
+    Returns:
+      The estimate with its standard error. Rows beyond num_blocks * (min(n, m) // num_blocks) are
+      left out.
+
+    Raises:
+      ValueError: if the dimensions differ, a value is not finite or a block has fewer than 2 rows.
+
+    Source: Bińkowski, Sutherland, Arbel, Gretton, "Demystifying MMD GANs", ICLR 2018 (KID, with
+    the features of another network and overlapping subsets).
+    """
+    x, y = distances.rows(a, "a"), distances.rows(b, "b")
+    distances.same_width(x, y, ("a", "b"))
+    if num_blocks < 2:
+        raise ValueError(
+            f"`num_blocks` is {num_blocks}; pass at least 2, or there is no standard error."
+        )
+    size = min(x.shape[0], y.shape[0]) // num_blocks
+    if size < 2:
+        name, rows = min(("a", x.shape[0]), ("b", y.shape[0]), key=lambda item: item[1])
+        raise ValueError(
+            f"`{name}` has {rows} rows, too few for `num_blocks` = {num_blocks}; "
+            f"pass at least {2 * num_blocks}."
+        )
+    key_a, key_b = jax.random.split(key)
+    order_a = np.asarray(jax.random.permutation(key_a, x.shape[0]))
+    order_b = np.asarray(jax.random.permutation(key_b, y.shape[0]))
+    values = [
+        _squared_mmd(
+            _block(x, order_a[start : start + size]), _block(y, order_b[start : start + size])
+        )
+        for start in range(0, size * num_blocks, size)
+    ]
+    return KernelDistance(
+        value=float(np.mean(values)),
+        standard_error=float(np.std(values, ddof=1) / np.sqrt(num_blocks)),
+        num_blocks=num_blocks,
+        block_size=size,
+    )
+
+
+def _block(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+    return np.asarray(x[rows], np.float64) * scale
+
+
+def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
+    n, d = x.shape
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a @ b.T / d + 1) ** 3
+
+    def mean_off_diagonal(k: np.ndarray) -> float:
+        return float((k.sum() - np.trace(k)) / (n * (n - 1)))
+
+    within = mean_off_diagonal(kernel(x, x)) + mean_off_diagonal(kernel(y, y))
+    return within - 2 * float(kernel(x, y).mean())
+
+
+def _root(s: np.ndarray) -> np.ndarray:
+    """Take the symmetric square root; rounding below 0 counts as 0."""
+    values, vectors = np.linalg.eigh((s + s.T) / 2)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

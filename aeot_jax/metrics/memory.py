@@ -1,0 +1,101 @@
+"""Memorisation: are generated images nearer to the training images than unseen real images are?"""
+
+import dataclasses
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from aeot_jax.metrics.distances import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryReport:
+    """Distances to the nearest training image, generated against held out.
+
+    Attributes:
+      share_nearer: share of generated images within `cutoff` of a training image. About `alpha`
+        where the generator remembers no more than the data's own variety explains; 1 where it
+        copies.
+      standard_error: of `share_nearer`, if generated images were distributed like held-out images.
+      cutoff: the `alpha`-quantile of the held-out distances.
+      alpha: share of held-out images within `cutoff`, by choice.
+      num_copies: generated images at distance 0.
+      median_generated: median distance from a generated image to its nearest training image.
+      median_held_out: the same for held-out images.
+      median_ratio: `median_generated / median_held_out`; well below 1 for copies, and for blur.
+      num_generated: generated images.
+      num_held_out: held-out images.
+    """
+
+    share_nearer: float
+    standard_error: float
+    cutoff: float
+    alpha: float
+    num_copies: int
+    median_generated: float
+    median_held_out: float
+    median_ratio: float
+    num_generated: int
+    num_held_out: int
+
+
+def memory_report(
+    generated: ArrayLike,
+    train: ArrayLike,
+    held_out: ArrayLike,
+    *,
+    alpha: float = 0.05,
+    block: int = 64,
+) -> MemoryReport:
+    """Compare nearest-training-image distances of generated and of held-out images.
+
+    The trap: a smooth image lies near everything, so a blurry generator looks like one that
+      remembers.
+    Where an autoencoder decodes the samples, pass the held-out images encoded and decoded, which
+    puts the same blur on both sides, or pass features instead of pixels.
+
+    Args:
+      generated: generated images or features, (n, ...); uint8 is read as pixels in [0, 1].
+      train: training images or features, (m, ...).
+      held_out: real images or features that were not trained on, (p, ...).
+      alpha: the share of held-out images that counts as near.
+      block: training images scored at once.
+
+    Returns:
+      The comparison, in the units of the given space.
+
+    Raises:
+      ValueError: if sizes differ, a value is not finite, `alpha` is not in (0, 1), there are fewer
+        than 1 / alpha held-out images, or half of the held-out images are training images.
+
+    Source: the nearest-neighbour test of Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to
+    Detect Data-Copying in Generative Models", AISTATS 2020, reduced to a quantile and a median.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"`alpha` is {alpha}; pass a share between 0 and 1, such as 0.05.")
+    far, _ = nearest(held_out, train, block=block)
+    if far.size * alpha < 1:
+        raise ValueError(
+            f"`held_out` has {far.size} images, too few for the quantile `alpha` = {alpha}; "
+            f"pass at least {int(np.ceil(1 / alpha))}."
+        )
+    median_held_out = float(np.median(far))
+    if median_held_out == 0:
+        raise ValueError(
+            "`held_out` is at a median distance of 0 from `train`; pass images not trained on."
+        )
+    near, _ = nearest(generated, train, block=block)
+    cutoff = float(np.quantile(far, alpha))
+    median_generated = float(np.median(near))
+    return MemoryReport(
+        share_nearer=float((near <= cutoff).mean()),
+        standard_error=float(np.sqrt(alpha * (1 - alpha) * (1 / near.size + 1 / far.size))),
+        cutoff=cutoff,
+        alpha=alpha,
+        num_copies=int((near == 0).sum()),
+        median_generated=median_generated,
+        median_held_out=median_held_out,
+        median_ratio=median_generated / median_held_out,
+        num_generated=near.size,
+        num_held_out=far.size,
+    )

@@ -1,0 +1,1 @@
+"""The autoencoder that learns the data manifold; it knows nothing of transport."""

@@ -1,0 +1,383 @@
+"""Encoder and decoder: Flax NNX modules inside, pure functions of plain parameters outside.
+
+Strided and transposed convolutions are the slow path of XLA on a CPU, so resolution changes only by moving pixels
+between space and channels (space-to-depth, pixel shuffle), and every convolution is 3x3 with stride 1.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float
+
+from aeot_jax.typing import PRNGKey
+
+Params = dict[str, Any]
+"""Nested dicts of float32 arrays, keyed by strings alone, so that they can be saved as an npz."""
+
+MIN_SIDE, MAX_SIDE = 4, 128
+MLP_MAX_PIXELS = 12 * 12
+"""Below this many pixels a convolution has nothing to share, and "auto" takes the MLP."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig:
+    """What the user decides about the networks; None is chosen from the image size.
+
+    Attributes:
+      kind: "mlp", "conv", or "auto": the MLP for at most 12x12 pixels.
+      latent_dim: dimensions of the code.
+      width: channels of the finest convolutions, or hidden units of the MLP.
+      depth: residual blocks of each network.
+    """
+
+    kind: Literal["auto", "conv", "mlp"] = "auto"
+    latent_dim: int | None = None
+    width: int | None = None
+    depth: int = 1
+
+    def __post_init__(self):
+        if self.kind not in ("auto", "conv", "mlp"):
+            raise ValueError(f'`kind` is {self.kind!r}; choose "auto", "conv" or "mlp".')
+        for name in ("latent_dim", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` is {value}; pass at least 1, or None for the default.")
+        if self.depth < 0:
+            raise ValueError(f"`depth` is {self.depth}; pass 0 or more residual blocks.")
+
+
+class Functions(NamedTuple):
+    """The autoencoder as pure functions; hashable, so static under jit.
+
+    Attributes:
+      init: key -> {"encoder": ..., "decoder": ...}.
+      encode: (params, x (n, h, w, c), uint8 or float in [0, 1]) -> codes (n, latent); reads params["encoder"] alone.
+      decode: (params, z (n, latent)) -> images (n, h, w, c), float32 in [0, 1]; reads params["decoder"] alone.
+    """
+
+    init: Callable[[PRNGKey], Params]
+    encode: Callable[[Params, ArrayLike], Float[Array, "n z"]]
+    decode: Callable[[Params, ArrayLike], Float[Array, "n h w c"]]
+
+
+def check_image_shape(image_shape: tuple[int, ...]) -> None:
+    """Refuse sizes that the networks are not made for.
+
+    Raises:
+      ValueError: unless the shape is (height, width, channels) with sides from 4 to 128 pixels.
+    """
+    if len(image_shape) != 3 or image_shape[2] < 1:
+        raise ValueError(
+            f"`image_shape` is {image_shape}; pass (height, width, channels), one channel for grey images."
+        )
+    if min(image_shape[:2]) < MIN_SIDE or max(image_shape[:2]) > MAX_SIDE:
+        raise ValueError(
+            f"`image_shape` is {image_shape}; sides from {MIN_SIDE} to {MAX_SIDE} pixels are supported, so resize or "
+            "crop the images first."
+        )
+
+
+def kind(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> Literal["conv", "mlp"]:
+    """The kind of network that the configuration means for images of this size."""
+    if config.kind != "auto":
+        return config.kind
+    return "mlp" if image_shape[0] * image_shape[1] <= MLP_MAX_PIXELS else "conv"
+
+
+def latent_dim(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> int:
+    """Dimensions of the code: the user's, or a number chosen from the image size."""
+    if config.latent_dim is not None:
+        return config.latent_dim
+    size = math.prod(image_shape)
+    if size <= MLP_MAX_PIXELS:
+        return 8
+    return 16 if size <= 40 * 40 else 32
+
+
+class _Dense(nnx.Linear):
+    """A linear layer whose initial gain suits SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        super().__init__(
+            inputs, outputs, kernel_init=nnx.initializers.he_normal(), rngs=rngs
+        )
+
+
+@jax.custom_vjp
+def conv3x3(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "n h w o"]:
+    """A 3x3 convolution with stride 1 and zero padding.
+
+    Its gradient is written out for one reason: inside a `lax.scan`, XLA takes a slow path on a CPU for the kernel's
+    gradient as a convolution (more than ten times slower than the nine matrix products below).
+    """
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _conv3x3_forward(x, kernel):
+    return conv3x3(x, kernel), (x, kernel)
+
+
+def _conv3x3_backward(saved, g):
+    x, kernel = saved
+    _, h, w, c = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    flat = g.reshape(-1, g.shape[-1])
+    taps = [
+        padded[:, i : i + h, j : j + w].reshape(-1, c).T @ flat for i in range(3) for j in range(3)
+    ]
+    return conv3x3(g, kernel[::-1, ::-1].swapaxes(2, 3)), jnp.stack(taps).reshape(kernel.shape)
+
+
+conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
+
+
+class _Conv(nnx.Module):
+    """`conv3x3` with a bias."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, gain: float = 2.0):
+        init = nnx.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
+        self.kernel = nnx.Param(init(rngs.params(), (3, 3, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Array) -> Array:
+        return conv3x3(x, self.kernel[...]) + self.bias[...][None, None, None]
+
+
+class _ConvBlock(nnx.Module):
+    """x + conv(silu(conv(silu(x)))); starts as the identity, so no normalisation is needed."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.first = _Conv(channels, channels, rngs=rngs)
+        self.second = _Conv(channels, channels, rngs=rngs, gain=1e-4)
+
+    def __call__(self, x: Array) -> Array:
+        return x + self.second(nnx.silu(self.first(nnx.silu(x))))
+
+
+class _DenseBlock(nnx.Module):
+    """x + dense(silu(dense(silu(x)))); starts as the identity."""
+
+    def __init__(self, units: int, *, rngs: nnx.Rngs):
+        self.first = _Dense(units, units, rngs=rngs)
+        self.second = nnx.Linear(units, units, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return x + self.second(nnx.silu(self.first(nnx.silu(x))))
+
+
+class MLPEncoder(nnx.Module):
+    """Pixels -> hidden -> residual blocks -> code."""
+
+    def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        width = config.width or 256
+        self.stem = _Dense(math.prod(image_shape), width, rngs=rngs)
+        self.blocks = nnx.Dict(
+            {str(i): _DenseBlock(width, rngs=rngs) for i in range(config.depth)}
+        )
+        self.head = nnx.Linear(width, latent_dim(image_shape, config), rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.stem(x.reshape(x.shape[0], -1))
+        for block in self.blocks.values():
+            x = block(x)
+        return self.head(nnx.silu(x))
+
+
+class MLPDecoder(nnx.Module):
+    """Code -> hidden -> residual blocks -> pixel logits."""
+
+    def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        width = config.width or 256
+        self.image_shape = image_shape
+        self.stem = nnx.Linear(latent_dim(image_shape, config), width, rngs=rngs)
+        self.blocks = nnx.Dict(
+            {str(i): _DenseBlock(width, rngs=rngs) for i in range(config.depth)}
+        )
+        self.head = nnx.Linear(width, math.prod(image_shape), rngs=rngs)
+
+    def __call__(self, z: Array) -> Array:
+        x = self.stem(z)
+        for block in self.blocks.values():
+            x = block(x)
+        return self.head(nnx.silu(x)).reshape(z.shape[0], *self.image_shape)
+
+
+class _Grid(NamedTuple):
+    """How an image is cut: padded sides, pixels of a first patch, further halvings, coarse sides, channels there."""
+
+    padded: tuple[int, int]
+    patch: int
+    halvings: int
+    coarse: tuple[int, int]
+    channels: int
+
+
+def _grid(image_shape, config: AutoencoderConfig) -> _Grid:
+    """Cut until the longer side of the coarse grid is at most 8."""
+    width = config.width or 32
+    patch = 2
+    halvings = max(0, math.ceil(math.log2(max(image_shape[:2]) / (8 * patch))))
+    unit = patch << halvings
+    coarse = tuple(math.ceil(side / unit) for side in image_shape[:2])
+    padded = (coarse[0] * unit, coarse[1] * unit)
+    return _Grid(padded, patch, halvings, (coarse[0], coarse[1]), width * (1 + min(halvings, 2)))
+
+
+def space_to_depth(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h2 w2 c2"]:
+    """Move factor x factor pixels into channels; the inverse of `depth_to_space`."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // factor, factor, w // factor, factor, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h // factor, w // factor, factor * factor * c)
+
+
+def depth_to_space(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h2 w2 c2"]:
+    """Move channels into factor x factor pixels (the pixel shuffle)."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, factor, factor, c // factor**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h * factor, w * factor, c // factor**2)
+
+
+def _margins(side: int, padded: int) -> tuple[int, int]:
+    before = (padded - side) // 2
+    return before, padded - side - before
+
+
+class ConvEncoder(nnx.Module):
+    """Patches -> (3x3, space to depth) per halving -> residual blocks on the coarse grid -> code."""
+
+    def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        self.image_shape, self.grid = image_shape, (grid := _grid(image_shape, config))
+        inputs = grid.patch**2 * image_shape[2]
+        stages = {}
+        for i in range(grid.halvings):
+            outputs = grid.channels >> (grid.halvings - i)
+            stages[str(i)] = _Conv(inputs, outputs, rngs=rngs)
+            inputs = 4 * outputs
+        self.stages = nnx.Dict(stages)
+        self.stem = _Conv(inputs, grid.channels, rngs=rngs)
+        self.blocks = nnx.Dict(
+            {str(i): _ConvBlock(grid.channels, rngs=rngs) for i in range(config.depth)}
+        )
+        flat = math.prod(grid.coarse) * grid.channels
+        self.head = nnx.Linear(flat, latent_dim(image_shape, config), rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        rows, columns = (
+            _margins(s, p) for s, p in zip(self.image_shape, self.grid.padded, strict=False)
+        )
+        # Repeated edges, not zeros: the border of a photograph is not black.
+        x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)), mode="edge")
+        x = space_to_depth(x, self.grid.patch)
+        for stage in self.stages.values():
+            x = space_to_depth(nnx.silu(stage(x)), 2)
+        x = self.stem(x)
+        for block in self.blocks.values():
+            x = block(x)
+        return self.head(nnx.silu(x).reshape(x.shape[0], -1))
+
+
+class ConvDecoder(nnx.Module):
+    """Code -> coarse grid -> residual blocks -> (3x3, pixel shuffle) per halving -> pixel logits."""
+
+    def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        self.image_shape, self.grid = image_shape, (grid := _grid(image_shape, config))
+        flat = math.prod(grid.coarse) * grid.channels
+        self.stem = nnx.Linear(latent_dim(image_shape, config), flat, rngs=rngs)
+        self.blocks = nnx.Dict(
+            {str(i): _ConvBlock(grid.channels, rngs=rngs) for i in range(config.depth)}
+        )
+        inputs = grid.channels
+        stages = {}
+        for i in range(grid.halvings):
+            outputs = grid.channels >> (i + 1)
+            stages[str(i)] = _Conv(inputs, 4 * outputs, rngs=rngs)
+            inputs = outputs
+        self.stages = nnx.Dict(stages)
+        self.head = _Conv(inputs, grid.patch**2 * image_shape[2], rngs=rngs)
+
+    def __call__(self, z: Array) -> Array:
+        x = self.stem(z).reshape(z.shape[0], *self.grid.coarse, self.grid.channels)
+        for block in self.blocks.values():
+            x = block(x)
+        for stage in self.stages.values():
+            x = depth_to_space(stage(nnx.silu(x)), 2)
+        x = depth_to_space(self.head(nnx.silu(x)), self.grid.patch)
+        height, width = self.image_shape[:2]
+        (top, _), (left, _) = (
+            _margins(s, p) for s, p in zip(self.image_shape, self.grid.padded, strict=False)
+        )
+        return x[:, top : top + height, left : left + width]
+
+
+def _as_float(x: ArrayLike) -> Array:
+    x = jnp.asarray(x)
+    if x.dtype == jnp.uint8:
+        return x.astype(jnp.float32) / 255
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"`x` has dtype {x.dtype}; pass uint8 in 0..255 or floats in [0, 1].")
+    return x.astype(jnp.float32)
+
+
+@functools.cache
+def functions(
+    image_shape: tuple[int, int, int], config: AutoencoderConfig = AutoencoderConfig()
+) -> Functions:
+    """The autoencoder for images of one shape, as pure functions.
+
+    The same arguments give the same object, so that what is compiled for it is compiled once.
+
+    Args:
+      image_shape: (height, width, channels).
+      config: the networks.
+
+    Returns:
+      Functions `init`, `encode` and `decode`.
+
+    Raises:
+      ValueError: if the size is not supported.
+    """
+    check_image_shape(image_shape)
+    encoder_type, decoder_type = {"mlp": (MLPEncoder, MLPDecoder), "conv": (ConvEncoder, ConvDecoder)}[
+        kind(image_shape, config)
+    ]
+    latent = latent_dim(image_shape, config)
+
+    def build(module, key):
+        return module(image_shape, config, rngs=nnx.Rngs(params=key))
+
+    def structure(module):
+        return nnx.split(nnx.eval_shape(lambda: build(module, jax.random.key(0))))[0]
+
+    encoder_def, decoder_def = structure(encoder_type), structure(decoder_type)
+
+    def init(key):
+        keys = jax.random.split(key)
+        return {
+            "encoder": nnx.to_pure_dict(nnx.state(build(encoder_type, keys[0]))),
+            "decoder": nnx.to_pure_dict(nnx.state(build(decoder_type, keys[1]))),
+        }
+
+    def encode(params, x):
+        x = _as_float(x)
+        if x.ndim != 4 or x.shape[1:] != image_shape:
+            raise ValueError(
+                f"`x` has shape {x.shape}, but the encoder takes (n, {', '.join(map(str, image_shape))}); add the "
+                "batch and channel axes, or resize the images."
+            )
+        return nnx.merge(encoder_def, params["encoder"])(x)
+
+    def decode(params, z):
+        z = jnp.asarray(z, jnp.float32)
+        if z.ndim != 2 or z.shape[1] != latent:
+            raise ValueError(f"`z` has shape {z.shape}, but the decoder takes (n, {latent}) codes.")
+        return nnx.sigmoid(nnx.merge(decoder_def, params["decoder"])(z))
+
+    return Functions(init, encode, decode)

@@ -1,0 +1,331 @@
+"""Training the autoencoder: loss, one step, one compiled epoch, and the short host loop around it.
+
+The networks are deterministic and reconstruct; there is no adversary and no likelihood. Two terms prepare the codes for
+transport. `noise` moves every code by a fraction of the code's standard deviation before it is decoded, so that what
+lies between neighbouring codes decodes to an image too. `whitening` holds the codes of a batch at mean 0 and
+covariance I: without it the encoder escapes the noise by growing its codes, and no direction of the code space is
+left unused.
+
+Source: Lei et al. 2020, section 4 (the autoencoder); Ghosh et al. 2020, "From variational to deterministic
+autoencoders" (why a regularised deterministic decoder interpolates as well as a VAE's).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Float, Int, UInt8
+
+from aeot_jax.nn import models
+from aeot_jax.typing import PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What the user decides about training; None is chosen from the number of images.
+
+    Attributes:
+      epochs: passes over the images.
+      batch_size: images of one step.
+      learning_rate: the peak, after the warm-up and before the cosine decay to zero.
+      weight_decay: AdamW's, per unit of learning rate.
+      warmup: share of all steps in which the learning rate rises from zero.
+      noise: standard deviation of the Gaussian noise on the codes, in units of the codes' own.
+      whitening: weight of the penalty on the distance of the codes' covariance from I.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    noise: float = 0.1
+    whitening: float = 1e-3
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` is {value}; pass at least 1, or None for the default.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"`learning_rate` is {self.learning_rate}; pass a positive number.")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"`warmup` is {self.warmup}; pass a share of the steps in [0, 1).")
+        for name in ("weight_decay", "noise", "whitening"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; pass 0 or more.")
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "epoch"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that the next epoch needs.
+
+    Attributes:
+      params: of the networks, {"encoder": ..., "decoder": ...}.
+      opt_state: of the optimiser.
+      epoch: epochs done, int32.
+    """
+
+    params: models.Params
+    opt_state: optax.OptState
+    epoch: Int[Array, ""]
+
+
+def num_epochs(num_images: int, config: TrainConfig) -> int:
+    """Passes over the images: the user's, or a number chosen from the number of images."""
+    if config.epochs is not None:
+        return config.epochs
+    return int(np.clip(1_500_000 // num_images, 20, 300))
+
+
+def batch_size(num_images: int, config: TrainConfig) -> int:
+    """Images of one step: the user's, or at most 256 and small enough for ten steps an epoch.
+
+    Raises:
+      ValueError: if there are fewer than two images, or fewer than the user's batch size.
+    """
+    if num_images < 2:
+        raise ValueError(
+            f"`images` holds {num_images} image(s); an autoencoder needs at least 2, and hundreds to be of use."
+        )
+    if config.batch_size is None:
+        return int(np.clip(num_images // 10, min(32, num_images), 256))
+    if config.batch_size > num_images:
+        raise ValueError(
+            f"`batch_size` is {config.batch_size}, but there are only {num_images} images; pass at most {num_images}, "
+            "or None for the default."
+        )
+    return config.batch_size
+
+
+def optimizer(num_images: int, config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW under a linear warm-up and a cosine decay that ends with the last epoch."""
+    steps = num_epochs(num_images, config) * (num_images // batch_size(num_images, config))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, int(config.warmup * steps), steps
+    )
+    return optax.adamw(schedule, weight_decay=config.weight_decay)
+
+
+def init(
+    key: PRNGKey,
+    image_shape: tuple[int, int, int],
+    model_config: models.AutoencoderConfig,
+    train_config: TrainConfig,
+    num_images: int,
+) -> TrainState:
+    """The state before the first epoch.
+
+    Raises:
+      ValueError: if the image size is not supported or the images are fewer than a batch.
+    """
+    tx = optimizer(num_images, train_config)
+    params = models.functions(image_shape, model_config).init(key)
+    return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32))
+
+
+def loss(
+    params: models.Params,
+    key: PRNGKey,
+    x: Float[Array, "b h w c"],
+    functions: models.Functions,
+    config: TrainConfig,
+) -> Float[Array, ""]:
+    """Mean squared error per pixel of the noisy round trip, plus the whitening penalty."""
+    z = functions.encode(params, x)
+    mean = z.mean(0)
+    centred = z - mean[None]
+    covariance = centred.T @ centred / z.shape[0]
+    penalty = (mean**2).mean() + ((covariance - jnp.eye(z.shape[1])) ** 2).sum(0).mean()
+    scale = jax.lax.stop_gradient(jnp.sqrt(jnp.diagonal(covariance)))
+    z = z + config.noise * scale[None] * jax.random.normal(key, z.shape)
+    return ((functions.decode(params, z) - x) ** 2).mean() + config.whitening * penalty
+
+
+def train_step(
+    params: models.Params,
+    opt_state: optax.OptState,
+    key: PRNGKey,
+    x: UInt8[Array, "b h w c"],
+    functions: models.Functions,
+    tx: optax.GradientTransformation,
+    config: TrainConfig,
+) -> tuple[models.Params, optax.OptState, Float[Array, ""]]:
+    """One step of the optimiser on one batch; the loss is that before the step."""
+    x = x.astype(jnp.float32) / 255
+    value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
+    updates, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, value
+
+
+@functools.partial(jax.jit, static_argnames=("model_config", "train_config"))
+def run_epoch(
+    state: TrainState,
+    key: PRNGKey,
+    images: UInt8[Array, "n h w c"],
+    *,
+    model_config: models.AutoencoderConfig,
+    train_config: TrainConfig,
+) -> tuple[TrainState, Float[Array, ""]]:
+    """One pass over the images in a fresh order, compiled as one scan.
+
+    What is left over when the images do not fill the last batch is skipped; it differs from epoch to epoch.
+
+    Args:
+      state: after the previous epoch.
+      key: of the whole run; the epoch's own key is folded in.
+      images: the data set, on the device.
+      model_config: the networks.
+      train_config: the training.
+
+    Returns:
+      The state after the epoch and the mean loss over its batches.
+    """
+    n, image_shape = images.shape[0], images.shape[1:]
+    functions = models.functions(image_shape, model_config)
+    tx = optimizer(n, train_config)
+    size = batch_size(n, train_config)
+    order_key, noise_key = jax.random.split(jax.random.fold_in(key, state.epoch))
+    order = jax.random.permutation(order_key, n)[: n // size * size].reshape(-1, size)
+
+    def body(carry, inputs):
+        params, opt_state = carry
+        step, rows = inputs
+        params, opt_state, value = train_step(
+            params,
+            opt_state,
+            jax.random.fold_in(noise_key, step),
+            images[rows],
+            functions,
+            tx,
+            train_config,
+        )
+        return (params, opt_state), value
+
+    (params, opt_state), values = jax.lax.scan(
+        body, (state.params, state.opt_state), (jnp.arange(order.shape[0]), order)
+    )
+    return TrainState(params, opt_state, state.epoch + 1), values.mean()
+
+
+def fit(
+    key: PRNGKey,
+    images: ArrayLike,
+    model_config: models.AutoencoderConfig = models.AutoencoderConfig(),
+    train_config: TrainConfig = TrainConfig(),
+    *,
+    state: TrainState | None = None,
+    on_epoch: Callable[[TrainState, float], Any] | None = None,
+) -> tuple[TrainState, list[float]]:
+    """Train the autoencoder.
+
+    Stopped after any epoch and continued from that state with the same key, images and configs, the run gives the same
+    parameters to the last bit.
+
+    Args:
+      key: starts the parameters, the order of the images and the noise.
+      images: uint8 (n, height, width, channels).
+      model_config: the networks.
+      train_config: the training.
+      state: continue from here; None starts afresh.
+      on_epoch: called with the state and the mean loss after each epoch.
+
+    Returns:
+      The last state, and the mean loss of each epoch run by this call.
+
+    Raises:
+      ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer than a batch.
+      FloatingPointError: if the loss of an epoch is not finite. `on_epoch` has then seen every earlier state.
+    """
+    images = _check_images(images)
+    init_key, run_key = jax.random.split(key)
+    if state is None:
+        state = init(init_key, images.shape[1:], model_config, train_config, images.shape[0])
+    history = []
+    for epoch in range(int(state.epoch), num_epochs(images.shape[0], train_config)):
+        state, value = run_epoch(
+            state, run_key, images, model_config=model_config, train_config=train_config
+        )
+        value = float(value)
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"the loss of epoch {epoch + 1} is {value}; lower `learning_rate` (now {train_config.learning_rate}) and "
+                f"continue from epoch {epoch}."
+            )
+        history.append(value)
+        if on_epoch is not None:
+            on_epoch(state, value)
+    return state, history
+
+
+def encode_all(
+    params: models.Params,
+    images: ArrayLike,
+    model_config: models.AutoencoderConfig = models.AutoencoderConfig(),
+    *,
+    batch: int = 1024,
+) -> Float[Array, "n z"]:
+    """The codes of a whole data set, `batch` images at a time: one compiled shape, memory bounded by the batch.
+
+    Args:
+      params: of the networks.
+      images: uint8 (n, height, width, channels).
+      model_config: the networks.
+      batch: images encoded at once.
+
+    Returns:
+      One code a row.
+    """
+    images = np.asarray(images)
+    return _in_batches(_encode, params, images, batch, tuple(images.shape[1:]), model_config)
+
+
+def decode_all(
+    params: models.Params,
+    z: ArrayLike,
+    image_shape: tuple[int, int, int],
+    model_config: models.AutoencoderConfig = models.AutoencoderConfig(),
+    *,
+    batch: int = 1024,
+) -> Float[Array, "n h w c"]:
+    """The images of many codes, `batch` at a time: one compiled shape, working memory bounded by the batch."""
+    return _in_batches(_decode, params, np.asarray(z), batch, image_shape, model_config)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _encode(params, x, image_shape, config):
+    return models.functions(image_shape, config).encode(params, x)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _decode(params, z, image_shape, config):
+    return models.functions(image_shape, config).decode(params, z)
+
+
+def _in_batches(function, params, rows, batch, image_shape, config):
+    if batch < 1:
+        raise ValueError(f"`batch` is {batch}; pass at least 1.")
+    parts = []
+    for start in range(0, max(1, len(rows)), batch):
+        part = rows[start : start + batch]
+        # The ragged tail is padded, so that it needs no compilation of its own.
+        filled = np.pad(part, [(0, batch - len(part))] + [(0, 0)] * (rows.ndim - 1))
+        parts.append(np.asarray(function(params, filled, image_shape, config))[: len(part)])
+    return jnp.asarray(np.concatenate(parts))
+
+
+def _check_images(images: ArrayLike) -> Array:
+    images = jnp.asarray(images)
+    if images.ndim != 4 or images.dtype != jnp.uint8:
+        raise ValueError(
+            f"`images` has shape {images.shape} and dtype {images.dtype}; pass uint8 (n, height, width, channels)."
+        )
+    return images

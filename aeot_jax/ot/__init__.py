@@ -1,0 +1,1 @@
+"""Semi-discrete optimal transport: kernel, solver, map and certificate."""

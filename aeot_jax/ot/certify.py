@@ -1,0 +1,103 @@
+"""The certificate: what fresh samples say about any heights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.ot import problem
+from aeot_jax.ot.estimate import NUM_STREAMS, Certificate, certificate, draw_counts
+from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+
+_SAMPLES_PER_STREAM = 512
+"""Samples of a stream in one round; a draw is a whole number of rounds."""
+
+
+def certify(
+    key: PRNGKey,
+    mu: Measure,
+    y: ArrayLike,
+    h: ArrayLike,
+    nu: ArrayLike | None = None,
+    num_samples: int = 100_000,
+) -> Certificate:
+    """Measure the mass error of heights on samples that nothing else has used.
+
+    Coinciding targets count as one, with the sum of their weights (outside jit; inside, values
+    cannot be compared and each group's mass is found at its lowest index).
+
+    Args:
+      key: consumed; must not be a key that led to ``h``.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,); -inf for a target that owns no cell.
+      nu: weights (m,), sum 1; None is uniform. Weights may be 0.
+      num_samples: samples, at least 2; rounded up to whole rounds of the logical streams. A mass
+        error e is measured with standard error s by about sqrt(m / 2) / (e s) of them.
+
+    Returns:
+      The certificate; its ``num_samples`` says how many were drawn.
+
+    Raises:
+      ValueError: if shapes, weights, heights or the source's dimension do not fit.
+    """
+    targets = problem.check_targets(y)
+    heights = problem.check_heights(h, targets)
+    weights = problem.check_weights(nu, targets)
+    problem.check_measure(mu, targets)
+    if num_samples < 2:
+        raise ValueError(f"`num_samples` is {num_samples}; pass at least 2.")
+    same = problem.representatives(targets) if problem.is_concrete(targets) else None
+    return certify_checked(key, mu, targets, heights, weights, num_samples, same)
+
+
+def certify_checked(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    nu: Weights,
+    num_samples: int,
+    same: Int[np.ndarray, " m"] | None,
+    samples_per_stream: int = _SAMPLES_PER_STREAM,
+) -> Certificate:
+    """``certify`` for arguments that are known to be good.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,).
+      nu: weights (m,).
+      num_samples: samples at least.
+      same: representative of each target, None where all differ.
+      samples_per_stream: samples of a stream in one round; the solver passes its own, so that one
+        kernel is compiled.
+    """
+    samples_per_stream = min(samples_per_stream, -(-num_samples // NUM_STREAMS))
+    rounds = -(-num_samples // (samples_per_stream * NUM_STREAMS))
+    total = rounds * samples_per_stream * NUM_STREAMS
+    if total > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
+        )
+    counts = draw_counts(key, mu, y, h, jnp.asarray(rounds), samples_per_stream=samples_per_stream)
+    return _finish(counts, nu, total, same)
+
+
+@jax.jit
+def _merged(counts: Counts, nu: Weights, same: Int[np.ndarray, " m"]) -> tuple[Counts, Weights]:
+    """Counts and weights of each group of coinciding targets, at its representative."""
+    return jnp.zeros_like(counts).at[same].add(counts), jnp.zeros_like(nu).at[same].add(nu)
+
+
+_certificate = jax.jit(certificate)
+
+
+def _finish(
+    counts: Counts, nu: Weights, total: int, same: Int[np.ndarray, " m"] | None
+) -> Certificate:
+    if same is not None:
+        counts, nu = _merged(counts, nu, jnp.asarray(same))
+    return _certificate(counts, nu, total)

@@ -1,0 +1,212 @@
+r"""Integer counts of samples in cells, and what follows from them: masses, gradient, mass error.
+
+The mass error is :math:`\sqrt{\chi^2}` with :math:`\chi^2 = \sum_i (w_i - \nu_i)^2 / \nu_i`: the
+nu-weighted root mean square of the relative errors of the cell masses. Half of it bounds the total
+variation between the masses and the weights (Cauchy-Schwarz).
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.numerics import safe_ratio
+from aeot_jax.ot import power
+from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+
+NUM_STREAMS = 8
+"""Logical sample streams of a draw; devices own whole streams, so the draw never depends on them."""
+
+_CONFIDENCE = 0.99
+"""Simultaneous level of the bound behind ``Certificate.worst``."""
+
+
+def stream_counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    streams: Int[Array, " s"],
+    samples_per_stream: int,
+) -> Counts:
+    """Count the samples of some logical streams that fall into each cell.
+
+    Stream i draws with ``fold_in(key, i)``, so that the total over all streams is the same however
+    they are dealt to devices: integers add exactly in any order.
+
+    Args:
+      key: key of the draw.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,).
+      streams: ids of the streams to draw (s,).
+      samples_per_stream: samples of each stream.
+
+    Returns:
+      Counts (m,), int32, with sum s * samples_per_stream.
+    """
+
+    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, None]:
+        x = mu.sample(jax.random.fold_in(key, stream), samples_per_stream)
+        _, index = power.assign(x, y, h)
+        return counts.at[index].add(1), None
+
+    # The carry is derived from h so that under shard_map it varies as the data does.
+    zero = jnp.zeros_like(h, dtype=jnp.int32)
+    counts, _ = jax.lax.scan(add, zero, streams)
+    return counts
+
+
+def chi_square(
+    counts: Counts, nu: Weights, num_samples: ArrayLike
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Estimate chi^2 without bias from the counts of n independent samples.
+
+    The estimate is the U-statistic :math:`\sum_i c_i (c_i - 1) / (n (n-1) \nu_i) - 1`, written
+    around its mean so that float32 keeps its digits:
+    :math:`\sum_i ((c_i - n \nu_i)^2 - c_i) / (n (n-1) \nu_i) + 1 / (n-1)`.
+    It may be negative. Its variance is Hoeffding's for a kernel of order two,
+    :math:`4 \zeta_1 (n-2) / (n (n-1)) + 2 \zeta_2 / (n (n-1))`, with
+    :math:`\zeta_1 = Var(w_X / \nu_X)` and :math:`\zeta_2 = \sum w_i^2 / \nu_i^2 - (1 + \chi^2)^2`,
+    each estimated from the same counts; :math:`\zeta_2` is not allowed below its value at w = nu,
+    m - 1, so that a lucky draw cannot claim certainty.
+
+    Args:
+      counts: samples in each cell (m,), independent of the heights that made the cells.
+      nu: weights (m,); entries of weight 0 are left out.
+      num_samples: n, the sum of the counts; at least 2.
+
+    Returns:
+      The estimate and its standard error, scalars.
+    """
+    n = jnp.asarray(num_samples, jnp.float32)
+    active = nu > 0
+    c = jnp.where(active, counts, 0).astype(jnp.float32)
+    excess = c - n * nu
+    chi2 = safe_ratio(excess * excess - c, nu).sum() / (n * (n - 1)) + 1 / (n - 1)
+    # Factorial moments: E c(c-1) = n(n-1) w^2 and E c(c-1)(c-2) = n(n-1)(n-2) w^3.
+    ratio = safe_ratio(c, n * nu)
+    pairs = ratio * jnp.maximum(safe_ratio(c - 1, (n - 1) * nu), 0.0)
+    triples = pairs * jnp.maximum(c - 2, 0.0) / jnp.maximum(n - 2, 1.0)
+    mean = 1 + chi2
+    zeta1 = jnp.maximum(triples.sum() - mean * mean, 0.0)
+    zeta2 = jnp.maximum(pairs.sum() - mean * mean, active.sum() - 1.0)
+    variance = (4 * (n - 2) * zeta1 + 2 * zeta2) / (n * (n - 1))
+    return chi2, jnp.sqrt(variance)
+
+
+def mass_error(
+    chi2: Float[Array, ""], chi2_se: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Square root of chi^2 with its standard error.
+
+    The error is ``sqrt(chi2 + se) - sqrt(chi2)``: se / (2 sqrt(chi2)) for small se, and the finite
+    sqrt(se) at 0, where the linearised formula diverges.
+    """
+    root = jnp.sqrt(jnp.maximum(chi2, 0.0))
+    above = jnp.sqrt(jnp.maximum(chi2, 0.0) + chi2_se)
+    return root, above - root
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Certificate:
+    """What fresh samples say about heights. Every field is a scalar array.
+
+    Attributes:
+      mass_error: square root of chi^2 = sum (w - nu)^2 / nu, at least 0; infinite if a target of
+        weight 0 holds mass.
+      mass_error_se: its standard error.
+      chi2: the unbiased estimate of chi^2; may be negative.
+      chi2_se: its standard error.
+      total_variation: upper estimate of the total variation between w and nu, half the mass error.
+      worst: largest relative error abs(w_i - nu_i) / nu_i beyond what chance explains: the excess
+        over a bound that all cells together obey with probability 99 % when w = nu; 0 if none.
+      num_empty: targets of positive weight that no sample reached.
+      expected_empty: how many would be empty by chance if w = nu.
+      stray_mass: share of samples in cells of weight 0.
+      num_samples: samples used.
+    """
+
+    mass_error: Float[Array, ""]
+    mass_error_se: Float[Array, ""]
+    chi2: Float[Array, ""]
+    chi2_se: Float[Array, ""]
+    total_variation: Float[Array, ""]
+    worst: Float[Array, ""]
+    num_empty: Int[Array, ""]
+    expected_empty: Float[Array, ""]
+    stray_mass: Float[Array, ""]
+    num_samples: Int[Array, ""]
+
+
+def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certificate:
+    """Turn the counts of fresh samples into a certificate; the one residual that everything reads.
+
+    Args:
+      counts: samples in each cell (m,).
+      nu: weights (m,), sum 1.
+      num_samples: the sum of the counts, at least 2.
+    """
+    n = jnp.asarray(num_samples, jnp.float32)
+    active = nu > 0
+    chi2, chi2_se = chi_square(counts, nu, num_samples)
+    stray = jnp.where(active, 0, counts).sum() / n
+    error, error_se = mass_error(chi2, chi2_se)
+    error = jnp.where(stray > 0, jnp.inf, error)
+    # Bernstein's inequality for a binomial share, over all cells and both sides at once.
+    log_level = jnp.log(2 * active.sum() / (1 - _CONFIDENCE))
+    bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
+    beyond = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
+    return Certificate(
+        mass_error=error,
+        mass_error_se=error_se,
+        chi2=chi2,
+        chi2_se=chi2_se,
+        total_variation=jnp.minimum(error / 2, 1.0),
+        worst=jnp.max(safe_ratio(jnp.where(active, beyond, 0.0), nu)),
+        num_empty=(active & (counts == 0)).sum(),
+        expected_empty=jnp.where(active, jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0))), 0.0).sum(),
+        stray_mass=stray,
+        num_samples=jnp.asarray(num_samples, jnp.int32),
+    )
+
+
+def samples_to_verify(num_targets: int, error: float, standard_error: float) -> int:
+    r"""Samples that estimate a mass error with a given standard error.
+
+    The law is :math:`\sqrt{m/2} / (e s)`: the standard error of chi^2 at w near nu is
+    :math:`\sqrt{2 m} / n`, and that of its root is a (2e)-th of it.
+
+    Args:
+      num_targets: m, targets of positive weight.
+      error: the mass error e to be measured.
+      standard_error: the standard error s wanted.
+    """
+    return max(2, int((num_targets / 2) ** 0.5 / (error * standard_error)) + 1)
+
+
+@partial(jax.jit, static_argnames=("samples_per_stream",))
+def draw_counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    num_rounds: Int[Array, ""],
+    *,
+    samples_per_stream: int,
+) -> Counts:
+    """Counts (m,) of num_rounds * NUM_STREAMS * samples_per_stream fresh samples.
+
+    The number of rounds is traced: any amount of samples costs one compilation.
+    """
+    streams = jnp.arange(NUM_STREAMS)
+
+    def body(i: Int[Array, ""], counts: Counts) -> Counts:
+        round_key = jax.random.fold_in(key, i)
+        return counts + stream_counts(round_key, mu, y, h, streams, samples_per_stream)
+
+    return jax.lax.fori_loop(0, num_rounds, body, jnp.zeros_like(h, dtype=jnp.int32))

@@ -1,0 +1,172 @@
+"""Targets and weights: checked at the border, merged where they coincide, centred and scaled."""
+
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.numerics import PRECISION
+from aeot_jax.typing import Heights, Targets, Weights
+
+_WEIGHT_SUM_TOLERANCE = 1e-4
+
+
+def is_concrete(*values: object) -> bool:
+    """Whether no value is traced, so that its numbers can be looked at.
+
+    Look with NumPy: under someone's trace, jax.numpy returns tracers even for known arrays.
+    """
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def as_float32(name: str, value: ArrayLike, ndim: int) -> Float[Array, "..."]:
+    """Convert to float32 and check the rank; what float32 cannot hold is an error, not infinity."""
+    array = jnp.asarray(value)
+    if array.ndim != ndim:
+        wanted = {1: "one number a target, shape (m,)", 2: "one point a row, shape (m, d)"}[ndim]
+        raise ValueError(f"`{name}` has shape {array.shape}; pass {wanted}.")
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"`{name}` has dtype {array.dtype}; pass real numbers.")
+    return array.astype(jnp.float32)
+
+
+def check_targets(y: ArrayLike, name: str = "y") -> Targets:
+    """Targets as float32 (m, d): at least one, all finite.
+
+    Raises:
+      ValueError: if the shape is not (m, d), a dimension is 0 or a number is not finite.
+    """
+    targets = as_float32(name, y, 2)
+    if targets.shape[0] == 0 or targets.shape[1] == 0:
+        raise ValueError(f"`{name}` has shape {targets.shape}; pass at least one target, (m, d).")
+    if is_concrete(targets):
+        finite = np.isfinite(np.asarray(targets)).all(1)
+        if not finite.all():
+            raise ValueError(
+                f"`{name}` holds NaN or infinity (first in row {int(finite.argmin())}); remove or "
+                "repair such rows."
+            )
+    return targets
+
+
+def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
+    """Weights as float32 (m,) with sum 1; uniform where ``nu`` is None.
+
+    Raises:
+      ValueError: if the shape disagrees with y, a weight is negative or not finite, all are zero,
+        or the sum is not 1.
+    """
+    num_targets = y.shape[0]
+    if nu is None:
+        return jnp.full_like(y[:, 0], 1.0 / num_targets)
+    weights = as_float32("nu", nu, 1)
+    if weights.shape[0] != num_targets:
+        raise ValueError(
+            f"`nu` has shape {weights.shape}, but `y` has shape {y.shape}; pass one weight per "
+            "target."
+        )
+    if not is_concrete(weights):
+        return weights
+    host = np.asarray(weights, np.float64)
+    if not np.isfinite(host).all():
+        raise ValueError("`nu` holds NaN or infinity; pass finite weights that sum to 1.")
+    if (host < 0).any():
+        raise ValueError(
+            f"`nu` has a negative weight, {host.min():.6g} at {host.argmin()}; weights are >= 0."
+        )
+    if not host.any():
+        raise ValueError("`nu` is zero everywhere; at least one weight must be positive.")
+    if abs(host.sum() - 1) > _WEIGHT_SUM_TOLERANCE:
+        raise ValueError(f"`nu` sums to {host.sum():.6g}; divide it by its sum to get 1.")
+    return jnp.asarray(host / host.sum(), jnp.float32)
+
+
+def check_heights(h: ArrayLike, y: Targets) -> Heights:
+    """Heights as float32 (m,): finite or -inf, at least one finite.
+
+    Raises:
+      ValueError: if the shape disagrees with y, a height is NaN or +inf, or none is finite.
+    """
+    heights = as_float32("h", h, 1)
+    if heights.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"`h` has shape {heights.shape}, but `y` has shape {y.shape}; pass one height per "
+            "target."
+        )
+    if is_concrete(heights):
+        host = np.asarray(heights)
+        bad = np.isnan(host) | (host == np.inf)
+        if bad.any():
+            index = int(bad.argmax())
+            raise ValueError(
+                f"`h` is {host[index]} at {index}; heights are finite, or -inf for a target that "
+                "owns no cell."
+            )
+        if not np.isfinite(host).any():
+            raise ValueError("`h` is -inf everywhere; at least one target must own a cell.")
+    return heights
+
+
+def check_measure(mu: Measure, y: Targets) -> None:
+    """Refuse a source whose dimension is not that of the targets."""
+    if mu.dim != y.shape[1]:
+        raise ValueError(
+            f"`mu` has dimension {mu.dim}, but `y` has shape {y.shape}; pass a source of dimension "
+            f"{y.shape[1]}."
+        )
+
+
+def representatives(y: Targets) -> Int[np.ndarray, " m"] | None:
+    """Lowest index of the target that equals each target; None where all differ.
+
+    Coinciding targets share one cell, which ``assign`` gives to the lowest index: their weights
+    are merged there for the solve and for every residual.
+    """
+    host = np.ascontiguousarray(np.asarray(y)) + 0.0  # -0.0 equals 0.0
+    rows = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1]))).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    if first.size == host.shape[0]:
+        return None
+    return first[inverse.ravel()].astype(np.int32)
+
+
+def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
+    """Say once that some targets coincide and what becomes of their weights."""
+    copies = int((same != np.arange(same.size)).sum())
+    warnings.warn(
+        f"`y` holds {copies} targets that equal an earlier one; each group shares one cell, whose "
+        "mass is the sum of the group's weights.",
+        stacklevel=3,
+    )
+
+
+class Frame(NamedTuple):
+    """Where the targets lie: y = centre + scale * (targets the solver sees).
+
+    A shift of the targets moves every score of a sample alike, and heights scale with the targets:
+    ``h = scale * (heights the solver sees)``. One set of constants then serves every data set.
+    """
+
+    centre: Float[Array, " d"]
+    scale: Float[Array, ""]
+
+    def normalise(self, y: Targets) -> Targets:
+        """Centre and scale targets (m, d)."""
+        return (y - self.centre[None, :]) / self.scale
+
+
+def frame(y: Targets, nu: Weights) -> Frame:
+    """Weighted mean of the targets and root mean square of a coordinate around it."""
+    # Scale first: squares of targets near 1e-30 or 1e+30 leave float32.
+    size = jnp.maximum(jnp.max(jnp.abs(y)), jnp.finfo(jnp.float32).tiny)
+    unit = y / size
+    centre = jnp.matmul(nu, unit, precision=PRECISION)
+    deviation = jnp.square(unit - centre[None, :]).mean(1)
+    variance = jnp.matmul(nu, deviation, precision=PRECISION)
+    # Targets that all coincide, up to rounding, have no size: any scale serves.
+    scale = jnp.where(variance > 1e-13, jnp.sqrt(variance), 1.0)
+    return Frame(centre * size, scale * size)

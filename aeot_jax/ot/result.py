@@ -1,0 +1,68 @@
+"""Why a solve ended, in a sentence, and an error for those who want one."""
+
+from enum import IntEnum
+from typing import Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array, ArrayLike, Int
+
+
+class Status(IntEnum):
+    """Why the solver stopped."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    STEP_LIMIT = 2
+    SAMPLE_LIMIT = 3
+    TIME_LIMIT = 4
+    NON_FINITE = 5
+    INTERRUPTED = 6
+
+
+_SENTENCES = {
+    Status.RUNNING: "The solver has not stopped; its heights are not certified.",
+    Status.CONVERGED: "Converged: the certified mass error plus two standard errors is within the "
+    "tolerance.",
+    Status.STEP_LIMIT: "Stopped at the step limit before the tolerance was certified; raise "
+    "`max_steps` or `tolerance`.",
+    Status.SAMPLE_LIMIT: "Stopped at the sample limit before the tolerance was certified; raise "
+    "`max_samples` or `tolerance`.",
+    Status.TIME_LIMIT: "Stopped at the time limit before the tolerance was certified; raise "
+    "`time_limit` or `tolerance`.",
+    Status.NON_FINITE: "A height became infinite or not a number; the last finite heights are "
+    "returned. Check the targets and the optimiser's learning rate.",
+    Status.INTERRUPTED: "Interrupted by the user; the heights reached so far are returned.",
+}
+
+
+class SolveError(RuntimeError):
+    """A solve did not converge."""
+
+
+class HasStatus(Protocol):
+    """Anything with a status code."""
+
+    @property
+    def status(self) -> Int[Array, ""]:
+        """Status code, a scalar array."""
+        ...
+
+
+def message(status: ArrayLike) -> str:
+    """The sentence that belongs to a status code."""
+    return _SENTENCES[Status(int(np.asarray(status)))]
+
+
+def raise_if_failed(solution: HasStatus) -> None:
+    """Raise ``SolveError`` with the status sentence unless the solve converged.
+
+    Args:
+      solution: what ``solve`` returned; concrete (not inside jit).
+
+    Raises:
+      SolveError: if the status is anything but converged.
+    """
+    status = jax.device_get(solution.status)
+    if Status(int(status)) is not Status.CONVERGED:
+        raise SolveError(message(status))

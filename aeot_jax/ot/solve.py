@@ -1,0 +1,244 @@
+"""``solve``: a short host loop over jitted chunks of steps, so that limits and Ctrl-C work."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.ot import estimate, problem, solver
+from aeot_jax.ot.certify import certify_checked
+from aeot_jax.ot.config import SolverConfig, plan, samples_to_continue
+from aeot_jax.ot.estimate import Certificate
+from aeot_jax.ot.result import Status
+from aeot_jax.ot.solver import SolverState
+from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
+
+_CHUNK_WORK = 2e11
+"""Floating-point operations of a chunk: about a second of two cores."""
+
+_CHUNK_STEPS = 64
+"""Steps of a chunk at most."""
+
+
+class History(NamedTuple):
+    """One entry a chunk of steps, read from the samples that moved the heights.
+
+    A step's samples are fresh for its heights, so the estimates are unbiased; but they average over
+    heights that move, and stopping looks at them: they are a picture and not the certificate.
+
+    Attributes:
+      num_samples: samples so far (c,).
+      mass_error: of the chunk's mean masses (c,).
+      mass_error_se: its standard error (c,).
+    """
+
+    num_samples: Int[np.ndarray, " c"]
+    mass_error: Float[np.ndarray, " c"]
+    mass_error_se: Float[np.ndarray, " c"]
+
+
+class Progress(NamedTuple):
+    """What a progress callback gets after each chunk.
+
+    Attributes:
+      num_samples: samples that have moved the heights.
+      planned_samples: samples after which the tolerance should be reached.
+      mass_error: running estimate, see ``History``.
+    """
+
+    num_samples: int
+    planned_samples: int
+    mass_error: float
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """Heights with their certificate.
+
+    Attributes:
+      h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0.
+      status: code of ``Status``; ``message(status)`` is a sentence.
+      certificate: from fresh samples drawn after the decision to stop.
+      num_steps: steps of the solver.
+      num_samples: samples that moved the heights.
+      num_check_samples: all other samples: starts, gaps, certificates.
+      history: one entry a chunk of steps.
+    """
+
+    h: Heights
+    status: Int[Array, ""]
+    certificate: Certificate
+    num_steps: Int[Array, ""]
+    num_samples: Int[Array, ""]
+    num_check_samples: Int[Array, ""]
+    history: History
+
+    @property
+    def converged(self) -> Array:
+        """Whether mass_error + 2 mass_error_se is within the tolerance."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def mass_error(self) -> Array:
+        """Certified mass error: sqrt of sum (w - nu)^2 / nu."""
+        return self.certificate.mass_error
+
+    @property
+    def mass_error_se(self) -> Array:
+        """Its standard error."""
+        return self.certificate.mass_error_se
+
+
+def solve(
+    key: PRNGKey,
+    mu: Measure,
+    y: ArrayLike,
+    nu: ArrayLike | None = None,
+    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Solution:
+    """Find heights whose cells have the masses that the weights ask for.
+
+    Runs the planned samples, certifies on fresh ones, and goes on with more samples until the
+    mass error plus two standard errors is within the tolerance or a limit is met. Ctrl-C returns
+    the heights reached so far. Coinciding targets share one cell (a warning says how many).
+
+    In the plane with a uniform or Gaussian source, ``solve_exact`` is far quicker and exact.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d), any scale and offset.
+      nu: weights (m,), sum 1; None is uniform. Weights may be 0.
+      config: the user's decisions.
+      on_progress: called on the host after each chunk of steps.
+
+    Returns:
+      The solution; read ``status`` (or call ``raise_if_failed``) before trusting it.
+
+    Raises:
+      ValueError: if targets, weights, source or configuration do not fit.
+    """
+    targets = problem.check_targets(y)
+    weights = problem.check_weights(nu, targets)
+    problem.check_measure(mu, targets)
+    same = problem.representatives(targets)
+    if same is not None:
+        problem.warn_of_duplicates(same)
+        weights = jnp.zeros_like(weights).at[jnp.asarray(same)].add(weights)
+    solution = _solve(key, mu, targets, weights, config, on_progress or (lambda _: None))
+    if same is None:
+        return solution
+    return replace(solution, h=solution.h[jnp.asarray(same)])
+
+
+def _solve(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    config: SolverConfig,
+    on_progress: Callable[[Progress], None],
+) -> Solution:
+    """``solve`` for a problem that is known to be good."""
+    started = time.monotonic()
+    sizes = plan(y.shape[0], config)
+    init_key, check_key = jax.random.split(key)
+    state = solver.init(init_key, mu, y, nu, config)
+    check_samples = solver.num_start_samples(mu, y.shape[0], config)
+    history: list[tuple[int, float, float]] = []
+    goal = sizes.num_steps * sizes.batch
+    for attempt in itertools.count():
+        state, status = _advance(
+            state, mu, y, nu, config, goal, started, history.append, on_progress
+        )
+        certificate = certify_checked(
+            jax.random.fold_in(check_key, attempt),
+            mu,
+            y,
+            state.heights,
+            nu,
+            sizes.check_samples,
+            None,
+            sizes.samples_per_stream,
+        )
+        check_samples += int(certificate.num_samples)
+        error, error_se = float(certificate.mass_error), float(certificate.mass_error_se)
+        if config.tolerance is not None and error + 2 * error_se <= config.tolerance:
+            status = Status.CONVERGED
+        drawn = int(state.batches) * sizes.batch
+        if status is Status.RUNNING:
+            if drawn < sizes.max_samples:
+                goal = samples_to_continue(drawn, error, sizes, config)
+                continue
+            status = Status.SAMPLE_LIMIT
+        columns = np.array(history, np.float64).reshape(-1, 3)
+        return Solution(
+            h=state.heights,
+            status=jnp.asarray(status, jnp.int32),
+            certificate=certificate,
+            num_steps=state.step,
+            num_samples=jnp.asarray(drawn),
+            num_check_samples=jnp.asarray(check_samples + solver.num_gap_samples(state, config)),
+            history=History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2]),
+        )
+    raise AssertionError  # unreachable: the loop above only ends by returning
+
+
+def _advance(
+    state: SolverState,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    config: SolverConfig,
+    goal: int,
+    started: float,
+    record: Callable[[tuple[int, float, float]], None],
+    on_progress: Callable[[Progress], None],
+) -> tuple[SolverState, Status]:
+    """Run chunks of steps until ``goal`` samples are drawn or something else ends the solve.
+
+    Returns:
+      The last finite state, and RUNNING or the reason to stop.
+    """
+    sizes = plan(y.shape[0], config)
+    work = 2 * sizes.batch * y.shape[0] * y.shape[1]
+    chunk = max(1, min(_CHUNK_STEPS, int(_CHUNK_WORK / work)))
+    try:
+        while (drawn := int(state.batches) * sizes.batch) < goal:
+            left = config.max_steps - int(state.step) if config.max_steps else chunk
+            if left <= 0:
+                return state, Status.STEP_LIMIT
+            if config.time_limit and time.monotonic() - started > config.time_limit:
+                return state, Status.TIME_LIMIT
+            batches = -(-(goal - drawn) // (sizes.batch * int(state.multiplier)))
+            num_steps = min(chunk, left, batches)
+            new, *chi2 = solver.run_steps(state, mu, y, nu, jnp.asarray(num_steps), config)
+            error, error_se, finite = _look(new.h, nu, *chi2)
+            if not bool(finite):
+                return state, Status.NON_FINITE
+            state = new
+            drawn = int(state.batches) * sizes.batch
+            record((drawn, float(error), float(error_se)))
+            on_progress(Progress(drawn, goal, float(error)))
+    except KeyboardInterrupt:
+        return state, Status.INTERRUPTED
+    return state, Status.RUNNING
+
+
+@jax.jit
+def _look(
+    h: Heights, nu: Weights, chi2: Float[Array, ""], chi2_se: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
+    """Running mass error with its standard error, and whether all active heights are finite."""
+    finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
+    return *estimate.mass_error(chi2, chi2_se), finite

@@ -1,0 +1,73 @@
+r"""Starting heights in closed form.
+
+All take targets that the solver has centred and scaled, and a source with mean a and covariance C.
+
+* ``zero``: h = 0, the start of the published algorithm.
+* ``voronoi``: the power diagram of the targets scaled to the source's size is their Voronoi
+  diagram: :math:`h_i = -\tfrac12 r |y_i|^2` with :math:`r^2 = tr C / tr S`.
+* ``gaussian``: the Brenier potential between N(a, C) and the normal law N(b, S) fitted to the
+  targets is quadratic with Hessian :math:`A = C^{-1/2} (C^{1/2} S C^{1/2})^{1/2} C^{-1/2}`; its
+  Legendre dual gives :math:`h_i = -\tfrac12 (y_i - b)^T A^{-1} (y_i - b) - \langle a, y_i\rangle`.
+
+Which is best depends on dimension and data (in the plane h = 0 leaves nearly every cell empty, in
+64 dimensions Voronoi heights do), so the solver measures all of them and takes the best.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aeot_jax.numerics import PRECISION
+from aeot_jax.typing import Heights, Targets, Weights
+
+Start = Literal["auto", "zero", "voronoi", "gaussian"]
+"""Names of the starting heights; ``auto`` takes the one with the least measured mass error."""
+
+NAMES: tuple[Start, ...] = ("zero", "voronoi", "gaussian")
+"""The candidates of ``auto``, in the order of ``heights``."""
+
+_EIGENVALUE_FLOOR = 1e-6
+"""Relative floor of eigenvalues: targets on a flat have a singular covariance."""
+
+
+def _spectral(matrix: Float[Array, "d d"], power: float) -> Float[Array, "d d"]:
+    """A power of a symmetric positive semi-definite matrix, its eigenvalues floored."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    values = jnp.maximum(values, _EIGENVALUE_FLOOR * jnp.max(values) + jnp.finfo(jnp.float32).tiny)
+    return jnp.matmul(vectors * values[None, :] ** power, vectors.T, precision=PRECISION)
+
+
+def heights(
+    start: Start,
+    y: Targets,
+    nu: Weights,
+    mean: Float[Array, " d"],
+    covariance: Float[Array, "d d"],
+) -> Heights:
+    """Starting heights (m,) by name (see the module's docstring).
+
+    Args:
+      start: "zero", "voronoi" or "gaussian".
+      y: targets (m, d), centred, of unit size.
+      nu: weights (m,).
+      mean: mean of the source (d,).
+      covariance: covariance of the source (d, d).
+    """
+    if start == "zero":
+        return jnp.zeros_like(nu)
+    centred = y - jnp.matmul(nu, y, precision=PRECISION)[None, :]
+    tilt = jnp.matmul(y, mean, precision=PRECISION)
+    spread = jnp.matmul((centred * nu[:, None]).T, centred, precision=PRECISION)
+    if start == "voronoi":
+        ratio = jnp.sqrt(jnp.trace(covariance) / jnp.maximum(jnp.trace(spread), 1e-30))
+        return -0.5 * ratio * (centred * centred).sum(1) - tilt
+    root = _spectral(covariance, 0.5)
+
+    def product(*matrices: Float[Array, "d d"]) -> Float[Array, "d d"]:
+        return jnp.linalg.multi_dot(matrices, precision=PRECISION)
+
+    # A^-1 = C^1/2 (C^1/2 S C^1/2)^-1/2 C^1/2
+    inverse_hessian = product(root, _spectral(product(root, spread, root), -0.5), root)
+    form = jnp.matmul(centred, inverse_hessian, precision=PRECISION)
+    return -0.5 * (form * centred).sum(1) - tilt

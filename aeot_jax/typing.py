@@ -1,0 +1,24 @@
+"""Array types used throughout: n samples, m targets, d dimensions, k neighbours."""
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+
+Samples = Float[Array, "n d"]
+"""Samples of the source measure, one a row."""
+
+Targets = Float[Array, "m d"]
+"""Target points (codes), one a row."""
+
+Heights = Float[Array, " m"]
+"""Heights of the supporting planes of Brenier's potential, one a target."""
+
+Weights = Float[Array, " m"]
+"""Weights of the targets; they sum to 1."""
+
+Counts = Int[Array, " m"]
+"""Number of samples that fell into each cell."""
+
+Index = Int[Array, " n"]
+"""Index of the target whose cell holds each sample."""
+
+PRNGKey = PRNGKeyArray | UInt32[Array, "2"]
+"""A random key, typed or legacy."""
