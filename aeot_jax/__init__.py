@@ -1,3 +1,45 @@
 """Semi-discrete optimal transport and AE-OT generative models in JAX."""
 
-__version__ = "0.1.0"
+from aeot_jax._version import __version__ as __version__
+from aeot_jax.aeot import Progress as Progress
+from aeot_jax.aeot import fit as fit
+from aeot_jax.checkpoint import load as load
+from aeot_jax.checkpoint import save as save
+from aeot_jax.measures import Empirical as Empirical
+from aeot_jax.measures import FromSampler as FromSampler
+from aeot_jax.measures import Gaussian as Gaussian
+from aeot_jax.measures import Measure as Measure
+from aeot_jax.measures import UniformBall as UniformBall
+from aeot_jax.measures import UniformCube as UniformCube
+from aeot_jax.model import AEOT as AEOT
+from aeot_jax.model import Config as Config
+from aeot_jax.model import ExtensionConfig as ExtensionConfig
+from aeot_jax.model import SampleError as SampleError
+from aeot_jax.model import SampleInfo as SampleInfo
+from aeot_jax.model import decode as decode
+from aeot_jax.model import encode as encode
+from aeot_jax.model import sample as sample
+from aeot_jax.model import sample_with_info as sample_with_info
+from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
+from aeot_jax.nn.train import TrainConfig as TrainConfig
+from aeot_jax.ot.certify import certify as certify
+from aeot_jax.ot.config import SolverConfig as SolverConfig
+from aeot_jax.ot.estimate import Certificate as Certificate
+from aeot_jax.ot.exact import ExactSolution as ExactSolution
+from aeot_jax.ot.exact import solve_exact as solve_exact
+from aeot_jax.ot.power import assign as assign
+from aeot_jax.ot.power import top_k as top_k
+from aeot_jax.ot.result import SolveError as SolveError
+from aeot_jax.ot.result import Status as Status
+from aeot_jax.ot.result import message as message
+from aeot_jax.ot.result import raise_if_failed as raise_if_failed
+from aeot_jax.ot.singular import Extension as Extension
+from aeot_jax.ot.singular import extension as extension
+from aeot_jax.ot.singular import generate as generate
+from aeot_jax.ot.solve import Solution as Solution
+from aeot_jax.ot.solve import SolveProgress as SolveProgress
+from aeot_jax.ot.solve import solve as solve
+from aeot_jax.ot.solver import SolverState as SolverState
+from aeot_jax.ot.solver import init as init
+from aeot_jax.ot.solver import step as step
+from aeot_jax.ot.transport import transport as transport

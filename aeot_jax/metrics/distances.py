@@ -72,12 +72,10 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest reference point of each point, and how far it is.
 
-    Points are streamed in chunks and references ``block`` at a time; temporaries stay under 64
-    MiB. Two
-    stages: the expansion of the squared distance gives the smallest value in each block (a maximum
-      fuses
-    into the product; an argmax does not), then the two best blocks are measured again from the
-    differences. The distance is accurate to a few ulp: it is exactly 0 for a copy.
+    Points are streamed in chunks and references ``block`` at a time; temporaries stay under 64 MiB.
+    Two stages: the expansion of the squared distance gives the smallest value in each block (a
+    maximum fuses into the product; an argmax does not), then the two best blocks are measured again
+    from the differences. The distance is accurate to a few ulp: it is exactly 0 for a copy.
 
     Args:
       x: points, (n, ...), flattened to rows. uint8 is read as pixels in [0, 1], floats as they are.
@@ -126,8 +124,7 @@ def mean_row(x: np.ndarray) -> np.ndarray:
 def centred(x: ArrayLike, centre: ArrayLike) -> Float[Array, "n d"]:
     """Subtract the centre from points in float32; uint8 pixels become [0, 1] first."""
     points = jnp.asarray(x)
-    scale = 1 / 255 if points.dtype == jnp.uint8 else 1.0
-    return points.astype(jnp.float32) * scale - jnp.asarray(centre)[None, :]
+    return points.astype(jnp.float32) * _unit(points) - jnp.asarray(centre)[None, :]
 
 
 def squared_distances(
@@ -145,11 +142,11 @@ def _nearest(
     (n, d), m = x.shape, reference.shape[0]
     # The last block is moved back to fit: a reference scored twice does no harm.
     starts = jnp.minimum(jnp.arange(0, m, block), m - block)
-    x = centred(x, centre)
+    a = centred(x, centre)
 
     def best_score(start: Int[Array, ""]) -> Float[Array, " n"]:
         y = centred(jax.lax.dynamic_slice_in_dim(reference, start, block), centre)
-        return (jnp.dot(x, y.T, precision=PRECISION) - jnp.sum(y * y, axis=1)[None, :] / 2).max(
+        return (jnp.dot(a, y.T, precision=PRECISION) - jnp.sum(y * y, axis=1)[None, :] / 2).max(
             axis=1
         )
 
@@ -160,11 +157,21 @@ def _nearest(
     def measure(row: tuple[Array, Array]) -> tuple[Array, Array]:
         point, start = row
         index = (start[:, None] + jnp.arange(block)[None, :]).reshape(-1)
-        difference = point[None, :] - centred(reference[index], centre)
-        squared = jnp.sum(difference * difference, axis=1)
+        squared = jnp.sum(_difference(point[None, :], reference[index]) ** 2, axis=1)
         winner = jnp.argmin(squared)
         return jnp.sqrt(squared[winner]), index[winner]
 
     batch = max(1, MEMORY // (16 * candidates * block * d))
     distance, index = jax.lax.map(measure, (x, starts[best]), batch_size=min(n, batch))
     return distance, index.astype(jnp.int32)
+
+
+def _difference(a: Array, b: Array) -> Array:
+    # Scaled after the subtraction: a fused multiply-add would leave a residue at copies.
+    if a.dtype == b.dtype:
+        return (a.astype(jnp.float32) - b.astype(jnp.float32)) * _unit(a)
+    return a.astype(jnp.float32) * _unit(a) - b.astype(jnp.float32) * _unit(b)
+
+
+def _unit(x: Array) -> float:
+    return 1 / 255 if x.dtype == jnp.uint8 else 1.0

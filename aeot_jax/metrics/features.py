@@ -35,12 +35,12 @@ _PASSES = 6
 class ClassifierConfig:
     """How the classifier is built and trained.
 
-    The defaults reach 98.9 % of MNIST's test digits in half a minute on two cores.
+    The defaults reach 99.1 % of MNIST's test digits.
 
     Attributes:
       num_features: width of the last hidden layer, the dimension of the feature space.
       width: channels of a patch.
-      epochs: passes over the images. None: as many as make about 3,000 steps, at least 3 and at
+      epochs: passes over the images. None: as many as make about 2,500 steps, at least 3 and at
         most 60.
       batch_size: images a step; fewer where there are fewer.
       learning_rate: of AdamW, at the peak of its cosine.
@@ -109,7 +109,7 @@ class FeatureMap:
 
 
 class _Classifier(nnx.Module):
-    """Patches, one 3x3 neighbourhood, one hidden layer: matrix products, the fast path of a CPU."""
+    """Overlapping patches, merged two by two, one hidden layer: products, a CPU's fast path."""
 
     def __init__(
         self,
@@ -118,18 +118,16 @@ class _Classifier(nnx.Module):
         config: ClassifierConfig,
         rngs: nnx.Rngs,
     ):
-        height, width, channels = image_shape
-        side = patch_side(image_shape)
-        rows, columns = -(-height // side), -(-width // side)
-        w = config.width
-        self.patches = nnx.Linear(side * side * channels, w, rngs=rngs)
-        self.neighbours = nnx.Linear(9 * w, w, rngs=rngs)
-        self.hidden = nnx.Linear(rows * columns * w, config.num_features, rngs=rngs)
+        side, w = patch_side(image_shape), config.width
+        rows, columns = (math.ceil(length / (2 * side)) for length in image_shape[:2])
+        self.patches = nnx.Linear(4 * side * side * image_shape[2], w, rngs=rngs)
+        self.merged = nnx.Linear(4 * w, 2 * w, rngs=rngs)
+        self.hidden = nnx.Linear(2 * w * rows * columns, config.num_features, rngs=rngs)
         self.classes = nnx.Linear(config.num_features, num_classes, rngs=rngs)
 
     def features(self, images: Array) -> Array:
-        x = nnx.gelu(self.patches(to_patches(images)))
-        x = nnx.gelu(x + self.neighbours(_with_neighbours(x)))
+        x = nnx.gelu(self.patches(overlapping_patches(images)))
+        x = nnx.gelu(self.merged(_tiles(x, 2)))
         return nnx.gelu(self.hidden(x.reshape(x.shape[0], -1)))
 
 
@@ -148,7 +146,7 @@ def functions(
         return nnx.to_pure_dict(nnx.split(build(key), nnx.Param)[1])
 
     def merged(params: Any) -> _Classifier:
-        state = jax.tree.map(lambda leaf: leaf, abstract)
+        state = jax.tree.map(lambda leaf: leaf, abstract)  # a copy: the next line writes in place
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(graphdef, state)
 
@@ -164,24 +162,30 @@ def patch_side(image_shape: tuple[int, int, int]) -> int:
     return max(2, math.ceil(max(image_shape[:2]) / _GRID))
 
 
-def to_patches(images: Array) -> Float[Array, "n rows columns p"]:
-    """Cut images (n, h, w, c) into patches of pixels in [-1, 1], padded with black."""
+def overlapping_patches(images: Array) -> Float[Array, "n rows columns p"]:
+    """Cut images (n, h, w, c) into windows of twice the patch side, one a patch, pixels in [-1, 1].
+
+    Overlap in the first layer is nearly free: nothing is differentiated with respect to the pixels.
+    """
     _, height, width, channels = images.shape
     side = patch_side((height, width, channels))
     scale = 2 / 255 if images.dtype == jnp.uint8 else 2.0
     x = images.astype(jnp.float32) * scale - 1
-    x = jnp.pad(x, ((0, 0), (0, -height % side), (0, -width % side), (0, 0)), constant_values=-1.0)
-    n, rows, columns = x.shape[0], x.shape[1] // side, x.shape[2] // side
-    x = x.reshape(n, rows, side, columns, side * channels)
-    return x.transpose(0, 1, 3, 2, 4).reshape(n, rows, columns, side * side * channels)
+    before = side // 2
+    edges = [(before, -length % side + side - before) for length in (height, width)]
+    x = _tiles(jnp.pad(x, ((0, 0), *edges, (0, 0)), constant_values=-1.0), side)
+    rows, columns = x.shape[1] - 1, x.shape[2] - 1
+    corners = [x[:, i : i + rows, j : j + columns] for i in range(2) for j in range(2)]
+    return jnp.concatenate(corners, axis=3)
 
 
-def _with_neighbours(x: Float[Array, "n rows columns p"]) -> Float[Array, "n rows columns q"]:
-    """Stack the 3x3 neighbourhood of every patch: a convolution as one matrix product."""
-    rows, columns = x.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifted = [padded[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
-    return jnp.concatenate(shifted, axis=3)
+def _tiles(x: Float[Array, "n h w c"], side: int) -> Float[Array, "n rows columns p"]:
+    """Move square tiles into the channels, padding with zeros at the lower right."""
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % side), (0, -x.shape[2] % side), (0, 0)))
+    n, height, width, channels = x.shape
+    rows, columns = height // side, width // side
+    x = x.reshape(n, rows, side, columns, side * channels).transpose(0, 1, 3, 2, 4)
+    return x.reshape(n, rows, columns, side * side * channels)
 
 
 def fit_features(
@@ -243,7 +247,7 @@ def fit_classifier(
     network = functions(image_shape, num_classes, config)
     batch = min(config.batch_size, n)
     steps = n // batch
-    epochs = min(60, max(3, round(3000 / steps))) if config.epochs is None else config.epochs
+    epochs = min(60, max(3, round(2500 / steps))) if config.epochs is None else config.epochs
     init_key, epoch_key = jax.random.split(key)
     params = network.init(init_key)
     optimiser = _optimiser(config, steps * epochs)
@@ -300,9 +304,9 @@ def _run_epoch(
 def fit_components(key: PRNGKey, images: ArrayLike, *, num_features: int = 128) -> FeatureMap:
     """Project pixels on their leading principal components: the feature space without labels.
 
-    Why pixels: a mean and a covariance of pixels do change when a class is missing or images are
-      averaged,
-    which the activations of an untrained network hardly show.
+    Why pixels: their mean and covariance do change when a class is missing or images are averaged,
+    which the activations of an untrained network hardly show. Still much blunter than a classifier:
+    learn that where there are labels.
 
     Args:
       key: starts the subspace iteration.

@@ -255,16 +255,17 @@ def _block(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
-    n, d = x.shape
+    within = _mean_off_diagonal(_kernel(x, x)) + _mean_off_diagonal(_kernel(y, y))
+    return float(within - 2 * _kernel(x, y).mean())
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a @ b.T / d + 1) ** 3
 
-    def mean_off_diagonal(k: np.ndarray) -> float:
-        return float((k.sum() - np.trace(k)) / (n * (n - 1)))
+def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (x @ y.T / x.shape[1] + 1) ** 3
 
-    within = mean_off_diagonal(kernel(x, x)) + mean_off_diagonal(kernel(y, y))
-    return within - 2 * float(kernel(x, y).mean())
+
+def _mean_off_diagonal(k: np.ndarray) -> float:
+    n = k.shape[0]
+    return (k.sum() - np.trace(k)) / (n * (n - 1))
 
 
 def _root(s: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jax.typing import ArrayLike
 
-from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.distances import nearest, rows, same_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,8 @@ def memory_report(
     """Compare nearest-training-image distances of generated and of held-out images.
 
     The trap: a smooth image lies near everything, so a blurry generator looks like one that
-      remembers.
-    Where an autoencoder decodes the samples, pass the held-out images encoded and decoded, which
-    puts the same blur on both sides, or pass features instead of pixels.
+    remembers. Where an autoencoder decodes the samples, pass the held-out images encoded and
+    decoded, which puts the same blur on both sides, or pass features instead of pixels.
 
     Args:
       generated: generated images or features, (n, ...); uint8 is read as pixels in [0, 1].
@@ -73,18 +72,23 @@ def memory_report(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"`alpha` is {alpha}; pass a share between 0 and 1, such as 0.05.")
-    far, _ = nearest(held_out, train, block=block)
-    if far.size * alpha < 1:
+    new, known = rows(generated, "generated"), rows(train, "train")
+    unseen = rows(held_out, "held_out")
+    same_width(new, known, ("generated", "train"))
+    same_width(unseen, known, ("held_out", "train"))
+    num_held_out = len(unseen)
+    if num_held_out * alpha < 1:
         raise ValueError(
-            f"`held_out` has {far.size} images, too few for the quantile `alpha` = {alpha}; "
+            f"`held_out` has {num_held_out} images, too few for the quantile `alpha` = {alpha}; "
             f"pass at least {int(np.ceil(1 / alpha))}."
         )
+    far, _ = nearest(unseen, known, block=block)
     median_held_out = float(np.median(far))
     if median_held_out == 0:
         raise ValueError(
             "`held_out` is at a median distance of 0 from `train`; pass images not trained on."
         )
-    near, _ = nearest(generated, train, block=block)
+    near, _ = nearest(new, known, block=block)
     cutoff = float(np.quantile(far, alpha))
     median_generated = float(np.median(near))
     return MemoryReport(
@@ -96,6 +100,6 @@ def memory_report(
         median_generated=median_generated,
         median_held_out=median_held_out,
         median_ratio=median_generated / median_held_out,
-        num_generated=near.size,
-        num_held_out=far.size,
+        num_generated=len(new),
+        num_held_out=num_held_out,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.special
 from jax.typing import ArrayLike
 
-from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.distances import nearest, rows, same_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,10 @@ def mode_report(
         raise ValueError(
             f"`num_sigma` is {num_sigma}; pass a positive number of standard deviations."
         )
-    k, d = np.shape(centres)
-    distance, index = nearest(samples, centres)
+    x, modes = rows(samples, "samples"), rows(centres, "centres")
+    same_width(x, modes, ("samples", "centres"))
+    k, d = modes.shape
+    distance, index = nearest(x, modes)
     near = distance <= num_sigma * sigma
     counts = np.bincount(index[near], minlength=k)
     return ModeReport(

@@ -1,13 +1,13 @@
 """Training the autoencoder: loss, one step, one compiled epoch, and the short host loop around it.
 
-The networks are deterministic and reconstruct; there is no adversary and no likelihood. Two terms prepare the codes for
-transport. `noise` moves every code by a fraction of the code's standard deviation before it is decoded, so that what
-lies between neighbouring codes decodes to an image too. `whitening` holds the codes of a batch at mean 0 and
-covariance I: without it the encoder escapes the noise by growing its codes, and no direction of the code space is
-left unused.
+The networks are deterministic and reconstruct; there is no adversary and no likelihood. Two terms
+prepare the codes for transport. `noise` moves every code by a fraction of the codes' standard
+deviation before it is decoded, so that what lies between neighbours decodes to an image too.
+`whitening` pulls the codes of a batch towards mean 0 and covariance I, so that no direction of the
+code space is left unused and one scale of noise serves them all.
 
-Source: Lei et al. 2020, section 4 (the autoencoder); Ghosh et al. 2020, "From variational to deterministic
-autoencoders" (why a regularised deterministic decoder interpolates as well as a VAE's).
+Source: Lei et al. 2020 (the autoencoder); Ghosh et al. 2020, "From variational to deterministic
+autoencoders" (a regularised deterministic decoder interpolates as well as a VAE's).
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int, UInt8
+from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from aeot_jax.nn import models
 from aeot_jax.typing import PRNGKey
@@ -76,14 +76,14 @@ class TrainState:
 
     params: models.Params
     opt_state: optax.OptState
-    epoch: Int[Array, ""]
+    epoch: Any
 
 
 def num_epochs(num_images: int, config: TrainConfig) -> int:
     """Passes over the images: the user's, or a number chosen from the number of images."""
     if config.epochs is not None:
         return config.epochs
-    return int(np.clip(1_500_000 // num_images, 20, 300))
+    return int(np.clip(1_200_000 // num_images, 20, 150))
 
 
 def batch_size(num_images: int, config: TrainConfig) -> int:
@@ -94,14 +94,14 @@ def batch_size(num_images: int, config: TrainConfig) -> int:
     """
     if num_images < 2:
         raise ValueError(
-            f"`images` holds {num_images} image(s); an autoencoder needs at least 2, and hundreds to be of use."
+            f"`images` holds {num_images} image(s); pass at least 2, and hundreds to learn from."
         )
     if config.batch_size is None:
         return int(np.clip(num_images // 10, min(32, num_images), 256))
     if config.batch_size > num_images:
         raise ValueError(
-            f"`batch_size` is {config.batch_size}, but there are only {num_images} images; pass at most {num_images}, "
-            "or None for the default."
+            f"`batch_size` is {config.batch_size}, but there are only {num_images} images; pass at "
+            f"most {num_images}, or None for the default."
         )
     return config.batch_size
 
@@ -158,7 +158,7 @@ def train_step(
     functions: models.Functions,
     tx: optax.GradientTransformation,
     config: TrainConfig,
-) -> tuple[models.Params, optax.OptState, Float[Array, ""]]:
+) -> tuple[Any, Any, Float[Array, ""]]:
     """One step of the optimiser on one batch; the loss is that before the step."""
     x = x.astype(jnp.float32) / 255
     value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
@@ -177,7 +177,8 @@ def run_epoch(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One pass over the images in a fresh order, compiled as one scan.
 
-    What is left over when the images do not fill the last batch is skipped; it differs from epoch to epoch.
+    Images left over when they do not fill the last batch are skipped; which ones differs from epoch
+    to epoch.
 
     Args:
       state: after the previous epoch.
@@ -219,16 +220,16 @@ def run_epoch(
 def fit(
     key: PRNGKey,
     images: ArrayLike,
-    model_config: models.AutoencoderConfig = models.AutoencoderConfig(),
-    train_config: TrainConfig = TrainConfig(),
+    model_config: models.AutoencoderConfig,
+    train_config: TrainConfig,
     *,
     state: TrainState | None = None,
     on_epoch: Callable[[TrainState, float], Any] | None = None,
 ) -> tuple[TrainState, list[float]]:
     """Train the autoencoder.
 
-    Stopped after any epoch and continued from that state with the same key, images and configs, the run gives the same
-    parameters to the last bit.
+    Stopped after any epoch and continued from that state with the same key, images and configs, the
+    run gives the same parameters to the last bit.
 
     Args:
       key: starts the parameters, the order of the images and the noise.
@@ -242,38 +243,45 @@ def fit(
       The last state, and the mean loss of each epoch run by this call.
 
     Raises:
-      ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer than a batch.
-      FloatingPointError: if the loss of an epoch is not finite. `on_epoch` has then seen every earlier state.
+      ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
+        than a batch.
+      FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has then seen every
+        earlier state.
     """
     images = _check_images(images)
+    n, height, width, channels = images.shape
     init_key, run_key = jax.random.split(key)
     if state is None:
-        state = init(init_key, images.shape[1:], model_config, train_config, images.shape[0])
+        current = init(init_key, (height, width, channels), model_config, train_config, n)
+    else:
+        current = state
     history = []
-    for epoch in range(int(state.epoch), num_epochs(images.shape[0], train_config)):
-        state, value = run_epoch(
-            state, run_key, images, model_config=model_config, train_config=train_config
+    for epoch in range(int(current.epoch), num_epochs(n, train_config)):
+        current, value = run_epoch(
+            current, run_key, images, model_config=model_config, train_config=train_config
         )
         value = float(value)
         if not np.isfinite(value):
             raise FloatingPointError(
-                f"the loss of epoch {epoch + 1} is {value}; lower `learning_rate` (now {train_config.learning_rate}) and "
-                f"continue from epoch {epoch}."
+                f"the loss of epoch {epoch + 1} is {value}; lower `learning_rate`, now "
+                f"{train_config.learning_rate}, and train again."
             )
         history.append(value)
         if on_epoch is not None:
-            on_epoch(state, value)
-    return state, history
+            on_epoch(current, value)
+    return current, history
 
 
 def encode_all(
     params: models.Params,
     images: ArrayLike,
-    model_config: models.AutoencoderConfig = models.AutoencoderConfig(),
+    model_config: models.AutoencoderConfig,
     *,
     batch: int = 1024,
 ) -> Float[Array, "n z"]:
-    """The codes of a whole data set, `batch` images at a time: one compiled shape, memory bounded by the batch.
+    """The codes of a whole data set, `batch` images at a time.
+
+    One shape is compiled, and memory beyond the codes is bounded by the batch.
 
     Args:
       params: of the networks.
@@ -292,11 +300,11 @@ def decode_all(
     params: models.Params,
     z: ArrayLike,
     image_shape: tuple[int, int, int],
-    model_config: models.AutoencoderConfig = models.AutoencoderConfig(),
+    model_config: models.AutoencoderConfig,
     *,
     batch: int = 1024,
 ) -> Float[Array, "n h w c"]:
-    """The images of many codes, `batch` at a time: one compiled shape, working memory bounded by the batch."""
+    """The images of many codes, `batch` codes at a time; the inverse of `encode_all`."""
     return _in_batches(_decode, params, np.asarray(z), batch, image_shape, model_config)
 
 
@@ -326,6 +334,7 @@ def _check_images(images: ArrayLike) -> Array:
     images = jnp.asarray(images)
     if images.ndim != 4 or images.dtype != jnp.uint8:
         raise ValueError(
-            f"`images` has shape {images.shape} and dtype {images.dtype}; pass uint8 (n, height, width, channels)."
+            f"`images` has shape {images.shape} and dtype {images.dtype}; pass uint8 of shape "
+            "(n, height, width, channels)."
         )
     return images

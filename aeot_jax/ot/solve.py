@@ -44,7 +44,7 @@ class History(NamedTuple):
     mass_error_se: Float[np.ndarray, " c"]
 
 
-class Progress(NamedTuple):
+class SolveProgress(NamedTuple):
     """What a progress callback gets after each chunk.
 
     Attributes:
@@ -104,7 +104,7 @@ def solve(
     nu: ArrayLike | None = None,
     config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
     *,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[SolveProgress], None] | None = None,
 ) -> Solution:
     """Find heights whose cells have the masses that the weights ask for.
 
@@ -147,7 +147,7 @@ def _solve(
     y: Targets,
     nu: Weights,
     config: SolverConfig,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SolveProgress], None],
 ) -> Solution:
     """``solve`` for a problem that is known to be good."""
     started = time.monotonic()
@@ -203,7 +203,7 @@ def _advance(
     goal: int,
     started: float,
     record: Callable[[tuple[int, float, float]], None],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[SolveProgress], None],
 ) -> tuple[SolverState, Status]:
     """Run chunks of steps until ``goal`` samples are drawn or something else ends the solve.
 
@@ -229,7 +229,7 @@ def _advance(
             state = new
             drawn = int(state.batches) * sizes.batch
             record((drawn, float(error), float(error_se)))
-            on_progress(Progress(drawn, goal, float(error)))
+            on_progress(SolveProgress(drawn, goal, float(error)))
     except KeyboardInterrupt:
         return state, Status.INTERRUPTED
     return state, Status.RUNNING

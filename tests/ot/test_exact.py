@@ -42,6 +42,22 @@ def winners(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> np.ndarray:
     return (x @ y.T + h).argmax(1)
 
 
+def clipped_area(y: np.ndarray, h: np.ndarray, i: int) -> float:
+    """Area of one cell of the unit square, cut by one half-plane after the other."""
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    for j in np.flatnonzero(np.arange(len(y)) != i):
+        lead = corners @ (y[i] - y[j]) + h[i] - h[j]
+        kept = []
+        for a, b, p, q in zip(
+            lead, np.roll(lead, -1), corners, np.roll(corners, -1, 0), strict=True
+        ):
+            kept += [p] if a >= 0 else []
+            kept += [p + (q - p) * a / (a - b)] if (a >= 0) != (b >= 0) else []
+        corners = np.array(kept).reshape(-1, 2)
+    following = np.roll(corners, -1, axis=0)
+    return float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum() / 2)
+
+
 @pytest.mark.parametrize("problem", PROBLEMS + VARIANTS, ids=lambda p: p.name)
 def test_heights_made_by_construction_are_found(problem: Problem):
     found = solve_exact(problem.y, problem.nu, source=problem.source, tolerance=1e-10)
@@ -244,6 +260,27 @@ def test_cells_tile_the_square_and_hold_their_points():
     assert (area == 0).any()  # some cells are hidden, and empty polygons
     np.testing.assert_allclose(area, exact_masses(y, h), atol=1e-14)
     assert area.sum() == pytest.approx(1, abs=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["lattice", "flat", "collinear", "circle", "thin"])
+def test_areas_survive_degenerate_targets(kind: str):
+    rng = np.random.default_rng(18)
+    for _ in range(8):
+        m = rng.integers(2, 20)
+        angle = rng.integers(0, 12, m) * np.pi / 6
+        y = {
+            "lattice": rng.integers(-2, 3, (m, 2)) / 1.0,
+            "flat": rng.integers(-3, 4, (m, 2)) / 3,
+            "collinear": np.outer(rng.integers(-5, 6, m), [1.0, 2.0]) / 7,
+            "circle": np.stack([np.cos(angle), np.sin(angle)], axis=1).round(14),
+            "thin": rng.normal(size=(m, 2)) * [1.0, 1e-6],
+        }[kind]
+        y = np.unique(y, axis=0)
+        h = -(y**2).sum(1) / 2
+        if kind in ("lattice", "thin"):
+            h = rng.choice([0.0, -0.5, -1.0, 0.25], len(y))
+        expected = [clipped_area(y, h, i) for i in range(len(y))]
+        np.testing.assert_allclose(exact_masses(y, h), expected, atol=1e-11)
 
 
 def test_an_edge_on_a_wall_belongs_to_the_cell_inside():

@@ -1,0 +1,190 @@
+"""The pipeline: an autoencoder learns the data manifold, transport carries noise onto its codes.
+
+``fit`` trains the autoencoder, standardises the codes, solves the semi-discrete transport problem
+from the source onto them and learns where the map is singular.
+
+Source: Lei, An, Guo, Su, Liu, Luo, Yau, Gu, A Geometric Understanding of Deep Learning,
+Engineering 6(3), 2020.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, UInt8
+
+from aeot_jax import checkpoint
+from aeot_jax.data import images as image_data
+from aeot_jax.model import AEOT, SOURCES, Config
+from aeot_jax.nn import models, train
+from aeot_jax.ot import singular
+from aeot_jax.ot.solve import SolveProgress, solve
+from aeot_jax.typing import PRNGKey
+
+STAGES = ("autoencoder", "codes", "transport", "map")
+"""Stages of ``fit``, in order."""
+
+_SCALE_FLOOR = 1e-3
+"""A coordinate of the codes that varies less than this part of the widest counts as constant."""
+
+
+class Progress(NamedTuple):
+    """What a progress callback gets.
+
+    Attributes:
+      stage: one of ``STAGES``.
+      done: work done in this stage, in the unit of ``total``.
+      total: work of the stage (epochs, images, samples).
+      note: the stage's residual in words.
+    """
+
+    stage: str
+    done: float
+    total: float
+    note: str
+
+
+def fit(
+    key: PRNGKey,
+    images: ArrayLike,
+    config: Config = Config(),  # noqa: B008 - frozen
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> AEOT:
+    """Fit the autoencoder, the transport map and its extension to images.
+
+    Args:
+      key: of the whole fit; the same key, images and config give the same model.
+      images: uint8 in 0..255 or floats in [0, 1], (n, height, width) or (n, height, width,
+        channels) with 1 or 3 channels; kept as 8-bit.
+      config: the user's decisions.
+      run_dir: a folder for a checkpoint after each epoch and for the model at the end.
+      resume: continue the run in ``run_dir`` from its last finished epoch; the result is the same
+        to the last bit as without the interruption.
+      overwrite: replace the run in ``run_dir``.
+      on_progress: called on the host as the work proceeds.
+
+    Returns:
+      The model; ``model.solution`` says whether the transport converged.
+
+    Raises:
+      ValueError: if the images or the configuration do not fit, or if ``run_dir`` holds another
+        run.
+    """
+    data = image_data.from_arrays(images).images
+    report = on_progress or (lambda _: None)
+    folder = None if run_dir is None else Path(run_dir)
+    if folder is None:
+        return _fit(key, data, config, report, None, lambda _state, _losses: None)
+    run = checkpoint.open_run(
+        folder, checkpoint.identity(key, data, config), resume=resume, overwrite=overwrite
+    )
+    if run.finished is not None:
+        return run.finished
+    model = _fit(key, data, config, report, run.training, run.save_training)
+    run.save_model(model)
+    return model
+
+
+def _fit(
+    key: PRNGKey,
+    data: UInt8[np.ndarray, "n h w c"],
+    config: Config,
+    report: Callable[[Progress], None],
+    training: checkpoint.Training | None,
+    save_training: Callable[[train.TrainState, list[float]], None],
+) -> AEOT:
+    train_key, solve_key, map_key = jax.random.split(key, 3)
+    seconds: dict[str, float] = {}
+    height, width, channels = data.shape[1:]
+    image_shape = (height, width, channels)
+    with _timed(seconds, "autoencoder"):
+        params, losses = _train(train_key, data, config, report, training, save_training)
+    with _timed(seconds, "codes"):
+        report(Progress("codes", 0, len(data), ""))
+        raw = train.encode_all(params, data, config.autoencoder)
+        if not bool(jnp.isfinite(raw).all()):
+            raise FloatingPointError(
+                "the encoder gave NaN or infinity; lower `learning_rate` of the training."
+            )
+        centre = raw.mean(0)
+        scale = raw.std(0)
+        scale = jnp.where(scale > _SCALE_FLOOR * scale.max(), scale, 1.0)
+        codes = (raw - centre[None, :]) / scale[None, :]
+        report(Progress("codes", len(data), len(data), f"{codes.shape[1]} dimensions"))
+    mu = SOURCES[config.source](codes.shape[1])
+    with _timed(seconds, "transport"):
+
+        def on_solve(progress: SolveProgress) -> None:
+            note = f"mass error {progress.mass_error:.3f}"
+            report(Progress("transport", progress.num_samples, progress.planned_samples, note))
+
+        solution = solve(solve_key, mu, codes, config=config.solver, on_progress=on_solve)
+    with _timed(seconds, "map"):
+        report(Progress("map", 0, 1, ""))
+        options = config.extension
+        extension = singular.extension(
+            map_key,
+            mu,
+            codes,
+            solution.h,
+            num_samples=options.num_samples,
+            threshold=options.threshold,
+        )
+        report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
+    return AEOT(
+        params=params,
+        centre=centre,
+        scale=scale,
+        losses=jnp.asarray(losses, jnp.float32),
+        solution=solution,
+        extension=extension,
+        seconds={stage: jnp.float32(value) for stage, value in seconds.items()},
+        config=config,
+        image_shape=image_shape,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - started
+
+
+def _train(
+    key: PRNGKey,
+    data: UInt8[np.ndarray, "n h w c"],
+    config: Config,
+    report: Callable[[Progress], None],
+    training: checkpoint.Training | None,
+    save_training: Callable[[train.TrainState, list[float]], None],
+) -> tuple[models.Params, list[float]]:
+    """Train the autoencoder, from a checkpoint where there is one; a checkpoint an epoch."""
+    total = train.num_epochs(len(data), config.training)
+    losses = [] if training is None else list(training.losses)
+    report(Progress("autoencoder", len(losses), total, ""))
+
+    def on_epoch(state: train.TrainState, loss: float) -> None:
+        losses.append(loss)
+        save_training(state, losses)
+        report(Progress("autoencoder", len(losses), total, f"loss {loss:.4f}"))
+
+    state = None
+    if training is not None:
+        image_shape = data.shape[1:]
+        like = train.init(key, image_shape, config.autoencoder, config.training, len(data))
+        state = training.restore(like)
+    state, _ = train.fit(
+        key, data, config.autoencoder, config.training, state=state, on_epoch=on_epoch
+    )
+    return state.params, losses

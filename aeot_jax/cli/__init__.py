@@ -1,0 +1,94 @@
+"""The command line: aeot-jax fit | sample | evaluate | data.
+
+Each command is a module with a dataclass, from which tyro makes the options and their help, and a
+function that runs it. What a user may do wrong ends in one sentence and exit code 2; an
+interruption in 130; a run that did not reach its tolerance in 0 and a warning.
+"""
+
+import errno
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+import aeot_jax as aeot
+from aeot_jax.cli import data, evaluate, fit, sample
+
+_FORESEEN = (ValueError, OSError, ImportError, FloatingPointError, aeot.SampleError)
+"""What a user's input, disk or network may cause (missing files and connections are OSErrors)."""
+
+_BAD_INPUT, _INTERRUPTED = 2, 130
+
+_Command = (
+    Annotated[fit.Fit, tyro.conf.subcommand("fit")]
+    | Annotated[sample.Sample, tyro.conf.subcommand("sample")]
+    | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[data.Data, tyro.conf.subcommand("data")]
+)
+
+_RUN = {
+    fit.Fit: fit.run,
+    sample.Sample: sample.run,
+    evaluate.Evaluate: evaluate.run,
+    data.Data: data.run,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+      argv: the arguments without the program's name; None takes the process's own.
+
+    Returns:
+      The exit code: 0 done, 2 bad input, 130 interrupted.
+
+    Raises:
+      SystemExit: for ``--help``, and with code 2 for options that do not parse.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    out, err = Console(), Console(stderr=True)
+    debug = "--debug" in arguments
+    try:
+        options = tyro.cli(
+            _Command,
+            prog="aeot-jax",
+            description=aeot.__doc__,
+            args=arguments,
+            # --resume but no --no-resume; an unset optimizer is not a sub-command of its own
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+        )
+        _RUN[type(options)](options, out, err)
+    except KeyboardInterrupt:
+        _say(err, _interrupted(arguments))
+        return _INTERRUPTED
+    except _FORESEEN as error:
+        if debug:
+            raise
+        _say(err, f"Error: {_sentence(error)}")
+        return _BAD_INPUT
+    return 0
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space is left on the disk ({error.filename or 'while writing'}); files from "
+            "before are whole. Free some space and run the command again, a fit with --resume."
+        )
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _interrupted(arguments: list[str]) -> str:
+    if arguments[:1] != ["fit"]:
+        return "Interrupted; nothing was written."
+    kept = [part for part in arguments if part not in ("--resume", "--overwrite")]
+    again = shlex.join(["aeot-jax", *kept, "--resume"])
+    return f"Interrupted; what was done is kept. Continue with: {again}"
+
+
+def _say(err: Console, text: str) -> None:
+    err.print(text, soft_wrap=True, markup=False, highlight=False)

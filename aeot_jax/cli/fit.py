@@ -1,0 +1,284 @@
+"""``aeot-jax fit``: from images to a model that makes new ones, in one folder."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import aeot_jax as aeot
+from aeot_jax import plot
+from aeot_jax.cli import folder, source
+from aeot_jax.cli.progress import progress
+from aeot_jax.cli.source import Splits
+from aeot_jax.evaluate import reconstruction
+
+_SHOWN = 64
+"""Images in samples.png."""
+
+_PAIRS = 48
+"""Pairs in reconstructions.png."""
+
+_DEFAULT = aeot.Config()
+
+
+def _short_for(name: str, default: str) -> Any:
+    return tyro.conf.arg(
+        help=f"Short for --{name}.", help_behavior_hint=f"(default: {default})", metavar="NUMBER"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Learn images, and make new ones.
+
+    Trains the autoencoder, transports the source onto its codes until the mass error is certified,
+    and leaves in the folder: model.npz, config.json, metrics.json, samples.png,
+    reconstructions.png and history.png. Ends with 0 and a warning where the tolerance was not
+    reached ("converged" in metrics.json says which).
+
+    Attributes:
+      data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
+        "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
+        format, gzipped or raw), or a folder of images.
+      out: Folder of the run; made if it is not there.
+      seed: Of everything random; the same seed gives the same model.
+      tolerance: See below.
+      epochs: See below.
+      latent_dim: See below.
+      limit: Learn only the first so many images.
+      hold_out: Images set aside, at random, for `aeot-jax evaluate`, where the data has no test
+        images of its own.
+      resume: Continue an interrupted run in the folder, with the same data and options; the model
+        is the same as without the interruption.
+      overwrite: Replace the run that is in the folder.
+      quiet: Show no progress.
+      debug: Show where an error comes from.
+      config: Everything else; the defaults serve most data.
+    """
+
+    data: str
+    out: Path
+    seed: int = 0
+    tolerance: Annotated[
+        float | None, _short_for("solver.tolerance", f"{_DEFAULT.solver.tolerance}")
+    ] = None
+    epochs: Annotated[
+        int | None, _short_for("training.epochs", "chosen from the number of images")
+    ] = None
+    latent_dim: Annotated[
+        int | None, _short_for("autoencoder.latent-dim", "chosen from the image size")
+    ] = None
+    limit: Annotated[
+        int | None, tyro.conf.arg(help_behavior_hint="(default: all)", metavar="IMAGES")
+    ] = None
+    hold_out: Annotated[int, tyro.conf.arg(metavar="IMAGES")] = 0
+    resume: bool = False
+    overwrite: bool = False
+    quiet: bool = False
+    debug: bool = False
+    config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
+
+    def full_config(self) -> aeot.Config:
+        """The configuration, with the short options put in their places.
+
+        Raises:
+          ValueError: if an option is given twice, with different values.
+        """
+        config = self.config
+        for part, name, value in (
+            ("solver", "tolerance", self.tolerance),
+            ("training", "epochs", self.epochs),
+            ("autoencoder", "latent_dim", self.latent_dim),
+        ):
+            if value is None:
+                continue
+            record = getattr(config, part)
+            nested = getattr(record, name)
+            if nested not in (value, getattr(getattr(_DEFAULT, part), name)):
+                option = name.replace("_", "-")
+                raise ValueError(
+                    f"`--{option}` is {value} and `--{part}.{option}` is {nested}; give one."
+                )
+            record = dataclasses.replace(record, **{name: value})
+            config = dataclasses.replace(config, **{part: record})
+        return config
+
+
+def run(options: Fit, out: Console, err: Console) -> None:
+    """Fit a model and write its folder.
+
+    Args:
+      options: from the command line.
+      out: for the result.
+      err: for progress and warnings.
+
+    Raises:
+      ImportError: before any work, if a library for the figures is missing.
+      ValueError: if options, images or the folder do not fit.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(
+            "matplotlib, which draws the figures of a run, is missing; install it with: "
+            "pip install 'aeot-jax[plot]'."
+        )
+    started = time.monotonic()
+    config = options.full_config()
+    if options.resume and options.overwrite:
+        raise ValueError("`--resume` and `--overwrite` exclude each other; give one of them.")
+    where = source.Source(
+        source.absolute(options.data), options.limit, options.hold_out, options.seed
+    )
+    splits = source.load(where)
+    described = splits.describe()
+    if not options.quiet:
+        height, width, channels = described["image_shape"]
+        err.print(
+            f"{splits.train.name}: {len(splits.train):,} images of {height} x {width} x {channels}"
+            f" -> {options.out}",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
+    fit_key, sample_key = jax.random.split(jax.random.key(options.seed))
+    with progress(err, quiet=options.quiet) as report:
+        model = aeot.fit(
+            fit_key,
+            splits.train.images,
+            config,
+            run_dir=options.out,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            on_progress=report,
+        )
+    folder.write_config(options.out, where, described, options.seed, config)
+    metrics = _draw(model, splits, sample_key, options.out)
+    metrics |= {
+        "seconds": time.monotonic() - started,
+        "peak_memory_mib": peak_memory_mib(),
+        "seed": options.seed,
+        "data": described,
+        "versions": versions(),
+        "device": device(),
+    }
+    folder.write_json(options.out / folder.METRICS, metrics)
+    _summary(metrics, options.out, out)
+    if not metrics["converged"]:
+        err.print(f"Warning: {metrics['status']}", style="yellow", soft_wrap=True, markup=False)
+
+
+def _draw(model: aeot.AEOT, splits: Splits, key: Any, out: Path) -> dict[str, Any]:
+    """Draw the figures, and collect what they and the model tell."""
+    solution, tolerance = model.solution, model.config.solver.tolerance
+    certificate = solution.certificate
+    images, info = aeot.sample_with_info(key, model, _SHOWN)
+    plot.save(plot.image_grid(np.asarray(images)), out / folder.SAMPLES)
+
+    judged = splits.train if splits.held_out is None else splits.held_out
+    kind = splits.kind or "training"
+    measured = reconstruction(model, judged.images)
+    some = judged.images[:: -(-len(judged) // _PAIRS)]
+    plot.save(
+        plot.reconstructions(
+            some,
+            np.asarray(aeot.decode(model, aeot.encode(model, some))),
+            title=f"{judged.name}: mean squared error {measured['mse']:.4f} a pixel, "
+            f"{measured['num_images']:,} {kind} images",
+        ),
+        out / folder.RECONSTRUCTIONS,
+    )
+    losses = np.asarray(model.losses)
+    plot.save(plot.history(losses, solution, tolerance=tolerance), out / folder.HISTORY)
+    seconds = {name: float(value) for name, value in model.seconds.items()}
+    samples = {
+        "autoencoder": len(losses) * len(splits.train),
+        "codes": len(splits.train),
+        "transport": int(solution.num_samples),
+    }
+    return {
+        "mass_error": float(solution.mass_error),
+        "mass_error_se": float(solution.mass_error_se),
+        "converged": bool(solution.converged),
+        "status": aeot.message(solution.status),
+        "tolerance": tolerance,
+        "total_variation": float(certificate.total_variation),
+        "worst": float(certificate.worst),
+        "num_empty": int(certificate.num_empty),
+        "expected_empty": float(certificate.expected_empty),
+        "num_targets": len(splits.train),
+        "reconstruction_mse": measured["mse"],
+        "reconstruction": {
+            **measured,
+            "images": kind,
+            "meaning": "mean squared error a pixel, pixels in [0, 1]; variance is that of the "
+            "mean image",
+        },
+        "share_rejected": float(info.share_rejected),
+        "rejection": {
+            "candidates": int(info.candidates),
+            "rejected": int(info.rejected),
+            "copies": int(info.copies),
+        },
+        "stages": {
+            name: {"seconds": value} | ({"samples": samples[name]} if name in samples else {})
+            for name, value in seconds.items()
+        },
+        "num_steps": int(solution.num_steps),
+        "num_samples": int(solution.num_samples),
+        "num_check_samples": int(solution.num_check_samples),
+        "epochs": len(losses),
+        "final_loss": float(losses[-1]),
+    }
+
+
+def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    two_se = 2 * metrics["mass_error_se"]
+    table.add_row("mass error", f"{metrics['mass_error']:.4f} ± {two_se:.4f} (two standard errors)")
+    table.add_row(
+        "empty cells",
+        f"{metrics['num_empty']} of {metrics['num_targets']:,}, "
+        f"{metrics['expected_empty']:.1f} expected by chance",
+    )
+    measured = metrics["reconstruction"]
+    table.add_row("reconstruction", f"{measured['mse']:.4f} a pixel ({measured['images']} images)")
+    table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
+    table.add_row("time", f"{metrics['seconds']:.1f} s")
+    table.add_row("in", str(run))
+    out.print(table, highlight=False)
+
+
+def peak_memory_mib() -> float | None:
+    """Largest resident memory of this process so far, in MiB; None where it is not counted."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the run."""
+    names = ("jax", "jaxlib", "flax", "optax", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found, "aeot_jax": aeot.__version__}
+
+
+def device() -> dict[str, Any]:
+    """What the run computed on."""
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+    }

@@ -1,0 +1,75 @@
+"""``aeot-jax sample``: new images from a fitted model."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+import aeot_jax as aeot
+from aeot_jax import files, plot
+from aeot_jax.cli import folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Make new images from a fitted model.
+
+    Attributes:
+      run: Folder that `aeot-jax fit` wrote, or a model file.
+      num: Images to make.
+      out: Picture to write, a .png file with all of them in a grid.
+      npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
+        channels).
+      seed: Of the draw; the same seed gives the same images.
+      debug: Show where an error comes from.
+    """
+
+    run: tyro.conf.Positional[Path]
+    num: int = 64
+    out: Path | None = None
+    npz: Path | None = None
+    seed: int = 0
+    debug: bool = False
+
+
+def run(options: Sample, out: Console, err: Console) -> None:
+    """Draw images and write them.
+
+    Args:
+      options: from the command line.
+      out: for the result.
+      err: for nothing yet: one batch is quick.
+
+    Raises:
+      ValueError: if an option does not fit or the model is damaged.
+      FileNotFoundError: if there is no model.
+    """
+    del err
+    if options.out is None and options.npz is None:
+        raise ValueError("neither `--out` nor `--npz` is given; pass a file to write.")
+    if options.num < 1:
+        raise ValueError(f"`--num` is {options.num}; pass at least 1.")
+    for name, path, suffix in (("out", options.out, ".png"), ("npz", options.npz, ".npz")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise ValueError(f"`--{name}` is {str(path)!r}; pass a file that ends in {suffix}.")
+    model = folder.load_model(options.run)
+    # Not the keys of the fit, whatever its seed was: these images are new ones.
+    key = jax.random.fold_in(jax.random.key(options.seed), 1)
+    images, info = aeot.sample_with_info(key, model, options.num)
+    pixels = np.rint(np.asarray(images) * 255).astype(np.uint8)
+    if options.npz is not None:
+        with files.replacing(options.npz) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, images=pixels)
+    if options.out is not None:
+        plot.save(plot.image_grid(pixels), options.out)
+    written = " and ".join(str(path) for path in (options.out, options.npz) if path is not None)
+    out.print(
+        f"{options.num} images -> {written} ({100 * float(info.share_rejected):.1f} % of the "
+        "candidates rejected)",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )

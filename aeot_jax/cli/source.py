@@ -1,0 +1,127 @@
+"""Where a run's images come from: loaded once to fit, and again, the same ones, to evaluate."""
+
+import dataclasses
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aeot_jax.data import archive, images
+from aeot_jax.data.images import ImageSet
+
+MIN_HELD_OUT = 20
+"""Fewer held-out images cannot tell a copy from a new image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What to load.
+
+    Attributes:
+      path: a name that `images.load` knows, or an absolute path.
+      limit: the first so many training images; None is all.
+      hold_out: training images set aside for evaluation, chosen by the seed; only for a source
+        without test images of its own.
+      seed: of that choice.
+    """
+
+    path: str
+    limit: int | None = None
+    hold_out: int = 0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """What was loaded.
+
+    Attributes:
+      train: images to fit.
+      held_out: images of the same kind that are not fitted; None if there are none.
+      kind: "test" if the source told them apart, "held out" if `hold_out` did, else None.
+    """
+
+    train: ImageSet
+    held_out: ImageSet | None
+    kind: str | None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the training pixels, to recognise the data set."""
+        return hashlib.sha256(np.ascontiguousarray(self.train.images)).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Name, numbers, shape and fingerprint, as config.json and metrics.json state them."""
+        return {
+            "name": self.train.name,
+            "num_images": len(self.train),
+            "num_held_out": 0 if self.held_out is None else len(self.held_out),
+            "held_out": self.kind,
+            "image_shape": list(self.train.images.shape[1:]),
+            "sha256": self.fingerprint(),
+        }
+
+
+def absolute(path: str) -> str:
+    """Keep a known name; make a path independent of the folder that the command ran in."""
+    return path if path in images.NAMES else str(Path(path).expanduser().resolve())
+
+
+def load(source: Source) -> Splits:
+    """Load the images of a source.
+
+    Raises:
+      ValueError: if an option does not fit the images, or they cannot be used.
+      FileNotFoundError: if there is nothing at the path.
+      ConnectionError: if a download fails.
+      ImportError: if a library for the source is missing.
+    """
+    if source.limit is not None and source.limit < 2:
+        raise ValueError(f"`--limit` is {source.limit}; pass at least 2 images.")
+    if source.hold_out and source.hold_out < MIN_HELD_OUT:
+        raise ValueError(
+            f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} images."
+        )
+    train = images.load(source.path)
+    test = load_test(source.path)
+    if source.limit is not None:
+        train = _rows(train, np.arange(min(source.limit, len(train))))
+    if not source.hold_out:
+        return Splits(train, test, None if test is None else "test")
+    if test is not None:
+        raise ValueError(
+            f"`--hold-out` is {source.hold_out}, but {source.path!r} has {len(test)} test images "
+            "of its own; leave the option out."
+        )
+    if source.hold_out > len(train) // 2:
+        raise ValueError(
+            f"`--hold-out` is {source.hold_out}, more than half of {len(train)} images; "
+            "keep more to learn from."
+        )
+    order = np.random.default_rng(source.seed).permutation(len(train))
+    kept, aside = np.sort(order[source.hold_out :]), np.sort(order[: source.hold_out])
+    return Splits(_rows(train, kept), _rows(train, aside), "held out")
+
+
+def load_test(path: str) -> ImageSet | None:
+    """Load the test images of a source, or None where it does not tell any apart."""
+    if path == "digits" or (path not in images.NAMES and _archive_without_test(Path(path))):
+        return None
+    try:
+        return images.load(path, split="test")
+    except FileNotFoundError:
+        return None  # the documented answer to a split that is not there
+
+
+def _archive_without_test(path: Path) -> bool:
+    path = path.expanduser()
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with np.load(path, allow_pickle=False) as file:
+        return not any(x in file.files for x, _ in archive.KEYS["test"])
+
+
+def _rows(whole: ImageSet, rows: np.ndarray) -> ImageSet:
+    labels = None if whole.labels is None else whole.labels[rows]
+    return images.from_arrays(whole.images[rows], labels, whole.name)

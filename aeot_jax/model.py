@@ -1,0 +1,243 @@
+"""The fitted model: a record of arrays, and the pure functions that use it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
+from aeot_jax.nn import models
+from aeot_jax.nn.models import AutoencoderConfig
+from aeot_jax.nn.train import TrainConfig
+from aeot_jax.ot import singular
+from aeot_jax.ot.config import SolverConfig
+from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.solve import Solution
+from aeot_jax.typing import PRNGKey
+
+_BLOCK = 1024
+"""Images encoded or decoded at once."""
+
+_MAX_CANDIDATES = 4096
+"""Candidates of one draw of ``sample``."""
+
+_LEAST_ACCEPTED = 0.01
+"""Share of candidates below which ``sample`` gives up."""
+
+SOURCES: dict[str, Callable[[int], Measure]] = {
+    "gaussian": Gaussian,
+    "cube": UniformCube,
+    "ball": UniformBall,
+}
+"""Sources by the name that the configuration gives them."""
+
+
+@dataclass(frozen=True)
+class ExtensionConfig:
+    """How codes between the data's codes are made.
+
+    Attributes:
+      threshold: plane angle above which a face of the cells is singular, radians in (0, pi]; None
+        learns it from the codes.
+      num_samples: samples of the source to learn the extension from; None is 4096.
+    """
+
+    threshold: float | None = None
+    num_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the user decides; the defaults serve every data set.
+
+    Attributes:
+      autoencoder: the networks.
+      training: the autoencoder's training.
+      source: law of the noise: "gaussian" N(0, I), "cube" uniform on [-1/2, 1/2]^d, or "ball"
+        uniform on the unit ball.
+      solver: the transport problem.
+      extension: the map between the cells.
+    """
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    source: Literal["gaussian", "cube", "ball"] = "gaussian"
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    extension: ExtensionConfig = field(default_factory=ExtensionConfig)
+
+    def __post_init__(self):
+        if self.source not in SOURCES:
+            choices = ", ".join(repr(name) for name in SOURCES)
+            raise ValueError(f"`source` is {self.source!r}; choose one of {choices}.")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AEOT:
+    """A fitted model: a pytree, with its configuration as static data.
+
+    Attributes:
+      params: of encoder and decoder.
+      centre: mean of the raw codes (z,).
+      scale: standard deviation of each coordinate of the raw codes (z,).
+      losses: the autoencoder's mean loss of each epoch (e,).
+      solution: heights with their certificate.
+      extension: the map; ``extension.y`` are the standardised codes (m, z).
+      seconds: wall time of each stage of ``STAGES``.
+      config: as passed to ``fit``.
+      image_shape: (height, width, channels).
+    """
+
+    params: models.Params
+    centre: Float[Array, " z"]
+    scale: Float[Array, " z"]
+    losses: Float[Array, " e"]
+    solution: Solution
+    extension: Extension
+    seconds: dict[str, Float[Array, ""]]
+    config: Config = field(metadata={"static": True})
+    image_shape: tuple[int, int, int] = field(metadata={"static": True})
+
+
+class SampleError(RuntimeError):
+    """Too many candidates fell into the singular set."""
+
+
+class SampleInfo(NamedTuple):
+    """What ``sample_with_info`` saw.
+
+    Attributes:
+      candidates: drawn from the source.
+      rejected: of them, in the singular set.
+      share_rejected: rejected / candidates.
+      copies: accepted candidates that are codes of the data, with nothing blended in.
+    """
+
+    candidates: int
+    rejected: int
+    share_rejected: float
+    copies: int
+
+
+def _blocks(
+    function: Callable[[Float[Array, "b ..."]], Float[Array, "b ..."]], rows: Array
+) -> Array:
+    """Apply a function to rows a block at a time, so that memory does not grow with their number."""
+    n = rows.shape[0]
+    if n <= _BLOCK:
+        return function(rows)
+    whole = n // _BLOCK * _BLOCK
+    head = jax.lax.map(function, rows[:whole].reshape(-1, _BLOCK, *rows.shape[1:]))
+    head = head.reshape(whole, *head.shape[2:])
+    return head if whole == n else jnp.concatenate([head, function(rows[whole:])])
+
+
+def encode(model: AEOT, images: ArrayLike) -> Float[Array, "n z"]:
+    """Standardised codes of images; pure and jit-able.
+
+    Args:
+      model: from ``fit``.
+      images: (n, height, width, channels), or (n, height, width) for one channel; uint8 in 0..255
+        or floats in [0, 1].
+
+    Returns:
+      Codes (n, z): on the training images about zero mean and unit variance in each coordinate.
+
+    Raises:
+      ValueError: if the images are of another size than the model's.
+    """
+    x = jnp.asarray(images)
+    if x.ndim == 3 and model.image_shape[2] == 1:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[1:] != model.image_shape:
+        raise ValueError(
+            f"`images` has shape {jnp.shape(images)}, but the model was fitted to images of shape "
+            f"{model.image_shape}; pass (n, {', '.join(map(str, model.image_shape))})."
+        )
+    functions = models.functions(model.image_shape, model.config.autoencoder)
+    raw = _blocks(lambda block: functions.encode(model.params, block), x)
+    return (raw - model.centre[None, :]) / model.scale[None, :]
+
+
+def decode(model: AEOT, z: ArrayLike) -> Float[Array, "n h w c"]:
+    """Images of standardised codes; pure and jit-able.
+
+    Args:
+      model: from ``fit``.
+      z: standardised codes (n, latent).
+
+    Returns:
+      Images (n, height, width, channels), float32 in [0, 1].
+
+    Raises:
+      ValueError: if the codes have another dimension than the model's.
+    """
+    codes = jnp.asarray(z, jnp.float32)
+    if codes.ndim != 2 or codes.shape[1:] != model.centre.shape:
+        raise ValueError(
+            f"`z` has shape {codes.shape}, but the model's codes have {model.centre.shape[0]} "
+            f"dimensions; pass (n, {model.centre.shape[0]})."
+        )
+    functions = models.functions(model.image_shape, model.config.autoencoder)
+    raw = codes * model.scale[None, :] + model.centre[None, :]
+    return _blocks(lambda block: functions.decode(model.params, block), raw)
+
+
+_decode = jax.jit(decode)
+
+
+def sample(key: PRNGKey, model: AEOT, n: int) -> Float[Array, "n h w c"]:
+    """New images: exactly n, by drawing again where the singular set rejects.
+
+    A host loop (how many draws it takes depends on the data); under jit use ``generate`` and
+    ``decode``.
+
+    Args:
+      key: consumed.
+      model: from ``fit``.
+      n: images.
+
+    Returns:
+      Images (n, height, width, channels), float32 in [0, 1].
+
+    Raises:
+      ValueError: if n is not positive.
+      SampleError: if more than 99 % of the candidates fall into the singular set.
+    """
+    return sample_with_info(key, model, n)[0]
+
+
+def sample_with_info(
+    key: PRNGKey, model: AEOT, n: int
+) -> tuple[Float[Array, "n h w c"], SampleInfo]:
+    """``sample``, with how many candidates it took; see there."""
+    if n < 1:
+        raise ValueError(f"`n` is {n}; pass how many images to make, at least 1.")
+    size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
+    parts: list[np.ndarray] = []
+    found = candidates = accepted_all = copies = 0
+    while found < n:
+        draw_key = jax.random.fold_in(key, candidates // size)
+        z, accepted, info = singular.generate(draw_key, model.extension, size)
+        keep = np.flatnonzero(np.asarray(accepted))
+        candidates += size
+        accepted_all += keep.size
+        copies += int((np.asarray(info.num_blended)[keep] == 1).sum())
+        parts.append(np.asarray(z)[keep])
+        found += keep.size
+        if found < n and candidates >= _MAX_CANDIDATES:
+            share = accepted_all / candidates
+            if share < _LEAST_ACCEPTED:
+                raise SampleError(
+                    f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
+                    f"`threshold`, now {float(model.extension.threshold):.3f} rad, or fit to more "
+                    "images."
+                )
+    codes = np.concatenate(parts)[:n]
+    rejected = candidates - accepted_all
+    info = SampleInfo(candidates, rejected, rejected / candidates, copies)
+    return _decode(model, codes), info

@@ -1,0 +1,257 @@
+r"""The continuous extension of the transport map, and the singular set that it must not cross.
+
+T is piecewise constant. Near a face of its cells the planes of some other targets come within a
+*band* of the highest, and the extension blends their targets with weights that vanish at the edge
+of the band,
+
+.. math:: z(x) = \sum_j \lambda_j y_j, \qquad
+          \lambda_j \propto (\langle x, y_j\rangle + h_j - u_h(x) + \delta)_+ ,
+
+which is continuous in x and equal to T where nothing else is in the band. Where the planes meet at
+a large angle the map is discontinuous, a blend would mix modes, and the sample is rejected: x
+belongs to the singular set if a plane in its band makes an angle above a threshold with the
+highest,
+
+.. math:: \cos\theta_{ij} = \frac{\langle (y_i, -1), (y_j, -1)\rangle}{|(y_i, -1)| |(y_j, -1)|},
+
+on targets centred and scaled to unit variance, so that angles mean the same on every data set.
+
+Neither number is set by hand. The band is the mean gap between the two highest planes. The
+threshold is the angle between codes that are neighbours on the data's own manifold: a face whose
+angle is larger separates targets with a hole of the data between them (see ``angle_threshold``).
+
+Sources: Lei et al., Engineering 6(3), 2020, section 5 (singular set, plane angles); An, Guo, Lei,
+Luo, Yau, Gu, AE-OT, ICLR 2020 (extension and rejection). Both set the threshold by hand.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.numerics import PRECISION
+from aeot_jax.ot import power, problem
+from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
+
+_NEIGHBOURS = 4
+"""Planes besides the highest that the band reaches on average."""
+
+_PLANES = 17
+"""Planes looked at; the band is cut at the last of them, so that the weights stay continuous."""
+
+_NUM_SAMPLES = 4096
+"""Samples from which band and threshold are learned; their relative error is about 2 %."""
+
+_QUANTILE = 0.99
+"""Share of codes whose nearest neighbours lie within the threshold."""
+
+_CHUNK = 4096
+"""Candidates carried together; a chunk gathers 17 codes a candidate."""
+
+_TINY = 1e-30
+"""Weight of the highest plane where the band has no width."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Extension:
+    """The continuous extension of a transport map, with what it takes to reject the singular set.
+
+    Attributes:
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,).
+      frame: centre and scale of the targets, in which angles are measured.
+      band: how far below the highest plane others are blended, in units of the scores.
+      threshold: largest plane angle that is not singular, radians.
+      face_angles: angle between the two highest planes over samples of the source (s,), radians.
+      neighbour_angles: angle between codes and their (d+1)-th nearest code (q,), radians.
+    """
+
+    mu: Measure
+    y: Targets
+    h: Heights
+    frame: problem.Frame
+    band: Float[Array, ""]
+    threshold: Float[Array, ""]
+    face_angles: Float[Array, " s"]
+    neighbour_angles: Float[Array, " q"]
+
+
+class GenerateInfo(NamedTuple):
+    """What ``generate`` saw at each candidate.
+
+    Attributes:
+      index: the cell that holds it (n,).
+      num_blended: targets blended (n,); 1 is a code itself.
+      angle: largest plane angle within the band (n,), radians.
+    """
+
+    index: Int[Array, " n"]
+    num_blended: Int[Array, " n"]
+    angle: Float[Array, " n"]
+
+
+def plane_angles(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+    """Angle between the planes of two normalised targets, radians.
+
+    Computed as 2 atan2(|u - v|, |u + v|) of the unit normals: arccos loses half of the digits at
+    small angles.
+    """
+
+    def normal(y: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
+        lifted = jnp.concatenate([y, -jnp.ones_like(y[..., :1])], axis=-1)
+        return lifted / jnp.linalg.norm(lifted, axis=-1, keepdims=True)
+
+    u, v = normal(a), normal(b)
+    return 2 * jnp.atan2(jnp.linalg.norm(u - v, axis=-1), jnp.linalg.norm(u + v, axis=-1))
+
+
+def extension(
+    key: PRNGKey,
+    mu: Measure,
+    y: ArrayLike,
+    h: ArrayLike,
+    nu: ArrayLike | None = None,
+    *,
+    num_samples: int | None = None,
+    threshold: float | None = None,
+) -> Extension:
+    """Learn the band and the singular threshold of a transport map from samples.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,); -inf for a target that owns no cell.
+      nu: weights (m,), sum 1; None is uniform.
+      num_samples: samples of the source, and codes, to learn from; None is 4096.
+      threshold: plane angle in (0, pi] above which a face is singular; None learns it.
+
+    Raises:
+      ValueError: if shapes or values do not fit.
+
+    Source: An et al., AE-OT, ICLR 2020, for extension and rejection by angle; band and threshold
+    from the data are this library's.
+    """
+    targets = problem.check_targets(y)
+    heights = problem.check_heights(h, targets)
+    weights = problem.check_weights(nu, targets)
+    problem.check_measure(mu, targets)
+    if threshold is not None and not 0 < threshold <= jnp.pi:
+        raise ValueError(f"`threshold` is {threshold}; pass an angle in (0, pi], in radians.")
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"`num_samples` is {num_samples}; pass at least 1.")
+    frame = problem.frame(targets, weights)
+    learned = _learn(key, mu, targets, heights, frame, num_samples or _NUM_SAMPLES)
+    if threshold is not None:
+        learned = learned._replace(threshold=jnp.float32(threshold))
+    return Extension(mu=mu, y=targets, h=heights, frame=frame, **learned._asdict())
+
+
+class _Learned(NamedTuple):
+    band: Float[Array, ""]
+    threshold: Float[Array, ""]
+    face_angles: Float[Array, " s"]
+    neighbour_angles: Float[Array, " q"]
+
+
+@partial(jax.jit, static_argnames=("num_samples",))
+def _learn(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    frame: problem.Frame,
+    num_samples: int,
+) -> _Learned:
+    sample_key, code_key = jax.random.split(key)
+    num_targets, dim = y.shape
+    unit = frame.normalise(y)
+    if num_targets == 1:
+        zero, none = jnp.zeros(()), jnp.zeros((0,))
+        return _Learned(zero, jnp.float32(jnp.pi), none, none)
+    x = mu.sample(sample_key, num_samples)
+    values, planes = power.top_k(x, y, h, min(_NEIGHBOURS + 1, num_targets))
+    # A plane at -inf is no neighbour.
+    gaps = jnp.where(jnp.isfinite(values), values[:, :1] - values, 0.0)
+    face_angles = plane_angles(unit[planes[:, 0]], unit[planes[:, 1]])
+    neighbour_angles = _neighbour_angles(code_key, unit, h, min(dim + 1, num_targets - 1))
+    return _Learned(
+        band=gaps.max(1).mean(),
+        threshold=jnp.quantile(neighbour_angles, _QUANTILE),
+        face_angles=face_angles,
+        neighbour_angles=neighbour_angles,
+    )
+
+
+def _neighbour_angles(key: PRNGKey, unit: Targets, h: Heights, k: int) -> Float[Array, " q"]:
+    """Angle between codes and their k-th nearest code, at randomly chosen codes.
+
+    With k = d + 1 a code and its neighbours could span a simplex around it, the least that a
+    d-dimensional piece of manifold has; a face between two pieces is wider than that at nearly all
+    codes.
+    """
+    num_targets = unit.shape[0]
+    chosen = jnp.arange(num_targets)
+    if num_targets > _NUM_SAMPLES:
+        chosen = jax.random.choice(key, num_targets, (_NUM_SAMPLES,), replace=False)
+    # The nearest code is the highest plane of the Voronoi heights.
+    voronoi = jnp.where(jnp.isfinite(h), -0.5 * (unit * unit).sum(1), -jnp.inf)
+    _, nearest = power.top_k(unit[chosen], unit, voronoi, k + 1)
+    return plane_angles(unit[chosen], unit[nearest[:, k]])
+
+
+@partial(jax.jit, static_argnames=("n",))
+def generate(
+    key: PRNGKey, ext: Extension, n: int
+) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """Draw n candidates from the source, carry them by the extension, and mark the singular set.
+
+    Args:
+      key: consumed.
+      ext: from ``extension``.
+      n: candidates; static under jit.
+
+    Returns:
+      New codes z (n, d), whether each is accepted (n,), and what was seen.
+    """
+    size = min(n, _CHUNK)
+    chunks = -(-n // size)
+
+    def chunk(i: Int[Array, ""]) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+        return extend(ext.mu.sample(jax.random.fold_in(key, i), size), ext)
+
+    drawn = jax.lax.map(chunk, jnp.arange(chunks))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
+
+
+def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """The extension at given samples of the source; see ``generate``.
+
+    Args:
+      x: samples (n, d).
+      ext: from ``extension``.
+    """
+    num_planes = min(_PLANES, ext.y.shape[0])
+    values, planes = power.top_k(x, ext.y, ext.h, num_planes)
+    gaps = values[:, :1] - values
+    band = jnp.full_like(values[:, :1], ext.band)
+    if num_planes < ext.y.shape[0]:
+        band = jnp.minimum(band, gaps[:, -1:])
+    weights = jnp.maximum(band - gaps, 0.0).at[:, 0].set(jnp.maximum(band[:, 0], _TINY))
+    blended = weights > 0
+    codes = ext.y[planes]
+    offsets = codes - codes[:, :1]
+    share = weights / weights.sum(1, keepdims=True)
+    # Offsets from the winner: where all weights but one vanish the code itself comes out exactly.
+    z = codes[:, 0] + jnp.einsum("nk,nkd->nd", share, offsets, precision=PRECISION)
+    unit = (codes - ext.frame.centre) / ext.frame.scale
+    angles = jnp.where(blended, plane_angles(unit[:, :1], unit), 0.0)
+    widest = angles.max(1)
+    info = GenerateInfo(planes[:, 0], blended.sum(1), widest)
+    return z, widest <= ext.threshold, info

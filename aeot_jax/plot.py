@@ -1,0 +1,276 @@
+"""Pictures of a run: grids of images, reconstructions, histories.
+
+Grids are pillow images, so that the pixels of tiny images stay crisp squares; everything with axes
+is a matplotlib ``Figure``, made without pyplot: no window, no global state, any thread. Both
+libraries are imported where they are used.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from aeot_jax import files
+from aeot_jax.ot.solve import Solution
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+_GRID_PIXELS = 960
+"""Longer side of a grid, about; tiles are enlarged by whole factors up to it."""
+
+_TILE_PIXELS = 64
+"""Longer side to which a tile is enlarged at most."""
+
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#c8551b", "#6b6b6b"
+
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+}
+
+SUFFIXES = (".png", ".pdf", ".svg")
+"""Endings of the files that `save` writes; a grid of images is always a .png."""
+
+
+def image_grid(
+    images: ArrayLike, *, columns: int | None = None, scale: int | None = None
+) -> "Image":
+    """Lay images out in rows, on white.
+
+    Args:
+      images: (n, h, w, c), uint8, or floats in [0, 1]; c 1 or 3.
+      columns: images in a row; None makes the grid about square.
+      scale: whole factor of enlargement; None makes small images easy to see.
+
+    Returns:
+      The picture; `save` writes it.
+
+    Raises:
+      ValueError: if the images are of another shape or range, or a number is less than 1.
+    """
+    from PIL import Image
+
+    pixels = _to_bytes(images)
+    n, height, width, channels = pixels.shape
+    columns = math.ceil(math.sqrt(n * height / width)) if columns is None else columns
+    if columns < 1 or (scale is not None and scale < 1):
+        raise ValueError(
+            f"`columns` is {columns} and `scale` is {scale}; pass at least 1 for both."
+        )
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    if scale is None:
+        fits = _GRID_PIXELS // max(columns * width, rows * height)
+        scale = max(1, min(fits, _TILE_PIXELS // max(height, width)))
+    canvas = _tiled(pixels, columns, scale)
+    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+
+
+def reconstructions(
+    originals: ArrayLike, decoded: ArrayLike, *, title: str = "", columns: int = 12
+) -> "Figure":
+    """Show originals above what the autoencoder makes of them, band by band.
+
+    Args:
+      originals: (n, h, w, c), uint8, or floats in [0, 1].
+      decoded: encoded and decoded, of the same shape.
+      title: what was measured, on which images.
+      columns: pairs in a band.
+
+    Returns:
+      The figure; `save` writes it.
+
+    Raises:
+      ValueError: if the shapes differ, or the images are of another shape or range.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    above, below = _to_bytes(originals, "originals"), _to_bytes(decoded, "decoded")
+    if above.shape != below.shape:
+        raise ValueError(
+            f"`originals` has shape {above.shape} and `decoded` {below.shape}; pass pairs."
+        )
+    n, height, width, _ = above.shape
+    columns = min(columns, n)
+    scale = max(1, _TILE_PIXELS // max(height, width))
+    bands = math.ceil(n / columns)
+    inches = 6.5  # the text width of a page
+    tile = inches / columns * height / width
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(inches + 1, bands * (2 * tile + 0.12) + 0.5), layout="constrained")
+        for band, axes in enumerate(figure.subplots(bands, 1, squeeze=False)[:, 0]):
+            part = slice(band * columns, (band + 1) * columns)
+            missing = columns - len(above[part])
+            white = np.full((missing, *above.shape[1:]), 255, np.uint8)
+            pairs = np.concatenate([above[part], white, below[part], white])
+            strip = _tiled(pairs, columns, scale)
+            axes.imshow(
+                strip.squeeze(-1) if strip.shape[-1] == 1 else strip,
+                cmap="gray",
+                vmin=0,
+                vmax=255,
+                interpolation="nearest",
+            )
+            axes.set_yticks([strip.shape[0] / 4, strip.shape[0] * 3 / 4], ["original", "decoded"])
+            axes.set_xticks([])
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+        if title:
+            figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def history(losses: ArrayLike, solution: Solution, *, tolerance: float | None) -> "Figure":
+    """Show how the autoencoder learned and how the mass error fell.
+
+    On the right, the line is the running estimate of the solver and the point with its bar the
+    certified value with two standard errors, from samples that nothing else used. The dotted line
+    is sqrt(m / n), which no solver that knows the source by n samples alone can stay below.
+
+    Args:
+      losses: mean loss of each epoch (epochs,).
+      solution: of the transport problem.
+      tolerance: the mass error asked for; None if there was none.
+
+    Returns:
+      The figure; `save` writes it.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(7.5, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_losses(left, np.asarray(losses, np.float64))
+        _draw_mass_error(right, solution, tolerance)
+    return figure
+
+
+def _draw_losses(axes: "Axes", losses: np.ndarray) -> None:
+    epochs = np.arange(1, len(losses) + 1)
+    axes.plot(epochs, losses, color=_BLUE, marker="o" if len(losses) < 3 else "", markersize=3)
+    axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.set_title("autoencoder")
+
+
+def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -> None:
+    n = np.asarray(solution.history.num_samples, np.float64)
+    error = np.asarray(solution.history.mass_error, np.float64)
+    error_se = np.asarray(solution.history.mass_error_se, np.float64)
+    drawn = max(float(solution.num_samples), 1.0)
+    certified, certified_se = float(solution.mass_error), float(solution.mass_error_se)
+    visible = error > 0  # an estimate at or below 0 has no place on a logarithmic axis
+    n, error, error_se = n[visible], error[visible], error_se[visible]
+    axes.fill_between(
+        n,
+        np.maximum(error - 2 * error_se, error / 10),
+        error + 2 * error_se,
+        color=_BLUE,
+        alpha=0.2,
+        linewidth=0,
+    )
+    marker = "o" if len(n) < 3 else ""
+    low = [value for value in (*error, certified, tolerance or 0.0) if value > 0]
+    axes.plot(n, error, color=_BLUE, marker=marker, markersize=3, label="running estimate")
+    m = int(np.isfinite(np.asarray(solution.h)).sum())
+    span = np.array([min([*n, drawn]), drawn])
+    if span[0] < span[1]:
+        axes.plot(span, np.sqrt(m / span), color=_GREY, linestyle=":", label="sampling limit")
+    if certified > 0 and np.isfinite(certified):
+        axes.errorbar(
+            [drawn],
+            [certified],
+            yerr=[[min(2 * certified_se, 0.9 * certified)], [2 * certified_se]],
+            color=_ORANGE,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            linestyle="",
+            zorder=3,
+            label=f"certified {certified:.3g} ± {2 * certified_se:.1g}",
+        )
+    if tolerance is not None:
+        axes.axhline(tolerance, color=_GREY, linestyle="--", linewidth=1, label="tolerance")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    if low:  # the band of a noisy estimate may reach down to nothing; do not follow it
+        axes.set_ylim(bottom=min(low) / 3)
+    axes.set_xlabel("samples")
+    axes.set_ylabel("mass error")
+    axes.set_title("transport")
+    axes.legend()
+
+
+def save(picture: "Figure | Image", path: str | os.PathLike[str]) -> Path:
+    """Write a picture, whole or not at all: under another name first, renamed when complete.
+
+    Args:
+      picture: a figure or a grid of images.
+      path: ends in .png, or for a figure in .pdf or .svg; folders on the way are made.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if the ending is none of these.
+      OSError: if the folder cannot be written or the disk is full; an older file stays.
+    """
+    from PIL.Image import Image
+
+    target = Path(path)
+    suffix = target.suffix.lower()
+    allowed = SUFFIXES[:1] if isinstance(picture, Image) else SUFFIXES
+    if suffix not in allowed:
+        raise ValueError(
+            f"`path` {str(target)!r} ends in {suffix!r}; this picture is written as "
+            f"{' or '.join(allowed)}."
+        )
+    with files.replacing(target) as temporary:
+        if isinstance(picture, Image):
+            picture.save(temporary, optimize=True)
+        else:
+            picture.savefig(temporary, dpi=200, bbox_inches="tight", pad_inches=0.05)
+    return target
+
+
+def _tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
+    """Lay tiles (n, h, w, c) out in rows on white, enlarged by a whole factor, with thin gaps."""
+    n, height, width, channels = tiles.shape
+    rows = math.ceil(n / columns)
+    gap = max(1, scale // 2)
+    height, width = scale * height, scale * width
+    shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, channels)
+    canvas = np.full(shape, 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        enlarged = tile.repeat(scale, axis=0).repeat(scale, axis=1)
+        canvas[top : top + height, left : left + width] = enlarged
+    return canvas
+
+
+def _to_bytes(images: ArrayLike, name: str = "images") -> np.ndarray:
+    x = np.asarray(images)
+    if x.ndim != 4 or x.size == 0 or x.shape[3] not in (1, 3):
+        raise ValueError(f"`{name}` has shape {x.shape}; pass (n, height, width, 1 or 3).")
+    if x.dtype == np.uint8:
+        return x
+    # NaN fails both comparisons; decoded images may be a rounding error outside
+    if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
+        raise ValueError(
+            f"`{name}` runs from {x.min():g} to {x.max():g}; pass uint8, or floats in [0, 1]."
+        )
+    return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)

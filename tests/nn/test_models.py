@@ -1,0 +1,141 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aeot_jax.nn import models
+
+SHAPES = [(8, 8, 1), (28, 28, 1), (30, 20, 1), (9, 9, 1), (13, 27, 3), (64, 64, 3)]
+
+
+@pytest.mark.parametrize("kind", ["auto", "conv", "mlp"])
+@pytest.mark.parametrize("image_shape", SHAPES)
+def test_every_size_makes_a_round_trip(image_shape, kind):
+    config = models.AutoencoderConfig(kind=kind)
+    functions = models.functions(image_shape, config)
+    # Shapes need no arithmetic, so nothing is compiled here.
+    params = jax.eval_shape(functions.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
+    z = jax.eval_shape(functions.encode, params, x)
+    y = jax.eval_shape(functions.decode, params, z)
+    assert z.shape == (2, models.latent_dim(image_shape, config))
+    assert y.shape == x.shape
+    assert y.dtype == jnp.float32
+
+
+@pytest.fixture(scope="module", params=[("mlp", (9, 9, 1)), ("conv", (10, 9, 3))])
+def network(request):
+    kind, image_shape = request.param
+    functions = models.functions(image_shape, models.AutoencoderConfig(kind=kind, width=8))
+    jitted = functions._replace(encode=jax.jit(functions.encode), decode=jax.jit(functions.decode))
+    return jitted, functions.init(jax.random.key(0)), image_shape
+
+
+def test_parameters_are_nested_dicts_of_float32_with_string_keys(network):
+    _, params, _ = network
+    assert set(params) == {"encoder", "decoder"}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        assert all(
+            isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, str) for key in path
+        )
+        assert isinstance(leaf, jax.Array)
+        assert leaf.dtype == jnp.float32
+
+
+def test_each_half_needs_its_own_parameters_alone(network):
+    functions, params, image_shape = network
+    x = np.zeros((2, *image_shape), np.uint8)
+    z = functions.encode({"encoder": params["encoder"]}, x)
+    y = functions.decode({"decoder": params["decoder"]}, z)
+    assert float(y.min()) >= 0
+    assert float(y.max()) <= 1
+
+
+def test_bytes_and_fractions_are_the_same_image(network):
+    functions, params, image_shape = network
+    x = np.random.default_rng(0).integers(0, 256, (2, *image_shape), dtype=np.uint8)
+    np.testing.assert_allclose(
+        functions.encode(params, x), functions.encode(params, np.float32(x / 255.0)), atol=1e-5
+    )
+
+
+def test_images_do_not_see_their_neighbours_in_a_batch(network):
+    functions, params, image_shape = network
+    x = np.random.default_rng(1).integers(0, 256, (4, *image_shape), dtype=np.uint8)
+    batched = functions.encode(params, x)
+    mapped = jax.vmap(lambda row: functions.encode(params, row[None])[0])(x)
+    np.testing.assert_allclose(batched, mapped, atol=1e-5)
+    np.testing.assert_allclose(
+        functions.decode(params, batched),
+        jax.vmap(lambda row: functions.decode(params, row[None])[0])(batched),
+        atol=1e-5,
+    )
+
+
+def test_equal_arguments_give_the_same_functions():
+    a = models.functions((8, 8, 1), models.AutoencoderConfig(latent_dim=3))
+    assert a is models.functions((8, 8, 1), models.AutoencoderConfig(latent_dim=3))
+    assert a is not models.functions((8, 8, 1), models.AutoencoderConfig(latent_dim=4))
+
+
+def test_the_key_decides_the_parameters():
+    functions = models.functions((8, 8, 1), models.AutoencoderConfig(width=8))
+    a, b, c = (functions.init(jax.random.key(i)) for i in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert not np.array_equal(a["encoder"]["head"]["kernel"], c["encoder"]["head"]["kernel"])
+
+
+def test_depth_to_space_inverts_space_to_depth():
+    x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    packed = models.space_to_depth(x, 2)
+    assert packed.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(models.depth_to_space(packed, 2), x)
+
+
+def nine_shifts(x, kernel):
+    _, h, w, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [padded[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3)]
+    return jnp.stack(taps).sum(0)
+
+
+def test_conv3x3_and_its_gradient_equal_a_sum_over_nine_shifts():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 5, 4, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 2)), jnp.float32)
+
+    def value_and_grad(function):
+        return jax.value_and_grad(lambda x, k: (function(x, k) ** 3).sum(), (0, 1))(x, kernel)
+
+    # A sum of 80 cubes up to 1e3 keeps about four digits in float32.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-2),
+        value_and_grad(models.conv3x3),
+        value_and_grad(nine_shifts),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: models.AutoencoderConfig(kind="vae"), "`kind` is 'vae'"),
+        (lambda: models.AutoencoderConfig(latent_dim=0), "`latent_dim` is 0"),
+        (lambda: models.AutoencoderConfig(depth=-1), "`depth` is -1"),
+        (lambda: models.functions((3, 28, 1)), r"\(3, 28, 1\).*resize"),
+        (lambda: models.functions((512, 512, 3)), r"\(512, 512, 3\).*resize"),
+        (lambda: models.check_image_shape((28, 28)), r"\(28, 28\).*one channel for grey"),
+    ],
+)
+def test_bad_configurations_say_the_way_out(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_inputs_of_another_size_are_refused(network):
+    functions, params, _ = network
+    with pytest.raises(ValueError, match=r"`x` has shape \(1, 5, 5, 1\)"):
+        functions.encode(params, np.zeros((1, 5, 5, 1), np.uint8))
+    with pytest.raises(ValueError, match="`x` has dtype int32"):
+        functions.encode(params, np.zeros((1, 5, 5, 1), np.int32))
+    with pytest.raises(ValueError, match=r"`z` has shape \(2, 99\)"):
+        functions.decode(params, np.zeros((2, 99), np.float32))

@@ -1,0 +1,137 @@
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aeot_jax.nn import models, train
+
+KEY = jax.random.key(0)
+MODEL = models.AutoencoderConfig(kind="mlp", latent_dim=2, width=16)
+CONFIG = train.TrainConfig(epochs=4, batch_size=16, learning_rate=1e-2, warmup=0.1)
+
+
+def compilations(function: Any) -> int:
+    return function._cache_size()
+
+
+def bars(n=40, side=6):
+    """Images with one bright column and one bright row: two numbers describe each."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((n, side, side, 1), np.uint8)
+    for image, (i, j) in zip(images, rng.integers(0, side, (n, 2)), strict=True):
+        image[i], image[:, j] = 200, 255
+    return images
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    states = []
+    state, history = train.fit(KEY, bars(), MODEL, CONFIG, on_epoch=lambda s, _: states.append(s))
+    return state, history, states
+
+
+def test_training_lowers_the_loss(fitted):
+    state, history, states = fitted
+    assert int(state.epoch) == len(history) == len(states) == CONFIG.epochs
+    assert history[-1] < history[0]
+
+
+@pytest.mark.usefixtures("fitted")
+def test_all_epochs_share_one_compilation():
+    before = compilations(train.run_epoch)
+    train.fit(jax.random.key(1), bars(), MODEL, CONFIG)
+    assert compilations(train.run_epoch) == before
+    assert before >= 1
+
+
+def test_resuming_at_an_epoch_border_is_bit_identical(fitted):
+    state, history, states = fitted
+    resumed, rest = train.fit(KEY, bars(), MODEL, CONFIG, state=states[1])
+    jax.tree.map(np.testing.assert_array_equal, state, resumed)
+    assert rest == history[2:]
+
+
+def test_a_finished_state_is_returned_as_it_is(fitted):
+    state, *_ = fitted
+    again, history = train.fit(KEY, bars(), MODEL, CONFIG, state=state)
+    assert history == []
+    jax.tree.map(np.testing.assert_array_equal, state, again)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_sentence(fitted):
+    state, _, states = fitted
+    seen = []
+    broken = dataclasses.replace(states[0], params=jax.tree.map(lambda a: a * np.nan, state.params))
+    with pytest.raises(FloatingPointError, match=r"loss of epoch 2 is nan; lower `learning_rate`"):
+        train.fit(
+            KEY,
+            bars(),
+            MODEL,
+            CONFIG,
+            state=broken,
+            on_epoch=lambda *a: seen.append(a),
+        )
+    assert seen == []
+
+
+def test_the_loss_is_the_reconstruction_error_plus_the_penalty():
+    functions = models.functions((6, 6, 1), MODEL)
+    params = functions.init(jax.random.key(3))
+    x = jnp.asarray(bars(8), jnp.float32) / 255
+    config = dataclasses.replace(CONFIG, noise=0.0, whitening=0.5)
+    z = np.asarray(functions.encode(params, x), np.float64)
+    centred = z - z.mean(0)
+    covariance = centred.T @ centred / len(z)
+    penalty = (z.mean(0) ** 2).mean() + ((covariance - np.eye(2)) ** 2).sum() / 2
+    error = np.mean((np.asarray(functions.decode(params, z), np.float64) - np.asarray(x)) ** 2)
+    actual = train.loss(params, KEY, x, functions, config)
+    np.testing.assert_allclose(actual, error + 0.5 * penalty, rtol=1e-5)
+
+
+def test_encoding_in_batches_equals_encoding_at_once(fitted):
+    params = fitted[0].params
+    images = bars(11)
+    functions = models.functions((6, 6, 1), MODEL)
+    z = train.encode_all(params, images, MODEL, batch=4)
+    np.testing.assert_allclose(z, functions.encode(params, images), atol=1e-6)
+    y = train.decode_all(params, z, (6, 6, 1), MODEL, batch=4)
+    np.testing.assert_allclose(y, functions.decode(params, z), atol=1e-6)
+
+
+def test_batches_of_any_tail_share_one_compilation(fitted):
+    params = fitted[0].params
+    train.encode_all(params, bars(8), MODEL, batch=4)
+    before = compilations(train._encode)
+    for n in (0, 3, 9):
+        assert train.encode_all(params, bars(n), MODEL, batch=4).shape == (n, 2)
+    assert compilations(train._encode) == before
+
+
+@pytest.mark.parametrize("n", [2, 31, 33, 1_797, 60_000, 1_000_000])
+def test_defaults_fit_the_number_of_images(n):
+    config = train.TrainConfig()
+    assert 1 <= train.batch_size(n, config) <= min(n, 256)
+    assert train.num_epochs(n, config) >= 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train.batch_size(100, train.TrainConfig(batch_size=256)), "256.*only 100.*None"),
+        (lambda: train.batch_size(1, train.TrainConfig()), "`images` holds 1"),
+        (lambda: train.TrainConfig(epochs=0), "`epochs` is 0"),
+        (lambda: train.TrainConfig(learning_rate=float("nan")), "`learning_rate` is nan"),
+        (lambda: train.TrainConfig(noise=-1.0), "`noise` is -1.0"),
+        (lambda: train.TrainConfig(warmup=1.0), "`warmup` is 1.0"),
+        (lambda: train.fit(KEY, np.zeros((4, 8, 8), np.uint8), MODEL, CONFIG), r"\(4, 8, 8\)"),
+        (lambda: train.fit(KEY, np.zeros((4, 8, 8, 1)), MODEL, CONFIG), "dtype float32"),
+        (lambda: train.fit(KEY, np.zeros((99, 2, 8, 1), np.uint8), MODEL, CONFIG), "resize"),
+        (lambda: train.encode_all({}, bars(2), MODEL, batch=0), "`batch` is 0"),
+    ],
+)
+def test_bad_input_says_the_way_out(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,151 @@
+"""Pictures hold the pixels they are given, and files are written whole or not at all."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aeot_jax import files, plot
+from aeot_jax.ot.estimate import Certificate
+from aeot_jax.ot.result import Status
+from aeot_jax.ot.solve import History, Solution
+
+RNG = np.random.default_rng(0)
+
+
+def solution(num_samples, mass_error, certified=0.08):
+    zero = np.zeros(())
+    certificate = Certificate(
+        *[np.float32(certified), np.float32(0.004), *[zero] * 4],
+        num_empty=np.int32(0),
+        expected_empty=zero,
+        stray_mass=zero,
+        num_samples=np.int32(1000),
+    )
+    error = np.asarray(mass_error, np.float64)
+    return Solution(
+        h=np.zeros(50, np.float32),
+        status=np.int32(Status.CONVERGED),
+        certificate=certificate,
+        num_steps=np.int32(len(error)),
+        num_samples=np.int32(max([1, *num_samples])),
+        num_check_samples=np.int32(1000),
+        history=History(np.asarray(num_samples, np.int64), error, 0.1 * error + 0.01),
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_holds_every_pixel_enlarged_by_a_whole_factor(channels):
+    images = RNG.integers(0, 256, (5, 6, 4, channels), dtype=np.uint8)
+    grid = np.asarray(plot.image_grid(images, columns=3, scale=4))
+    grid = grid.reshape(*grid.shape[:2], channels)
+    gap = 2
+    assert grid.shape == (2 * (24 + gap) + gap, 3 * (16 + gap) + gap, channels)
+    for i, image in enumerate(images):
+        top, left = gap + i // 3 * (24 + gap), gap + i % 3 * (16 + gap)
+        tile = grid[top : top + 24, left : left + 16]
+        np.testing.assert_array_equal(tile[::4, ::4], image)
+        np.testing.assert_array_equal(tile[3::4, 3::4], image)
+    assert (grid[:gap] == 255).all()
+    assert (grid[gap + 26 :, 2 * (16 + gap) :] == 255).all()
+
+
+def test_bytes_and_floats_give_one_grid():
+    images = RNG.integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
+    from_bytes = np.asarray(plot.image_grid(images))
+    from_floats = np.asarray(plot.image_grid(images.astype(np.float32) / 255))
+    np.testing.assert_array_equal(from_bytes, from_floats)
+
+
+def test_many_large_images_are_not_enlarged():
+    grid = plot.image_grid(np.zeros((400, 64, 64, 3), np.uint8))
+    assert max(grid.size) <= 20 * 65 + 1
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (np.zeros((2, 4, 4), np.uint8), r"`images` has shape \(2, 4, 4\); pass"),
+        (np.zeros((2, 4, 4, 2), np.uint8), r"`images` has shape \(2, 4, 4, 2\)"),
+        (np.full((2, 4, 4, 1), 2.0), "`images` runs from 2 to 2"),
+        (np.full((2, 4, 4, 1), np.nan), "`images` runs from nan"),
+    ],
+)
+def test_a_grid_refuses_what_is_no_image(images, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        plot.image_grid(images)
+
+
+def test_a_grid_refuses_no_columns():
+    with pytest.raises(ValueError, match="`columns` is 0"):
+        plot.image_grid(np.zeros((2, 4, 4, 1), np.uint8), columns=0)
+
+
+@pytest.mark.parametrize(("n", "channels"), [(1, 1), (7, 1), (30, 3)])
+def test_reconstructions_come_in_bands_of_pairs(n, channels, tmp_path):
+    images = RNG.integers(0, 256, (n, 8, 8, channels), dtype=np.uint8)
+    figure = plot.reconstructions(images, images / 255, title="all", columns=12)
+    assert len(figure.axes) == -(-n // 12)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["original", "decoded"]
+    strip = np.asarray(figure.axes[0].images[0].get_array())
+    # the gap is 4, so both halves overlap in the line between them
+    half = (strip.shape[0] + 4) // 2
+    np.testing.assert_array_equal(strip[:half], strip[-half:])
+    with Image.open(plot.save(figure, tmp_path / "r.png")) as written:
+        assert written.format == "PNG"
+
+
+def test_reconstructions_refuse_sets_of_different_size():
+    with pytest.raises(ValueError, match="pass pairs"):
+        plot.reconstructions(np.zeros((3, 4, 4, 1), np.uint8), np.zeros((2, 4, 4, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "mass_error", "tolerance", "certified"),
+    [
+        ([100, 1000, 10000], [1.0, 0.3, 0.1], 0.1, 0.08),
+        ([100, 200], [0.5, 0.0], None, 0.08),
+        ([], [], 0.1, 0.0),
+        ([100], [0.5], 0.1, np.inf),
+    ],
+)
+def test_a_history_is_drawn_whatever_happened(
+    num_samples, mass_error, tolerance, certified, tmp_path
+):
+    solved = solution(num_samples, mass_error, certified)
+    figure = plot.history([0.3, 0.2, 0.1], solved, tolerance=tolerance)
+    loss, error = figure.axes
+    np.testing.assert_allclose(np.asarray(loss.lines[0].get_ydata()), [0.3, 0.2, 0.1])
+    assert (error.get_xscale(), error.get_yscale()) == ("log", "log")
+    texts = [text.get_text() for text in error.get_legend().get_texts()]
+    assert ("tolerance" in texts) == (tolerance is not None)
+    assert ("certified 0.08 ± 0.008" in texts) == (certified == 0.08)
+    plot.save(figure, tmp_path / "history.png")
+    plot.save(figure, tmp_path / "history.pdf")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.pdf", "history.png"]
+
+
+def test_no_window_is_opened():
+    plot.history([0.1], solution([10], [0.5]), tolerance=0.1)
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["grid.pdf", "grid", "grid.txt"])
+def test_a_grid_is_written_as_png_only(tmp_path, name):
+    grid = plot.image_grid(np.zeros((2, 4, 4, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"this picture is written as \.png"):
+        plot.save(grid, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one_whole(tmp_path):
+    path = tmp_path / "deep" / "file.json"
+    with files.replacing(path) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(OSError, match="disk"), files.replacing(path) as temporary:
+        temporary.write_text("new, half of")
+        raise OSError("the disk is full")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
