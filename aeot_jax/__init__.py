@@ -24,9 +24,15 @@ from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig as TrainConfig
 from aeot_jax.ot.certify import certify as certify
 from aeot_jax.ot.config import SolverConfig as SolverConfig
+from aeot_jax.ot.distance import Distance as Distance
+from aeot_jax.ot.distance import wasserstein as wasserstein
 from aeot_jax.ot.estimate import Certificate as Certificate
 from aeot_jax.ot.exact import ExactSolution as ExactSolution
 from aeot_jax.ot.exact import solve_exact as solve_exact
+from aeot_jax.ot.potential import brenier as brenier
+from aeot_jax.ot.potential import dual as dual
+from aeot_jax.ot.potential import energy as energy
+from aeot_jax.ot.potential import kantorovich as kantorovich
 from aeot_jax.ot.power import assign as assign
 from aeot_jax.ot.power import top_k as top_k
 from aeot_jax.ot.result import SolveError as SolveError
@@ -39,6 +45,7 @@ from aeot_jax.ot.singular import generate as generate
 from aeot_jax.ot.solve import Solution as Solution
 from aeot_jax.ot.solve import SolveProgress as SolveProgress
 from aeot_jax.ot.solve import solve as solve
+from aeot_jax.ot.solve import solve_jit as solve_jit
 from aeot_jax.ot.solver import SolverState as SolverState
 from aeot_jax.ot.solver import init as init
 from aeot_jax.ot.solver import step as step

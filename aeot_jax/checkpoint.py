@@ -21,6 +21,7 @@ from aeot_jax.nn.train import TrainConfig, TrainState
 from aeot_jax.ot.config import SolverConfig
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.problem import Frame
+from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solve import History, Solution
 from aeot_jax.typing import PRNGKey
@@ -131,11 +132,15 @@ def config_from_json(tree: Mapping[str, Any]) -> Config:
 
 
 def identity(key: PRNGKey, images: UInt8[np.ndarray, "n h w c"], config: Config) -> str:
-    """A fingerprint of all that determines a fit: key, images, configuration."""
+    """A fingerprint of what determines a fit: key, images, configuration.
+
+    Of an optax transformation, which is code, it says only whether there is one.
+    """
     digest = hashlib.sha256()
     raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     digest.update(np.asarray(raw).tobytes())
-    digest.update(f"{images.shape} {config_to_json(config)}".encode())
+    custom = config.solver.optimizer is not None
+    digest.update(f"{images.shape} {config_to_json(config)} {custom}".encode())
     digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()
 
@@ -182,9 +187,13 @@ class Run:
         records.write(self.folder / TRAINING_FILE, "training", arrays, meta)
 
     def save_model(self, model: AEOT) -> None:
-        """Keep the model; only then is the training's checkpoint removed."""
+        """Keep the model; only then is the training's checkpoint removed.
+
+        It stays beside a model whose transport was interrupted, and a resumed run goes on from it.
+        """
         _save(model, self.folder / MODEL_FILE, self.identity)
-        (self.folder / TRAINING_FILE).unlink(missing_ok=True)
+        if int(model.solution.status) != Status.INTERRUPTED:
+            (self.folder / TRAINING_FILE).unlink(missing_ok=True)
 
 
 def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Run:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
+from jaxtyping import Array, ArrayLike, Float
 
 import aeot_jax as aeot
 from aeot_jax.data.images import ImageSet
@@ -17,7 +17,7 @@ from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.prdc import prdc
 from aeot_jax.typing import PRNGKey
 
-_BATCH = 500
+_BATCH = 512
 """Images encoded and decoded at once."""
 
 _MAX_RECONSTRUCTED = 10_000
@@ -46,10 +46,8 @@ def reconstruction(model: aeot.AEOT, images: ArrayLike) -> dict[str, Any]:
     pixels = pixels[:: math.ceil(len(pixels) / _MAX_RECONSTRUCTED)]
     mean = pixels.mean(axis=0, dtype=np.float64) / 255
     errors, deviations = np.empty(len(pixels)), np.empty(len(pixels))
-    for start in range(0, len(pixels), _BATCH):
-        part = slice(start, start + _BATCH)
+    for part, decoded in _round_trips(model, pixels):
         x = pixels[part].astype(np.float32) / 255
-        decoded = np.asarray(aeot.decode(model, aeot.encode(model, pixels[part])))
         errors[part] = ((decoded - x) ** 2).mean(axis=(1, 2, 3))
         deviations[part] = ((x - mean) ** 2).mean(axis=(1, 2, 3))
     return {
@@ -57,6 +55,22 @@ def reconstruction(model: aeot.AEOT, images: ArrayLike) -> dict[str, Any]:
         "variance": float(deviations.mean()),
         "num_images": len(pixels),
     }
+
+
+def _round_trips(
+    model: aeot.AEOT, images: np.ndarray
+) -> Iterator[tuple[slice, Float[np.ndarray, "b h w c"]]]:
+    """Encode and decode a batch at a time; the last is padded, so that one shape is compiled."""
+    for start in range(0, len(images), _BATCH):
+        part = slice(start, min(start + _BATCH, len(images)))
+        x = images[part]
+        padded = np.pad(x, [(0, _BATCH - len(x)), (0, 0), (0, 0), (0, 0)])
+        yield part, np.asarray(_round_trip(model, padded))[: len(x)]
+
+
+@jax.jit
+def _round_trip(model: aeot.AEOT, images: ArrayLike) -> Float[Array, "n h w c"]:
+    return aeot.decode(model, aeot.encode(model, images))
 
 
 def evaluate(
@@ -139,10 +153,7 @@ def evaluate(
     if held_out is not None:
         # Decoded, so that the autoencoder's blur is on both sides of the comparison.
         some = _evenly(held_out.images, num_samples)
-        decoded = [
-            np.asarray(aeot.decode(model, aeot.encode(model, some[start : start + _BATCH])))
-            for start in range(0, len(some), _BATCH)
-        ]
+        decoded = [images for _, images in _round_trips(model, some)]
         comparison = memory_report(generated, train.images, np.concatenate(decoded))
         results["memory"] = dataclasses.asdict(comparison)
     return results

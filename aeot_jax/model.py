@@ -49,6 +49,9 @@ class ExtensionConfig:
     threshold: float | None = None
     num_samples: int | None = None
 
+    def __post_init__(self):
+        singular.check_options(self.threshold, self.num_samples)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -126,7 +129,7 @@ class SampleInfo(NamedTuple):
 def _blocks(
     function: Callable[[Float[Array, "b ..."]], Float[Array, "b ..."]], rows: Array
 ) -> Array:
-    """Apply a function to rows a block at a time, so that memory does not grow with their number."""
+    """Apply a function to rows a block at a time, so that memory does not grow with them."""
     n = rows.shape[0]
     if n <= _BLOCK:
         return function(rows)
@@ -158,6 +161,11 @@ def encode(model: AEOT, images: ArrayLike) -> Float[Array, "n z"]:
             f"`images` has shape {jnp.shape(images)}, but the model was fitted to images of shape "
             f"{model.image_shape}; pass (n, {', '.join(map(str, model.image_shape))})."
         )
+    return _encode(model, x)
+
+
+@jax.jit
+def _encode(model: AEOT, x: Array) -> Float[Array, "n z"]:
     functions = models.functions(model.image_shape, model.config.autoencoder)
     raw = _blocks(lambda block: functions.encode(model.params, block), x)
     return (raw - model.centre[None, :]) / model.scale[None, :]
@@ -182,12 +190,14 @@ def decode(model: AEOT, z: ArrayLike) -> Float[Array, "n h w c"]:
             f"`z` has shape {codes.shape}, but the model's codes have {model.centre.shape[0]} "
             f"dimensions; pass (n, {model.centre.shape[0]})."
         )
+    return _decode(model, codes)
+
+
+@jax.jit
+def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n h w c"]:
     functions = models.functions(model.image_shape, model.config.autoencoder)
-    raw = codes * model.scale[None, :] + model.centre[None, :]
+    raw = z * model.scale[None, :] + model.centre[None, :]
     return _blocks(lambda block: functions.decode(model.params, block), raw)
-
-
-_decode = jax.jit(decode)
 
 
 def sample(key: PRNGKey, model: AEOT, n: int) -> Float[Array, "n h w c"]:
@@ -240,4 +250,4 @@ def sample_with_info(
     codes = np.concatenate(parts)[:n]
     rejected = candidates - accepted_all
     info = SampleInfo(candidates, rejected, rejected / candidates, copies)
-    return _decode(model, codes), info
+    return decode(model, codes), info

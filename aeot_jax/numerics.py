@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 PRECISION = jax.lax.Precision.HIGHEST
-"""Precision of every product whose argmax is certified: TF32 and bfloat16 move samples between cells."""
+"""Precision of every product behind an argmax: TF32 and bfloat16 move samples between cells."""
 
 
 def safe_ratio(

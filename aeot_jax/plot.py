@@ -8,7 +8,7 @@ libraries are imported where they are used.
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -29,7 +29,7 @@ _TILE_PIXELS = 64
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#c8551b", "#6b6b6b"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -173,8 +173,13 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
     error_se = np.asarray(solution.history.mass_error_se, np.float64)
     drawn = max(float(solution.num_samples), 1.0)
     certified, certified_se = float(solution.mass_error), float(solution.mass_error_se)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     visible = error > 0  # an estimate at or below 0 has no place on a logarithmic axis
     n, error, error_se = n[visible], error[visible], error_se[visible]
+    shown = [value for value in (*error, certified, tolerance or 0.0) if 0 < value < np.inf]
+    if shown:  # the band of a noisy estimate may reach down to nothing; do not follow it
+        axes.set_ylim(min(shown) / 3, 1.5 * max(shown))
     axes.fill_between(
         n,
         np.maximum(error - 2 * error_se, error / 10),
@@ -184,7 +189,6 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
         linewidth=0,
     )
     marker = "o" if len(n) < 3 else ""
-    low = [value for value in (*error, certified, tolerance or 0.0) if value > 0]
     axes.plot(n, error, color=_BLUE, marker=marker, markersize=3, label="running estimate")
     m = int(np.isfinite(np.asarray(solution.h)).sum())
     span = np.array([min([*n, drawn]), drawn])
@@ -201,14 +205,10 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
             capsize=3,
             linestyle="",
             zorder=3,
-            label=f"certified {certified:.3g} ± {2 * certified_se:.1g}",
+            label=f"certified {certified:.3g} ± {2 * certified_se:.2g}",
         )
     if tolerance is not None:
         axes.axhline(tolerance, color=_GREY, linestyle="--", linewidth=1, label="tolerance")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    if low:  # the band of a noisy estimate may reach down to nothing; do not follow it
-        axes.set_ylim(bottom=min(low) / 3)
     axes.set_xlabel("samples")
     axes.set_ylabel("mass error")
     axes.set_title("transport")

@@ -7,10 +7,8 @@ the schema number, a SHA-256 over all arrays, and whatever the caller adds.
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -40,9 +38,16 @@ def write(
       OSError: if the folder cannot be written or the disk is full.
     """
     head = {**meta, "kind": kind, "schema": SCHEMA, "sha256": _digest(arrays)}
-    text = np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)
+    text = json.dumps(head, sort_keys=True, default=_python_number).encode()
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{_META: text}, **arrays)
+        np.savez(file, allow_pickle=False, **{_META: np.frombuffer(text, np.uint8)}, **arrays)
+
+
+def _python_number(value: object) -> object:
+    """What JSON writes for a NumPy number, which configurations may hold."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"`meta` holds a {type(value).__name__}, which JSON cannot; leave it out.")
 
 
 def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -61,15 +66,14 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray]
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"`path` is {os.fspath(path)!r}, but there is no such file.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        meta = json.loads(arrays.pop(_META).tobytes())
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"`path` {os.fspath(path)!r} is damaged or not a file of this library ({error}); "
-            "restore it from a copy or make it again."
-        ) from error
+    with open(path, "rb") as file:
+        try:
+            arrays, meta = _parse(file)
+        except Exception as error:  # damaged bytes make zip and npy readers raise almost anything
+            raise ValueError(
+                f"`path` {os.fspath(path)!r} is damaged or not a file of this library ({error}); "
+                "restore it from a copy or make it again."
+            ) from error
     if meta.get("kind") != kind:
         raise ValueError(
             f"`path` {os.fspath(path)!r} holds {meta.get('kind')!r}, not {kind!r}; pass a file "
@@ -80,11 +84,24 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray]
             f"`path` {os.fspath(path)!r} has schema {meta.get('schema')}, this version reads "
             f"{SCHEMA}; read it with the version that wrote it ({meta.get('version')})."
         )
-    if meta["sha256"] != _digest(arrays):
+    if meta.get("sha256") != _digest(arrays):
         raise ValueError(
             f"`path` {os.fspath(path)!r} is damaged (its checksum differs); restore it from a "
             "copy or make it again."
         )
+    return arrays, meta
+
+
+def _parse(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and JSON of an archive; raises whatever the readers raise."""
+    archive = np.load(file, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("it is a single array")
+    with archive:
+        arrays = {name: archive[name] for name in archive.files}
+    meta = json.loads(arrays.pop(_META).tobytes())
+    if not isinstance(meta, dict):
+        raise ValueError(f"its member {_META!r} is no JSON object")
     return arrays, meta
 
 

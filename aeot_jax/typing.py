@@ -1,4 +1,7 @@
-"""Array types used throughout: n samples, m targets, d dimensions, k neighbours."""
+"""Array types used throughout: n samples, m targets, d dimensions, k neighbours.
+
+Records annotate their arrays with ``*batch`` in front: under ``vmap`` a record holds a batch.
+"""
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 

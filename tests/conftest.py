@@ -6,6 +6,13 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
+import tempfile
+
 import jax
+
+# Compilation is most of the time of these tests, and many compile the same programs.
+_CACHE = tempfile.TemporaryDirectory(prefix="aeot-jax-tests-")
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -2,6 +2,7 @@
 
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,22 +16,27 @@ RNG = np.random.default_rng(0)
 
 
 def solution(num_samples, mass_error, certified=0.08):
-    zero = np.zeros(())
+    zero = jnp.zeros(())
     certificate = Certificate(
-        *[np.float32(certified), np.float32(0.004), *[zero] * 4],
-        num_empty=np.int32(0),
+        mass_error=jnp.float32(certified),
+        mass_error_se=jnp.float32(0.004),
+        chi2=zero,
+        chi2_se=zero,
+        total_variation=zero,
+        worst=zero,
+        num_empty=jnp.int32(0),
         expected_empty=zero,
         stray_mass=zero,
-        num_samples=np.int32(1000),
+        num_samples=jnp.int32(1000),
     )
     error = np.asarray(mass_error, np.float64)
     return Solution(
-        h=np.zeros(50, np.float32),
-        status=np.int32(Status.CONVERGED),
+        h=jnp.zeros(50),
+        status=jnp.int32(Status.CONVERGED),
         certificate=certificate,
-        num_steps=np.int32(len(error)),
-        num_samples=np.int32(max([1, *num_samples])),
-        num_check_samples=np.int32(1000),
+        num_steps=jnp.int32(len(error)),
+        num_samples=jnp.int32(max([1, *num_samples])),
+        num_check_samples=jnp.int32(1000),
         history=History(np.asarray(num_samples, np.int64), error, 0.1 * error + 0.01),
     )
 
@@ -115,11 +121,11 @@ def test_a_history_is_drawn_whatever_happened(
     num_samples, mass_error, tolerance, certified, tmp_path
 ):
     solved = solution(num_samples, mass_error, certified)
-    figure = plot.history([0.3, 0.2, 0.1], solved, tolerance=tolerance)
+    figure = plot.history(np.array([0.3, 0.2, 0.1]), solved, tolerance=tolerance)
     loss, error = figure.axes
     np.testing.assert_allclose(np.asarray(loss.lines[0].get_ydata()), [0.3, 0.2, 0.1])
     assert (error.get_xscale(), error.get_yscale()) == ("log", "log")
-    texts = [text.get_text() for text in error.get_legend().get_texts()]
+    _, texts = error.get_legend_handles_labels()
     assert ("tolerance" in texts) == (tolerance is not None)
     assert ("certified 0.08 ± 0.008" in texts) == (certified == 0.08)
     plot.save(figure, tmp_path / "history.png")
@@ -128,7 +134,7 @@ def test_a_history_is_drawn_whatever_happened(
 
 
 def test_no_window_is_opened():
-    plot.history([0.1], solution([10], [0.5]), tolerance=0.1)
+    plot.history(np.array([0.1]), solution([10], [0.5]), tolerance=0.1)
     assert "matplotlib.pyplot" not in sys.modules
 
 
@@ -144,8 +150,13 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one_whole(tmp_path):
     path = tmp_path / "deep" / "file.json"
     with files.replacing(path) as temporary:
         temporary.write_text("old")
-    with pytest.raises(OSError, match="disk"), files.replacing(path) as temporary:
-        temporary.write_text("new, half of")
-        raise OSError("the disk is full")
+
+    def fail_half_way():
+        with files.replacing(path) as temporary:
+            temporary.write_text("new, half of")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        fail_half_way()
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]

@@ -37,6 +37,26 @@ _RUN = {
 }
 
 
+Options = fit.Fit | sample.Sample | evaluate.Evaluate | data.Data
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read a command and its options.
+
+    Raises:
+      SystemExit: for ``--help``, and with code 2 for options that do not parse.
+      ValueError: if a value of the configuration is out of its range.
+    """
+    return tyro.cli(
+        _Command,
+        prog="aeot-jax",
+        description=aeot.__doc__,
+        args=arguments,
+        # --resume but no --no-resume; an unset optimizer is not a sub-command of its own
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -53,14 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out, err = Console(), Console(stderr=True)
     debug = "--debug" in arguments
     try:
-        options = tyro.cli(
-            _Command,
-            prog="aeot-jax",
-            description=aeot.__doc__,
-            args=arguments,
-            # --resume but no --no-resume; an unset optimizer is not a sub-command of its own
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
-        )
+        options = parse(arguments)
         _RUN[type(options)](options, out, err)
     except KeyboardInterrupt:
         _say(err, _interrupted(arguments))

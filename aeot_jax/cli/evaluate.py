@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from aeot_jax.cli import folder, source
+from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate
 
 
@@ -60,10 +60,11 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         )
     started = time.monotonic()
     model = folder.load_model(options.run)
-    if options.data is None:
+    where, sha256 = source.Source(""), None
+    if options.data is None or (options.run / folder.CONFIG).is_file():
         where, sha256 = folder.read_source(options.run)
-    else:
-        where, sha256 = source.Source(source.absolute(options.data)), None
+    if options.data is not None:  # moved, perhaps, but cut as it was
+        where = dataclasses.replace(where, path=source.absolute(options.data))
     splits = source.load(where)
     if sha256 is not None and sha256 != splits.fingerprint():
         err.print(
@@ -77,10 +78,13 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         if not options.quiet:
             err.print(name, style="dim")
 
-    # Not the keys of the fit, whatever its seed was.
-    key = jax.random.fold_in(jax.random.key(options.seed), 2)
     results = evaluate(
-        key, model, splits.train, splits.held_out, num_samples=options.num, on_stage=on_stage
+        key(options.seed, Purpose.EVALUATE),
+        model,
+        splits.train,
+        splits.held_out,
+        num_samples=options.num,
+        on_stage=on_stage,
     )
     results |= {
         "seconds": time.monotonic() - started,
@@ -92,21 +96,21 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
 
 
 def _table(results: dict[str, Any], kind: str | None) -> Table:
-    table = Table("", "model", "real images", "meaning", title_justify="left")
+    table = Table("", "model", "real", "")
     two_se = 2 * results["mass_error_se"]
     table.add_row("mass error", f"{results['mass_error']:.4f} ± {two_se:.4f}", "0", "lower")
-    for name, label in (("held_out", kind), ("train", "training")):
+    for name, label in (("held_out", kind), ("train", "train")):
         if name in results["reconstruction"]:
             measured = results["reconstruction"][name]
             table.add_row(
-                f"reconstruction, {label}",
+                f"error, {label}",
                 f"{measured['mse']:.4f}",
                 "0",
-                f"lower; mean image {measured['variance']:.4f}",
+                f"mean image: {measured['variance']:.4f}",
             )
     frechet, kernel, prdc = results["frechet"], results["kernel"], results["prdc"]
     floor = frechet["floor_train"] if frechet["floor_test"] is None else frechet["floor_test"]
-    size = f"lower; {frechet['num_samples']:,} images a set"
+    size = f"lower; {frechet['num_samples']:,} images"
     table.add_row("Fréchet distance", f"{frechet['distance']:.3f}", f"{floor:.3f}", size)
     value, error = kernel["value"], 2 * kernel["standard_error"]
     floor = f"{kernel['floor']:.4f}"
@@ -117,10 +121,10 @@ def _table(results: dict[str, Any], kind: str | None) -> Table:
     if classes is not None:
         table.add_row("classes", f"{classes['captured']}", f"{classes['of']}", "all")
     if memory is None:
-        table.add_row("memory", "-", "-", "needs test images, or fit --hold-out")
+        table.add_row("memory", "-", "-", "no test images")
     else:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
         table.add_row("memory", f"{near:.3f} ± {error:.3f}", f"{memory['alpha']:.3f}", "not above")
     rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
-    table.add_row("rejected", rejected, "-", "share of the candidates")
+    table.add_row("rejected", rejected, "-", "of the candidates")
     return table

@@ -19,11 +19,15 @@ import aeot_jax as aeot
 from aeot_jax import plot
 from aeot_jax.cli import folder, source
 from aeot_jax.cli.progress import progress
+from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.evaluate import reconstruction
 
 _SHOWN = 64
 """Images in samples.png."""
+
+_DRAWN = 512
+"""Images drawn, to know the share rejected."""
 
 _PAIRS = 48
 """Pairs in reconstructions.png."""
@@ -125,6 +129,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
     Raises:
       ImportError: before any work, if a library for the figures is missing.
       ValueError: if options, images or the folder do not fit.
+      KeyboardInterrupt: after Ctrl-C; if the transport was under way, once the model reached so far
+        is written.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
@@ -133,8 +139,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
         )
     started = time.monotonic()
     config = options.full_config()
-    if options.resume and options.overwrite:
-        raise ValueError("`--resume` and `--overwrite` exclude each other; give one of them.")
+    folder.check_out(options.out, resume=options.resume, overwrite=options.overwrite)
     where = source.Source(
         source.absolute(options.data), options.limit, options.hold_out, options.seed
     )
@@ -149,10 +154,9 @@ def run(options: Fit, out: Console, err: Console) -> None:
             markup=False,
             highlight=False,
         )
-    fit_key, sample_key = jax.random.split(jax.random.key(options.seed))
     with progress(err, quiet=options.quiet) as report:
         model = aeot.fit(
-            fit_key,
+            key(options.seed, Purpose.FIT),
             splits.train.images,
             config,
             run_dir=options.out,
@@ -161,7 +165,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
             on_progress=report,
         )
     folder.write_config(options.out, where, described, options.seed, config)
-    metrics = _draw(model, splits, sample_key, options.out)
+    metrics = _draw(model, splits, options.seed, options.out)
     metrics |= {
         "seconds": time.monotonic() - started,
         "peak_memory_mib": peak_memory_mib(),
@@ -172,16 +176,18 @@ def run(options: Fit, out: Console, err: Console) -> None:
     }
     folder.write_json(options.out / folder.METRICS, metrics)
     _summary(metrics, options.out, out)
+    if int(model.solution.status) == aeot.Status.INTERRUPTED:
+        raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not metrics["converged"]:
         err.print(f"Warning: {metrics['status']}", style="yellow", soft_wrap=True, markup=False)
 
 
-def _draw(model: aeot.AEOT, splits: Splits, key: Any, out: Path) -> dict[str, Any]:
+def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, Any]:
     """Draw the figures, and collect what they and the model tell."""
     solution, tolerance = model.solution, model.config.solver.tolerance
     certificate = solution.certificate
-    images, info = aeot.sample_with_info(key, model, _SHOWN)
-    plot.save(plot.image_grid(np.asarray(images)), out / folder.SAMPLES)
+    images, info = aeot.sample_with_info(key(seed, Purpose.FIGURES), model, _DRAWN)
+    plot.save(plot.image_grid(images[:_SHOWN]), out / folder.SAMPLES)
 
     judged = splits.train if splits.held_out is None else splits.held_out
     kind = splits.kind or "training"

@@ -8,13 +8,33 @@ from typing import Any
 
 import aeot_jax as aeot
 from aeot_jax import files
+from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE, config_to_json
 from aeot_jax.cli.source import Source
 
-MODEL, CONFIG, METRICS, EVALUATION = "model.npz", "config.json", "metrics.json", "evaluation.json"
+CONFIG, METRICS, EVALUATION = "config.json", "metrics.json", "evaluation.json"
 SAMPLES, RECONSTRUCTIONS, HISTORY = "samples.png", "reconstructions.png", "history.png"
 
 _SCHEMA = 1
 """Of config.json; raised when older programs could no longer read it."""
+
+
+def check_out(run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse, before any work, a folder that another run would be lost in.
+
+    Raises:
+      ValueError: if both flags are set, if neither is and the folder holds a run, or if there is a
+        file where the folder should be.
+    """
+    if resume and overwrite:
+        raise ValueError("`--resume` and `--overwrite` exclude each other; give one of them.")
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"`--out` is {str(run)!r}, which is a file; pass a folder.")
+    held = [name for name in (MODEL_FILE, TRAINING_FILE) if (run / name).exists()]
+    if held and not (resume or overwrite):
+        raise ValueError(
+            f"`--out` is {str(run)!r}, which holds another run ({held[0]}); continue it with "
+            "--resume, replace it with --overwrite, or pass another folder."
+        )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -50,7 +70,7 @@ def write_config(
         "seed": seed,
         "source": dataclasses.asdict(source),
         "data": described,
-        "config": dataclasses.asdict(config),
+        "config": config_to_json(config),
     }
     write_json(run / CONFIG, content)
 
@@ -86,9 +106,13 @@ def load_model(run: Path) -> aeot.AEOT:
       FileNotFoundError: if there is no model.
       ValueError: if it is damaged.
     """
-    path = run / MODEL if run.is_dir() else run
+    path = run / MODEL_FILE if run.is_dir() else run
     if not path.is_file():
-        hint = f"the folder holds no {MODEL}" if run.is_dir() else "there is no such file or folder"
+        hint = (
+            f"the folder holds no {MODEL_FILE}"
+            if run.is_dir()
+            else "there is no such file or folder"
+        )
         raise FileNotFoundError(
             f"{str(run)!r} is not a finished run: {hint}; pass the folder that "
             "`aeot-jax fit --out` wrote."

@@ -28,8 +28,8 @@ def progress(console: Console, *, quiet: bool) -> Iterator[Report]:
     """Show the stages of a fit while the body runs.
 
     Args:
-      console: where to; a terminal gets one bar a stage, a file or a pipe gets lines: the first
-        and the last of each stage, and one every 20 seconds.
+      console: where to; a terminal gets one bar a stage, a file or a pipe gets lines: one at
+        the end of each stage, and one every 20 seconds.
       quiet: show nothing.
 
     Yields:
@@ -75,10 +75,11 @@ class _Lines:
 
     def report(self, news: aeot.Progress) -> None:
         now = time.monotonic()
-        first = news.stage != self._stage
-        last = news.done >= news.total
-        if first or last or now - self._shown >= _LINE_SECONDS:
-            share = 100 * news.done / news.total if news.total else 100.0
-            line = f"{news.stage:<12} {share:3.0f} %  {news.note}".rstrip()
-            self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        if news.stage != self._stage:
             self._stage, self._shown = news.stage, now
+        if news.done < news.total and now - self._shown < _LINE_SECONDS:
+            return
+        share = 100 * news.done / news.total if news.total else 100.0
+        line = f"{news.stage:<12} {share:3.0f} %  {news.note}".rstrip()
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self._shown = now

@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import jax
 import numpy as np
 import tyro
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.console import Console
 import aeot_jax as aeot
 from aeot_jax import files, plot
 from aeot_jax.cli import folder
+from aeot_jax.cli.seeds import Purpose, key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +56,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"`--{name}` is {str(path)!r}; pass a file that ends in {suffix}.")
     model = folder.load_model(options.run)
-    # Not the keys of the fit, whatever its seed was: these images are new ones.
-    key = jax.random.fold_in(jax.random.key(options.seed), 1)
-    images, info = aeot.sample_with_info(key, model, options.num)
+    images, info = aeot.sample_with_info(key(options.seed, Purpose.SAMPLE), model, options.num)
     pixels = np.rint(np.asarray(images) * 255).astype(np.uint8)
     if options.npz is not None:
         with files.replacing(options.npz) as temporary:

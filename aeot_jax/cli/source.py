@@ -49,7 +49,7 @@ class Splits:
 
     def fingerprint(self) -> str:
         """SHA-256 of the training pixels, to recognise the data set."""
-        return hashlib.sha256(np.ascontiguousarray(self.train.images)).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.train.images).data).hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Name, numbers, shape and fingerprint, as config.json and metrics.json state them."""

@@ -110,8 +110,8 @@ def latent_dim(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> 
 
 
 def _hidden(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> int:
-    """Hidden units of the MLP: the user's, or 256 for tiny images and 512 beyond."""
-    return config.width or (256 if math.prod(image_shape) <= 256 else 512)
+    """Hidden units of the MLP: the user's, or 128 for tiny images and 512 beyond."""
+    return config.width or (128 if math.prod(image_shape) <= 256 else 512)
 
 
 @jax.custom_vjp

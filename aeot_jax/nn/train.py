@@ -41,7 +41,7 @@ class TrainConfig:
 
     epochs: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     warmup: float = 0.05
     noise: float = 0.1
@@ -83,11 +83,11 @@ def num_epochs(num_images: int, config: TrainConfig) -> int:
     """Passes over the images: the user's, or a number chosen from the number of images."""
     if config.epochs is not None:
         return config.epochs
-    return int(np.clip(1_200_000 // num_images, 20, 150))
+    return int(np.clip(2_400_000 // num_images, 20, 80))
 
 
 def batch_size(num_images: int, config: TrainConfig) -> int:
-    """Images of one step: the user's, or at most 256 and small enough for ten steps an epoch.
+    """Images of one step: the user's, or at most 256 and small enough for 32 steps an epoch.
 
     Raises:
       ValueError: if there are fewer than two images, or fewer than the user's batch size.
@@ -97,7 +97,7 @@ def batch_size(num_images: int, config: TrainConfig) -> int:
             f"`images` holds {num_images} image(s); pass at least 2, and hundreds to learn from."
         )
     if config.batch_size is None:
-        return int(np.clip(num_images // 10, min(32, num_images), 256))
+        return int(np.clip(num_images // 32, min(32, num_images), 256))
     if config.batch_size > num_images:
         raise ValueError(
             f"`batch_size` is {config.batch_size}, but there are only {num_images} images; pass at "

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Int
+from jaxtyping import Array, ArrayLike, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
@@ -11,7 +11,7 @@ from aeot_jax.ot.estimate import NUM_STREAMS, Certificate, certificate, draw_cou
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
-"""Samples of a stream in one round; a draw is a whole number of rounds."""
+"""Samples of a stream in one batch; a draw is a whole number of batches."""
 
 
 def certify(
@@ -33,7 +33,7 @@ def certify(
       y: targets (m, d).
       h: heights (m,); -inf for a target that owns no cell.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
-      num_samples: samples, at least 2; rounded up to whole rounds of the logical streams. A mass
+      num_samples: samples, at least 2; rounded up to whole batches of the logical streams. A mass
         error e is measured with standard error s by about sqrt(m / 2) / (e s) of them.
 
     Returns:
@@ -72,22 +72,22 @@ def certify_checked(
       nu: weights (m,).
       num_samples: samples at least.
       same: representative of each target, None where all differ.
-      samples_per_stream: samples of a stream in one round; the solver passes its own, so that one
+      samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
         kernel is compiled.
     """
     samples_per_stream = min(samples_per_stream, -(-num_samples // NUM_STREAMS))
-    rounds = -(-num_samples // (samples_per_stream * NUM_STREAMS))
-    total = rounds * samples_per_stream * NUM_STREAMS
+    batches = -(-num_samples // (samples_per_stream * NUM_STREAMS))
+    total = batches * samples_per_stream * NUM_STREAMS
     if total > np.iinfo(np.int32).max:
         raise ValueError(
             f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
         )
-    counts = draw_counts(key, mu, y, h, jnp.asarray(rounds), samples_per_stream=samples_per_stream)
+    counts = draw_counts(key, mu, y, h, batches, samples_per_stream=samples_per_stream)
     return _finish(counts, nu, total, same)
 
 
 @jax.jit
-def _merged(counts: Counts, nu: Weights, same: Int[np.ndarray, " m"]) -> tuple[Counts, Weights]:
+def _merged(counts: Counts, nu: Weights, same: Int[Array, " m"]) -> tuple[Counts, Weights]:
     """Counts and weights of each group of coinciding targets, at its representative."""
     return jnp.zeros_like(counts).at[same].add(counts), jnp.zeros_like(nu).at[same].add(nu)
 

@@ -1,9 +1,12 @@
 """What the user of the solver decides, and the sizes that follow from it."""
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from aeot_jax.ot import warmstart
@@ -21,11 +24,15 @@ _CHECK_ERROR = 0.05
 _DEFAULT_TOLERANCE = 0.1
 """Aim of the schedule where only a time limit is given."""
 
-_LEAST_PHASE_STEPS = 16
-"""Steps of the first phase at least: with fewer, Adam cannot forget the start."""
+_LEAST_PHASE_STEPS = 100
+"""Steps of the first phase at least, if they leave half to Newton: the rate, decaying from 0.05
+spreads to a tenth of it, then travels 2.7 spreads, which forgets the start (measured)."""
 
-_LARGEST = 2**31 - 1
-"""Counts are int32."""
+_LEAST_STEPS = 2 * _LEAST_PHASE_STEPS
+"""Steps of a solve with a tolerance, at least: few targets need few samples, but as many steps."""
+
+_LARGEST = 2_000_000_000
+"""Most samples of a solve: counts are int32."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +43,17 @@ class SolverConfig:
       tolerance: mass error to certify (with two standard errors); None runs to a limit.
       method: "newton" follows Adam by stochastic Newton steps; "adam" is Adam to the end.
       start: starting heights, "auto" takes the candidate with the least measured mass error.
-      optimizer: an optax transformation for the first phase, its updates in units of the spread of
-        the scores; None is Adam at ``learning_rate``.
-      learning_rate: rate of the default Adam in units of the spread of the scores.
+      optimizer: an optax transformation for the first phase; None is Adam at ``learning_rate``.
+      learning_rate: rate of the default Adam.
+      rate_unit: "spread" multiplies updates by the spread of the scores, so that one rate serves
+        every data set; "one" takes them as they are, in units of the heights.
       adam_share: share of the planned samples that the first phase takes under "newton".
-      batch_size: samples of a step; None is the number of targets, within [256, 4096]. Rounded up
-        to whole logical streams.
+      batch_size: samples of a step; None is half the number of targets, within [512, 4096].
+        Rounded up to whole logical streams.
       plateau_steps: under "adam", steps without a smaller residual after which the samples of a
         step are doubled and the rate multiplied by 0.8; None never doubles.
-      max_samples: samples that may move the heights; None is 8 m / tolerance^2.
+      max_samples: samples that may move the heights; None is 8 m / tolerance^2, and room for 1600
+        steps at least.
       max_steps: steps of the solver; None is no limit.
       time_limit: seconds, checked between chunks of steps; None is no limit. A time limit makes
         the answer depend on the machine.
@@ -55,6 +64,7 @@ class SolverConfig:
     start: warmstart.Start = "auto"
     optimizer: optax.GradientTransformation | None = None
     learning_rate: float = 0.05
+    rate_unit: Literal["spread", "one"] = "spread"
     adam_share: float = 0.2
     batch_size: int | None = None
     plateau_steps: int | None = None
@@ -70,6 +80,8 @@ class SolverConfig:
                 raise ValueError(f"`{name}` is {value!r}; pass a positive number.")
         if not 0 <= self.adam_share <= 1:
             raise ValueError(f"`adam_share` is {self.adam_share!r}; pass a share within [0, 1].")
+        if self.rate_unit not in ("spread", "one"):
+            raise ValueError(f"`rate_unit` is {self.rate_unit!r}; choose 'spread' or 'one'.")
         if self.method not in ("newton", "adam"):
             raise ValueError(f"`method` is {self.method!r}; choose 'newton' or 'adam'.")
         if self.start not in ("auto", *warmstart.NAMES):
@@ -80,6 +92,50 @@ class SolverConfig:
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "
                 "`time_limit`."
             )
+
+    @classmethod
+    def paper(cls, num_targets: int, learning_rate: float = 5e-2, **changes: Any) -> "SolverConfig":
+        """The published algorithm, for comparison: pair it with ``UniformCube``.
+
+        Adam without bias correction from h = 0 at a fixed rate, 10 samples per target a step,
+        doubled with the rate times 0.8 after 40 steps without a smaller residual. Two departures:
+        samples are fresh at every step (the paper draws one Sobol set and keeps it, so its residual
+        is in-sample), and the end is a certificate (the paper's bound on norm(w - nu) depends on
+        the number of targets).
+
+        Args:
+          num_targets: m, for the samples of a step.
+          learning_rate: 5e-2 in 100 dimensions, 1e-4 in the plane (published).
+          **changes: fields to set otherwise.
+
+        Source: Lei et al., Engineering 6(3), 2020, algorithm 1; rates from the authors' code.
+        """
+        settings: dict[str, Any] = {
+            "method": "adam",
+            "start": "zero",
+            "optimizer": uncorrected_adam(learning_rate),
+            "rate_unit": "one",
+            "batch_size": 10 * num_targets,
+            "plateau_steps": 40,
+        }
+        return cls(**{**settings, **changes})
+
+
+@functools.cache
+def uncorrected_adam(
+    learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam without bias correction, as published; cached, so that equal rates compile once."""
+    corrected = optax.scale_by_adam(b1, b2, eps)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+        del params
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
+        moves = jax.tree.map(lambda m, v: -learning_rate * m / (jnp.sqrt(v) + eps), mean, square)
+        return moves, optax.ScaleByAdamState(count=state.count + 1, mu=mean, nu=square)
+
+    return optax.GradientTransformation(corrected.init, update)
 
 
 class Plan(NamedTuple):
@@ -107,7 +163,7 @@ class Plan(NamedTuple):
 
 def samples_per_stream(num_targets: int, config: SolverConfig) -> int:
     """Samples that each logical stream draws for a batch."""
-    batch = config.batch_size or min(4096, max(256, num_targets))
+    batch = config.batch_size or min(4096, max(512, num_targets // 2))
     return -(-batch // NUM_STREAMS)
 
 
@@ -136,7 +192,8 @@ def plan(num_targets: int, config: SolverConfig) -> Plan:
             wanted = limit
     else:
         least = math.ceil(num_targets / tolerance**2)
-        limit = config.max_samples or min(max(8 * least, 64 * batch), _LARGEST)
+        wanted = max(wanted, _LEAST_STEPS * batch)
+        limit = config.max_samples or min(8 * max(least, _LEAST_STEPS * batch), _LARGEST)
         if least > limit:
             raise ValueError(
                 f"`tolerance` is {tolerance:g}, which {num_targets} targets cannot reach with "
@@ -151,7 +208,7 @@ def plan(num_targets: int, config: SolverConfig) -> Plan:
     if config.method == "newton":
         phase_steps = round(config.adam_share * num_steps)
         if phase_steps:
-            phase_steps = min(num_steps, max(_LEAST_PHASE_STEPS, phase_steps))
+            phase_steps = max(phase_steps, min(_LEAST_PHASE_STEPS, num_steps // 2))
     check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, 16 * batch))

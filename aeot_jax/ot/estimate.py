@@ -18,7 +18,7 @@ from aeot_jax.ot import power
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
 NUM_STREAMS = 8
-"""Logical sample streams of a draw; devices own whole streams, so the draw never depends on them."""
+"""Logical sample streams of a draw; devices own whole streams, so that no draw depends on them."""
 
 _CONFIDENCE = 0.99
 """Simultaneous level of the bound behind ``Certificate.worst``."""
@@ -54,10 +54,45 @@ def stream_counts(
         _, index = power.assign(x, y, h)
         return counts.at[index].add(1), None
 
-    # The carry is derived from h so that under shard_map it varies as the data does.
-    zero = jnp.zeros_like(h, dtype=jnp.int32)
+    # Under shard_map the carry must vary over devices as the counts will: derive it from both.
+    zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
     counts, _ = jax.lax.scan(add, zero, streams)
     return counts
+
+
+def batch_counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    samples_per_stream: int,
+    axis_name: str | None = None,
+) -> Counts:
+    """Counts (m,) of one batch, all logical streams of it.
+
+    Args:
+      key: key of the batch.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,).
+      samples_per_stream: samples of each stream.
+      axis_name: a mapped axis over whose devices the streams are dealt; the counts are summed over
+        it, so that every device gets the counts of the whole batch.
+
+    Raises:
+      ValueError: if the size of the axis does not divide the number of streams.
+    """
+    if axis_name is None:
+        return stream_counts(key, mu, y, h, jnp.arange(NUM_STREAMS), samples_per_stream)
+    num_devices = jax.lax.axis_size(axis_name)
+    if NUM_STREAMS % num_devices:
+        raise ValueError(
+            f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
+            f"{NUM_STREAMS} logical streams; map over 1, 2, 4 or 8 devices."
+        )
+    own = NUM_STREAMS // num_devices
+    streams = jax.lax.axis_index(axis_name) * own + jnp.arange(own)
+    return jax.lax.psum(stream_counts(key, mu, y, h, streams, samples_per_stream), axis_name)
 
 
 def chi_square(
@@ -131,16 +166,16 @@ class Certificate:
       num_samples: samples used.
     """
 
-    mass_error: Float[Array, ""]
-    mass_error_se: Float[Array, ""]
-    chi2: Float[Array, ""]
-    chi2_se: Float[Array, ""]
-    total_variation: Float[Array, ""]
-    worst: Float[Array, ""]
-    num_empty: Int[Array, ""]
-    expected_empty: Float[Array, ""]
-    stray_mass: Float[Array, ""]
-    num_samples: Int[Array, ""]
+    mass_error: Float[Array, "*batch"]
+    mass_error_se: Float[Array, "*batch"]
+    chi2: Float[Array, "*batch"]
+    chi2_se: Float[Array, "*batch"]
+    total_variation: Float[Array, "*batch"]
+    worst: Float[Array, "*batch"]
+    num_empty: Int[Array, "*batch"]
+    expected_empty: Float[Array, "*batch"]
+    stray_mass: Float[Array, "*batch"]
+    num_samples: Int[Array, "*batch"]
 
 
 def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certificate:
@@ -189,24 +224,24 @@ def samples_to_verify(num_targets: int, error: float, standard_error: float) -> 
     return max(2, int((num_targets / 2) ** 0.5 / (error * standard_error)) + 1)
 
 
-@partial(jax.jit, static_argnames=("samples_per_stream",))
+@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name"))
 def draw_counts(
     key: PRNGKey,
     mu: Measure,
     y: Targets,
     h: Heights,
-    num_rounds: Int[Array, ""],
+    num_batches: ArrayLike,
     *,
     samples_per_stream: int,
+    axis_name: str | None = None,
 ) -> Counts:
-    """Counts (m,) of num_rounds * NUM_STREAMS * samples_per_stream fresh samples.
+    """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
 
-    The number of rounds is traced: any amount of samples costs one compilation.
+    The number of batches is traced: any amount of samples costs one compilation.
     """
-    streams = jnp.arange(NUM_STREAMS)
 
     def body(i: Int[Array, ""], counts: Counts) -> Counts:
-        round_key = jax.random.fold_in(key, i)
-        return counts + stream_counts(round_key, mu, y, h, streams, samples_per_stream)
+        batch_key = jax.random.fold_in(key, i)
+        return counts + batch_counts(batch_key, mu, y, h, samples_per_stream, axis_name)
 
-    return jax.lax.fori_loop(0, num_rounds, body, jnp.zeros_like(h, dtype=jnp.int32))
+    return jax.lax.fori_loop(0, num_batches, body, jnp.zeros_like(h, dtype=jnp.int32))

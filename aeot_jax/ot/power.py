@@ -1,23 +1,26 @@
-r"""The kernel: Brenier's potential $u_h(x) = \max_i \langle x, y_i\rangle + h_i$ and who attains it.
+r"""The kernel: Brenier's potential $u_h(x) = \max_i \langle x, y_i\rangle + h_i$ and its argmax.
 
 One pass costs about a matrix product and writes no $n \times m$ scores. XLA fuses a product with a
-*maximum*, not with an argmax, so the exact kernel is built from maxima: stream the targets in
-blocks, keep the best block maximum and its block, then score the one winning block of each sample
-again. In few dimensions a product has nothing to reuse, and a scan over single targets is faster.
+*maximum*, not with an argmax, so on a CPU the exact kernel is built from maxima: stream the targets
+in blocks, keep the highest maximum over a group of targets and that group, then score the one
+winning group of each sample again. In few dimensions a product has nothing to reuse, and a scan
+over single targets is faster. ``benchmarks/kernel.py`` times these forms against each other.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
+from jax.core import Tracer
+from jax.custom_batching import sequential_vmap
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import PRECISION
 
-_SMALL_DIM = 12
+_SMALL_DIM = 5
 """Up to here a scan over single targets beats a product on a CPU (measured)."""
 
 _CHUNK = 4096
@@ -26,18 +29,27 @@ _CHUNK = 4096
 _CHUNK_FLOATS = 4096 * 256
 """Bound of a chunk's size in floats: in high dimension the chunk shrinks."""
 
+_GROUP = 32
+"""Targets of which a CPU keeps one maximum: fewer are cheaper to score again, dearer to reduce."""
+
 _RESCORE = 64
-"""Samples whose winning blocks are gathered together, so that the gather stays in cache."""
+"""Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
+
+_RESCORE_FLOATS = 1 << 18
+"""Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
+
+_MERGE = 64
+"""Blocks whose group maxima are merged at once into the list of the k highest."""
 
 _UNROLL = 8
 """Targets of one step of the single-target scan."""
 
 _ACCELERATOR_BLOCK = 1024
-"""Targets of a block on an accelerator: 4096 x 1024 scores, 16 MiB, stay in its second-level cache."""
+"""Targets of a block on an accelerator: 4096 x 1024 scores, 16 MiB, stay in its L2 cache."""
 
 
 def assign(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, *, block: int = 64
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, *, block: int = 128
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     r"""Evaluate $u_h$ at each sample and find the cell that holds it.
 
@@ -49,7 +61,8 @@ def assign(
       x: samples (n, d).
       y: targets (m, d).
       h: heights (m,); a target at -inf owns no cell. If all are -inf, the answer is -inf and 0.
-      block: targets scored together on a CPU; an accelerator has a size of its own.
+      block: targets scored together on a CPU, rounded down to a multiple of 32 if above; an
+        accelerator has a size of its own.
 
     Returns:
       The potential (n,) and the lowest index (n,) that attains it. Arithmetic is float32, or
@@ -62,11 +75,11 @@ def assign(
     Source: Lei et al., Engineering 6(3), 2020, section 3.
     """
     x, y, h = _validated(x, y, h, block)
-    return _assign(x, y, h, block=min(block, y.shape[0]))
+    return _assign(x, y, h, block=_block(block, y.shape[0]))
 
 
 def top_k(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, k: int, *, block: int = 64
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, k: int, *, block: int = 128
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     r"""Find the k highest planes above each sample, exactly.
 
@@ -75,7 +88,7 @@ def top_k(
       y: targets (m, d).
       h: heights (m,); -inf comes last.
       k: number of planes, from 1 to m.
-      block: targets scored together on a CPU.
+      block: as for :func:`assign`.
 
     Returns:
       Scores $\langle x, y_i\rangle + h_i$ (n, k) from the highest down, and their indices (n, k),
@@ -89,13 +102,14 @@ def top_k(
         raise ValueError(
             f"`k` is {k}, but `y` has {y.shape[0]} targets; pass k from 1 to {y.shape[0]}."
         )
-    return _top_k(x, y, h, k=k, block=min(block, y.shape[0]))
+    return _top_k(x, y, h, k=k, block=_block(block, y.shape[0]))
 
 
 def _validated(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the three arrays in one floating type, or explain what is wrong with them."""
+    given = {"x": x, "y": y, "h": h}
     x, y, h = jnp.asarray(x), jnp.asarray(y), jnp.asarray(h)
     if x.ndim != 2 or x.size == 0:
         raise ValueError(f"`x` has shape {x.shape}; pass samples of shape (n, d), n and d from 1.")
@@ -115,15 +129,24 @@ def _validated(
         if jnp.iscomplexobj(array):
             raise ValueError(f"`{name}` has type {array.dtype}; pass real numbers.")
     dtype = jnp.promote_types(jnp.result_type(x, y, h), jnp.float32)
-    x, y, h = x.astype(dtype), y.astype(dtype), h.astype(dtype)
-    _refuse_not_finite(x, y, h)
-    return x, y, h
+    _refuse_not_finite(given)
+    return x.astype(dtype), y.astype(dtype), h.astype(dtype)
 
 
-def _refuse_not_finite(x: jax.Array, y: jax.Array, h: jax.Array) -> None:
+def _block(block: int, num_targets: int) -> int:
+    """Fit a block into the targets and make it a whole number of groups."""
+    block = min(block, num_targets)
+    return block if block < _GROUP else block - block % _GROUP
+
+
+def _refuse_not_finite(given: dict[str, ArrayLike]) -> None:
     """Refuse NaN and infinity where the values are known; under a transformation they are not."""
-    for name, array in (("x", x), ("y", y), ("h", h)):
-        if isinstance(array, jax.core.Tracer) or _is_usable(array, infinite_below=name == "h"):
+    for name, array in given.items():
+        if isinstance(array, Tracer):
+            continue
+        with jax.ensure_compile_time_eval():  # a known array, perhaps under someone's trace
+            usable = bool(_is_usable(jnp.asarray(array), infinite_below=name == "h"))
+        if usable:
             continue
         allowed = "finite numbers or -inf" if name == "h" else "finite numbers"
         raise ValueError(f"`{name}` holds a NaN or an infinity; pass {allowed}.")
@@ -141,18 +164,18 @@ _is_usable = jax.jit(_is_usable_body, static_argnames="infinite_below")
 def _assign_body(
     x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    on_cpu = _best_by_target if x.shape[1] <= _SMALL_DIM else _best_by_block
+    def by_block(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(functools.partial(_best_by_block, block=block), x, y, h, ())
 
-    def kernel(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return lax.platform_dependent(
-            chunk,
-            y,
-            h,
-            cpu=lambda x, y, h: on_cpu(x, y, h, block),
-            default=_best_on_accelerator,
-        )
+    def by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(_best_by_target, x, y, h, ())
 
-    return _in_chunks(kernel, x, y, h, ())
+    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(_best_on_accelerator, x, y, h, ())
+
+    # A batched product leaves the fused path of a CPU: there problems take turns under `vmap`.
+    on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
 
 _assign = jax.jit(_assign_body, static_argnames="block")
@@ -161,23 +184,21 @@ _assign = jax.jit(_assign_body, static_argnames="block")
 def _top_k_body(
     x: jax.Array, y: jax.Array, h: jax.Array, *, k: int, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    def kernel(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return lax.platform_dependent(
-            chunk,
-            y,
-            h,
-            cpu=lambda x, y, h: _top_by_block(x, y, h, k, block),
-            default=lambda x, y, h: _top_on_accelerator(x, y, h, k),
-        )
+    @sequential_vmap
+    def on_cpu(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(functools.partial(_top_by_block, k=k, block=block), x, y, h, (k,))
 
-    return _in_chunks(kernel, x, y, h, (k,))
+    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(functools.partial(_top_on_accelerator, k=k), x, y, h, (k,))
+
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
 
 _top_k = jax.jit(_top_k_body, static_argnames=("k", "block"))
 
 
 def _in_chunks(
-    kernel: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    kernel: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
     x: jax.Array,
     y: jax.Array,
     h: jax.Array,
@@ -192,26 +213,24 @@ def _in_chunks(
     n, d = x.shape
     chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (d * _RESCORE)) * _RESCORE)
     if n <= chunk:
-        padded = jnp.pad(x, ((0, -n % _RESCORE), (0, 0)))
-        value, index = kernel(padded)
+        value, index = kernel(jnp.pad(x, ((0, -n % _RESCORE), (0, 0))), y, h)
         return value[:n], index[:n]
 
     def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         start = jnp.minimum(i * chunk, n - chunk)
-        value, index = kernel(lax.dynamic_slice_in_dim(x, start, chunk))
+        value, index = kernel(lax.dynamic_slice_in_dim(x, start, chunk), y, h)
         return (
             lax.dynamic_update_slice_in_dim(carry[0], value, start, 0),
             lax.dynamic_update_slice_in_dim(carry[1], index, start, 0),
         )
 
-    carry = (
-        _full((n, *shape), 0, x.dtype, x, y, h),
-        _full((n, *shape), 0, jnp.int32, x, y, h),
-    )
+    carry = _full((n, *shape), 0, x.dtype, x, y, h), _full((n, *shape), 0, jnp.int32, x, y, h)
     return lax.fori_loop(0, -(-n // chunk), body, carry)
 
 
-def _full(shape: tuple[int, ...], fill: float, dtype: Any, *data: jax.Array) -> jax.Array:
+def _full(
+    shape: tuple[int, ...], fill: float | int, dtype: DTypeLike, *data: jax.Array
+) -> jax.Array:
     """Fill a loop's carry so that it varies over every mesh axis that the data vary over.
 
     ``shard_map`` types each value by the mesh axes over which it varies; a bare constant varies
@@ -221,85 +240,90 @@ def _full(shape: tuple[int, ...], fill: float, dtype: Any, *data: jax.Array) -> 
     for array in data:
         varies = varies | jnp.isnan(array[(0,) * array.ndim])
     # Both branches are the same number: the compiler drops the test, the type keeps it.
-    return jnp.broadcast_to(
-        jnp.where(varies, jnp.asarray(fill, dtype), jnp.asarray(fill, dtype)), shape
-    )
+    number = jnp.asarray(fill, dtype)
+    return jnp.broadcast_to(jnp.where(varies, number, number), shape)
 
 
 def _window(
     y: jax.Array, h: jax.Array, b: jax.Array, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Block b of the targets, its heights, and its first index.
+    """Block b of the targets, its heights, and the index of its first target.
 
-    The ragged tail is a full window over the last targets, the ones that the block before it owns
-    already masked by -inf: y is never padded, and since every product has one shape, duplicates
-    of a target have bit-equal scores in whatever blocks they lie.
+    The ragged tail is a full window over the last targets, those that the block before it owns
+    masked by -inf: y is never padded, and since every product has one shape, duplicates of a
+    target have bit-equal scores in whatever blocks they lie.
     """
     start = jnp.minimum(b * block, y.shape[0] - block)
     heights = lax.dynamic_slice_in_dim(h, start, block)
     owned = start + jnp.arange(block, dtype=jnp.int32) >= b * block
-    return (
-        lax.dynamic_slice_in_dim(y, start, block),
-        jnp.where(owned, heights, -jnp.inf),
-        start,
-    )
+    return lax.dynamic_slice_in_dim(y, start, block), jnp.where(owned, heights, -jnp.inf), start
 
 
-def _block_maximum(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
-    """The highest plane of one block; XLA fuses the maximum into the product."""
-    return jnp.max(jnp.matmul(x, yb.T, precision=PRECISION) + hb[None, :], axis=1)
+def _with_one(x: jax.Array) -> jax.Array:
+    """Append a coordinate 1, so that a product with (y, h) adds the heights at no cost."""
+    return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
+
+
+def _group_maxima(x1: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
+    """The highest plane of each group of a block (n, groups); the scores are never written."""
+    scores = jnp.matmul(x1, jnp.concatenate([yb, hb[:, None]], axis=1).T, precision=PRECISION)
+    groups = max(1, yb.shape[0] // _GROUP)
+    return jnp.max(scores.reshape(x1.shape[0], groups, -1), axis=2)
+
+
+def _group_scores(
+    x: jax.Array, y: jax.Array, h: jax.Array, start: jax.Array, size: int
+) -> jax.Array:
+    """Score again the groups that begin at ``start`` (n, k); the scores are (n, k, size)."""
+    slices = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(y, i, size)))(start)
+    heights = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(h, i, size)))(start)
+    flat = slices.reshape(x.shape[0], -1, x.shape[1])
+    return jnp.einsum("nd,nkd->nk", x, flat, precision=PRECISION).reshape(heights.shape) + heights
+
+
+def _together(floats: int) -> int:
+    """How many samples to gather together at so many floats each: a power of two up to 64."""
+    return 1 << (min(_RESCORE, max(1, _RESCORE_FLOATS // floats)).bit_length() - 1)
 
 
 def _best_by_block(
-    x: jax.Array, y: jax.Array, h: jax.Array, block: int
+    x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Best plane by way of block maxima, then the winning block of each sample again."""
+    """Best plane by way of group maxima, then the winning group of each sample again."""
+    n, m = x.shape[0], y.shape[0]
+    size = min(block, _GROUP)
+    x1 = _with_one(x)
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, winner = carry
-        yb, hb, _ = _window(y, h, b, block)
-        value = _block_maximum(x, yb, hb)
-        return jnp.maximum(best, value), jnp.where(value > best, b, winner)
+        yb, hb, start = _window(y, h, b, block)
+        maxima = _group_maxima(x1, yb, hb)
+        for j in range(maxima.shape[1]):
+            better = maxima[:, j] > best
+            best = jnp.where(better, maxima[:, j], best)
+            winner = jnp.where(better, start + j * size, winner)
+        return best, winner
 
-    n = x.shape[0]
     carry = _full((n,), -jnp.inf, x.dtype, x, y, h), _full((n,), 0, jnp.int32, x, y, h)
-    _, winner = lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
+    _, winner = lax.fori_loop(0, -(-m // block), body, carry)
 
     def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        score, index = _candidates(part[0], y, h, part[1][:, None], block)
-        position = jnp.argmax(score, axis=1)[:, None]
-        return (
-            jnp.take_along_axis(score, position, axis=1)[:, 0],
-            jnp.take_along_axis(index, position, axis=1)[:, 0],
-        )
+        score = _group_scores(part[0], y, h, part[1][:, None], size)[:, 0]
+        value = jnp.max(score, axis=1)
+        # `jnp.argmax` is scalar code on a CPU; two reductions are not.
+        places = jnp.arange(size, dtype=jnp.int32)[None, :]
+        place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
+        return value, part[1] + place
 
-    value, index = lax.map(
-        rescore, (x.reshape(-1, _RESCORE, x.shape[1]), winner.reshape(-1, _RESCORE))
-    )
-    return value.reshape(-1), index.reshape(-1)
-
-
-def _candidates(
-    x: jax.Array, y: jax.Array, h: jax.Array, blocks: jax.Array, block: int
-) -> tuple[jax.Array, jax.Array]:
-    """Score the targets of the named blocks (n, k), in the order of their names.
-
-    Beyond the last target the score is -inf, and such places come last where the names ascend.
-    """
-    n, m = x.shape[0], y.shape[0]
-    index = blocks[:, :, None] * block + jnp.arange(block, dtype=jnp.int32)
-    index = index.reshape(n, -1)
-    inside = jnp.minimum(index, m - 1)
-    score = jnp.einsum("nd,nkd->nk", x, y[inside], precision=PRECISION) + h[inside]
-    return jnp.where(index < m, score, -jnp.inf), inside
+    together = _together(size * x.shape[1])
+    parts = x.reshape(-1, together, x.shape[1]), winner.reshape(-1, together)
+    value, index = lax.map(rescore, parts)
+    return value.reshape(n), index.reshape(n)
 
 
-def _best_by_target(
-    x: jax.Array, y: jax.Array, h: jax.Array, block: int
-) -> tuple[jax.Array, jax.Array]:
+def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Best plane by a scan over single targets: element-wise over samples, no product."""
-    del block
-    m, d = y.shape
+    n, (m, d) = x.shape[0], y.shape
     unroll = min(_UNROLL, m)
     coordinates = x.T
 
@@ -319,9 +343,67 @@ def _best_by_target(
             index = jnp.where(better, start + j, index)
         return best, index
 
-    n = x.shape[0]
     carry = _full((n,), -jnp.inf, x.dtype, x, y, h), _full((n,), 0, jnp.int32, x, y, h)
     return lax.fori_loop(0, -(-m // unroll), body, carry)
+
+
+def _top_by_block(
+    x: jax.Array, y: jax.Array, h: jax.Array, *, k: int, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """The k best planes lie in the k groups of highest maxima: find those, score them again.
+
+    With maxima ordered from the highest down and ties by the lowest group, a target outside these
+    k groups has k others before it, one of each group, so it is not among the k best.
+    """
+    n, m = x.shape[0], y.shape[0]
+    size = min(block, _GROUP)
+    groups = block // size
+    num_blocks = -(-m // block)
+    keep = min(k, (num_blocks - 1) * groups + -(-(m - (num_blocks - 1) * block) // size))
+    # Blocks are merged many at a time: `lax.top_k` costs as much as the groups it looks at.
+    num_merges = -(-num_blocks // _MERGE)
+    merge = -(-num_blocks // num_merges)
+    # Below a target's own -inf there must be room for what is masked or not yet filled.
+    lowest = jnp.finfo(x.dtype).min
+    x1 = _with_one(x)
+
+    def maxima_of(b: jax.Array) -> jax.Array:
+        yb, hb, start = _window(y, h, b, block)
+        ends = start + size * jnp.arange(1, groups + 1, dtype=jnp.int32)
+        maxima = jnp.maximum(_group_maxima(x1, yb, hb), lowest)
+        return jnp.where((ends > b * block)[None, :], maxima, -jnp.inf)
+
+    def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        fresh = lax.map(maxima_of, i * merge + jnp.arange(merge, dtype=jnp.int32))
+        fresh = jnp.swapaxes(fresh, 0, 1).reshape(n, -1)
+        maxima, position = lax.top_k(jnp.concatenate([carry[0], fresh], axis=1), keep)
+        held = jnp.take_along_axis(carry[1], jnp.minimum(position, keep - 1), axis=1)
+        return maxima, jnp.where(position < keep, held, i * merge * groups + position - keep)
+
+    carry = (
+        _full((n, keep), -jnp.inf, x.dtype, x, y, h),
+        _full((n, keep), 0, jnp.int32, x, y, h),
+    )
+    _, group = lax.fori_loop(0, num_merges, body, carry)
+    # In ascending order of targets, so that `top_k`, which keeps the first of equals, does right.
+    group = jnp.sort(group, axis=1)
+
+    def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        b, j = jnp.divmod(part[1], groups)
+        start = jnp.minimum(b * block, m - block) + j * size
+        index = start[:, :, None] + jnp.arange(size, dtype=jnp.int32)[None, None, :]
+        score = _group_scores(part[0], y, h, start, size)
+        # A target at -inf still goes before one that an earlier group owns.
+        score = jnp.where(index < (b * block)[:, :, None], -jnp.inf, jnp.maximum(score, lowest))
+        value, position = lax.top_k(score.reshape(score.shape[0], -1), k)
+        group, place = jnp.divmod(position, size)
+        index = jnp.take_along_axis(start, group, axis=1) + place
+        return jnp.where(value == lowest, -jnp.inf, value), index
+
+    together = _together(keep * size * x.shape[1])
+    parts = x.reshape(-1, together, x.shape[1]), group.reshape(-1, together, keep)
+    value, index = lax.map(rescore, parts)
+    return value.reshape(n, k), index.reshape(n, k)
 
 
 def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
@@ -335,9 +417,7 @@ def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
     return score
 
 
-def _best_on_accelerator(
-    x: jax.Array, y: jax.Array, h: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _best_on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Best plane by blocks large enough to fill an accelerator and small enough for its cache."""
     block = min(_ACCELERATOR_BLOCK, y.shape[0])
 
@@ -354,49 +434,8 @@ def _best_on_accelerator(
     return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
 
 
-def _top_by_block(
-    x: jax.Array, y: jax.Array, h: jax.Array, k: int, block: int
-) -> tuple[jax.Array, jax.Array]:
-    """The k best planes lie in the k blocks of highest maxima: find those, score them again.
-
-    With maxima ordered from the highest down and ties by the lowest block, a target outside these
-    k blocks has k others before it, one of each block, so it is not among the k best.
-    """
-    n, m = x.shape[0], y.shape[0]
-    num_blocks = -(-m // block)
-    keep = min(k, num_blocks)
-
-    def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        maxima, blocks = carry
-        yb, hb, _ = _window(y, h, b, block)
-        value = jnp.broadcast_to(_block_maximum(x, yb, hb)[None, :], maxima.shape)
-        # Insert into the sorted list; a place not yet taken yields even to -inf.
-        stays = (maxima >= value) & (blocks >= 0)
-        above = jnp.concatenate([jnp.ones_like(stays[:1]), stays[:-1]])
-        shifted = jnp.concatenate([maxima[:1], maxima[:-1]])
-        moved = jnp.concatenate([blocks[:1], blocks[:-1]])
-        return (
-            jnp.where(stays, maxima, jnp.where(above, value, shifted)),
-            jnp.where(stays, blocks, jnp.where(above, b, moved)),
-        )
-
-    carry = (
-        _full((keep, n), -jnp.inf, x.dtype, x, y, h),
-        _full((keep, n), -1, jnp.int32, x, y, h),
-    )
-    _, blocks = lax.fori_loop(0, num_blocks, body, carry)
-    blocks = jnp.sort(blocks.T, axis=1)
-
-    def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        score, index = _candidates(part[0][None], y, h, part[1][None], block)
-        value, position = lax.top_k(score, k)
-        return value[0], jnp.take_along_axis(index, position, axis=1)[0]
-
-    return lax.map(rescore, (x, blocks))
-
-
 def _top_on_accelerator(
-    x: jax.Array, y: jax.Array, h: jax.Array, k: int
+    x: jax.Array, y: jax.Array, h: jax.Array, *, k: int
 ) -> tuple[jax.Array, jax.Array]:
     """The k best planes by merging the k best of each block into those of the blocks before.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
@@ -20,7 +21,7 @@ def is_concrete(*values: object) -> bool:
 
     Look with NumPy: under someone's trace, jax.numpy returns tracers even for known arrays.
     """
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def as_float32(name: str, value: ArrayLike, ndim: int) -> Float[Array, "..."]:

@@ -1,7 +1,7 @@
 """Why a solve ended, in a sentence, and an error for those who want one."""
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -40,6 +40,7 @@ class SolveError(RuntimeError):
     """A solve did not converge."""
 
 
+@runtime_checkable
 class HasStatus(Protocol):
     """Anything with a status code."""
 

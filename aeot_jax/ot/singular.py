@@ -64,22 +64,25 @@ class Extension:
     Attributes:
       mu: source measure.
       y: targets (m, d).
-      h: heights (m,).
+      h: heights (m,); -inf where a target equals an earlier one, whose height is then the highest
+        of the group.
       frame: centre and scale of the targets, in which angles are measured.
       band: how far below the highest plane others are blended, in units of the scores.
       threshold: largest plane angle that is not singular, radians.
-      face_angles: angle between the two highest planes over samples of the source (s,), radians.
-      neighbour_angles: angle between codes and their (d+1)-th nearest code (q,), radians.
+      face_angles: angle between the two highest planes over samples of the source (s,), radians;
+        NaN where there is no second.
+      neighbour_angles: angle between codes and their (d+1)-th nearest code (q,), radians; NaN at a
+        code that owns no cell.
     """
 
     mu: Measure
-    y: Targets
-    h: Heights
+    y: Float[Array, "*batch m d"]
+    h: Float[Array, "*batch m"]
     frame: problem.Frame
-    band: Float[Array, ""]
-    threshold: Float[Array, ""]
-    face_angles: Float[Array, " s"]
-    neighbour_angles: Float[Array, " q"]
+    band: Float[Array, "*batch"]
+    threshold: Float[Array, "*batch"]
+    face_angles: Float[Array, "*batch s"]
+    neighbour_angles: Float[Array, "*batch q"]
 
 
 class GenerateInfo(NamedTuple):
@@ -91,19 +94,19 @@ class GenerateInfo(NamedTuple):
       angle: largest plane angle within the band (n,), radians.
     """
 
-    index: Int[Array, " n"]
-    num_blended: Int[Array, " n"]
-    angle: Float[Array, " n"]
+    index: Int[Array, "*batch n"]
+    num_blended: Int[Array, "*batch n"]
+    angle: Float[Array, "*batch n"]
 
 
-def plane_angles(a: Float[Array, "*b d"], b: Float[Array, "*b d"]) -> Float[Array, "*b"]:
-    """Angle between the planes of two normalised targets, radians.
+def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
+    """Angle between the planes of two normalised targets, radians; leading axes broadcast.
 
     Computed as 2 atan2(|u - v|, |u + v|) of the unit normals: arccos loses half of the digits at
     small angles.
     """
 
-    def normal(y: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
+    def normal(y: Float[Array, "*c d"]) -> Float[Array, "*c e"]:
         lifted = jnp.concatenate([y, -jnp.ones_like(y[..., :1])], axis=-1)
         return lifted / jnp.linalg.norm(lifted, axis=-1, keepdims=True)
 
@@ -127,9 +130,10 @@ def extension(
       key: consumed.
       mu: source measure.
       y: targets (m, d).
-      h: heights (m,); -inf for a target that owns no cell.
+      h: heights (m,); -inf for a target that owns no cell. Of coinciding targets one takes part
+        (outside jit; inside, values cannot be compared).
       nu: weights (m,), sum 1; None is uniform.
-      num_samples: samples of the source, and codes, to learn from; None is 4096.
+      num_samples: samples of the source to learn the band from; None is 4096.
       threshold: plane angle in (0, pi] above which a face is singular; None learns it.
 
     Raises:
@@ -142,15 +146,25 @@ def extension(
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
-    if threshold is not None and not 0 < threshold <= jnp.pi:
-        raise ValueError(f"`threshold` is {threshold}; pass an angle in (0, pi], in radians.")
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(f"`num_samples` is {num_samples}; pass at least 1.")
+    check_options(threshold, num_samples)
+    if problem.is_concrete(targets, heights):
+        same = problem.representatives(targets)
+        if same is not None:
+            # Copies would be each other's neighbours, and leave no room for those of other codes.
+            heights = jnp.full_like(heights, -jnp.inf).at[same].max(heights)
     frame = problem.frame(targets, weights)
     learned = _learn(key, mu, targets, heights, frame, num_samples or _NUM_SAMPLES)
     if threshold is not None:
         learned = learned._replace(threshold=jnp.float32(threshold))
     return Extension(mu=mu, y=targets, h=heights, frame=frame, **learned._asdict())
+
+
+def check_options(threshold: float | None, num_samples: int | None) -> None:
+    """Refuse a threshold that is no angle and a number of samples below one."""
+    if threshold is not None and not 0 < threshold <= jnp.pi:
+        raise ValueError(f"`threshold` is {threshold}; pass an angle in (0, pi], in radians.")
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"`num_samples` is {num_samples}; pass at least 1.")
 
 
 class _Learned(NamedTuple):
@@ -180,10 +194,11 @@ def _learn(
     # A plane at -inf is no neighbour.
     gaps = jnp.where(jnp.isfinite(values), values[:, :1] - values, 0.0)
     face_angles = plane_angles(unit[planes[:, 0]], unit[planes[:, 1]])
+    face_angles = jnp.where(jnp.isfinite(values[:, 1]), face_angles, jnp.nan)
     neighbour_angles = _neighbour_angles(code_key, unit, h, min(dim + 1, num_targets - 1))
     return _Learned(
         band=gaps.max(1).mean(),
-        threshold=jnp.quantile(neighbour_angles, _QUANTILE),
+        threshold=_quantile(neighbour_angles),
         face_angles=face_angles,
         neighbour_angles=neighbour_angles,
     )
@@ -197,13 +212,25 @@ def _neighbour_angles(key: PRNGKey, unit: Targets, h: Heights, k: int) -> Float[
     codes.
     """
     num_targets = unit.shape[0]
+    active = jnp.isfinite(h)
+    num_active = active.sum()
     chosen = jnp.arange(num_targets)
     if num_targets > _NUM_SAMPLES:
-        chosen = jax.random.choice(key, num_targets, (_NUM_SAMPLES,), replace=False)
+        chosen = jax.random.choice(
+            key, num_targets, (_NUM_SAMPLES,), replace=False, p=active / num_active
+        )
     # The nearest code is the highest plane of the Voronoi heights.
-    voronoi = jnp.where(jnp.isfinite(h), -0.5 * (unit * unit).sum(1), -jnp.inf)
+    voronoi = jnp.where(active, -0.5 * (unit * unit).sum(1), -jnp.inf)
     _, nearest = power.top_k(unit[chosen], unit, voronoi, k + 1)
-    return plane_angles(unit[chosen], unit[nearest[:, k]])
+    farthest = nearest[:, jnp.minimum(k, num_active - 1)]
+    return jnp.where(active[chosen], plane_angles(unit[chosen], unit[farthest]), jnp.nan)
+
+
+def _quantile(angles: Float[Array, " q"]) -> Float[Array, ""]:
+    """Least angle that is not exceeded by ``_QUANTILE`` of those that are not NaN."""
+    count = jnp.isfinite(angles).sum()
+    rank = jnp.ceil(_QUANTILE * (count - 1)).astype(jnp.int32)
+    return jnp.sort(angles)[rank]  # NaN comes last
 
 
 @partial(jax.jit, static_argnames=("n",))
@@ -219,7 +246,12 @@ def generate(
 
     Returns:
       New codes z (n, d), whether each is accepted (n,), and what was seen.
+
+    Raises:
+      ValueError: if n is not positive.
     """
+    if n < 1:
+        raise ValueError(f"`n` is {n}; pass how many candidates to draw, at least 1.")
     size = min(n, _CHUNK)
     chunks = -(-n // size)
 
@@ -236,6 +268,9 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
     Args:
       x: samples (n, d).
       ext: from ``extension``.
+
+    Returns:
+      As ``generate``.
     """
     num_planes = min(_PLANES, ext.y.shape[0])
     values, planes = power.top_k(x, ext.y, ext.h, num_planes)
@@ -250,8 +285,8 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
     share = weights / weights.sum(1, keepdims=True)
     # Offsets from the winner: where all weights but one vanish the code itself comes out exactly.
     z = codes[:, 0] + jnp.einsum("nk,nkd->nd", share, offsets, precision=PRECISION)
-    unit = (codes - ext.frame.centre) / ext.frame.scale
-    angles = jnp.where(blended, plane_angles(unit[:, :1], unit), 0.0)
-    widest = angles.max(1)
+    unit = (codes - ext.frame.centre[None, None, :]) / ext.frame.scale
+    others = plane_angles(unit[:, :1], unit[:, 1:])  # without the highest, whose own angle is 0
+    widest = jnp.where(blended[:, 1:], others, 0.0).max(1, initial=0.0)
     info = GenerateInfo(planes[:, 0], blended.sum(1), widest)
     return z, widest <= ext.threshold, info

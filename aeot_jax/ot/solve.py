@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.ot import estimate, problem, solver
 from aeot_jax.ot.certify import certify_checked
-from aeot_jax.ot.config import SolverConfig, plan, samples_to_continue
+from aeot_jax.ot.config import Plan, SolverConfig, plan, samples_to_continue
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.result import Status
 from aeot_jax.ot.solver import SolverState
@@ -25,6 +26,9 @@ _CHUNK_WORK = 2e11
 
 _CHUNK_STEPS = 64
 """Steps of a chunk at most."""
+
+_LEAST_CHECK_BATCHES = 4
+"""Batches of the last draw, at least, after a limit."""
 
 
 class History(NamedTuple):
@@ -39,9 +43,9 @@ class History(NamedTuple):
       mass_error_se: its standard error (c,).
     """
 
-    num_samples: Int[np.ndarray, " c"]
-    mass_error: Float[np.ndarray, " c"]
-    mass_error_se: Float[np.ndarray, " c"]
+    num_samples: Int[Array | np.ndarray, "*batch c"]
+    mass_error: Float[Array | np.ndarray, "*batch c"]
+    mass_error_se: Float[Array | np.ndarray, "*batch c"]
 
 
 class SolveProgress(NamedTuple):
@@ -73,12 +77,12 @@ class Solution:
       history: one entry a chunk of steps.
     """
 
-    h: Heights
-    status: Int[Array, ""]
+    h: Float[Array, "*batch m"]
+    status: Int[Array, "*batch"]
     certificate: Certificate
-    num_steps: Int[Array, ""]
-    num_samples: Int[Array, ""]
-    num_check_samples: Int[Array, ""]
+    num_steps: Int[Array, "*batch"]
+    num_samples: Int[Array, "*batch"]
+    num_check_samples: Int[Array, "*batch"]
     history: History
 
     @property
@@ -167,20 +171,22 @@ def _solve(
             y,
             state.heights,
             nu,
-            sizes.check_samples,
+            _check_samples(state, status, sizes),
             None,
             sizes.samples_per_stream,
         )
         check_samples += int(certificate.num_samples)
         error, error_se = float(certificate.mass_error), float(certificate.mass_error_se)
-        if config.tolerance is not None and error + 2 * error_se <= config.tolerance:
+        reached = config.tolerance is not None and error + 2 * error_se <= config.tolerance
+        if reached and status not in (Status.INTERRUPTED, Status.NON_FINITE):
             status = Status.CONVERGED
         drawn = int(state.batches) * sizes.batch
         if status is Status.RUNNING:
             if drawn < sizes.max_samples:
                 goal = samples_to_continue(drawn, error, sizes, config)
                 continue
-            status = Status.SAMPLE_LIMIT
+            steps_left = config.max_steps is None or int(state.step) < config.max_steps
+            status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
         columns = np.array(history, np.float64).reshape(-1, 3)
         return Solution(
             h=state.heights,
@@ -188,10 +194,18 @@ def _solve(
             certificate=certificate,
             num_steps=state.step,
             num_samples=jnp.asarray(drawn),
-            num_check_samples=jnp.asarray(check_samples + solver.num_gap_samples(state, config)),
+            num_check_samples=check_samples + solver.num_gap_samples(state),
             history=History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2]),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
+
+
+def _check_samples(state: SolverState, status: Status, sizes: Plan) -> int:
+    """Samples of a draw: those that decide, or, after a limit, at most a quarter of the solve's."""
+    if status is Status.RUNNING:
+        return sizes.check_samples
+    least = _LEAST_CHECK_BATCHES * sizes.batch
+    return min(sizes.check_samples, max(int(state.batches) * sizes.batch // 4, least))
 
 
 def _advance(
@@ -242,3 +256,73 @@ def _look(
     """Running mass error with its standard error, and whether all active heights are finite."""
     finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
     return *estimate.mass_error(chi2, chi2_se), finite
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps", "axis_name"))
+def solve_jit(
+    key: PRNGKey,
+    mu: Measure,
+    y: ArrayLike,
+    nu: ArrayLike | None = None,
+    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    *,
+    num_steps: int,
+    axis_name: str | None = None,
+) -> Solution:
+    """A fixed number of steps and a certificate, with no host in it: for use inside jit and vmap.
+
+    The phases are planned for ``num_steps``. Under jit values cannot be looked at: coinciding
+    targets are not merged and NaN shows as a status.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d).
+      nu: weights (m,), sum 1; None is uniform.
+      config: the user's decisions; limits and ``on_progress`` have no meaning here.
+      num_steps: steps; static.
+      axis_name: a mapped axis over whose devices the samples are dealt; see ``step``.
+
+    Returns:
+      The solution, its history empty; converged, non-finite or at the step limit.
+
+    Raises:
+      ValueError: if shapes or the configuration do not fit.
+    """
+    y = problem.check_targets(y)
+    nu = problem.check_weights(nu, y)
+    budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
+    sizes = plan(y.shape[0], budget)
+    init_key, check_key = jax.random.split(key)
+    state = solver.init(init_key, mu, y, nu, budget)
+
+    def body(_: Int[Array, ""], state: SolverState) -> SolverState:
+        return solver.step(state, mu, y, nu, budget, axis_name)
+
+    state = jax.lax.fori_loop(0, num_steps, body, state)
+    batches = -(-sizes.check_samples // sizes.batch)
+    counts = estimate.draw_counts(
+        check_key,
+        mu,
+        y,
+        state.heights,
+        batches,
+        samples_per_stream=sizes.samples_per_stream,
+        axis_name=axis_name,
+    )
+    certificate = estimate.certificate(counts, nu, batches * sizes.batch)
+    bound = certificate.mass_error + 2 * certificate.mass_error_se
+    tolerance = -1.0 if config.tolerance is None else config.tolerance
+    status = jnp.where(bound <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
+    finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
+    started = solver.num_start_samples(mu, y.shape[0], budget)
+    gaps = solver.num_gap_samples(state)
+    return Solution(
+        h=state.heights,
+        status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
+        certificate=certificate,
+        num_steps=state.step,
+        num_samples=state.batches * sizes.batch,
+        num_check_samples=started + gaps + batches * sizes.batch,
+        history=History(jnp.zeros((0,), jnp.int32), jnp.zeros((0,)), jnp.zeros((0,))),
+    )

@@ -30,7 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, moments
 from aeot_jax.numerics import PRECISION, safe_ratio
@@ -75,36 +75,38 @@ class SolverState:
       multiplier: batches of the next step.
       phase_steps: steps of the first phase, the horizon of its rate.
       gap: mean gap between the best and the second score.
+      gap_draws: estimates of it so far.
       spread: standard deviation over targets of <x, y_i>.
       best: least residual norm so far, for the doubling on a plateau.
       stalled: steps since then.
       frame: centre and scale of the targets.
     """
 
-    key: PRNGKey
-    h: Heights
+    key: Array
+    h: Float[Array, "*batch m"]
     optimizer_state: Any
-    step: Int[Array, ""]
-    batches: Int[Array, ""]
-    multiplier: Int[Array, ""]
-    phase_steps: Int[Array, ""]
-    gap: Float[Array, ""]
-    spread: Float[Array, ""]
-    best: Float[Array, ""]
-    stalled: Int[Array, ""]
+    step: Int[Array, "*batch"]
+    batches: Int[Array, "*batch"]
+    multiplier: Int[Array, "*batch"]
+    phase_steps: Int[Array, "*batch"]
+    gap: Float[Array, "*batch"]
+    gap_draws: Int[Array, "*batch"]
+    spread: Float[Array, "*batch"]
+    best: Float[Array, "*batch"]
+    stalled: Int[Array, "*batch"]
     frame: problem.Frame
 
     @property
-    def heights(self) -> Heights:
+    def heights(self) -> Float[Array, "*batch m"]:
         """Heights of the targets as the user gave them (m,)."""
-        return self.h * self.frame.scale
+        return self.h * self.frame.scale[..., None]
 
 
 def init(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
-    nu: Weights | None = None,
+    y: ArrayLike,
+    nu: ArrayLike | None = None,
     config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
 ) -> SolverState:
     """State at the start of a solve: problem normalised, starting heights chosen, phases planned.
@@ -122,10 +124,10 @@ def init(
     Raises:
       ValueError: if a shape, a known value or the configuration does not fit.
     """
-    y = problem.check_targets(y)
-    nu = problem.check_weights(nu, y)
-    problem.check_measure(mu, y)
-    return _init(key, mu, y, nu, config, plan(y.shape[0], config))
+    targets = problem.check_targets(y)
+    weights = problem.check_weights(nu, targets)
+    problem.check_measure(mu, targets)
+    return _init(key, mu, targets, weights, config, plan(targets.shape[0], config))
 
 
 @partial(jax.jit, static_argnames=("config", "sizes"))
@@ -163,8 +165,9 @@ def _init(
         multiplier=zero + 1,
         phase_steps=zero + sizes.phase_steps,
         gap=spread,
+        gap_draws=zero,
         spread=spread,
-        best=jnp.full((), jnp.inf),
+        best=jnp.full((), jnp.inf, jnp.float32),
         stalled=zero,
         frame=frame,
     )
@@ -176,19 +179,16 @@ def num_start_samples(mu: Measure, num_targets: int, config: SolverConfig) -> in
     return candidates + (0 if mu.variance is not None else MOMENT_SAMPLES)
 
 
-def num_gap_samples(state: SolverState, config: SolverConfig) -> int:
-    """Samples that the estimates of the gap have drawn."""
-    if config.method == "adam" or state.h.shape[0] == 1:
-        return 0
-    newton_steps = max(0, int(state.step) - int(state.phase_steps))
-    return -(-newton_steps // _GAP_EVERY) * _GAP_SAMPLES
+def num_gap_samples(state: SolverState) -> Int[Array, "*batch"]:
+    """Samples that the estimates of the gap have drawn; none are drawn for a single target."""
+    return state.gap_draws * (_GAP_SAMPLES if state.h.shape[-1] > 1 else 0)
 
 
 def step(
     state: SolverState,
     mu: Measure,
-    y: Targets,
-    nu: Weights | None = None,
+    y: ArrayLike,
+    nu: ArrayLike | None = None,
     config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
     axis_name: str | None = None,
 ) -> SolverState:
@@ -203,9 +203,9 @@ def step(
       axis_name: a mapped axis over whose devices the logical streams are dealt; its size divides
         8. The counts are summed over it and the state is the same on all of them.
     """
-    y = problem.check_targets(y)
-    nu = problem.check_weights(nu, y)
-    new, _ = _step(state, mu, state.frame.normalise(y), nu, config, axis_name)
+    targets = problem.check_targets(y)
+    weights = problem.check_weights(nu, targets)
+    new, _ = _step(state, mu, state.frame.normalise(targets), weights, config, axis_name)
     return new
 
 
@@ -256,27 +256,25 @@ def _step(
 
     def first_phase(state: SolverState) -> SolverState:
         gradient = jnp.where(nu > 0, counts / num_samples - nu, 0.0)
-        updates, optimizer_state = optax.with_extra_args_support(_optimizer(config)).update(
+        moves, optimizer_state = optax.with_extra_args_support(_optimizer(config)).update(
             gradient, state.optimizer_state, jnp.where(nu > 0, state.h, 0.0)
         )
-        rate = state.spread * _rate(state, config)
-        h = state.h + rate * jnp.where(nu > 0, updates, 0.0)
+        unit = state.spread if config.rate_unit == "spread" else 1 / state.frame.scale
+        rate = unit * _rate(state, config)
+        h = state.h + rate * jnp.where(nu > 0, jnp.asarray(moves), 0.0)
         state = replace(state, h=h, optimizer_state=optimizer_state)
         return _double_on_plateau(state, gradient, config.plateau_steps)
 
     def newton_phase(state: SolverState) -> SolverState:
-        gap = jax.lax.cond(
-            (state.step - state.phase_steps) % _GAP_EVERY == 0,
-            lambda: _mean_gap(gap_key, mu, y, state),
-            lambda: state.gap,
-        )
+        look = (state.step - state.phase_steps) % _GAP_EVERY == 0
+        gap = jax.lax.cond(look, lambda: _mean_gap(gap_key, mu, y, state), lambda: state.gap)
         num_active = (nu > 0).sum()
         per_target = batch / num_active
         drawn = (state.step - state.phase_steps) * per_target
         gain = _NEWTON_RATE * per_target / (_NEWTON_DELAY + drawn)
         relative = jnp.where(nu > 0, safe_ratio(counts / num_samples, nu) - 1, 0.0)
         move = jnp.clip(gain * relative, -_NEWTON_CLIP, _NEWTON_CLIP)
-        return replace(state, h=state.h - gap * move, gap=gap)
+        return replace(state, h=state.h - gap * move, gap=gap, gap_draws=state.gap_draws + look)
 
     state = replace(state, batches=state.batches + state.multiplier)
     if config.method == "adam":
@@ -348,25 +346,13 @@ def _draw(
     axis_name: str | None,
 ) -> Counts:
     """Counts of the step's batches, over all devices of the axis."""
-    streams = jnp.arange(NUM_STREAMS)
-    if axis_name is not None:
-        num_devices = jax.lax.axis_size(axis_name)
-        if NUM_STREAMS % num_devices:
-            raise ValueError(
-                f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
-                f"{NUM_STREAMS} logical streams; map over 1, 2, 4 or 8 devices."
-            )
-        own = NUM_STREAMS // num_devices
-        streams = jax.lax.axis_index(axis_name) * own + jnp.arange(own)
-    per_stream = samples_per_stream(y.shape[0], config)
-
-    def body(i: Int[Array, ""], counts: Counts) -> Counts:
-        batch_key = jax.random.fold_in(key, i)
-        return counts + estimate.stream_counts(batch_key, mu, y, state.h, streams, per_stream)
-
-    zero = jnp.zeros_like(state.h, dtype=jnp.int32)
-    if config.plateau_steps is None:
-        counts = body(jnp.zeros((), jnp.int32), zero)
-    else:
-        counts = jax.lax.fori_loop(0, state.multiplier, body, zero)
-    return counts if axis_name is None else jax.lax.psum(counts, axis_name)
+    num_batches = 1 if config.plateau_steps is None else state.multiplier
+    return estimate.draw_counts(
+        key,
+        mu,
+        y,
+        state.h,
+        num_batches,
+        samples_per_stream=samples_per_stream(y.shape[0], config),
+        axis_name=axis_name,
+    )

@@ -7,8 +7,7 @@ from aeot_jax.ot import power
 
 
 def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
-    r"""Carry samples to the targets of their cells, :math:`T(x) = y_{\arg\max_i \langle x, y_i
-    \rangle + h_i}`.
+    r"""Carry samples to the targets of their cells: T(x) = y_i for x in the cell of target i.
 
     Args:
       x: one sample (d,) or samples (n, d).

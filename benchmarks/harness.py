@@ -1,0 +1,166 @@
+"""What every benchmark shares: clocks, peak memory, and one JSON line for each result.
+
+Contestants take turns (A, B, C, A, B, C, ...), because a machine that others use is never twice
+the same: the ratios of one round compare, milliseconds of different runs do not. CPU-seconds stand
+beside wall-clock seconds for the same reason.
+"""
+
+import ctypes
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("aeot-jax", "jax", "jaxlib", "numpy", "ott-jax", "pot", "faiss-cpu")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one contestant over the rounds.
+
+    Attributes:
+      wall: wall-clock seconds of each round.
+      cpu: CPU-seconds of this process, all threads together, of each round.
+    """
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+    @property
+    def work(self) -> tuple[float, ...]:
+        """Seconds of the device's own work: CPU-seconds on a CPU, wall-clock elsewhere."""
+        return self.cpu if jax.default_backend() == "cpu" else self.wall
+
+    def ratio(self, other: "Timing") -> float:
+        """Median over rounds of this contestant's seconds over the other's."""
+        return statistics.median(a / b for a, b in zip(self.work, other.work, strict=True))
+
+    def summary(self) -> dict[str, float]:
+        """Medians and spreads (half the distance between the quartiles), for the record."""
+        return {
+            "wall_s": statistics.median(self.wall),
+            "wall_spread_s": spread(self.wall),
+            "cpu_s": statistics.median(self.cpu),
+            "cpu_spread_s": spread(self.cpu),
+        }
+
+
+def spread(values: tuple[float, ...]) -> float:
+    """Half the distance between the quartiles; 0 for one value."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
+
+
+def interleave(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+    """Time contestants in turns, after one call each that is not counted.
+
+    Args:
+      contestants: functions without arguments; whatever arrays they return are waited for.
+      rounds: counted calls of each.
+
+    Returns:
+      The timing of each contestant, by name.
+    """
+    for run in contestants.values():
+        jax.block_until_ready(run())
+    wall: dict[str, list[float]] = {name: [] for name in contestants}
+    cpu: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            cpu_start, wall_start = time.process_time(), time.perf_counter()
+            jax.block_until_ready(run())
+            wall[name].append(time.perf_counter() - wall_start)
+            cpu[name].append(time.process_time() - cpu_start)
+    return {name: Timing(tuple(wall[name]), tuple(cpu[name])) for name in contestants}
+
+
+def compiled(function: Callable[..., object], *arguments: object) -> tuple[Callable, float]:
+    """Compile a function for its arguments; also say how many seconds that took."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, time.perf_counter() - start
+
+
+def extra_memory(run: Callable[[], object]) -> float:
+    """MiB by which resident memory peaks during one call, results included (Linux).
+
+    Call it once, in a process of its own, after the inputs exist and the program is compiled: what
+    an allocator keeps from an earlier call would hide what this one needs.
+    """
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # hand back what compilation has freed
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status("VmRSS")
+    result = jax.block_until_ready(run())
+    peak = _status("VmHWM")
+    del result
+    return (peak - before) / 1024
+
+
+def _status(field: str) -> int:
+    """A line of this process's status, in KiB."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"/proc/self/status has no line {field}; measure memory on Linux.")
+    return int(found[1])
+
+
+def in_fresh_process(script: str, *arguments: object) -> dict[str, float]:
+    """Run a script of this folder in a new process and read the JSON object of its last line."""
+    command = [sys.executable, str(Path(__file__).parent / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{script} {arguments} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def record(name: str, row: Mapping[str, object]) -> None:
+    """Append one result to the file of this device: what ran, on what, how fast, how good."""
+    line = {"name": name, **row, "device": device(), "versions": _versions(), **_revision()}
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{device()}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def device() -> str:
+    """Name of the device that JAX computes on, as a file name: never the machine's own name."""
+    kind = jax.devices()[0].device_kind
+    if kind == "cpu":
+        kind = f"cpu {_processor()}"
+    return re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")
+
+
+def _processor() -> str:
+    """The processor's model, or at least its architecture."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
+    return found[1] if found else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
+    versions = {name: installed[name] for name in _PACKAGES if name in installed}
+    return {"python": platform.python_version(), **versions}
+
+
+def _revision() -> dict[str, object]:
+    """Commit, and whether the working tree differs from it; results themselves do not count."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changes = git("status", "--porcelain", "--", "..", ":(exclude)results")
+    return {"commit": git("rev-parse", "--short", "HEAD") or None, "dirty": bool(changes)}

@@ -1,0 +1,336 @@
+"""Solve the benchmark works with this library and its peers; one certificate judges all.
+
+    python benchmarks/solve.py                              # every work; about an hour of one core
+    python benchmarks/solve.py --quick                      # small copies of the works: minutes
+    python benchmarks/solve.py --works normal-10k-64 --peers ott
+    python benchmarks/solve.py --works million-32           # 1,000,000 targets: memory and seconds
+    python benchmarks/solve.py --works compilations
+
+Every process is bound to one core and reports CPU-seconds. Compilation is left out for all (peers
+are compiled ahead; our solve is warmed up by one of the same configuration, interrupted after its
+first chunk), and so is the judge: ``certify`` with a key that nobody has used and enough samples
+for a standard error of 0.005. Each work is
+
+* solved by each peer, at its best settings (``peers.py``), for the work's budget of CPU-seconds;
+* solved by ``aeot_jax.solve`` with the fewest samples that reach the best peer's mass error, every
+  other field of the configuration at its default on every work;
+* solved by ``aeot_jax.solve`` at the default configuration to the end (``--budget`` seconds at
+  most), to read the cost ``mass_error^2 * num_samples / m``: 1 is the limit of sampling;
+* in the plane, solved by ``aeot_jax.solve_exact``.
+"""
+
+import argparse
+import os
+
+_PARSER = argparse.ArgumentParser(description="Benchmark of the solver.")
+_PARSER.add_argument("--quick", action="store_true", help="small works and budgets")
+_PARSER.add_argument("--works", nargs="*", help="names from works.py, or 'compilations'")
+_PARSER.add_argument("--peers", nargs="*", default=["ott", "pot"], choices=["ott", "pot"])
+_PARSER.add_argument("--budget", type=float, default=600.0, help="seconds of a default solve")
+_PARSER.add_argument("--core", type=int, help="the core to use; by default the first allowed one")
+_PARSER.add_argument("--measure-million", action="store_true", help=argparse.SUPPRESS)
+ARGUMENTS = _PARSER.parse_args()
+
+# Before the first import that starts threads.
+_CORE = min(os.sched_getaffinity(0)) if ARGUMENTS.core is None else ARGUMENTS.core
+os.sched_setaffinity(0, {_CORE})
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import resource  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import peers  # noqa: E402
+from harness import record  # noqa: E402
+from numpy.typing import ArrayLike  # noqa: E402
+from works import WORKS, Work  # noqa: E402
+
+import aeot_jax as aeot  # noqa: E402
+
+_JUDGE_KEY = 987_654_321
+_JUDGE_ERROR = 0.005
+_JUDGE_LEAST = 100_000
+_JUDGE_MOST = 8_000_000
+_TRIES = 4
+_EXTRA = 1.03
+"""Samples above the law of a first try, so that noise of the judge seldom asks for a second."""
+
+_MILLION_STEPS = 50
+_MILLION_CHECK = 100_000
+
+
+def judge(work: Work, h: ArrayLike) -> tuple[float, float]:
+    """Mass error of heights and its standard error: at most 0.005, or what 8M samples give.
+
+    A draw whose standard error is too large is thrown away for a larger one with a key of its own.
+    """
+    y, h = work.targets(), np.asarray(h, np.float32)
+    num_samples = _JUDGE_LEAST
+    while True:
+        key = jax.random.fold_in(jax.random.key(_JUDGE_KEY), num_samples)
+        found = aeot.certify(key, work.mu, y, h, num_samples=num_samples)
+        error, error_se = float(found.mass_error), float(found.mass_error_se)
+        if error_se <= _JUDGE_ERROR or num_samples >= _JUDGE_MOST:
+            return error, error_se
+        num_samples = min(4 * num_samples, _JUDGE_MOST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """A solution of ours with what it took.
+
+    Attributes:
+      solution: the answer.
+      seconds: CPU-seconds of the call.
+      certificate_seconds: those among them of its own certificate.
+    """
+
+    solution: aeot.Solution
+    seconds: float
+    certificate_seconds: float
+
+
+def solve(work: Work, config: aeot.SolverConfig, seed: int = 2) -> Timed:
+    """Time ``aeot_jax.solve`` without compilation."""
+    y = work.targets()
+
+    def interrupt(_: aeot.SolveProgress) -> None:
+        raise KeyboardInterrupt
+
+    aeot.solve(jax.random.key(1), work.mu, y, config=config, on_progress=interrupt)
+    last_step = [0.0]
+
+    def note(_: aeot.SolveProgress) -> None:
+        last_step[0] = time.process_time()
+
+    began = time.process_time()
+    solution = aeot.solve(jax.random.key(seed), work.mu, y, config=config, on_progress=note)
+    jax.block_until_ready(solution)
+    ended = time.process_time()
+    return Timed(solution, ended - began, ended - last_step[0])
+
+
+def cost(error: float, num_samples: int, num_targets: int) -> float:
+    """``mass_error^2 * samples / m``; 1 is the limit of sampling."""
+    return error**2 * num_samples / num_targets
+
+
+def default_solve(work: Work, budget: float) -> None:
+    """The default configuration to its end, or as far as the budget goes."""
+    timed = solve(work, aeot.SolverConfig(time_limit=budget))
+    error, error_se = judge(work, timed.solution.h)
+    num_samples = int(timed.solution.num_samples)
+    report(
+        work,
+        "default",
+        error,
+        error_se,
+        timed.seconds,
+        num_samples,
+        certificate_seconds=timed.certificate_seconds,
+        num_check_samples=int(timed.solution.num_check_samples),
+        status=aeot.Status(int(timed.solution.status)).name,
+        certified=float(timed.solution.mass_error),
+    )
+
+
+def solve_to(work: Work, error_wanted: float, peer_seconds: float) -> None:
+    """The fewest samples whose judged mass error is at most a peer's, found by the cost's law."""
+    m = work.num_targets
+    num_samples = m / error_wanted**2
+    for _ in range(_TRIES):
+        config = aeot.SolverConfig(tolerance=None, max_samples=max(2, round(_EXTRA * num_samples)))
+        timed = solve(work, config)
+        error, error_se = judge(work, timed.solution.h)
+        if error <= error_wanted:
+            break
+        num_samples *= (error / error_wanted) ** 2
+    report(
+        work,
+        "equal error",
+        error,
+        error_se,
+        timed.seconds,
+        int(timed.solution.num_samples),
+        certificate_seconds=timed.certificate_seconds,
+        error_wanted=error_wanted,
+        reached=error <= error_wanted,
+        times_fewer=peer_seconds / timed.seconds,
+    )
+
+
+def solve_exactly(work: Work, peer_seconds: float | None) -> None:
+    """The exact solver of the plane."""
+    began = time.process_time()
+    exact = aeot.solve_exact(work.targets(), source=work.source)
+    seconds = time.process_time() - began
+    error, error_se = judge(work, exact.h)
+    ratio = {} if peer_seconds is None else {"times_fewer": peer_seconds / seconds}
+    report(work, "exact", error, error_se, seconds, 0, exact_error=exact.mass_error, **ratio)
+
+
+def run_peer(work: Work, name: str, seconds: float) -> tuple[float, float]:
+    """One peer at its best settings; its judged error and CPU-seconds."""
+    run: Callable[..., peers.Run] = {"ott": peers.run_ott, "pot": peers.run_pot}[name]
+    settings = {"ott": peers.OTT, "pot": peers.POT}[name][work.name]
+    found = run(work, settings, seconds)
+    error, error_se = judge(work, found.h)
+    report(
+        work,
+        name,
+        error,
+        error_se,
+        found.seconds,
+        found.num_samples,
+        settings=found.settings,
+        version=found.version,
+    )
+    return error, found.seconds
+
+
+def report(
+    work: Work,
+    solver: str,
+    error: float,
+    error_se: float,
+    seconds: float,
+    num_samples: int,
+    **more: object,
+) -> None:
+    """Print a row of the table and append it to the results."""
+    m = work.num_targets
+    row = {
+        "work": work.name,
+        "num_targets": m,
+        "dim": work.dim,
+        "solver": solver,
+        "mass_error": error,
+        "mass_error_se": error_se,
+        "cpu_seconds": seconds,
+        "num_samples": num_samples,
+        "samples_per_target": num_samples / m,
+        "cost": cost(error, num_samples, m),
+    }
+    record("solve", row | more)
+    extra = " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in more.items()
+    )
+    print(
+        f"{work.name:15} {solver:12} error {error:.4f} +- {error_se:.4f}  {seconds:7.1f} CPU-s"
+        f"  {num_samples / m:7.1f} a target  cost {row['cost']:.2f}  {extra}",
+        flush=True,
+    )
+
+
+def compilations() -> None:
+    """Count what one solve compiles: short, long, with many checks, with doublings."""
+    events: list[str] = []
+
+    def listen(event: str, _: float, **__: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    work = dataclasses.replace(WORKS["uniform-1k-2"], num_targets=256)
+    y, base = work.targets(), aeot.SolverConfig(tolerance=0.1, batch_size=256)
+    variants = {
+        "30 steps": dataclasses.replace(base, max_steps=30),
+        "3000 steps": dataclasses.replace(base, max_steps=3000, max_samples=2**30, tolerance=1e-2),
+        "until certified": base,
+        "Adam with doublings": dataclasses.replace(
+            base, method="adam", plateau_steps=8, max_steps=400
+        ),
+    }
+    for name, config in variants.items():
+        jax.clear_caches()
+        events.clear()
+        solution = aeot.solve(jax.random.key(0), work.mu, y, config=config)
+        first = len(events)
+        aeot.solve(jax.random.key(1), work.mu, y, config=config)
+        row = {
+            "variant": name,
+            "num_steps": int(solution.num_steps),
+            "num_samples": int(solution.num_samples),
+            "compilations": first,
+            "compilations_of_a_second_solve": len(events) - first,
+        }
+        record("compilations", row)
+        print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+
+
+def measure_million(work: Work) -> None:
+    """Fifty steps and a certificate, in this process; one JSON object on stdout."""
+    y = work.targets()
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    config = aeot.SolverConfig(tolerance=None, max_steps=_MILLION_STEPS)
+    began = time.process_time()
+    solution = jax.block_until_ready(aeot.solve(jax.random.key(2), work.mu, y, config=config))
+    solved = time.process_time()
+    certificate = aeot.certify(
+        jax.random.key(_JUDGE_KEY), work.mu, y, solution.h, num_samples=_MILLION_CHECK
+    )
+    jax.block_until_ready(certificate)
+    ended = time.process_time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    row = {
+        "num_steps": int(solution.num_steps),
+        "cpu_seconds_with_compilation": solved - began,
+        "certify_cpu_seconds": ended - solved,
+        "peak_gib": peak / 2**20,
+        "gib_before_the_solve": resident / 2**20,
+        "mass_error": float(certificate.mass_error),
+        "mass_error_se": float(certificate.mass_error_se),
+    }
+    print(json.dumps(row))
+
+
+def million(work: Work, quick: bool) -> None:
+    """The largest work, in a process of its own so that its peak memory is its own."""
+    command = [sys.executable, __file__, "--measure-million", "--core", str(_CORE)]
+    output = subprocess.run(
+        command + ["--quick"] * quick, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    row = {"work": work.name, "num_targets": work.num_targets, "dim": work.dim}
+    row |= json.loads(output.splitlines()[-1])
+    record("million", row)
+    print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+
+
+def shrunk(work: Work) -> Work:
+    """A copy that takes seconds."""
+    return dataclasses.replace(
+        work, num_targets=max(200, work.num_targets // 20), peer_seconds=work.peer_seconds / 20
+    )
+
+
+def main() -> None:
+    works = {n: shrunk(w) if ARGUMENTS.quick else w for n, w in WORKS.items()}
+    if ARGUMENTS.measure_million:
+        measure_million(works["million-32"])
+        return
+    for name in ARGUMENTS.works or [*works, "compilations"]:
+        if name == "compilations":
+            compilations()
+            continue
+        work = works[name]
+        if name == "million-32":
+            million(work, ARGUMENTS.quick)
+            continue
+        of_peers = [run_peer(work, peer, work.peer_seconds) for peer in ARGUMENTS.peers]
+        if of_peers:
+            solve_to(work, *min(of_peers))
+        if work.dim == 2:
+            solve_exactly(work, min(of_peers)[1] if of_peers else None)
+        default_solve(work, ARGUMENTS.budget)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""solve: every reason to stop, an honest certificate, known answers, one compilation."""
+
+import signal
+import warnings
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import constructed_2d, one_dim
+
+import aeot_jax as aeot
+from aeot_jax.ot import exact
+from aeot_jax.ot.config import plan, samples_to_reach
+
+KEY = jax.random.key(0)
+MU = aeot.Gaussian(3)
+Y = jax.random.normal(jax.random.key(1), (50, 3))
+LOOSE = aeot.SolverConfig(tolerance=0.2)
+
+
+@pytest.fixture(scope="module")
+def solved():
+    return aeot.solve(KEY, MU, Y, config=LOOSE)
+
+
+def test_it_converges_and_says_so(solved):
+    assert solved.converged
+    assert solved.status == aeot.Status.CONVERGED
+    assert solved.mass_error + 2 * solved.mass_error_se <= 0.2
+    assert aeot.message(solved.status).startswith("Converged")
+    aeot.raise_if_failed(solved)
+    again = aeot.certify(jax.random.key(77), MU, Y, solved.h, None, 50_000)
+    assert again.mass_error < 0.2
+    assert again.worst < 0.5
+    assert again.num_empty == 0
+
+
+def test_the_same_key_gives_the_same_heights(solved):
+    again = aeot.solve(KEY, MU, Y, config=LOOSE)
+    np.testing.assert_array_equal(again.h, solved.h)
+    assert again.mass_error == solved.mass_error
+
+
+def test_the_count_of_samples_is_complete(solved):
+    sizes = plan(50, LOOSE)
+    assert solved.num_samples == solved.num_steps * sizes.batch
+    assert solved.num_steps == sizes.num_steps  # converged at the first draw
+    gaps = -(-(sizes.num_steps - sizes.phase_steps) // 32) * 128
+    attempts = (int(solved.num_check_samples) - gaps - sizes.batch) / int(
+        solved.certificate.num_samples
+    )
+    assert attempts == 1
+
+
+def test_history_is_read_from_samples_that_are_fresh_for_their_heights(solved):
+    history = solved.history
+    assert (np.diff(history.num_samples) > 0).all()
+    assert history.num_samples[-1] == solved.num_samples
+    assert history.mass_error[-1] < history.mass_error[0]
+    # An average over heights that still improved: no better than what they became.
+    slack = 4 * (history.mass_error_se[-1] + solved.mass_error_se)
+    assert solved.mass_error < history.mass_error[-1] + slack
+
+
+def test_a_tighter_tolerance_takes_more_samples_as_the_law_says():
+    tight = aeot.solve(KEY, MU, Y, config=aeot.SolverConfig(tolerance=0.05))
+    assert tight.converged
+    assert tight.num_samples >= samples_to_reach(50, 0.05)
+    assert tight.mass_error <= 0.05
+
+
+def test_the_step_limit_is_named():
+    solution = aeot.solve(KEY, MU, Y, config=aeot.SolverConfig(max_steps=3))
+    assert solution.status == aeot.Status.STEP_LIMIT
+    assert not solution.converged
+    assert solution.num_steps == 3
+    with pytest.raises(aeot.SolveError, match="step limit"):
+        aeot.raise_if_failed(solution)
+
+
+def test_the_sample_limit_is_named():
+    config = aeot.SolverConfig(tolerance=None, max_samples=2_000)
+    solution = aeot.solve(KEY, MU, Y, config=config)
+    assert solution.status == aeot.Status.SAMPLE_LIMIT
+    assert 2_000 <= solution.num_samples < 2_000 + plan(50, config).batch
+
+
+def test_the_time_limit_is_named():
+    config = aeot.SolverConfig(tolerance=0.05, time_limit=1e-9)
+    solution = aeot.solve(KEY, MU, Y, config=config)
+    assert solution.status == aeot.Status.TIME_LIMIT
+    assert np.isfinite(solution.mass_error)
+
+
+def test_non_finite_heights_are_named_and_the_last_finite_ones_returned():
+    import optax
+
+    config = replace(LOOSE, optimizer=optax.sgd(float("inf")), method="adam")
+    solution = aeot.solve(KEY, MU, Y, config=config)
+    assert solution.status == aeot.Status.NON_FINITE
+    assert np.isfinite(solution.h).all()
+
+
+def test_an_interruption_returns_what_was_reached():
+    def interrupt(progress):
+        del progress
+        signal.raise_signal(signal.SIGINT)
+
+    solution = aeot.solve(KEY, MU, Y, config=LOOSE, on_progress=interrupt)
+    assert solution.status == aeot.Status.INTERRUPTED
+    assert solution.num_steps > 0
+    assert np.isfinite(solution.mass_error)
+
+
+def test_progress_reaches_the_plan():
+    seen = []
+    aeot.solve(KEY, MU, Y, config=LOOSE, on_progress=seen.append)
+    assert seen[-1].num_samples >= seen[-1].planned_samples
+    assert seen[-1].planned_samples >= samples_to_reach(50, 0.2)
+    assert seen[-1].mass_error < 1
+
+
+def test_a_tolerance_beyond_the_budget_is_refused_with_the_count():
+    config = aeot.SolverConfig(tolerance=0.01, max_samples=10_000)
+    with pytest.raises(ValueError, match="it takes at least m / tolerance\\^2 = 500000"):
+        aeot.solve(KEY, MU, Y, config=config)
+    with pytest.raises(ValueError, match="`tolerance` is 1e-05"):
+        aeot.solve(KEY, MU, Y, config=aeot.SolverConfig(tolerance=1e-5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tolerance": 0.0}, "`tolerance` is 0.0; pass a positive number"),
+        ({"batch_size": -3}, "`batch_size` is -3"),
+        ({"adam_share": 1.5}, "`adam_share` is 1.5; pass a share"),
+        ({"tolerance": None}, "`tolerance` is None and no limit is set"),
+    ],
+)
+def test_a_bad_configuration_is_named(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        aeot.SolverConfig(**changes)
+
+
+@pytest.mark.parametrize("source", ["uniform", "gaussian"])
+def test_heights_on_the_line_are_those_of_the_closed_form(source):
+    p = one_dim(3, 8, source)
+    mu = aeot.Gaussian(1) if source == "gaussian" else aeot.UniformCube(1)
+    solution = aeot.solve(KEY, mu, p.y.reshape(-1, 1), p.nu, aeot.SolverConfig(tolerance=0.04))
+    assert solution.converged
+    masses = exact.exact_masses(p.y, np.asarray(solution.h, np.float64), source=source)
+    true_error = np.sqrt(((masses - p.nu) ** 2 / p.nu).sum())
+    assert true_error < 0.04
+    assert abs(true_error - solution.mass_error) < 4 * solution.mass_error_se
+    h_exact = p.h_exact - p.nu @ p.h_exact
+    # On a line errors of the masses add up along it.
+    np.testing.assert_allclose(solution.h, h_exact, atol=0.1 * np.ptp(h_exact))
+
+
+def test_heights_in_the_plane_are_those_that_made_the_weights():
+    p = constructed_2d(5, 40)
+    config = aeot.SolverConfig(tolerance=0.03)
+    solution = aeot.solve(KEY, aeot.UniformCube(2), p.y, p.nu, config)
+    assert solution.converged
+    masses = exact.exact_masses(p.y, np.asarray(solution.h, np.float64))
+    true_error = np.sqrt(((masses - p.nu) ** 2 / p.nu).sum())
+    assert abs(true_error - solution.mass_error) < 4 * solution.mass_error_se
+    h_exact = p.h_exact - p.nu @ p.h_exact
+    np.testing.assert_allclose(solution.h, h_exact, atol=0.03 * np.ptp(h_exact))
+
+
+def test_coinciding_targets_share_one_cell_and_a_warning_says_so():
+    y = jnp.concatenate([Y, Y[:5], Y[:1]])
+    with pytest.warns(UserWarning, match="`y` holds 6 targets that equal an earlier one"):
+        solution = aeot.solve(KEY, MU, y, config=LOOSE)
+    assert solution.converged
+    np.testing.assert_array_equal(solution.h[50:55], solution.h[:5])
+    np.testing.assert_array_equal(solution.h[55], solution.h[0])
+    certificate = aeot.certify(jax.random.key(7), MU, y, solution.h, None, 50_000)
+    assert certificate.mass_error < 0.25
+    assert certificate.stray_mass == 0
+
+
+def test_weights_of_zero_get_minus_infinity():
+    nu = jnp.full(50, 1 / 48).at[jnp.array([3, 9])].set(0.0)
+    solution = aeot.solve(KEY, MU, Y, nu, LOOSE)
+    assert solution.converged
+    assert np.isneginf(np.asarray(solution.h)[[3, 9]]).all()
+    finite = np.where(np.isfinite(solution.h), solution.h, 0.0)
+    certificate = aeot.certify(jax.random.key(7), MU, Y, finite, nu, 20_000)
+    assert certificate.stray_mass > 0
+    assert certificate.mass_error == np.inf
+
+
+@pytest.mark.parametrize("y", [Y[:1], jnp.ones((4, 3))])
+@pytest.mark.filterwarnings("ignore:`y` holds")
+def test_degenerate_targets_are_solved_at_once(y):
+    solution = aeot.solve(KEY, MU, y, config=LOOSE)
+    assert solution.converged
+    np.testing.assert_allclose(solution.h, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_targets_of_any_scale_converge(scale, solved):
+    solution = aeot.solve(KEY, MU, Y * scale, config=LOOSE)
+    assert solution.converged
+    np.testing.assert_allclose(solution.h / scale, solved.h, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
+def test_other_dtypes_are_taken(dtype):
+    y = np.asarray(3 * np.asarray(Y), dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # whole numbers may coincide
+        solution = aeot.solve(KEY, MU, y, config=replace(LOOSE, tolerance=0.4))
+    assert solution.h.dtype == jnp.float32
+    assert solution.converged
+
+
+def test_heavy_and_light_targets_converge():
+    nu = np.geomspace(1, 1000, 50)
+    solution = aeot.solve(KEY, MU, Y, nu / nu.sum(), aeot.SolverConfig(tolerance=0.1))
+    assert solution.converged
+
+
+def test_solve_jit_has_no_host_in_it_and_batches():
+    config = aeot.SolverConfig(tolerance=0.2)
+
+    @jax.jit
+    def both(keys, ys):
+        return jax.vmap(lambda k, y: aeot.solve_jit(k, MU, y, None, config, num_steps=60))(keys, ys)
+
+    solutions = both(jax.random.split(KEY, 2), jnp.stack([Y, 3 * Y]))
+    assert solutions.converged.all()
+    for i, y in enumerate([Y, 3 * Y]):
+        certificate = aeot.certify(jax.random.key(4), MU, y, solutions.h[i], None, 20_000)
+        assert abs(certificate.mass_error - solutions.mass_error[i]) < 0.1
+    hopeless = aeot.solve_jit(KEY, MU, Y, None, replace(config, tolerance=0.01), num_steps=1)
+    assert hopeless.status == aeot.Status.STEP_LIMIT

@@ -1,0 +1,167 @@
+"""The design, held by a test: who may import whom, no pickle, a light import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aeot_jax
+
+PACKAGE = Path(aeot_jax.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+LAYERS = ("measures", "ot.power", "ot.estimate", "ot.solver", "ot.solve", "model", "aeot")
+"""A module may import what stands before it, never what stands after."""
+LEAVES = ("plot", "cli", "report", "evaluate", "__main__")
+"""Nobody imports a leaf but the leaves that show or start it."""
+KNOWS_BOTH = {"aeot", "model", "checkpoint"}
+"""The only modules that see the networks and the transport, apart from the leaves."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relative to itself; write the full name."
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                known = name.removeprefix("aeot_jax.") in MODULES
+                names.add(name if known else str(node.module))
+    return names
+
+
+def inside(path: Path) -> set[str]:
+    """Modules of this package that a file imports, without the package's name."""
+    found = {name.removeprefix("aeot_jax.") for name in imported(path) if "aeot_jax." in name}
+    return found & set(MODULES)
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
+
+
+def below(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+IMPORTS = {name: inside(path) for name, path in MODULES.items()}
+
+
+def test_the_files_were_found():
+    assert {"aeot", "ot.solver", "nn.train", "metrics.prdc", "cli.fit"} <= set(MODULES)
+    assert "ot.power" in IMPORTS["ot.estimate"]
+
+
+def test_imports_flow_one_way():
+    """No cycle, and the named layers in their order."""
+    for above, layer in enumerate(LAYERS):
+        later = set(LAYERS[above + 1 :])
+        assert not reached(layer) & later, f"{layer} imports {reached(layer) & later}"
+    for name in MODULES:
+        assert name not in reached(name), f"{name} imports itself by way of {IMPORTS[name]}"
+
+
+def reached(name: str) -> set[str]:
+    """Modules that importing one leads to; through packages' own files only where they say so."""
+    found: set[str] = set()
+    todo = set(IMPORTS[name])
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            found.add(module)
+            todo |= IMPORTS[module]
+    return found
+
+
+def test_foundations_stand_on_nothing():
+    assert not IMPORTS["typing"]
+    assert not IMPORTS["numerics"]
+    assert not IMPORTS["files"]
+
+
+def test_transport_knows_no_networks_and_networks_no_transport():
+    for name, path in MODULES.items():
+        if below(name, "ot"):
+            assert "flax" not in top_level(path), name
+            assert not any(below(other, "nn") for other in IMPORTS[name]), name
+        if below(name, "nn"):
+            assert not any(below(other, "ot") for other in IMPORTS[name]), name
+        both = {parent for parent in ("ot", "nn") for o in IMPORTS[name] if below(o, parent)}
+        if len(both) == 2:
+            leaf = any(below(name, leaf) for leaf in LEAVES)
+            assert leaf or name in {"", *KNOWS_BOTH}, f"{name} knows networks and transport"
+
+
+def test_metrics_and_data_take_and_give_arrays():
+    allowed = {"typing", "numerics", "files"}
+    for name in MODULES:
+        for parent in ("metrics", "data"):
+            if below(name, parent):
+                others = {o for o in IMPORTS[name] if not below(o, parent)}
+                assert others <= allowed, f"{name} imports {others - allowed}"
+
+
+def test_nobody_imports_a_leaf():
+    for name in MODULES:
+        if any(below(name, leaf) for leaf in LEAVES):
+            continue
+        leaves = {o for o in IMPORTS[name] for leaf in LEAVES if below(o, leaf)}
+        assert not leaves, f"{name} imports {leaves}"
+
+
+def test_references_share_no_code_with_what_they_check():
+    for name in ("ot.exact", "ot.laguerre", "ot.densities"):
+        assert not reached(name) & {"ot.power", "ot.estimate", "ot.solver", "numerics"}, name
+        assert "jax" not in top_level(MODULES[name]), name
+
+
+def test_no_pickle():
+    for name, path in MODULES.items():
+        assert not top_level(path) & {"pickle", "dill", "cloudpickle", "joblib", "shelve"}, name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant), name
+                assert node.value.value is False, name
+
+
+def test_annotations_are_seen_at_run_time():
+    """The shape checker reads annotations; this import would turn them into strings."""
+    for name, path in MODULES.items():
+        assert "__future__" not in imported(path), name
+
+
+@pytest.mark.parametrize("module", ["", *sorted(set(MODULES) - {""})])
+def test_every_module_says_what_it_is(module):
+    doc = ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    assert doc, f"{module} has no docstring"
+
+
+def test_importing_the_package_is_light():
+    """Beyond what Flax and optax load, nothing that only a command or a file format needs."""
+    code = (
+        "import sys, flax.nnx, optax; before = set(sys.modules); import aeot_jax;"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"tyro", "matplotlib", "rich", "pooch", "requests", "PIL", "sklearn", "ott", "orbax"}
+    loaded = set(done.stdout.split())
+    assert "aeot_jax" in loaded
+    assert not heavy & loaded
+
+
+def test_importing_the_package_loads_no_plots_and_no_command_line():
+    code = "import sys, aeot_jax; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"tyro", "matplotlib", "pooch", "PIL", "sklearn", "ott"} & set(done.stdout.split())

@@ -1,0 +1,184 @@
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from tiny import assert_same
+
+from aeot_jax import (
+    AutoencoderConfig,
+    Config,
+    ExtensionConfig,
+    SolverConfig,
+    TrainConfig,
+    checkpoint,
+    load,
+    records,
+    sample,
+    save,
+)
+from aeot_jax.ot.result import Status
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+@pytest.fixture
+def path(tmp_path, model):
+    save(model, tmp_path / "model.npz")
+    return tmp_path / "model.npz"
+
+
+def test_what_is_saved_is_loaded_to_the_last_bit(path, model):
+    again = load(path)
+    assert_same(again, model)
+    assert again.config == model.config
+    key = jax.random.key(1)
+    np.testing.assert_array_equal(sample(key, again, 33), sample(key, model, 33))
+
+
+def test_loaded_arrays_have_the_types_of_the_saved(path, model):
+    for a, b in zip(jax.tree.leaves(load(path)), jax.tree.leaves(model), strict=True):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+
+
+def test_a_folder_stands_for_the_model_in_it(path, model):
+    assert_same(load(path.parent), model)
+    assert_same(load(str(path)), model)
+
+
+@pytest.mark.parametrize("source", ["cube", "ball"])
+def test_the_source_comes_back(tmp_path, model, source):
+    config = replace(model.config, source=source)
+    save(replace(model, config=config), tmp_path / "m.npz")
+    assert load(tmp_path / "m.npz").extension.mu == checkpoint.SOURCES[source](3)
+
+
+def test_every_decision_survives_json():
+    config = Config(
+        AutoencoderConfig(kind="conv", latent_dim=5, width=8, depth=2),
+        TrainConfig(epochs=3, batch_size=7, learning_rate=1e-3, noise=0.2),
+        source="ball",
+        solver=SolverConfig(tolerance=0.2, method="adam", plateau_steps=3, time_limit=9.0),
+        extension=ExtensionConfig(threshold=0.5, num_samples=64),
+    )
+    text = json.dumps(checkpoint.config_to_json(config))
+    assert checkpoint.config_from_json(json.loads(text)) == config
+
+
+def test_a_custom_optimizer_is_left_out_and_all_else_is_saved(tmp_path, model):
+    solver = replace(model.config.solver, optimizer=optax.sgd(0.1))
+    save(replace(model, config=replace(model.config, solver=solver)), tmp_path / "m.npz")
+    again = load(tmp_path / "m.npz")
+    assert_same(again, model)
+
+
+def test_a_damaged_model_is_refused(path):
+    whole = path.read_bytes()
+    at = len(whole) // 2
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+    with pytest.raises(ValueError, match=r"model\.npz' is damaged"):
+        load(path)
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"model\.npz' is damaged"):
+        load(path)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model\.npz', but there is no such file"):
+        load(tmp_path)
+    records.write(tmp_path / "t.npz", "training", {"a": np.ones(1)}, {})
+    with pytest.raises(ValueError, match="holds 'training', not 'model'"):
+        load(tmp_path / "t.npz")
+
+
+def test_a_disk_that_fills_leaves_the_earlier_model(path, model, monkeypatch):
+    def half(file, **_):
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(OSError, match="No space left"):
+        save(jax.tree.map(jnp.zeros_like, model), path)
+    monkeypatch.undo()
+    assert_same(load(path), model)
+    assert [file.name for file in path.parent.iterdir()] == ["model.npz"]
+
+
+def test_identity_sees_everything_that_decides_a_fit():
+    data, config = tiny.images()[..., None], tiny.CONFIG
+    one_pixel = data.copy()
+    one_pixel[3, 2, 1] += 1
+    others = [
+        (jax.random.key(1), data, config),
+        (tiny.KEY, one_pixel, config),
+        (tiny.KEY, data[:-1], config),
+        (tiny.KEY, data.reshape(60, 4, 16, 1), config),
+        (tiny.KEY, data, replace(config, source="cube")),
+        (tiny.KEY, data, replace(config, solver=SolverConfig(tolerance=0.31))),
+        (
+            tiny.KEY,
+            data,
+            replace(config, solver=replace(config.solver, optimizer=optax.sgd(0.1))),
+        ),
+    ]
+    own = checkpoint.identity(tiny.KEY, data, config)
+    assert own == checkpoint.identity(jax.random.PRNGKey(0), data.copy(), config)
+    assert len({own, *(checkpoint.identity(*other) for other in others)}) == len(others) + 1
+
+
+def test_a_new_folder_is_made_and_an_old_run_is_not_touched(tmp_path, model):
+    folder = tmp_path / "runs" / "a"
+    run = checkpoint.open_run(folder, "me")
+    assert run.finished is run.training is None
+    run.save_model(model)
+    with pytest.raises(ValueError, match=r"already holds a run \(model\.npz\); resume it, over"):
+        checkpoint.open_run(folder, "me")
+    assert_same(load(folder), model)
+
+
+def test_files_of_others_in_the_folder_are_no_run(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    checkpoint.open_run(tmp_path, "me")
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_resuming_nothing_starts_afresh(tmp_path):
+    run = checkpoint.open_run(tmp_path, "me", resume=True)
+    assert run.finished is run.training is None
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path):
+    with pytest.raises(ValueError, match="both set; choose one"):
+        checkpoint.open_run(tmp_path, "me", resume=True, overwrite=True)
+
+
+def test_a_finished_run_comes_back_and_another_is_refused(tmp_path, model):
+    checkpoint.open_run(tmp_path, "me").save_model(model)
+    run = checkpoint.open_run(tmp_path, "me", resume=True)
+    assert run.finished is not None
+    assert_same(run.finished, model)
+    with pytest.raises(ValueError, match="another key, other images or another configuration"):
+        checkpoint.open_run(tmp_path, "you", resume=True)
+
+
+def test_an_interrupted_transport_leaves_the_run_unfinished(tmp_path, model):
+    run = checkpoint.open_run(tmp_path, "me")
+    records.write(
+        tmp_path / checkpoint.TRAINING_FILE,
+        "training",
+        {"00000": np.ones(1), "losses": np.ones(1)},
+        {"identity": "me"},
+    )
+    status = jnp.asarray(int(Status.INTERRUPTED), jnp.int32)
+    run.save_model(replace(model, solution=replace(model.solution, status=status)))
+    again = checkpoint.open_run(tmp_path, "me", resume=True)
+    assert again.finished is None
+    assert again.training is not None

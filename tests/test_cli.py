@@ -1,0 +1,369 @@
+"""The command line, from options to files: whole runs on a few digits."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import aeot_jax as aeot
+from aeot_jax import checkpoint
+from aeot_jax.cli import fit as cli_fit
+from aeot_jax.cli import main, source
+from aeot_jax.cli.progress import progress
+
+TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5"]
+"""One set of shapes: compilation is most of the time."""
+
+FILES = {"model.npz", "config.json", "metrics.json", "samples.png", "reconstructions.png"}
+FILES |= {"history.png"}
+
+
+def fit(out, *more, data="digits"):
+    return main(["fit", "--data", str(data), "--out", str(out), *TINY, *more])
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    """One small run that the tests share; none of them changes it."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert fit(out, "--quiet") == 0
+    return out
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def said(capsys):
+    """What was written to stderr, as one line."""
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_leaves_its_files_and_nothing_else(fitted):
+    assert {path.name for path in fitted.iterdir()} == FILES
+    for name in ("samples.png", "reconstructions.png", "history.png"):
+        with Image.open(fitted / name) as image:
+            image.verify()
+
+
+def test_metrics_state_what_the_model_says(fitted):
+    metrics, model = read(fitted / "metrics.json"), aeot.load(fitted)
+    assert list(metrics)[:2] == ["mass_error", "mass_error_se"]
+    assert metrics["mass_error"] == pytest.approx(float(model.solution.mass_error))
+    assert metrics["mass_error"] + 2 * metrics["mass_error_se"] <= metrics["tolerance"] == 0.5
+    assert metrics["converged"]
+    assert metrics["status"] == aeot.message(model.solution.status)
+    assert metrics["num_targets"] == 160 == model.solution.h.shape[0]
+    assert metrics["epochs"] == 2 == len(model.losses)
+    assert metrics["reconstruction"]["images"] == "held out"
+    assert metrics["reconstruction"]["num_images"] == 40
+    assert 0 < metrics["reconstruction_mse"] < 1
+    assert 0 <= metrics["share_rejected"] < 1
+    assert set(metrics["stages"]) == {"autoencoder", "codes", "transport", "map"}
+    assert metrics["stages"]["autoencoder"]["samples"] == 320
+    assert sum(s["seconds"] for s in metrics["stages"].values()) <= metrics["seconds"]
+    assert metrics["peak_memory_mib"] > 50
+    assert metrics["versions"]["aeot_jax"] == aeot.__version__
+    assert metrics["data"]["image_shape"] == [8, 8, 1]
+
+
+def test_the_config_says_how_to_make_the_run_again(fitted):
+    config = read(fitted / "config.json")
+    assert config["source"] == {"path": "digits", "limit": 200, "hold_out": 40, "seed": 0}
+    assert config["config"]["solver"]["tolerance"] == 0.5
+    assert config["config"]["training"]["epochs"] == 2
+    splits = source.load(source.Source(**config["source"]))
+    assert splits.fingerprint() == config["data"]["sha256"]
+
+
+def test_held_out_images_are_not_trained_on(fitted):
+    splits = source.load(source.Source(**read(fitted / "config.json")["source"]))
+    assert splits.held_out is not None
+    assert (len(splits.train), len(splits.held_out)) == (160, 40)
+    train = {image.tobytes() for image in splits.train.images}
+    assert not any(image.tobytes() in train for image in splits.held_out.images)
+
+
+def test_sampling_is_reproducible_and_follows_the_seed(fitted, tmp_path, capsys):
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        files = ["--out", f"{tmp_path}/deep/{name}.png", "--npz", f"{tmp_path}/{name}.npz"]
+        assert main(["sample", str(fitted), "--num", "9", *files, "--seed", seed]) == 0
+    assert "9 images -> " in capsys.readouterr().out
+    a, b, c = (np.load(tmp_path / f"{name}.npz")["images"] for name in "abc")
+    assert (a.shape, a.dtype) == ((9, 8, 8, 1), np.uint8)
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+    grid = np.asarray(Image.open(tmp_path / "deep" / "a.png"))
+    np.testing.assert_array_equal(grid[4:68:8, 4:68:8], a[0, :, :, 0])
+
+
+def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
+    before = contents(fitted)
+    assert main(["evaluate", str(fitted), "--num", "60", "--quiet"]) == 0
+    results = read(fitted / "evaluation.json")
+    (fitted / "evaluation.json").unlink()
+    assert contents(fitted) == before
+    assert "Fréchet distance" in capsys.readouterr().out
+    assert results["certificate"]["num_samples"] >= 100
+    assert 0 <= results["mass_error"] < 1
+    assert results["reconstruction"]["held_out"]["num_images"] == 40
+    assert results["frechet"]["num_samples"] == 40
+    assert results["frechet"]["distance"] > results["frechet"]["floor_test"] >= 0
+    assert results["memory"]["num_held_out"] == 40
+    assert 0 <= results["prdc"]["precision"] <= 1
+    assert results["classes"]["of"] == 10
+
+
+def test_a_run_that_holds_another_is_refused(fitted, capsys):
+    before = contents(fitted)
+    assert fit(fitted) == 2
+    assert "holds another run (model.npz); continue it with --resume, replace" in said(capsys)
+    assert fit(fitted, "--resume", "--overwrite") == 2
+    assert "exclude each other" in said(capsys)
+    assert contents(fitted) == before
+
+
+@pytest.mark.parametrize("change", [["--seed", "1"], ["--epochs", "3"], ["--limit", "150"]])
+def test_another_fit_does_not_resume_a_run(fitted, capsys, change):
+    before = contents(fitted)
+    assert fit(fitted, "--quiet", "--resume", *change) == 2
+    assert "another key, other images or another configuration" in said(capsys)
+    assert contents(fitted) == before
+
+
+def test_a_run_is_resumed_to_the_last_bit_and_overwritten_on_demand(fitted, tmp_path, monkeypatch):
+    out, calls = tmp_path / "run", []
+
+    def interrupted(self, state, losses, *, save=checkpoint.Run.save_training):
+        save(self, state, losses)
+        calls.append(len(losses))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.Run, "save_training", interrupted)
+    assert fit(out, "--quiet") == 130
+    assert {path.name for path in out.iterdir()} == {"checkpoint.npz"}
+    assert fit(out, "--quiet", "--resume") == 0
+    assert calls == [1, 2]
+    whole, resumed = aeot.load(fitted), aeot.load(out)
+    np.testing.assert_array_equal(whole.solution.h, resumed.solution.h)
+    np.testing.assert_array_equal(whole.losses, resumed.losses)
+    assert fit(out, "--quiet", "--overwrite", "--seed", "5") == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    assert read(out / "metrics.json")["seed"] == 5
+    assert (aeot.load(out).solution.h != whole.solution.h).any()
+
+
+def test_an_interrupted_transport_leaves_a_model_and_a_way_on(tmp_path, capsys, monkeypatch):
+    @contextmanager
+    def impatient(console, *, quiet):
+        def report(news):
+            if news.stage == "transport":
+                raise KeyboardInterrupt
+
+        yield report
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_fit, "progress", impatient)
+        assert fit(tmp_path) == 130
+    assert "--resume" in said(capsys)
+    assert not read(tmp_path / "metrics.json")["converged"]
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "checkpoint.npz"}
+    assert fit(tmp_path, "--resume") == 0
+    assert read(tmp_path / "metrics.json")["converged"]
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(aeot, "fit", stop)
+    assert fit(tmp_path / "my run", "--overwrite") == 130
+    again = f"aeot-jax fit --data digits --out '{tmp_path}/my run' {' '.join(TINY)} --resume"
+    assert again in said(capsys)
+
+
+def test_a_run_short_of_its_tolerance_is_kept_with_a_warning(fitted, tmp_path, capsys, monkeypatch):
+    model = aeot.load(fitted)
+    solution = replace(model.solution, status=jnp.int32(aeot.Status.STEP_LIMIT))
+    monkeypatch.setattr(aeot, "fit", lambda *_, **__: replace(model, solution=solution))
+    assert fit(tmp_path) == 0
+    assert f"Warning: {aeot.message(aeot.Status.STEP_LIMIT)}" in said(capsys)
+    assert not read(tmp_path / "metrics.json")["converged"]
+
+
+def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monkeypatch):
+    before = contents(fitted)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    assert fit(fitted, "--overwrite", "--quiet") == 2
+    assert "no space is left on the disk" in said(capsys)
+    assert contents(fitted) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("fit --data nowhere --out OUT", "is no file, no folder and none of digits"),
+        ("fit --data EMPTY --out OUT", "holds nothing; pass a folder of images"),
+        ("fit --data digits --out FILE", "'FILE', which is a file; pass a folder"),
+        ("fit --data digits --out OUT --limit 1", "`--limit` is 1"),
+        ("fit --data digits --out OUT --hold-out 5", "`--hold-out` is 5"),
+        ("fit --data digits --out OUT --hold-out 999", "more than half"),
+        ("fit --data digits --out OUT --seed -1", "`--seed` is -1"),
+        ("fit --data digits --out OUT --tolerance 0", "`tolerance` is 0"),
+        ("fit --data digits --out OUT --epochs 0", "`epochs` is 0"),
+        (
+            "fit --data digits --out OUT --epochs 3 --training.epochs 4",
+            "`--epochs` is 3 and `--training.epochs` is 4",
+        ),
+        (
+            "fit --data digits --out OUT --limit 20 --training.batch-size 64",
+            "`batch_size` is 64, but there are only 20 images",
+        ),
+        ("fit --data NAN.npz --out OUT", "NaN"),
+        ("fit --data EQUAL.npz --out OUT", "are equal"),
+        ("fit --data LABELS.npz --out OUT", "one label per image"),
+        ("fit --data ONE.npz --out OUT", "at least two"),
+        ("sample nowhere --out a.png", "is not a finished run"),
+        ("sample EMPTY --out a.png", "the folder holds no model.npz"),
+        ("sample FILE --out a.png", "is damaged or not a file of this library"),
+        ("sample FITTED", "neither `--out` nor `--npz`"),
+        ("sample FITTED --out a.jpg", "ends in .png"),
+        ("sample FITTED --out a.png --num 0", "`--num` is 0"),
+        ("evaluate nowhere", "is not a folder"),
+        ("evaluate FITTED --num 5", "`num_samples` is 5; pass at least 20"),
+        ("evaluate FITTED --data OTHER.npz", "but the model makes (8, 8, 1)"),
+        ("data nowhere", "is no file"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    command, sentence, fitted, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    Path("EMPTY").mkdir()
+    Path("FILE").write_text("nothing")
+    np.savez("NAN.npz", x=np.where(pixels == 7, np.nan, pixels / 255))
+    np.savez("EQUAL.npz", x=np.full((60, 8, 8), 99, np.uint8))
+    np.savez("LABELS.npz", x=pixels, y=np.zeros(59, np.int32))
+    np.savez("ONE.npz", x=pixels[:1])
+    np.savez("OTHER.npz", x=pixels[:, :6, :6].repeat(3, axis=0))
+    arguments = [str(fitted) if part == "FITTED" else part for part in command.split()]
+    before = set(tmp_path.rglob("*"))
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in captured.err
+    assert not captured.out
+    made = set(tmp_path.rglob("*")) - before
+    assert not {path for path in made if path.is_file()}
+
+
+def test_debug_shows_where_an_error_comes_from(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fit(tmp_path / "out", "--debug", data="nowhere")
+
+
+def test_figures_are_known_to_be_possible_before_any_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(aeot, "fit", None)
+    assert fit(tmp_path / "out") == 2
+    assert "install it with: pip install 'aeot-jax[plot]'" in said(capsys)
+
+
+def test_test_images_of_the_source_are_used_where_there_are_any(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=pixels[:60], x_test=pixels[60:])
+    splits = source.load(source.Source(str(tmp_path / "a.npz")))
+    assert splits.kind == "test"
+    assert splits.held_out is not None
+    assert (len(splits.train), len(splits.held_out)) == (60, 30)
+    with pytest.raises(ValueError, match="has 30 test images of its own"):
+        source.load(source.Source(str(tmp_path / "a.npz"), hold_out=20))
+    np.savez(tmp_path / "b.npz", x=pixels)
+    assert source.load(source.Source(str(tmp_path / "b.npz"))).held_out is None
+
+
+def test_a_damaged_test_set_is_not_taken_for_none(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=pixels, x_test=np.full((30, 8, 8), 2.0))
+    with pytest.raises(ValueError, match=r"a\.npz"):
+        source.load(source.Source(str(tmp_path / "a.npz")))
+
+
+def test_data_says_what_there_is(tmp_path, capsys):
+    assert main(["data"]) == 0
+    known = capsys.readouterr().out
+    assert all(name in known for name in ("digits", "mnist", "fashion-mnist"))
+    assert main(["data", "digits"]) == 0
+    assert "1,797" in (shown := capsys.readouterr().out)
+    assert "10 classes of 174 to 183" in shown
+
+
+def test_help_explains_every_option(capsys):
+    for command in ([], ["fit"], ["sample"], ["evaluate"], ["data"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--help"])
+        assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("--tolerance", "(default: 0.1)", "--solver.method", "--hold-out", "fashion-mnist"):
+        assert word in text
+    assert "optimizer" not in text.split("--solver.start")[1].split("--solver.adam-share")[0]
+
+
+def test_a_terminal_gets_bars_and_a_file_gets_lines(capsys):
+    from rich.console import Console
+
+    for terminal in (True, False):
+        console = Console(force_terminal=terminal, width=100)
+        with progress(console, quiet=False) as report:
+            for done in range(4):
+                report(aeot.Progress("autoencoder", done, 3, f"loss {done}"))
+        shown = capsys.readouterr().out
+        assert ("━" in shown) == terminal
+        assert "loss 3" in shown
+        assert ("loss 1" in shown) <= terminal
+    with progress(console, quiet=True) as report:
+        report(aeot.Progress("map", 1, 1, "note"))
+    assert not capsys.readouterr().out
+
+
+def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
+    """Sent once training has begun, as a terminal sends it."""
+    command = [sys.executable, "-m", "aeot_jax", "fit", "--data", "digits", "--out", "run"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    timer = threading.Timer(60, process.kill)
+    timer.start()
+    try:
+        while not (tmp_path / "run" / "checkpoint.npz").exists() and process.poll() is None:
+            timer.join(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    finally:
+        timer.cancel()
+    assert process.returncode == 130, err
+    assert "aeot-jax fit --data digits --out run --epochs 100000 --resume" in err
+    assert "Traceback" not in err

@@ -1,0 +1,52 @@
+"""How often things compile: a step chunk once, whatever the steps, checks and doublings."""
+
+from typing import Any
+
+import jax
+import pytest
+
+import aeot_jax as aeot
+
+KEY, OTHER_KEY = jax.random.key(0), jax.random.key(1)
+MU = aeot.Gaussian(3)
+Y = jax.random.normal(jax.random.key(1), (50, 3))
+
+_compiled: list[str] = []
+
+
+def _on_event(event: str, duration_secs: float, **kwargs: Any) -> None:
+    del duration_secs, kwargs
+    if "backend_compile" in event:
+        _compiled.append(event)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def listener():
+    jax.monitoring.register_event_duration_secs_listener(_on_event)
+
+
+def compilations(config, targets=Y):
+    """Compilations of one solve in a process that has compiled nothing, and of a second one."""
+    jax.clear_caches()
+    _compiled.clear()
+    solution = aeot.solve(KEY, MU, targets, config=config)
+    first = len(_compiled)
+    aeot.solve(OTHER_KEY, MU, targets, config=config)
+    return solution, first, len(_compiled) - first
+
+
+def test_the_number_of_steps_and_checks_compiles_nothing_more():
+    short, few, again = compilations(aeot.SolverConfig(tolerance=0.3))
+    long, many, again_long = compilations(aeot.SolverConfig(tolerance=0.02))
+    assert long.num_steps > short.num_steps
+    assert few == many > 0
+    assert again == again_long == 0
+
+
+def test_doubling_the_samples_compiles_nothing_more():
+    settings = {"method": "adam", "tolerance": None, "max_steps": 40}
+    patient, few, _ = compilations(aeot.SolverConfig(plateau_steps=1000, **settings))
+    eager, many, again = compilations(aeot.SolverConfig(plateau_steps=2, **settings))
+    assert eager.num_samples > 2 * patient.num_samples
+    assert few == many
+    assert again == 0
