@@ -38,8 +38,11 @@ _RESCORE = 64
 _RESCORE_FLOATS = 1 << 18
 """Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
 
-_MERGE = 64
-"""Blocks whose group maxima are merged at once into the list of the k highest."""
+_MERGE = 256
+"""Groups whose maxima are merged at once into the list of the k highest."""
+
+_MAX_BLOCK = 1024
+"""Largest block: each group of a block is a few more instructions in the compiled program."""
 
 _UNROLL = 8
 """Targets of one step of the single-target scan."""
@@ -55,14 +58,15 @@ def assign(
 
     Samples are streamed in chunks and targets in blocks: extra memory stays under 64 MiB at any
     size, and no copy of ``y`` is made. Ties go to the lowest index. Composes with ``jit``,
-    ``vmap``, ``pmap`` and ``shard_map``.
+    ``vmap``, ``pmap`` and ``shard_map``. It is not made to be differentiated: the gradient is a
+    gather of the winner, which ``energy`` and ``kantorovich`` know.
 
     Args:
       x: samples (n, d).
       y: targets (m, d).
       h: heights (m,); a target at -inf owns no cell. If all are -inf, the answer is -inf and 0.
-      block: targets scored together on a CPU, rounded down to a multiple of 32 if above; an
-        accelerator has a size of its own.
+      block: targets scored together on a CPU, at most 1024, rounded down to a multiple of 32 if
+        above; an accelerator has a size of its own. It changes the time, not the answer.
 
     Returns:
       The potential (n,) and the lowest index (n,) that attains it. Arithmetic is float32, or
@@ -82,6 +86,8 @@ def top_k(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, k: int, *, block: int = 128
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     r"""Find the k highest planes above each sample, exactly.
+
+    Meant for a small k: each sample scores k groups of 32 targets twice.
 
     Args:
       x: samples (n, d).
@@ -135,7 +141,7 @@ def _validated(
 
 def _block(block: int, num_targets: int) -> int:
     """Fit a block into the targets and make it a whole number of groups."""
-    block = min(block, num_targets)
+    block = min(block, num_targets, _MAX_BLOCK)
     return block if block < _GROUP else block - block % _GROUP
 
 
@@ -211,7 +217,8 @@ def _in_chunks(
     on how many others come with it, and ``x`` is not copied.
     """
     n, d = x.shape
-    chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (d * _RESCORE)) * _RESCORE)
+    width = max((d, *shape))
+    chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * _RESCORE)) * _RESCORE)
     if n <= chunk:
         value, index = kernel(jnp.pad(x, ((0, -n % _RESCORE), (0, 0))), y, h)
         return value[:n], index[:n]
@@ -360,8 +367,8 @@ def _top_by_block(
     groups = block // size
     num_blocks = -(-m // block)
     keep = min(k, (num_blocks - 1) * groups + -(-(m - (num_blocks - 1) * block) // size))
-    # Blocks are merged many at a time: `lax.top_k` costs as much as the groups it looks at.
-    num_merges = -(-num_blocks // _MERGE)
+    # Many blocks are merged at a time: `lax.top_k` also looks at the list that it merges into.
+    num_merges = -(-num_blocks * groups // _MERGE)
     merge = -(-num_blocks // num_merges)
     # Below a target's own -inf there must be room for what is masked or not yet filled.
     lowest = jnp.finfo(x.dtype).min
