@@ -5,11 +5,12 @@ of u_h(x) = max <x, y_i> + h_i, so that one certificate judges all. Only the opt
 what is compiled is compiled before, and a short run finds how many iterations fit the budget.
 """
 
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ class Run:
     h: Heights
     seconds: float
     num_samples: int
-    settings: dict[str, object]
+    settings: dict[str, Any]
     version: str
 
 
@@ -129,6 +130,14 @@ def _iterations(timed: Callable[[int], float], seconds: float) -> int:
     return max(1, round(count * seconds / spent))
 
 
+def _schedule(decay: str, rate: float, iterations: int) -> optax.Schedule:
+    """The step sizes of a run: a cosine to zero, or 1/t after a knee at 5 % of it."""
+    if decay == "cosine":
+        return optax.cosine_decay_schedule(rate, iterations)
+    knee = 0.05 * iterations
+    return lambda count: rate * knee / (knee + count)
+
+
 def run_ott(work: Work, settings: OTTSettings, seconds: float) -> Run:
     """ott-jax: ``jax.jit(solver)(key, problem)``, compiled ahead of the timed call.
 
@@ -152,14 +161,7 @@ def run_ott(work: Work, settings: OTTSettings, seconds: float) -> Run:
     key = jax.random.key(1)
 
     def run(iterations: int) -> tuple[float, jax.Array]:
-        if settings.decay == "cosine":
-            rate = optax.cosine_decay_schedule(settings.learning_rate, iterations)
-        else:
-            knee = 0.05 * iterations
-
-            def rate(step):
-                return settings.learning_rate * knee / (knee + step)
-
+        rate = _schedule(settings.decay, settings.learning_rate, iterations)
         optimizer = optax.adam(rate) if settings.optimizer == "adam" else optax.sgd(rate)
         solver = semidiscrete.SemidiscreteSolver(
             num_iterations=iterations,
@@ -188,7 +190,8 @@ def run_ott(work: Work, settings: OTTSettings, seconds: float) -> Run:
 
 def run_pot(work: Work, settings: POTSettings, seconds: float) -> Run:
     """POT: NumPy float32; the cost -<x, y> is one matrix product and its potentials are heights."""
-    from ot.semidiscrete import solve_semidiscrete
+    # The extra `bench` installs it; nothing else needs it.
+    solve_semidiscrete = importlib.import_module("ot.semidiscrete").solve_semidiscrete
 
     y = work.targets()
     norms = (y * y).sum(1)
