@@ -64,7 +64,8 @@ def fit(
     """Fit the autoencoder, the transport map and its extension to images.
 
     Args:
-      key: of the whole fit; the same key, images and config give the same model.
+      key: of the whole fit; the same key, images and config give the same model, unless
+        the solver has a time limit.
       images: uint8 in 0..255 or floats in [0, 1], (n, height, width) or (n, height, width,
         channels) with 1 or 3 channels; kept as 8-bit.
       config: the user's decisions.
@@ -94,6 +95,9 @@ def fit(
     folder = None if run_dir is None else Path(run_dir)
     if folder is None:
         return _fit(key, data, config, report, None, lambda _state, _losses: None)
+    # What is wrong with the options shows before anything in the folder is touched.
+    train.batch_size(len(data), config.training)
+    models.check_image_shape(data.shape[1:])
     run = checkpoint.open_run(
         folder, checkpoint.identity(key, data, config), resume=resume, overwrite=overwrite
     )
@@ -127,6 +131,11 @@ def _fit(
             )
         centre = raw.mean(0)
         scale = raw.std(0)
+        if not float(scale.max()) > 0:
+            raise FloatingPointError(
+                "the encoder gave the same code for all images; lower `learning_rate` of the "
+                "training, or train for more epochs."
+            )
         scale = jnp.where(scale > _SCALE_FLOOR * scale.max(), scale, 1.0)
         codes = (raw - centre[None, :]) / scale[None, :]
         report(Progress("codes", len(data), len(data), f"{codes.shape[1]} dimensions"))

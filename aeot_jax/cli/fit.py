@@ -165,6 +165,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
             on_progress=report,
         )
     folder.write_config(options.out, where, described, options.seed, config)
+    if options.overwrite:  # an evaluation of the model that is gone
+        (options.out / folder.EVALUATION).unlink(missing_ok=True)
     metrics = _draw(model, splits, options.seed, options.out)
     metrics |= {
         "seconds": time.monotonic() - started,

@@ -85,6 +85,11 @@ def load(source: Source) -> Splits:
         )
     train = images.load(source.path)
     test = load_test(source.path)
+    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+        raise ValueError(
+            f"`--data` {source.path!r} has test images of shape {test.images.shape[1:]}, but "
+            f"training images of shape {train.images.shape[1:]}; make them of one size."
+        )
     if source.limit is not None:
         train = _rows(train, np.arange(min(source.limit, len(train))))
     if not source.hold_out:
@@ -118,7 +123,11 @@ def _archive_without_test(path: Path) -> bool:
     path = path.expanduser()
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with np.load(path, allow_pickle=False) as file:
+    try:
+        file = np.load(path, allow_pickle=False)
+    except archive.DAMAGE:
+        return True  # `images.load` of the training images says what is wrong
+    with file:
         return not any(x in file.files for x, _ in archive.KEYS["test"])
 
 

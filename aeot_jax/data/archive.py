@@ -1,5 +1,6 @@
 """Archives: images and labels in one .npz file."""
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +12,20 @@ KEYS = {
     "test": (("x_test", "y_test"),),
 }
 """For each split, the names under which images and labels are looked for, in this order."""
+
+
+DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises on archives with flipped bits."""
 
 
 def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -30,7 +45,13 @@ def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
             f"`source` {str(path)!r} is not an .npz archive or is damaged; "
             "write it with np.savez(path, x=images, y=labels)."
         )
-    with np.load(path, allow_pickle=False) as archive:
+    try:
+        opened = np.load(path, allow_pickle=False)
+    except DAMAGE as error:
+        raise ValueError(
+            f"`source` {str(path)!r} is damaged ({error}); write it again with np.savez."
+        ) from error
+    with opened as archive:
         names = archive.files
         for x, y in KEYS[split]:
             if x in names:
@@ -51,7 +72,7 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
         if not isinstance(array, np.ndarray):
             raise ValueError("it is a file of another kind")
         return array
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"`source` {str(path)!r} has an array {name!r} that cannot be read ({error}); store "
             "plain numbers, as objects would need pickle."

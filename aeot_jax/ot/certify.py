@@ -46,8 +46,8 @@ def certify(
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
-    if num_samples < 2:
-        raise ValueError(f"`num_samples` is {num_samples}; pass at least 2.")
+    if num_samples < 2 or not hasattr(num_samples, "__index__"):
+        raise ValueError(f"`num_samples` is {num_samples!r}; pass an integer, at least 2.")
     same = problem.representatives(targets) if problem.is_concrete(targets) else None
     return certify_checked(key, mu, targets, heights, weights, num_samples, same)
 

@@ -52,8 +52,8 @@ class SolverConfig:
         Rounded up to whole logical streams.
       plateau_steps: under "adam", steps without a smaller residual after which the samples of a
         step are doubled and the rate multiplied by 0.8; None never doubles.
-      max_samples: samples that may move the heights; None is 8 m / tolerance^2, and room for 1600
-        steps at least.
+      max_samples: samples that may move the heights, rounded up to whole steps; None is
+        8 m / tolerance^2, and room for 1600 steps at least.
       max_steps: steps of the solver; None is no limit.
       time_limit: seconds, checked between chunks of steps; None is no limit. A time limit makes
         the answer depend on the machine.
@@ -73,11 +73,13 @@ class SolverConfig:
     time_limit: float | None = None
 
     def __post_init__(self):
-        positive = ("tolerance", "learning_rate", "batch_size", "plateau_steps", "max_samples")
-        for name in (*positive, "max_steps", "time_limit"):
+        whole = ("batch_size", "plateau_steps", "max_samples", "max_steps")
+        for name in ("tolerance", "learning_rate", "time_limit", *whole):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value!r}; pass a positive number.")
+            if name in whole and value is not None and not hasattr(value, "__index__"):
+                raise ValueError(f"`{name}` is {value!r}; pass a whole number, as an integer.")
         if not 0 <= self.adam_share <= 1:
             raise ValueError(f"`adam_share` is {self.adam_share!r}; pass a share within [0, 1].")
         if self.rate_unit not in ("spread", "one"):
@@ -200,7 +202,7 @@ def plan(num_targets: int, config: SolverConfig) -> Plan:
                 f"{limit} samples: it takes at least m / tolerance^2 = {least}; raise `tolerance` "
                 "or `max_samples`."
             )
-    if config.max_steps is not None:
+    if config.max_steps is not None and config.plateau_steps is None:
         limit = min(limit, config.max_steps * batch)
     wanted = min(wanted, limit)
     num_steps = max(1, -(-wanted // batch))

@@ -157,7 +157,8 @@ class Certificate:
       mass_error_se: its standard error.
       chi2: the unbiased estimate of chi^2; may be negative.
       chi2_se: its standard error.
-      total_variation: upper estimate of the total variation between w and nu, half the mass error.
+      total_variation: bound of the total variation between w and nu: half of the mass error plus
+        two standard errors, at most 1.
       worst: largest relative error abs(w_i - nu_i) / nu_i beyond what chance explains: the excess
         over a bound that all cells together obey with probability 99 % when w = nu; 0 if none.
       num_empty: targets of positive weight that no sample reached.
@@ -201,7 +202,7 @@ def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certific
         mass_error_se=error_se,
         chi2=chi2,
         chi2_se=chi2_se,
-        total_variation=jnp.minimum(error / 2, 1.0),
+        total_variation=jnp.minimum(error / 2 + error_se, 1.0),
         worst=jnp.max(safe_ratio(jnp.where(active, beyond, 0.0), nu)),
         num_empty=(active & (counts == 0)).sum(),
         expected_empty=jnp.where(active, jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0))), 0.0).sum(),

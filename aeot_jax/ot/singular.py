@@ -16,9 +16,9 @@ highest,
 
 on targets centred and scaled to unit variance, so that angles mean the same on every data set.
 
-Neither number is set by hand. The band is the mean gap between the two highest planes. The
+Neither number is set by hand. The band reaches the fifth plane on average. The
 threshold is the angle between codes that are neighbours on the data's own manifold: a face whose
-angle is larger separates targets with a hole of the data between them (see ``angle_threshold``).
+angle is larger separates targets with a hole of the data between them (see ``_neighbour_angles``).
 
 Sources: Lei et al., Engineering 6(3), 2020, section 5 (singular set, plane angles); An, Guo, Lei,
 Luo, Yau, Gu, AE-OT, ICLR 2020 (extension and rejection). Both set the threshold by hand.

@@ -161,6 +161,7 @@ def _solve(
     check_samples = solver.num_start_samples(mu, y.shape[0], config)
     history: list[tuple[int, float, float]] = []
     goal = sizes.num_steps * sizes.batch
+    confirming = False
     for attempt in itertools.count():
         state, status = _advance(
             state, mu, y, nu, config, goal, started, history.append, on_progress
@@ -178,6 +179,12 @@ def _solve(
         check_samples += int(certificate.num_samples)
         error, error_se = float(certificate.mass_error), float(certificate.mass_error_se)
         reached = config.tolerance is not None and error + 2 * error_se <= config.tolerance
+        if reached and attempt > 0 and status is Status.RUNNING and not confirming:
+            # A first look was planned; a later one that passes is a decision to stop, and what is
+            # reported is drawn after it.
+            confirming = True
+            continue
+        confirming = False
         if reached and status not in (Status.INTERRUPTED, Status.NON_FINITE):
             status = Status.CONVERGED
         drawn = int(state.batches) * sizes.batch
@@ -236,6 +243,8 @@ def _advance(
                 return state, Status.TIME_LIMIT
             batches = -(-(goal - drawn) // (sizes.batch * int(state.multiplier)))
             num_steps = min(chunk, left, batches)
+            if config.plateau_steps is not None:  # at most one doubling in a chunk
+                num_steps = min(num_steps, config.plateau_steps)
             new, *chi2 = solver.run_steps(state, mu, y, nu, jnp.asarray(num_steps), config)
             error, error_se, finite = _look(new.h, nu, *chi2)
             if not bool(finite):

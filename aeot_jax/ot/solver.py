@@ -57,6 +57,9 @@ _GAP_SAMPLES = 128
 _LAST_RATE = 0.1
 """Rate of the first optimiser at the end of its phase, as a part of the first rate."""
 
+_MOST_BATCHES = 1024
+"""Batches of a step, at most: the doublings end there."""
+
 _DOUBLING_RATE = 0.8
 """Factor of the rate at a doubling of the samples (published value)."""
 
@@ -316,7 +319,9 @@ def _double_on_plateau(
         state,
         best=jnp.where(better, norm, state.best),
         stalled=jnp.where(double, 0, stalled),
-        multiplier=jnp.where(double, 2 * state.multiplier, state.multiplier),
+        multiplier=jnp.where(
+            double, jnp.minimum(2 * state.multiplier, _MOST_BATCHES), state.multiplier
+        ),
     )
 
 
