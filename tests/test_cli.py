@@ -351,11 +351,17 @@ def test_a_terminal_gets_bars_and_a_file_gets_lines(capsys):
 
 def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
     """Sent once training has begun, as a terminal sends it."""
-    command = [sys.executable, "-m", "aeot_jax", "fit", "--data", "digits", "--out", "run"]
-    process = subprocess.Popen(
-        [*command, "--epochs", "100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    # A shell without job control starts its background jobs with SIGINT ignored, for their children
+    # too; a terminal does not.
+    start = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('aeot_jax', run_name='__main__', alter_sys=True)"
     )
-    timer = threading.Timer(60, process.kill)
+    options = ["fit", "--data", "digits", "--out", "run", "--epochs", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    timer = threading.Timer(240, process.kill)
     timer.start()
     try:
         while not (tmp_path / "run" / "checkpoint.npz").exists() and process.poll() is None:

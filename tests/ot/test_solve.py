@@ -1,6 +1,5 @@
 """solve: every reason to stop, an honest certificate, known answers, one compilation."""
 
-import signal
 import warnings
 from dataclasses import replace
 
@@ -106,7 +105,7 @@ def test_non_finite_heights_are_named_and_the_last_finite_ones_returned():
 def test_an_interruption_returns_what_was_reached():
     def interrupt(progress):
         del progress
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     solution = aeot.solve(KEY, MU, Y, config=LOOSE, on_progress=interrupt)
     assert solution.status == aeot.Status.INTERRUPTED
