@@ -151,8 +151,7 @@ def _init(
     if len(candidates) > 1:
 
         def residual(h: Heights) -> Float[Array, ""]:
-            streams = jnp.arange(NUM_STREAMS)
-            counts = estimate.stream_counts(start_key, mu, y, h, streams, sizes.samples_per_stream)
+            counts = estimate.batch_counts(start_key, mu, y, h, sizes.samples_per_stream)
             return estimate.chi_square(counts, nu, sizes.batch)[0]
 
         stacked = jnp.stack(candidates)
