@@ -35,6 +35,7 @@ from aeot_jax.ot.potential import energy as energy
 from aeot_jax.ot.potential import kantorovich as kantorovich
 from aeot_jax.ot.power import assign as assign
 from aeot_jax.ot.power import top_k as top_k
+from aeot_jax.ot.result import Method as Method
 from aeot_jax.ot.result import SolveError as SolveError
 from aeot_jax.ot.result import Status as Status
 from aeot_jax.ot.result import message as message

@@ -24,7 +24,7 @@ from aeot_jax.data import images as image_data
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
-from aeot_jax.ot.config import plan
+from aeot_jax.ot.config import check_budget
 from aeot_jax.ot.solve import SolveProgress, solve
 from aeot_jax.typing import PRNGKey
 
@@ -90,7 +90,7 @@ def fit(
         name = "resume" if resume else "overwrite"
         raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
     data = image_data.from_arrays(images).images
-    plan(len(data), config.solver)  # what it refuses is better refused before the training
+    check_budget(len(data), config.solver)  # what it refuses is better refused before the training
     report = on_progress or (lambda _: None)
     folder = None if run_dir is None else Path(run_dir)
     if folder is None:

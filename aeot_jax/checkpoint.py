@@ -21,7 +21,7 @@ from aeot_jax.nn.train import TrainConfig, TrainState
 from aeot_jax.ot.config import SolverConfig
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.problem import Frame
-from aeot_jax.ot.result import Status
+from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solve import History, Solution
 from aeot_jax.typing import PRNGKey
@@ -103,6 +103,7 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
         **tree,
         solution=Solution(
             **{
+                "method": jnp.asarray(Method.NEWTON, jnp.int32),  # files of 0.1.0 hold none
                 **solution,
                 "certificate": Certificate(**solution["certificate"]),
                 "history": host_history,

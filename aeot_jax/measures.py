@@ -6,13 +6,16 @@ Every measure is a pytree with ``dim`` and ``sample(key, n)``; arrays inside it 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax.typing import PRNGKey, Samples
+
+Symmetry = Literal["signs", "rotations"]
+"""Changes of coordinates that leave a law as it is."""
 
 
 @runtime_checkable
@@ -21,6 +24,11 @@ class Measure(Protocol):
 
     ``variance`` is the variance of each coordinate where the measure is isotropic and centred at 0,
     and None where that is unknown; the solver then estimates moments from samples.
+
+    A measure may offer two more, which the solver uses to draw better samples: ``symmetry``,
+    "signs" if changing the sign of any coordinate leaves the law as it is, "rotations" if every
+    rotation does; and ``from_uniform(u)``, which carries uniform points of the open unit cube
+    (n, d) onto the law, coordinate by coordinate.
     """
 
     @property
@@ -66,9 +74,18 @@ class Gaussian:
         """Variance of each coordinate: 1."""
         return 1.0
 
+    @property
+    def symmetry(self) -> Symmetry:
+        """Every rotation leaves the law as it is."""
+        return "rotations"
+
     def sample(self, key: PRNGKey, n: int) -> Samples:
         """Draw n independent samples (n, d)."""
         return jax.random.normal(key, (n, self.dim))
+
+    def from_uniform(self, u: Samples) -> Samples:
+        """Carry uniform points of the open unit cube onto the law (n, d)."""
+        return jax.scipy.special.ndtri(u)
 
 
 @jax.tree_util.register_dataclass
@@ -90,9 +107,18 @@ class UniformCube:
         """Variance of each coordinate: 1/12."""
         return 1.0 / 12.0
 
+    @property
+    def symmetry(self) -> Symmetry:
+        """Changing the sign of any coordinate leaves the law as it is."""
+        return "signs"
+
     def sample(self, key: PRNGKey, n: int) -> Samples:
         """Draw n independent samples (n, d)."""
         return jax.random.uniform(key, (n, self.dim), minval=-0.5, maxval=0.5)
+
+    def from_uniform(self, u: Samples) -> Samples:
+        """Carry uniform points of the open unit cube onto the law (n, d)."""
+        return u - 0.5
 
 
 @jax.tree_util.register_dataclass
@@ -113,6 +139,11 @@ class UniformBall:
     def variance(self) -> float:
         """Variance of each coordinate: 1 / (d + 2)."""
         return 1.0 / (self.dim + 2)
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """Every rotation leaves the law as it is."""
+        return "rotations"
 
     def sample(self, key: PRNGKey, n: int) -> Samples:
         """Draw n independent samples (n, d)."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from aeot_jax import files, plot
 from aeot_jax.ot.estimate import Certificate
-from aeot_jax.ot.result import Status
+from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solve import History, Solution
 
 RNG = np.random.default_rng(0)
@@ -34,6 +34,7 @@ def solution(num_samples, mass_error, certified=0.08):
         h=jnp.zeros(50),
         status=jnp.int32(Status.CONVERGED),
         certificate=certificate,
+        method=jnp.int32(Method.NEWTON),
         num_steps=jnp.int32(len(error)),
         num_samples=jnp.int32(max([1, *num_samples])),
         num_check_samples=jnp.int32(1000),

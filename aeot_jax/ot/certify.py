@@ -82,7 +82,7 @@ def certify_checked(
         raise ValueError(
             f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
         )
-    counts = draw_counts(key, mu, y, h, batches, samples_per_stream=samples_per_stream)
+    counts, _ = draw_counts(key, mu, y, h, nu, batches, samples_per_stream=samples_per_stream)
     return _finish(counts, nu, total, same)
 
 

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aeot_jax.ot import warmstart
+from aeot_jax.measures import Measure
+from aeot_jax.ot import orbit, warmstart
 from aeot_jax.ot.estimate import NUM_STREAMS, samples_to_verify
-
-_COST = 1.4
-"""``mass_error^2 * samples / m`` that the default method reaches (measured); 1 is the limit."""
+from aeot_jax.ot.sampling import NAMES as SAMPLINGS
+from aeot_jax.ot.sampling import Sampling, choose
 
 _MARGIN = 0.85
 """Part of the tolerance aimed at, so that two standard errors of the certificate fit above it."""
@@ -24,12 +24,23 @@ _CHECK_ERROR = 0.05
 _DEFAULT_TOLERANCE = 0.1
 """Aim of the schedule where only a time limit is given."""
 
+FEW_DIMS = 3
+"""Up to here cells have few neighbours and errors of the masses are smooth: a diagonal Newton step
+misses slow modes, so steps stay long, last longer, and their heights are averaged (measured)."""
+
 _LEAST_PHASE_STEPS = 100
 """Steps of the first phase at least, if they leave half to Newton: the rate, decaying from 0.05
 spreads to a tenth of it, then travels 2.7 spreads, which forgets the start (measured)."""
 
 _LEAST_STEPS = 2 * _LEAST_PHASE_STEPS
 """Steps of a solve with a tolerance, at least: few targets need few samples, but as many steps."""
+
+_BATCHES = (256, 4096)
+"""Samples of a step, at least and at most, where the user names none."""
+
+_WHOLE = {"independent": 8, "sobol": 8, "orbits": 256}
+"""What the samples of a stream are a multiple of, where the user names no batch: the kernel of the
+orbits is quick on whole vectors of them, 32 (measured)."""
 
 _LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
@@ -41,15 +52,25 @@ class SolverConfig:
 
     Attributes:
       tolerance: mass error to certify (with two standard errors); None runs to a limit.
-      method: "newton" follows Adam by stochastic Newton steps; "adam" is Adam to the end.
+      method: "newton" follows Adam by stochastic Newton steps; "adam" is Adam to the end; "exact"
+        is ``solve_exact``, on a line or in the plane with a Gaussian or a cube. "auto" is "exact"
+        where that can be had and nothing below says otherwise, else "newton".
       start: starting heights, "auto" takes the candidate with the least measured mass error.
       optimizer: an optax transformation for the first phase; None is Adam at ``learning_rate``.
       learning_rate: rate of the default Adam.
       rate_unit: "spread" multiplies updates by the spread of the scores, so that one rate serves
         every data set; "one" takes them as they are, in units of the heights.
-      adam_share: share of the planned samples that the first phase takes under "newton".
-      batch_size: samples of a step; None is half the number of targets, within [512, 4096].
-        Rounded up to whole logical streams.
+      adam_share: share of the planned samples that the first phase takes under "newton"; None is
+        0.1, and 0.3 in up to 3 dimensions.
+      average_share: last part of the other steps whose heights are averaged; None is 0, and 0.7 in
+        up to 3 dimensions.
+      sampling: how the samples that move the heights are drawn: "independent"; "sobol", a scrambled
+        net, up to 12 dimensions; "orbits", eight samples for little more than the price of one,
+        for a symmetric source. "auto" takes nets up to 12 dimensions and orbits from 32 on, where
+        the source allows.
+      batch_size: samples of a step; None is a quarter of the number of targets, within [256,
+        4096], rounded to sizes that the kernel is quick on. A number given is rounded up to whole
+        logical streams.
       plateau_steps: under "adam", steps without a smaller residual after which the samples of a
         step are doubled and the rate multiplied by 0.8; None never doubles.
       max_samples: samples that may move the heights, rounded up to whole steps; None is
@@ -60,12 +81,14 @@ class SolverConfig:
     """
 
     tolerance: float | None = 0.1
-    method: Literal["newton", "adam"] = "newton"
+    method: Literal["auto", "newton", "adam", "exact"] = "auto"
     start: warmstart.Start = "auto"
     optimizer: optax.GradientTransformation | None = None
     learning_rate: float = 0.05
     rate_unit: Literal["spread", "one"] = "spread"
-    adam_share: float = 0.2
+    adam_share: float | None = None
+    average_share: float | None = None
+    sampling: Literal["auto"] | Sampling = "auto"
     batch_size: int | None = None
     plateau_steps: int | None = None
     max_samples: int | None = None
@@ -80,15 +103,19 @@ class SolverConfig:
                 raise ValueError(f"`{name}` is {value!r}; pass a positive number.")
             if name in whole and value is not None and not hasattr(value, "__index__"):
                 raise ValueError(f"`{name}` is {value!r}; pass a whole number, as an integer.")
-        if not 0 <= self.adam_share <= 1:
-            raise ValueError(f"`adam_share` is {self.adam_share!r}; pass a share within [0, 1].")
-        if self.rate_unit not in ("spread", "one"):
-            raise ValueError(f"`rate_unit` is {self.rate_unit!r}; choose 'spread' or 'one'.")
-        if self.method not in ("newton", "adam"):
-            raise ValueError(f"`method` is {self.method!r}; choose 'newton' or 'adam'.")
-        if self.start not in ("auto", *warmstart.NAMES):
-            choices = ", ".join(repr(name) for name in ("auto", *warmstart.NAMES))
-            raise ValueError(f"`start` is {self.start!r}; choose one of {choices}.")
+        for name in ("adam_share", "average_share"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"`{name}` is {share!r}; pass a share within [0, 1].")
+        for name, choices in (
+            ("rate_unit", ("spread", "one")),
+            ("method", ("auto", "newton", "adam", "exact")),
+            ("start", ("auto", *warmstart.NAMES)),
+            ("sampling", ("auto", *SAMPLINGS)),
+        ):
+            if getattr(self, name) not in choices:
+                listed = ", ".join(map(repr, choices))
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {listed}.")
         if self.tolerance is None and not any((self.max_samples, self.max_steps, self.time_limit)):
             raise ValueError(
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "
@@ -117,6 +144,8 @@ class SolverConfig:
             "start": "zero",
             "optimizer": uncorrected_adam(learning_rate),
             "rate_unit": "one",
+            "average_share": 0.0,
+            "sampling": "independent",
             "batch_size": 10 * num_targets,
             "plateau_steps": 40,
         }
@@ -141,12 +170,13 @@ def uncorrected_adam(
 
 
 class Plan(NamedTuple):
-    """Static sizes of a solve, from the number of targets and the configuration.
+    """Static sizes of a solve, from the number of targets, the source and the configuration.
 
     Attributes:
       samples_per_stream: samples that each logical stream draws for a batch.
       num_steps: steps after which the tolerance should be reached.
       phase_steps: steps of the first phase among them.
+      average_from: step whose heights are the first to be averaged; ``NEVER`` if none are.
       max_samples: samples that may move the heights.
       check_samples: fresh samples of the last draw.
     """
@@ -154,6 +184,7 @@ class Plan(NamedTuple):
     samples_per_stream: int
     num_steps: int
     phase_steps: int
+    average_from: int
     max_samples: int
     check_samples: int
 
@@ -163,58 +194,98 @@ class Plan(NamedTuple):
         return self.samples_per_stream * NUM_STREAMS
 
 
-def samples_per_stream(num_targets: int, config: SolverConfig) -> int:
+NEVER = 2**31 - 1
+"""A step that no solve reaches."""
+
+
+def samples_per_stream(num_targets: int, mu: Measure, config: SolverConfig) -> int:
     """Samples that each logical stream draws for a batch."""
-    batch = config.batch_size or min(4096, max(512, num_targets // 2))
-    return -(-batch // NUM_STREAMS)
+    way = choose(mu, config.sampling, config.batch_size)
+    if config.batch_size:
+        whole = orbit.SIZE if way == "orbits" else 1
+        return -(-config.batch_size // (NUM_STREAMS * whole)) * whole
+    least, most = _BATCHES
+    whole, batch = _WHOLE[way], min(most, max(least, num_targets // 4))
+    return max(1, round(batch / (NUM_STREAMS * whole))) * whole
 
 
-def samples_to_reach(num_targets: int, tolerance: float) -> int:
+def samples_to_reach(num_targets: int, dim: int, tolerance: float) -> int:
     """Samples after which the default method should be certified within the tolerance.
 
-    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance.
+    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance and a cost
+    that was measured: 1.3 in many dimensions, 2.3 in the plane; 1 is the limit of sampling.
     """
-    return math.ceil(_COST * num_targets / (_MARGIN * tolerance) ** 2)
+    cost = 1.3 + 4 / dim**2
+    return math.ceil(cost * num_targets / (_MARGIN * tolerance) ** 2)
 
 
-def plan(num_targets: int, config: SolverConfig) -> Plan:
-    """Sizes of a solve with m targets.
+def check_budget(num_targets: int, config: SolverConfig) -> int:
+    """Samples that may move the heights.
 
     Raises:
       ValueError: if the tolerance takes more samples than ``max_samples`` allows, or than an int32
         can count.
     """
-    per_stream = samples_per_stream(num_targets, config)
-    batch = per_stream * NUM_STREAMS
-    tolerance = config.tolerance or _DEFAULT_TOLERANCE
-    wanted = samples_to_reach(num_targets, tolerance)
     if config.tolerance is None:
-        limit = config.max_samples or _LARGEST
-        if config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
-            wanted = limit
-    else:
-        least = math.ceil(num_targets / tolerance**2)
+        return config.max_samples or _LARGEST
+    least = math.ceil(num_targets / config.tolerance**2)
+    room = 8 * max(least, _LEAST_STEPS * (config.batch_size or _BATCHES[1]))
+    limit = config.max_samples or min(room, _LARGEST)
+    if least > limit:
+        raise ValueError(
+            f"`tolerance` is {config.tolerance:g}, which {num_targets} targets cannot reach with "
+            f"{limit} samples: it takes at least m / tolerance^2 = {least}; raise `tolerance` or "
+            "`max_samples`."
+        )
+    return limit
+
+
+def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
+    """Sizes of a solve with m targets.
+
+    Raises:
+      ValueError: as ``check_budget``.
+    """
+    limit = check_budget(num_targets, config)
+    per_stream = samples_per_stream(num_targets, mu, config)
+    batch, dim = per_stream * NUM_STREAMS, mu.dim
+    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    wanted = samples_to_reach(num_targets, dim, tolerance)
+    if config.tolerance is not None:
         wanted = max(wanted, _LEAST_STEPS * batch)
-        limit = config.max_samples or min(8 * max(least, _LEAST_STEPS * batch), _LARGEST)
-        if least > limit:
-            raise ValueError(
-                f"`tolerance` is {tolerance:g}, which {num_targets} targets cannot reach with "
-                f"{limit} samples: it takes at least m / tolerance^2 = {least}; raise `tolerance` "
-                "or `max_samples`."
-            )
+    elif config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
+        wanted = limit
     if config.max_steps is not None and config.plateau_steps is None:
         limit = min(limit, config.max_steps * batch)
     wanted = min(wanted, limit)
     num_steps = max(1, -(-wanted // batch))
-    phase_steps = num_steps
-    if config.method == "newton":
-        phase_steps = round(config.adam_share * num_steps)
-        if phase_steps:
-            phase_steps = max(phase_steps, min(_LEAST_PHASE_STEPS, num_steps // 2))
+    phase_steps = num_steps if config.method == "adam" else _phase_steps(num_steps, dim, config)
+    # Pure Adam has no steps after its first phase: its own last ones are averaged.
+    rest = num_steps - (0 if config.method == "adam" else phase_steps)
+    share = config.average_share
+    if share is None:
+        share = 0.7 if dim <= FEW_DIMS and config.method != "adam" else 0.0
+    average_from = num_steps - math.floor(share * rest)
     check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, 16 * batch))
-    return Plan(per_stream, num_steps, phase_steps, limit, min(check, _LARGEST))
+    return Plan(
+        samples_per_stream=per_stream,
+        num_steps=num_steps,
+        phase_steps=phase_steps,
+        average_from=average_from if average_from < num_steps else NEVER,
+        max_samples=limit,
+        check_samples=min(check, _LARGEST),
+    )
+
+
+def _phase_steps(num_steps: int, dim: int, config: SolverConfig) -> int:
+    """Steps of the first phase under "newton"; none if the user wants none."""
+    share = config.adam_share
+    if share is None:
+        share = 0.3 if dim <= FEW_DIMS else 0.1
+    steps = round(share * num_steps)
+    return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
 
 
 def samples_to_continue(drawn: int, error: float, sizes: Plan, config: SolverConfig) -> int:

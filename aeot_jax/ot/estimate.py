@@ -14,7 +14,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import safe_ratio
-from aeot_jax.ot import power
+from aeot_jax.ot import sampling
+from aeot_jax.ot.sampling import Sampling
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
 NUM_STREAMS = 8
@@ -29,35 +30,40 @@ def stream_counts(
     mu: Measure,
     y: Targets,
     h: Heights,
+    nu: Weights,
     streams: Int[Array, " s"],
     samples_per_stream: int,
-) -> Counts:
-    """Count the samples of some logical streams that fall into each cell.
+    way: Sampling = "independent",
+) -> tuple[Counts, Float[Array, " s"]]:
+    r"""Count the samples of some logical streams that fall into each cell.
 
-    Stream i draws with ``fold_in(key, i)``, so that the total over all streams is the same however
-    they are dealt to devices: integers add exactly in any order.
+    Every stream draws by the key and its own id, so that the total over all streams is the same
+    however they are dealt to devices: integers add exactly in any order.
 
     Args:
       key: key of the draw.
       mu: source measure.
       y: targets (m, d).
       h: heights (m,).
+      nu: weights (m,).
       streams: ids of the streams to draw (s,).
       samples_per_stream: samples of each stream.
+      way: how to draw.
 
     Returns:
-      Counts (m,), int32, with sum s * samples_per_stream.
+      Counts (m,), int32, with sum s * samples_per_stream; and for each stream
+      :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, which
+      ``chi_square_between`` takes off.
     """
 
-    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, None]:
-        x = mu.sample(jax.random.fold_in(key, stream), samples_per_stream)
-        _, index = power.assign(x, y, h)
-        return counts.at[index].add(1), None
+    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, ""]]:
+        index = sampling.cells(key, mu, y, h, stream, samples_per_stream, NUM_STREAMS, way)
+        own = jnp.zeros_like(counts).at[index].add(1)
+        return counts + own, _scatter(own, nu, samples_per_stream)
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
     zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
-    counts, _ = jax.lax.scan(add, zero, streams)
-    return counts
+    return jax.lax.scan(add, zero, streams)
 
 
 def batch_counts(
@@ -65,9 +71,11 @@ def batch_counts(
     mu: Measure,
     y: Targets,
     h: Heights,
+    nu: Weights,
     samples_per_stream: int,
     axis_name: str | None = None,
-) -> Counts:
+    way: Sampling = "independent",
+) -> tuple[Counts, Float[Array, " s"]]:
     """Counts (m,) of one batch, all logical streams of it.
 
     Args:
@@ -75,15 +83,27 @@ def batch_counts(
       mu: source measure.
       y: targets (m, d).
       h: heights (m,).
+      nu: weights (m,).
       samples_per_stream: samples of each stream.
       axis_name: a mapped axis over whose devices the streams are dealt; the counts are summed over
         it, so that every device gets the counts of the whole batch.
+      way: how to draw.
+
+    Returns:
+      Counts, and the scatter of each of this device's streams; see ``stream_counts``.
 
     Raises:
       ValueError: if the size of the axis does not divide the number of streams.
     """
+    streams = _own_streams(axis_name)
+    counts, within = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way)
+    return counts if axis_name is None else jax.lax.psum(counts, axis_name), within
+
+
+def _own_streams(axis_name: str | None) -> Int[Array, " s"]:
+    """Ids of the streams that this device draws."""
     if axis_name is None:
-        return stream_counts(key, mu, y, h, jnp.arange(NUM_STREAMS), samples_per_stream)
+        return jnp.arange(NUM_STREAMS)
     num_devices = jax.lax.axis_size(axis_name)
     if NUM_STREAMS % num_devices:
         raise ValueError(
@@ -91,8 +111,43 @@ def batch_counts(
             f"{NUM_STREAMS} logical streams; map over 1, 2, 4 or 8 devices."
         )
     own = NUM_STREAMS // num_devices
-    streams = jax.lax.axis_index(axis_name) * own + jnp.arange(own)
-    return jax.lax.psum(stream_counts(key, mu, y, h, streams, samples_per_stream), axis_name)
+    return jax.lax.axis_index(axis_name) * own + jnp.arange(own)
+
+
+def _scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array, ""]:
+    """Sum over active targets of (c - n nu)^2 / nu."""
+    excess = jnp.where(nu > 0, counts - jnp.asarray(num_samples, jnp.float32) * nu, 0.0)
+    return safe_ratio(excess * excess, nu).sum()
+
+
+def chi_square_between(
+    counts: Counts,
+    within: Float[Array, " s"],
+    nu: Weights,
+    num_samples: ArrayLike,
+    num_batches: ArrayLike = 1,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Estimate chi^2 from pairs of samples in different streams, which are independent.
+
+    Samples of one stream may depend on each other, as those of an orbit do. With k streams of equal
+    size over all batches, :math:`\chi^2` is about what :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i`
+    exceeds the sum of the same within streams by, over :math:`n^2 (1 - 1/k)`.
+
+    Args:
+      counts: over all streams and batches (m,).
+      within: of each stream (s,), summed over batches; from ``draw_counts``.
+      nu: weights (m,).
+      num_samples: n, the sum of the counts.
+      num_batches: batches drawn.
+
+    Returns:
+      The estimate, unbiased but for a net that spans the streams, and its standard error, as of
+      independent samples.
+    """
+    n = jnp.asarray(num_samples, jnp.float32)
+    between = 1 - 1 / (within.shape[0] * jnp.asarray(num_batches, jnp.float32))
+    chi2 = (_scatter(counts, nu, n) - within.sum()) / (n * n * between)
+    return chi2, chi_square(counts, nu, n)[1] / jnp.sqrt(between)
 
 
 def chi_square(
@@ -225,24 +280,34 @@ def samples_to_verify(num_targets: int, error: float, standard_error: float) -> 
     return max(2, int((num_targets / 2) ** 0.5 / (error * standard_error)) + 1)
 
 
-@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name"))
+@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name", "way"))
 def draw_counts(
     key: PRNGKey,
     mu: Measure,
     y: Targets,
     h: Heights,
+    nu: Weights,
     num_batches: ArrayLike,
     *,
     samples_per_stream: int,
     axis_name: str | None = None,
-) -> Counts:
+    way: Sampling = "independent",
+) -> tuple[Counts, Float[Array, " s"]]:
     """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
 
-    The number of batches is traced: any amount of samples costs one compilation.
+    The number of batches, at least 1, is traced: any amount of samples costs one compilation.
+
+    Returns:
+      Counts, and the scatter of each of this device's streams, summed over the batches.
     """
 
-    def body(i: Int[Array, ""], counts: Counts) -> Counts:
+    def body(
+        i: Int[Array, ""], carry: tuple[Counts, Float[Array, " s"]]
+    ) -> tuple[Counts, Float[Array, " s"]]:
         batch_key = jax.random.fold_in(key, i)
-        return counts + batch_counts(batch_key, mu, y, h, samples_per_stream, axis_name)
+        drawn = batch_counts(batch_key, mu, y, h, nu, samples_per_stream, axis_name, way)
+        return carry[0] + drawn[0], carry[1] + drawn[1]
 
-    return jax.lax.fori_loop(0, num_batches, body, jnp.zeros_like(h, dtype=jnp.int32))
+    # Under shard_map a carry must vary over devices as what is added to it does.
+    empty = jnp.zeros_like(h, dtype=jnp.int32), 0.0 * _own_streams(axis_name)
+    return jax.lax.fori_loop(0, num_batches, body, empty)

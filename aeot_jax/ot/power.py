@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import PRECISION
+from aeot_jax.ot import blocks
 
 _SMALL_DIM = 5
 """Up to here a scan over single targets beats a product on a CPU (measured)."""
@@ -31,12 +32,6 @@ _CHUNK_FLOATS = 4096 * 256
 
 _GROUP = 32
 """Targets of which a CPU keeps one maximum: fewer are cheaper to score again, dearer to reduce."""
-
-_RESCORE = 64
-"""Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
-
-_RESCORE_FLOATS = 1 << 18
-"""Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
 
 _MERGE = 256
 """Groups whose maxima are merged at once into the list of the k highest."""
@@ -79,7 +74,7 @@ def assign(
     Source: Lei et al., Engineering 6(3), 2020, section 3.
     """
     x, y, h = _validated(x, y, h, block)
-    return _assign(x, y, h, block=_block(block, y.shape[0]))
+    return _assign(x, y, h, block=_fitting(block, y.shape[0]))
 
 
 def top_k(
@@ -108,7 +103,7 @@ def top_k(
         raise ValueError(
             f"`k` is {k}, but `y` has {y.shape[0]} targets; pass k from 1 to {y.shape[0]}."
         )
-    return _top_k(x, y, h, k=k, block=_block(block, y.shape[0]))
+    return _top_k(x, y, h, k=k, block=_fitting(block, y.shape[0]))
 
 
 def _validated(
@@ -139,10 +134,8 @@ def _validated(
     return x.astype(dtype), y.astype(dtype), h.astype(dtype)
 
 
-def _block(block: int, num_targets: int) -> int:
-    """Fit a block into the targets and make it a whole number of groups."""
-    block = min(block, num_targets, _MAX_BLOCK)
-    return block if block < _GROUP else block - block % _GROUP
+def _fitting(block: int, num_targets: int) -> int:
+    return blocks.whole_groups(min(block, _MAX_BLOCK), num_targets, _GROUP)
 
 
 def _refuse_not_finite(given: dict[str, ArrayLike]) -> None:
@@ -213,14 +206,14 @@ def _in_chunks(
     """Apply a kernel to chunks of samples, writing its values and indices in place.
 
     Every chunk has one shape: the last is a window that overlaps its neighbour, and fewer samples
-    than a chunk are padded to a multiple of ``_RESCORE``. So the answer at a sample hardly depends
-    on how many others come with it, and ``x`` is not copied.
+    than a chunk are padded to a multiple of ``blocks.RESCORE``. So the answer at a sample hardly
+    depends on how many others come with it, and ``x`` is not copied.
     """
     n, d = x.shape
     width = max((d, *shape))
-    chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * _RESCORE)) * _RESCORE)
+    chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * blocks.RESCORE)) * blocks.RESCORE)
     if n <= chunk:
-        value, index = kernel(jnp.pad(x, ((0, -n % _RESCORE), (0, 0))), y, h)
+        value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h)
         return value[:n], index[:n]
 
     def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -231,39 +224,11 @@ def _in_chunks(
             lax.dynamic_update_slice_in_dim(carry[1], index, start, 0),
         )
 
-    carry = _full((n, *shape), 0, x.dtype, x, y, h), _full((n, *shape), 0, jnp.int32, x, y, h)
+    carry = (
+        blocks.full((n, *shape), 0, x.dtype, x, y, h),
+        blocks.full((n, *shape), 0, jnp.int32, x, y, h),
+    )
     return lax.fori_loop(0, -(-n // chunk), body, carry)
-
-
-def _full(
-    shape: tuple[int, ...], fill: float | int, dtype: DTypeLike, *data: jax.Array
-) -> jax.Array:
-    """Fill a loop's carry so that it varies over every mesh axis that the data vary over.
-
-    ``shard_map`` types each value by the mesh axes over which it varies; a bare constant varies
-    over none and would not match the carry that comes out of the loop.
-    """
-    varies = jnp.zeros((), bool)
-    for array in data:
-        varies = varies | jnp.isnan(array[(0,) * array.ndim])
-    # Both branches are the same number: the compiler drops the test, the type keeps it.
-    number = jnp.asarray(fill, dtype)
-    return jnp.broadcast_to(jnp.where(varies, number, number), shape)
-
-
-def _window(
-    y: jax.Array, h: jax.Array, b: jax.Array, block: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Block b of the targets, its heights, and the index of its first target.
-
-    The ragged tail is a full window over the last targets, those that the block before it owns
-    masked by -inf: y is never padded, and since every product has one shape, duplicates of a
-    target have bit-equal scores in whatever blocks they lie.
-    """
-    start = jnp.minimum(b * block, y.shape[0] - block)
-    heights = lax.dynamic_slice_in_dim(h, start, block)
-    owned = start + jnp.arange(block, dtype=jnp.int32) >= b * block
-    return lax.dynamic_slice_in_dim(y, start, block), jnp.where(owned, heights, -jnp.inf), start
 
 
 def _with_one(x: jax.Array) -> jax.Array:
@@ -278,21 +243,6 @@ def _group_maxima(x1: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
     return jnp.max(scores.reshape(x1.shape[0], groups, -1), axis=2)
 
 
-def _group_scores(
-    x: jax.Array, y: jax.Array, h: jax.Array, start: jax.Array, size: int
-) -> jax.Array:
-    """Score again the groups that begin at ``start`` (n, k); the scores are (n, k, size)."""
-    slices = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(y, i, size)))(start)
-    heights = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(h, i, size)))(start)
-    flat = slices.reshape(x.shape[0], -1, x.shape[1])
-    return jnp.einsum("nd,nkd->nk", x, flat, precision=PRECISION).reshape(heights.shape) + heights
-
-
-def _together(floats: int) -> int:
-    """How many samples to gather together at so many floats each: a power of two up to 64."""
-    return 1 << (min(_RESCORE, max(1, _RESCORE_FLOATS // floats)).bit_length() - 1)
-
-
 def _best_by_block(
     x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -303,7 +253,7 @@ def _best_by_block(
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, winner = carry
-        yb, hb, start = _window(y, h, b, block)
+        yb, hb, start = blocks.window(y, h, b, block)
         maxima = _group_maxima(x1, yb, hb)
         for j in range(maxima.shape[1]):
             better = maxima[:, j] > best
@@ -311,21 +261,9 @@ def _best_by_block(
             winner = jnp.where(better, start + j * size, winner)
         return best, winner
 
-    carry = _full((n,), -jnp.inf, x.dtype, x, y, h), _full((n,), 0, jnp.int32, x, y, h)
+    carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
     _, winner = lax.fori_loop(0, -(-m // block), body, carry)
-
-    def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        score = _group_scores(part[0], y, h, part[1][:, None], size)[:, 0]
-        value = jnp.max(score, axis=1)
-        # `jnp.argmax` is scalar code on a CPU; two reductions are not.
-        places = jnp.arange(size, dtype=jnp.int32)[None, :]
-        place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
-        return value, part[1] + place
-
-    together = _together(size * x.shape[1])
-    parts = x.reshape(-1, together, x.shape[1]), winner.reshape(-1, together)
-    value, index = lax.map(rescore, parts)
-    return value.reshape(n), index.reshape(n)
+    return blocks.best_of_groups(x, y, h, winner, size)
 
 
 def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -350,7 +288,7 @@ def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
             index = jnp.where(better, start + j, index)
         return best, index
 
-    carry = _full((n,), -jnp.inf, x.dtype, x, y, h), _full((n,), 0, jnp.int32, x, y, h)
+    carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
     return lax.fori_loop(0, -(-m // unroll), body, carry)
 
 
@@ -375,7 +313,7 @@ def _top_by_block(
     x1 = _with_one(x)
 
     def maxima_of(b: jax.Array) -> jax.Array:
-        yb, hb, start = _window(y, h, b, block)
+        yb, hb, start = blocks.window(y, h, b, block)
         ends = start + size * jnp.arange(1, groups + 1, dtype=jnp.int32)
         maxima = jnp.maximum(_group_maxima(x1, yb, hb), lowest)
         return jnp.where((ends > b * block)[None, :], maxima, -jnp.inf)
@@ -388,8 +326,8 @@ def _top_by_block(
         return maxima, jnp.where(position < keep, held, i * merge * groups + position - keep)
 
     carry = (
-        _full((n, keep), -jnp.inf, x.dtype, x, y, h),
-        _full((n, keep), 0, jnp.int32, x, y, h),
+        blocks.full((n, keep), -jnp.inf, x.dtype, x, y, h),
+        blocks.full((n, keep), 0, jnp.int32, x, y, h),
     )
     _, group = lax.fori_loop(0, num_merges, body, carry)
     # In ascending order of targets, so that `top_k`, which keeps the first of equals, does right.
@@ -399,7 +337,7 @@ def _top_by_block(
         b, j = jnp.divmod(part[1], groups)
         start = jnp.minimum(b * block, m - block) + j * size
         index = start[:, :, None] + jnp.arange(size, dtype=jnp.int32)[None, None, :]
-        score = _group_scores(part[0], y, h, start, size)
+        score = blocks.group_scores(part[0], y, h, start, size)
         # A target at -inf still goes before one that an earlier group owns.
         score = jnp.where(index < (b * block)[:, :, None], -jnp.inf, jnp.maximum(score, lowest))
         value, position = lax.top_k(score.reshape(score.shape[0], -1), k)
@@ -407,7 +345,7 @@ def _top_by_block(
         index = jnp.take_along_axis(start, group, axis=1) + place
         return jnp.where(value == lowest, -jnp.inf, value), index
 
-    together = _together(keep * size * x.shape[1])
+    together = blocks.together(keep * size * x.shape[1])
     parts = x.reshape(-1, together, x.shape[1]), group.reshape(-1, together, keep)
     value, index = lax.map(rescore, parts)
     return value.reshape(n, k), index.reshape(n, k)
@@ -430,14 +368,14 @@ def _best_on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, index = carry
-        yb, hb, start = _window(y, h, b, block)
+        yb, hb, start = blocks.window(y, h, b, block)
         score = _scores(x, yb, hb)
         value = jnp.max(score, axis=1)
         position = jnp.argmax(score, axis=1).astype(jnp.int32)
         return jnp.maximum(best, value), jnp.where(value > best, start + position, index)
 
     n = x.shape[0]
-    carry = _full((n,), -jnp.inf, x.dtype, x, y, h), _full((n,), 0, jnp.int32, x, y, h)
+    carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
     return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
 
 
@@ -452,7 +390,7 @@ def _top_on_accelerator(
     block = min(max(_ACCELERATOR_BLOCK, k), y.shape[0])
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        yb, hb, start = _window(y, h, b, block)
+        yb, hb, start = blocks.window(y, h, b, block)
         merged = jnp.concatenate([carry[0], _scores(x, yb, hb)], axis=1)
         value, position = lax.top_k(merged, k)
         held = jnp.take_along_axis(carry[1], jnp.minimum(position, k - 1), axis=1)

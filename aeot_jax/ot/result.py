@@ -1,4 +1,4 @@
-"""Why a solve ended, in a sentence, and an error for those who want one."""
+"""Why a solve ended, in a sentence, what solved it, and an error for those who want one."""
 
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
@@ -18,6 +18,14 @@ class Status(IntEnum):
     TIME_LIMIT = 4
     NON_FINITE = 5
     INTERRUPTED = 6
+
+
+class Method(IntEnum):
+    """What found the heights."""
+
+    NEWTON = 0
+    ADAM = 1
+    EXACT = 2
 
 
 _SENTENCES = {

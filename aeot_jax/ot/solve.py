@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from aeot_jax.measures import Measure
-from aeot_jax.ot import estimate, problem, solver
+from aeot_jax.measures import Gaussian, Measure, UniformCube
+from aeot_jax.ot import estimate, exact, problem, solver
 from aeot_jax.ot.certify import certify_checked
 from aeot_jax.ot.config import Plan, SolverConfig, plan, samples_to_continue
 from aeot_jax.ot.estimate import Certificate
-from aeot_jax.ot.result import Status
+from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solver import SolverState
 from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
 
@@ -27,15 +27,23 @@ _CHUNK_WORK = 2e11
 _CHUNK_STEPS = 64
 """Steps of a chunk at most."""
 
+_EXACT_SOURCES = {Gaussian: "gaussian", UniformCube: "uniform"}
+"""Sources that the exact solver knows, by its names."""
+
+_EXACT_DIMS = 2
+
+_MOST_EXACT_TARGETS = 200_000
+"""Targets up to which "auto" solves exactly."""
+
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
 
 
 class History(NamedTuple):
-    """One entry a chunk of steps, read from the samples that moved the heights.
+    """One entry a chunk of steps; see ``solver.run_steps`` for how it is estimated.
 
-    A step's samples are fresh for its heights, so the estimates are unbiased; but they average over
-    heights that move, and stopping looks at them: they are a picture and not the certificate.
+    The estimates are unbiased; but most average over heights that move, and stopping looks at them:
+    they are a picture and not the certificate.
 
     Attributes:
       num_samples: samples so far (c,).
@@ -71,8 +79,9 @@ class Solution:
       h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0.
       status: code of ``Status``; ``message(status)`` is a sentence.
       certificate: from fresh samples drawn after the decision to stop.
+      method: code of ``Method``: what found the heights.
       num_steps: steps of the solver.
-      num_samples: samples that moved the heights.
+      num_samples: samples that moved the heights; 0 if they are exact.
       num_check_samples: all other samples: starts, gaps, certificates.
       history: one entry a chunk of steps.
     """
@@ -80,6 +89,7 @@ class Solution:
     h: Float[Array, "*batch m"]
     status: Int[Array, "*batch"]
     certificate: Certificate
+    method: Int[Array, "*batch"]
     num_steps: Int[Array, "*batch"]
     num_samples: Int[Array, "*batch"]
     num_check_samples: Int[Array, "*batch"]
@@ -116,7 +126,8 @@ def solve(
     mass error plus two standard errors is within the tolerance or a limit is met. Ctrl-C returns
     the heights reached so far. Coinciding targets share one cell (a warning says how many).
 
-    In the plane with a uniform or Gaussian source, ``solve_exact`` is far quicker and exact.
+    On a line and in the plane, with a Gaussian or the uniform cube, ``solve_exact`` is far quicker
+    and exact: it answers by default there, with the same certificate, and ``method`` says so.
 
     Args:
       key: consumed.
@@ -139,10 +150,61 @@ def solve(
     if same is not None:
         problem.warn_of_duplicates(same)
         weights = jnp.zeros_like(weights).at[jnp.asarray(same)].add(weights)
-    solution = _solve(key, mu, targets, weights, config, on_progress or (lambda _: None))
+    solution = None
+    if _is_exact(mu, targets, config):
+        solution = _solve_exactly(key, mu, targets, weights, config)
+    if solution is None:
+        solution = _solve(key, mu, targets, weights, config, on_progress or (lambda _: None))
     if same is None:
         return solution
     return replace(solution, h=solution.h[jnp.asarray(same)])
+
+
+def _is_exact(mu: Measure, y: Targets, config: SolverConfig) -> bool:
+    """Whether the exact solver is asked for, or can answer and nothing says otherwise."""
+    possible = type(mu) in _EXACT_SOURCES and y.shape[1] <= _EXACT_DIMS
+    if config.method == "exact" and not possible:
+        raise ValueError(
+            f"`method` is 'exact', which takes Gaussian or UniformCube in 1 or 2 dimensions, but "
+            f"`mu` is {type(mu).__name__} in {mu.dim}; choose 'auto'."
+        )
+    defaults = SolverConfig()
+    asked = replace(config, method=defaults.method, tolerance=defaults.tolerance) != defaults
+    few = y.shape[0] <= _MOST_EXACT_TARGETS
+    return config.method == "exact" or (config.method == "auto" and possible and few and not asked)
+
+
+def _solve_exactly(
+    key: PRNGKey, mu: Measure, y: Targets, nu: Weights, config: SolverConfig
+) -> Solution | None:
+    """The exact heights with their certificate; None if "auto" should rather go on by sampling."""
+    found = exact.solve_exact(np.asarray(y), np.asarray(nu), source=_EXACT_SOURCES[type(mu)])
+    sizes = plan(y.shape[0], mu, config)
+    h = jnp.asarray(found.h, jnp.float32)
+    certificate = certify_checked(key, mu, y, h, nu, sizes.check_samples, None)
+    reached = _is_reached(certificate, config)
+    if not reached and config.method == "auto":
+        return None
+    return Solution(
+        h=h,
+        status=jnp.asarray(Status.CONVERGED if reached else Status.STEP_LIMIT, jnp.int32),
+        certificate=certificate,
+        method=jnp.asarray(Method.EXACT, jnp.int32),
+        num_steps=jnp.asarray(found.num_steps, jnp.int32),
+        num_samples=jnp.asarray(0),
+        num_check_samples=certificate.num_samples,
+        history=_history([]),
+    )
+
+
+def _is_reached(certificate: Certificate, config: SolverConfig) -> bool:
+    bound = float(certificate.mass_error) + 2 * float(certificate.mass_error_se)
+    return config.tolerance is not None and bound <= config.tolerance
+
+
+def _history(entries: list[tuple[int, float, float]]) -> History:
+    columns = np.array(entries, np.float64).reshape(-1, 3)
+    return History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2])
 
 
 def _solve(
@@ -153,9 +215,9 @@ def _solve(
     config: SolverConfig,
     on_progress: Callable[[SolveProgress], None],
 ) -> Solution:
-    """``solve`` for a problem that is known to be good."""
+    """``solve`` by sampling, for a problem that is known to be good."""
     started = time.monotonic()
-    sizes = plan(y.shape[0], config)
+    sizes = plan(y.shape[0], mu, config)
     init_key, check_key = jax.random.split(key)
     state = solver.init(init_key, mu, y, nu, config)
     check_samples = solver.num_start_samples(mu, y.shape[0], config)
@@ -166,19 +228,10 @@ def _solve(
         state, status = _advance(
             state, mu, y, nu, config, goal, started, history.append, on_progress
         )
-        certificate = certify_checked(
-            jax.random.fold_in(check_key, attempt),
-            mu,
-            y,
-            state.heights,
-            nu,
-            _check_samples(state, status, sizes),
-            None,
-            sizes.samples_per_stream,
-        )
+        look_key = jax.random.fold_in(check_key, attempt)
+        certificate, status = _certified(look_key, mu, y, nu, state, status, sizes)
         check_samples += int(certificate.num_samples)
-        error, error_se = float(certificate.mass_error), float(certificate.mass_error_se)
-        reached = config.tolerance is not None and error + 2 * error_se <= config.tolerance
+        reached = _is_reached(certificate, config)
         if reached and attempt > 0 and status is Status.RUNNING and not confirming:
             # A first look was planned; a later one that passes is a decision to stop, and what is
             # reported is drawn after it.
@@ -190,21 +243,52 @@ def _solve(
         drawn = int(state.batches) * sizes.batch
         if status is Status.RUNNING:
             if drawn < sizes.max_samples:
+                error = float(certificate.mass_error)
                 goal = samples_to_continue(drawn, error, sizes, config)
                 continue
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
-        columns = np.array(history, np.float64).reshape(-1, 3)
         return Solution(
             h=state.heights,
             status=jnp.asarray(status, jnp.int32),
             certificate=certificate,
+            method=_method(config),
             num_steps=state.step,
             num_samples=jnp.asarray(drawn),
-            num_check_samples=check_samples + solver.num_gap_samples(state),
-            history=History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2]),
+            num_check_samples=check_samples
+            + solver.num_gap_samples(state)
+            + solver.num_look_samples(y.shape[0], mu, config) * len(history),
+            history=_history(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
+
+
+def _method(config: SolverConfig) -> Int[Array, ""]:
+    return jnp.asarray(Method.ADAM if config.method == "adam" else Method.NEWTON, jnp.int32)
+
+
+def _certified(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    state: SolverState,
+    status: Status,
+    sizes: Plan,
+) -> tuple[Certificate, Status]:
+    """A certificate of the heights reached; an interruption makes it a short one."""
+
+    def draw(key: PRNGKey, status: Status) -> Certificate:
+        number = _check_samples(state, status, sizes)
+        drawn = certify_checked(
+            key, mu, y, state.heights, nu, number, None, sizes.samples_per_stream
+        )
+        return jax.block_until_ready(drawn)
+
+    try:
+        return draw(key, status), status
+    except KeyboardInterrupt:
+        return draw(jax.random.fold_in(key, 1), Status.INTERRUPTED), Status.INTERRUPTED
 
 
 def _check_samples(state: SolverState, status: Status, sizes: Plan) -> int:
@@ -231,7 +315,7 @@ def _advance(
     Returns:
       The last finite state, and RUNNING or the reason to stop.
     """
-    sizes = plan(y.shape[0], config)
+    sizes = plan(y.shape[0], mu, config)
     work = 2 * sizes.batch * y.shape[0] * y.shape[1]
     chunk = max(1, min(_CHUNK_STEPS, int(_CHUNK_WORK / work)))
     try:
@@ -288,7 +372,8 @@ def solve_jit(
       mu: source measure.
       y: targets (m, d).
       nu: weights (m,), sum 1; None is uniform.
-      config: the user's decisions; limits and ``on_progress`` have no meaning here.
+      config: the user's decisions; its limits have no meaning here, and every method but "adam"
+        is "newton".
       num_steps: steps; static.
       axis_name: a mapped axis over whose devices the samples are dealt; see ``step``.
 
@@ -301,7 +386,7 @@ def solve_jit(
     y = problem.check_targets(y)
     nu = problem.check_weights(nu, y)
     budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
-    sizes = plan(y.shape[0], budget)
+    sizes = plan(y.shape[0], mu, budget)
     init_key, check_key = jax.random.split(key)
     state = solver.init(init_key, mu, y, nu, budget)
 
@@ -310,11 +395,12 @@ def solve_jit(
 
     state = jax.lax.fori_loop(0, num_steps, body, state)
     batches = -(-sizes.check_samples // sizes.batch)
-    counts = estimate.draw_counts(
+    counts, _ = estimate.draw_counts(
         check_key,
         mu,
         y,
         state.heights,
+        nu,
         batches,
         samples_per_stream=sizes.samples_per_stream,
         axis_name=axis_name,
@@ -330,6 +416,7 @@ def solve_jit(
         h=state.heights,
         status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
         certificate=certificate,
+        method=_method(config),
         num_steps=state.step,
         num_samples=state.batches * sizes.batch,
         num_check_samples=started + gaps + batches * sizes.batch,

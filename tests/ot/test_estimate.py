@@ -135,7 +135,8 @@ def test_counts_are_those_of_the_samples_in_the_cells():
     y = jax.random.normal(jax.random.key(1), (40, 3))
     h = jnp.zeros(40)
     key = jax.random.key(9)
-    counts = estimate.draw_counts(key, mu, y, h, 2, samples_per_stream=16)
+    nu = jnp.full(40, 1 / 40)
+    counts, _ = estimate.draw_counts(key, mu, y, h, nu, 2, samples_per_stream=16)
     expected = np.zeros(40, int)
     for batch in range(2):
         for stream in range(estimate.NUM_STREAMS):
@@ -151,10 +152,12 @@ def test_devices_do_not_change_the_counts(num_devices):
     y = jax.random.normal(jax.random.key(1), (40, 3))
     h = jnp.zeros(40)
     key = jax.random.key(9)
-    alone = estimate.batch_counts(key, Gaussian(3), y, h, 16)
+    nu = jnp.full(40, 1 / 40)
+    alone, within = estimate.batch_counts(key, Gaussian(3), y, h, nu, 16)
+    assert within.shape == (estimate.NUM_STREAMS,)
 
     def body(_):
-        return estimate.batch_counts(key, Gaussian(3), y, h, 16, "devices")
+        return estimate.batch_counts(key, Gaussian(3), y, h, nu, 16, "devices")[0]
 
     mapped = jax.pmap(body, axis_name="devices", devices=jax.devices()[:num_devices])
     for counts in mapped(jnp.arange(num_devices)):
@@ -167,7 +170,8 @@ def test_streams_that_do_not_divide_are_named():
     y = jnp.eye(3)
 
     def body(_):
-        return estimate.batch_counts(jax.random.key(0), Gaussian(3), y, jnp.zeros(3), 4, "i")
+        zero, nu = jnp.zeros(3), jnp.full(3, 1 / 3)
+        return estimate.batch_counts(jax.random.key(0), Gaussian(3), y, zero, nu, 4, "i")[0]
 
     with pytest.raises(ValueError, match="size 3, which does not divide the 8"):
         jax.vmap(body, axis_name="i")(jnp.arange(3))
@@ -175,11 +179,12 @@ def test_streams_that_do_not_divide_are_named():
 
 def test_ties_of_an_empirical_source_go_to_the_lowest_index():
     y = jnp.array([[1.0], [1.0], [-1.0]])
-    counts = estimate.draw_counts(
+    counts, _ = estimate.draw_counts(
         jax.random.key(0),
         Empirical(jnp.array([[2.0]])),
         y,
         jnp.zeros(3),
+        jnp.full(3, 1 / 3),
         1,
         samples_per_stream=4,
     )

@@ -1,0 +1,88 @@
+"""Targets in blocks: what the kernels share to stream them, and to score a winning group again."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from aeot_jax.numerics import PRECISION
+
+RESCORE = 64
+"""Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
+
+RESCORE_FLOATS = 1 << 18
+"""Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
+
+
+def whole_groups(block: int, num_targets: int, group: int) -> int:
+    """Fit a block into the targets and make it a whole number of groups."""
+    block = min(block, num_targets)
+    return block if block < group else block - block % group
+
+
+def full(
+    shape: tuple[int, ...], fill: float | int, dtype: DTypeLike, *data: jax.Array
+) -> jax.Array:
+    """Fill a loop's carry so that it varies over every mesh axis that the data vary over.
+
+    ``shard_map`` types each value by the mesh axes over which it varies; a bare constant varies
+    over none and would not match the carry that comes out of the loop.
+    """
+    varies = jnp.zeros((), bool)
+    for array in data:
+        varies = varies | jnp.isnan(array[(0,) * array.ndim])
+    # Both branches are the same number: the compiler drops the test, the type keeps it.
+    number = jnp.asarray(fill, dtype)
+    return jnp.broadcast_to(jnp.where(varies, number, number), shape)
+
+
+def window(
+    y: jax.Array, h: jax.Array, b: jax.Array, block: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Block b of the targets, its heights, and the index of its first target.
+
+    The ragged tail is a full window over the last targets, those that the block before it owns
+    masked by -inf: y is never padded, and since every product has one shape, duplicates of a
+    target have bit-equal scores in whatever blocks they lie.
+    """
+    start = jnp.minimum(b * block, y.shape[0] - block)
+    heights = lax.dynamic_slice_in_dim(h, start, block)
+    owned = start + jnp.arange(block, dtype=jnp.int32) >= b * block
+    return lax.dynamic_slice_in_dim(y, start, block), jnp.where(owned, heights, -jnp.inf), start
+
+
+def group_scores(
+    x: jax.Array, y: jax.Array, h: jax.Array, start: jax.Array, size: int
+) -> jax.Array:
+    """Score again the groups that begin at ``start`` (n, k); the scores are (n, k, size)."""
+    slices = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(y, i, size)))(start)
+    heights = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(h, i, size)))(start)
+    flat = slices.reshape(x.shape[0], -1, x.shape[1])
+    return jnp.einsum("nd,nkd->nk", x, flat, precision=PRECISION).reshape(heights.shape) + heights
+
+
+def together(floats: int) -> int:
+    """How many samples to gather together at so many floats each: a power of two up to 64."""
+    return 1 << (min(RESCORE, max(1, RESCORE_FLOATS // floats)).bit_length() - 1)
+
+
+def best_of_groups(
+    x: jax.Array, y: jax.Array, h: jax.Array, start: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Best plane at each sample among the ``size`` targets from ``start`` (n,) on.
+
+    n is a multiple of ``RESCORE``.
+    """
+    n, d = x.shape
+
+    def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        score = group_scores(part[0], y, h, part[1][:, None], size)[:, 0]
+        value = jnp.max(score, axis=1)
+        # `jnp.argmax` is scalar code on a CPU; two reductions are not.
+        places = jnp.arange(size, dtype=jnp.int32)[None, :]
+        place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
+        return value, part[1] + place
+
+    at_once = together(size * d)
+    value, index = lax.map(rescore, (x.reshape(-1, at_once, d), start.reshape(-1, at_once)))
+    return value.reshape(n), index.reshape(n)

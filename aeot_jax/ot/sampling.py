@@ -1,0 +1,110 @@
+"""How the solver draws the samples that move the heights, and which cells they lie in.
+
+Three ways, each an unbiased count of every cell:
+
+* ``independent``: what ``mu.sample`` gives; any source.
+* ``sobol``: a scrambled Sobol net, up to 12 dimensions, for a source with ``from_uniform``.
+* ``orbits``: eight samples for the price of little more than one (``orbit.py``), for a source with
+  a ``symmetry``.
+
+A certificate is always drawn independently.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from aeot_jax import sobol
+from aeot_jax.measures import Measure
+from aeot_jax.numerics import PRECISION
+from aeot_jax.ot import orbit, power
+from aeot_jax.typing import Heights, Index, PRNGKey, Targets
+
+Sampling = Literal["independent", "sobol", "orbits"]
+"""Ways to draw."""
+
+NAMES: tuple[Sampling, ...] = ("independent", "sobol", "orbits")
+
+
+def choose(
+    mu: Measure, asked: Literal["auto"] | Sampling, batch_size: int | None = None
+) -> Sampling:
+    """The way to draw from a source: as asked, or for "auto" the one that was measured best.
+
+    Args:
+      mu: source measure.
+      asked: by the user.
+      batch_size: samples of a step, if the user names them.
+
+    Raises:
+      ValueError: if the source does not allow what was asked.
+    """
+    fits = mu.dim <= sobol.MOST_DIMS and (batch_size or 0) < sobol.MOST_POINTS
+    has_net = fits and hasattr(mu, "from_uniform")
+    has_orbits = getattr(mu, "symmetry", None) is not None
+    if asked == "auto":
+        if has_net:
+            return "sobol"
+        return "orbits" if has_orbits and mu.dim >= orbit.LEAST_DIM else "independent"
+    if asked == "sobol" and not has_net:
+        raise ValueError(
+            f"`sampling` is 'sobol', which takes a source with `from_uniform`, at most "
+            f"{sobol.MOST_DIMS} dimensions and steps of less than {sobol.MOST_POINTS} samples, but "
+            f"`mu` is {type(mu).__name__} in {mu.dim} and `batch_size` {batch_size}; choose "
+            "'independent' or 'auto'."
+        )
+    if asked == "orbits" and not has_orbits:
+        raise ValueError(
+            f"`sampling` is 'orbits', which takes a source with a `symmetry`, but `mu` is "
+            f"{type(mu).__name__}; choose 'independent' or 'auto'."
+        )
+    return asked
+
+
+def prepared(key: PRNGKey, mu: Measure, y: Targets, sampling: Sampling) -> Targets:
+    """Targets as the kernel shall see them: turned, where the source's law does not notice.
+
+    Orbits want the norm of a target spread over all coordinates.
+    """
+    if sampling == "orbits" and getattr(mu, "symmetry", None) == "rotations":
+        return jnp.matmul(y, orbit.mixing(key, mu.dim), precision=PRECISION)
+    return y
+
+
+def cells(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    stream: Int[Array, ""],
+    num_samples: int,
+    num_streams: int,
+    sampling: Sampling,
+) -> Index:
+    """Cells that hold the samples of one logical stream of a batch.
+
+    Args:
+      key: key of the batch.
+      mu: source measure.
+      y: targets (m, d), prepared.
+      h: heights (m,).
+      stream: id of the stream.
+      num_samples: samples of each stream n, a multiple of 8 for orbits.
+      num_streams: streams of the batch.
+      sampling: the way to draw.
+
+    Returns:
+      Indices (n,). Streams are independent of each other, but for a net, which spans them all.
+    """
+    if sampling == "sobol":
+        total = num_samples * num_streams
+        points = sobol.uniforms(key, mu.dim, stream * num_samples, num_samples, total)
+        x = mu.from_uniform(points)  # pyright: ignore[reportAttributeAccessIssue]
+        return power.assign(x, y, h)[1]
+    stream_key = jax.random.fold_in(key, stream)
+    if sampling == "orbits":
+        x = mu.sample(stream_key, num_samples // orbit.SIZE)
+        return orbit.assign_orbits(x, y, h).reshape(num_samples)
+    return power.assign(mu.sample(stream_key, num_samples), y, h)[1]
