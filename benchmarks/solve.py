@@ -1,6 +1,6 @@
 """Solve the benchmark works with this library and its peers; one certificate judges all.
 
-    python benchmarks/solve.py                              # every work; about an hour of one core
+    python benchmarks/solve.py                              # every work; half an hour of one core
     python benchmarks/solve.py --quick                      # small copies of the works: minutes
     python benchmarks/solve.py --works normal-10k-64 --peers ott
     python benchmarks/solve.py --works million-32           # 1,000,000 targets: memory and seconds
@@ -14,9 +14,9 @@ for a standard error of 0.005. Each work is
 * solved by each peer, at its best settings (``peers.py``), for the work's budget of CPU-seconds;
 * solved by ``aeot_jax.solve`` with the fewest samples that reach the best peer's mass error, every
   other field of the configuration at its default on every work;
-* solved by ``aeot_jax.solve`` at the default configuration to the end (``--budget`` seconds at
-  most), to read the cost ``mass_error^2 * num_samples / m``: 1 is the limit of sampling;
-* in the plane, solved by ``aeot_jax.solve_exact``.
+* solved by ``aeot_jax.solve`` at the default configuration to the end, to read the cost
+  ``mass_error^2 * num_samples / m``: 1 is the limit of sampling;
+* in the plane, where that default answers exactly, solved once more by sampling.
 """
 
 import argparse
@@ -26,7 +26,6 @@ _PARSER = argparse.ArgumentParser(description="Benchmark of the solver.")
 _PARSER.add_argument("--quick", action="store_true", help="small works and budgets")
 _PARSER.add_argument("--works", nargs="*", help="names from works.py, or 'compilations'")
 _PARSER.add_argument("--peers", nargs="*", default=["ott", "pot"], choices=["ott", "pot"])
-_PARSER.add_argument("--budget", type=float, default=600.0, help="seconds of a default solve")
 _PARSER.add_argument("--core", type=int, help="the core to use; by default the first allowed one")
 _PARSER.add_argument("--measure-million", action="store_true", help=argparse.SUPPRESS)
 ARGUMENTS = _PARSER.parse_args()
@@ -123,14 +122,14 @@ def cost(error: float, num_samples: int, num_targets: int) -> float:
     return error**2 * num_samples / num_targets
 
 
-def default_solve(work: Work, budget: float) -> None:
-    """The default configuration to its end, or as far as the budget goes."""
-    timed = solve(work, aeot.SolverConfig(time_limit=budget))
+def full_solve(work: Work, solver: str, config: aeot.SolverConfig, peer_seconds: float) -> None:
+    """A configuration to its end."""
+    timed = solve(work, config)
     error, error_se = judge(work, timed.solution.h)
     num_samples = int(timed.solution.num_samples)
     report(
         work,
-        "default",
+        solver,
         error,
         error_se,
         timed.seconds,
@@ -139,6 +138,8 @@ def default_solve(work: Work, budget: float) -> None:
         num_check_samples=int(timed.solution.num_check_samples),
         status=aeot.Status(int(timed.solution.status)).name,
         certified=float(timed.solution.mass_error),
+        method=aeot.Method(int(timed.solution.method)).name,
+        times_fewer=peer_seconds / timed.seconds,
     )
 
 
@@ -165,16 +166,6 @@ def solve_to(work: Work, error_wanted: float, peer_seconds: float) -> None:
         reached=error <= error_wanted,
         times_fewer=peer_seconds / timed.seconds,
     )
-
-
-def solve_exactly(work: Work, peer_seconds: float | None) -> None:
-    """The exact solver of the plane."""
-    began = time.process_time()
-    exact = aeot.solve_exact(work.targets(), source=work.source)
-    seconds = time.process_time() - began
-    error, error_se = judge(work, exact.h)
-    ratio = {} if peer_seconds is None else {"times_fewer": peer_seconds / seconds}
-    report(work, "exact", error, error_se, seconds, 0, exact_error=exact.mass_error, **ratio)
 
 
 def run_peer(work: Work, name: str, seconds: float) -> tuple[float, float]:
@@ -242,7 +233,7 @@ def compilations() -> None:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     work = dataclasses.replace(WORKS["uniform-1k-2"], num_targets=256)
-    y, base = work.targets(), aeot.SolverConfig(tolerance=0.1, batch_size=256)
+    y, base = work.targets(), aeot.SolverConfig(tolerance=0.1, batch_size=256, method="newton")
     variants = {
         "30 steps": dataclasses.replace(base, max_steps=30),
         "3000 steps": dataclasses.replace(base, max_steps=3000, max_samples=2**30, tolerance=1e-2),
@@ -327,11 +318,12 @@ def main() -> None:
             million(work, ARGUMENTS.quick)
             continue
         of_peers = [run_peer(work, peer, work.peer_seconds) for peer in ARGUMENTS.peers]
+        error, seconds = min(of_peers, default=(float("nan"), float("nan")))
         if of_peers:
-            solve_to(work, *min(of_peers))
+            solve_to(work, error, seconds)
+        full_solve(work, "default", aeot.SolverConfig(), seconds)
         if work.dim == 2:
-            solve_exactly(work, min(of_peers)[1] if of_peers else None)
-        default_solve(work, ARGUMENTS.budget)
+            full_solve(work, "by sampling", aeot.SolverConfig(method="newton"), seconds)
 
 
 if __name__ == "__main__":

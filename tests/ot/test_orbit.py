@@ -31,8 +31,9 @@ def test_cells_are_those_of_the_members(n, m, d, kernel):
     if kernel == "cpu":
         index = jax.jit(orbit.assign_orbits)(x, y, h)
     else:
-        body = jax.jit(lambda *args: orbit._in_chunks(orbit._cells_by_argmax, *args, 64))
-        index = body(x, y, h)
+        index = jax.jit(lambda x, y, h: orbit._in_chunks(orbit._cells_by_argmax, x, y, h, 64))(
+            x, y, h
+        )
     assert index.shape == (8, n)
     score = scores64(orbit.members(x).reshape(-1, d), y, h)
     own = np.take_along_axis(score, np.asarray(index).reshape(-1, 1), axis=1)[:, 0]
