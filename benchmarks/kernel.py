@@ -40,7 +40,7 @@ from jax import lax  # noqa: E402
 from threadpoolctl import threadpool_info  # noqa: E402
 
 from aeot_jax.numerics import PRECISION  # noqa: E402
-from aeot_jax.ot import blocks, power  # noqa: E402
+from aeot_jax.ot import blocks, orbit, power  # noqa: E402
 
 Works = tuple[tuple[int, int, int], ...]
 
@@ -121,6 +121,11 @@ def kept_maxima(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, ja
     return value.reshape(n), index.reshape(n)
 
 
+def orbits(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
+    """As many samples, in orbits of eight: what moves the heights of a symmetric source."""
+    return orbit.assign_orbits(x[: x.shape[0] // orbit.SIZE], y, h)
+
+
 def faiss_search(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> Callable[[], object]:
     """Exact inner-product search, with the height as a coordinate more."""
     faiss = importlib.import_module("faiss")
@@ -133,6 +138,7 @@ def faiss_search(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> Callable[[], ob
 
 FORMS = {
     "assign": assign,
+    "orbits": orbits,
     "fused maximum": fused_maximum,
     "XLA product": product,
     "naive": naive,
