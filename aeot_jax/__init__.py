@@ -52,3 +52,6 @@ from aeot_jax.ot.solver import SolverState as SolverState
 from aeot_jax.ot.solver import init as init
 from aeot_jax.ot.solver import step as step
 from aeot_jax.ot.transport import transport as transport
+from aeot_jax.walk import Crossings as Crossings
+from aeot_jax.walk import Walk as Walk
+from aeot_jax.walk import interpolate as interpolate

@@ -5,6 +5,7 @@ is a matplotlib ``Figure``, made without pyplot: no window, no global state, any
 libraries are imported where they are used.
 """
 
+from aeot_jax.plot.film import film_strip as film_strip
 from aeot_jax.plot.run import history as history
 from aeot_jax.plot.run import image_grid as image_grid
 from aeot_jax.plot.run import reconstructions as reconstructions
