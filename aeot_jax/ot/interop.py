@@ -217,8 +217,8 @@ def pairs(
 ) -> Iterator[tuple[Samples, Samples]]:
     """Endless batches of pairs (x, T(x)), the coupling to train a flow or any map on.
 
-    Batch i depends on the key and i alone; one program is compiled and serves all. Optimal pairs do
-    not cross, so the flow that matches them is nearly straight.
+    Batch i depends on the key and i alone; one program is compiled and serves all. The segments of
+    optimal pairs never meet at the same time, so the flow that matches them is nearly straight.
 
     Args:
       key: of all batches.
