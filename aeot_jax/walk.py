@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from aeot_jax.model import AEOT, decode
+from aeot_jax.model import AEOT, decode, extension_of
 from aeot_jax.ot import singular
 from aeot_jax.ot.laguerre import upper_envelope
 from aeot_jax.ot.singular import Extension
@@ -74,6 +74,7 @@ def interpolate(
     num: int = 9,
     *,
     along: Along = "source",
+    label: int | None = None,
 ) -> Walk:
     r"""Walk along a straight line and decode what is met.
 
@@ -91,19 +92,20 @@ def interpolate(
       end: where to go, of the same kind; None for "displacement", which ends at T(start).
       num: frames, the ends included.
       along: what the segment lies in.
+      label: walk by the map onto this class; None by the map onto all codes.
 
     Returns:
       The walk, with every face that it crosses.
 
     Raises:
       ValueError: if a point has another shape, is not finite, both ends are the same, or an option
-        is out of range.
+        is out of range, or the label unknown.
     """
     if along not in ("source", "codes", "displacement"):
         raise ValueError(f"`along` is {along!r}; choose 'source', 'codes' or 'displacement'.")
     if not 2 <= num <= _MAX_FRAMES:
         raise ValueError(f"`num` is {num}; pass from 2 frames, the two ends, to {_MAX_FRAMES}.")
-    ext = model.extension
+    ext = extension_of(model, label)
     a = _point("start", start, ext)
     if along == "displacement":
         if end is not None:
