@@ -76,8 +76,9 @@ def solve_classes(
 ) -> Classes:
     """Solve the transport onto the codes of each class, and learn its extension.
 
-    Steps are planned for the largest class. If a class is not certified after them, all are solved
-    again with twice as many, up to the limits of ``config`` (its time limit has no meaning here).
+    All take the same steps, twice what is planned for the largest class, because all must pass. If
+    a class is not certified after them, all are solved again with twice as many, up to the limits
+    of ``config`` (its time limit has no meaning here).
 
     Args:
       key: consumed.
@@ -101,7 +102,7 @@ def solve_classes(
     sizes = plan(y.shape[1], config)
     most = max(1, sizes.max_samples // sizes.batch)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    num_steps = sizes.num_steps
+    num_steps = sizes.num_steps if config.tolerance is None else min(2 * sizes.num_steps, most)
     while True:
         solution = _solve(solve_keys, mu, y, nu, config=config, num_steps=num_steps)
         done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
