@@ -178,6 +178,7 @@ def draw_triangulation(
         lines.set(alpha=alpha)
         axes.add_collection(lines)
     axes.scatter(*points.T, s=_dot(len(points)), c=target_colours(points), zorder=3, linewidth=0)
+    axes.margins(0.06)
     axes.set_aspect("equal")
     axes.set_axis_off()
 
@@ -264,14 +265,15 @@ def draw_angles(axes: "Axes", ext: Extension) -> None:
     angle = angle[np.isfinite(angle)]
     cut = float(ext.threshold)
     top = max([cut, *angle]) * 1.05
-    # The cut is an edge of the bins, so that no bar has two colours.
+    # The cut is an edge of the bins, but for rounding, so that no bar has two colours.
     width = cut / max(4, min(40, round(40 * cut / top)))
-    edges = np.arange(0, np.ceil(top / width) + 1) * width
+    edges = np.arange(0, np.ceil(top / width) + 1) * (width * (1 + 1e-6))
     for part, colour in ((angle <= cut, BLUE), (angle > cut, RED)):
         axes.hist(angle[part], edges, color=colour, edgecolor="white", linewidth=0.4)
     share = (angle > cut).mean() if angle.size else 0.0
     axes.axvline(cut, color="black", linewidth=1, linestyle="--")
-    axes.set_yscale("log", nonpositive="clip")
+    if angle.size:
+        axes.set_yscale("log", nonpositive="clip")
     axes.annotate(
         f" cut {cut:.2f}\n {share:.1%} above",
         (cut, 1),
