@@ -6,14 +6,14 @@ libraries are imported where they are used.
 """
 
 from aeot_jax.plot.film import film_strip as film_strip
+from aeot_jax.plot.panels import plane as plane
+from aeot_jax.plot.panels import singular_set as singular_set
 from aeot_jax.plot.planar import draw_angles as draw_angles
 from aeot_jax.plot.planar import draw_cells as draw_cells
 from aeot_jax.plot.planar import draw_faces as draw_faces
 from aeot_jax.plot.planar import draw_potential as draw_potential
 from aeot_jax.plot.planar import draw_transport as draw_transport
 from aeot_jax.plot.planar import draw_triangulation as draw_triangulation
-from aeot_jax.plot.planar import plane as plane
-from aeot_jax.plot.planar import singular_set as singular_set
 from aeot_jax.plot.planar import target_colours as target_colours
 from aeot_jax.plot.run import history as history
 from aeot_jax.plot.run import image_grid as image_grid
