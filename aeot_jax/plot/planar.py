@@ -197,6 +197,9 @@ def draw_potential(
 
     shown = window(mu, half_width)
     polygons, owner = _polygons(y, h, shown)
+    # Of polygons of unequal length matplotlib reads memory that nobody wrote: repeat last corners.
+    most = max(map(len, polygons))
+    polygons = [np.concatenate([p, np.repeat(p[-1:], most - len(p), 0)]) for p in polygons]
     points, heights = np.asarray(y, np.float64), np.asarray(h, np.float64)
     colours = target_colours(points)[owner]
     # Lit from above: the steeper a plane, the darker.

@@ -103,10 +103,10 @@ def test_the_surface_is_the_potential():
     shown = axes(projection="3d")
     plot.draw_potential(shown, UniformCube(2), Y, H)
     shadow, surface = shown.collections
-    corners = surface._faces[~surface._invalid_vertices]  # there is no public way to them
+    corners = surface._faces.reshape(-1, 3)  # there is no public way to them
     x, value = corners[:, :2], corners[:, 2]
     np.testing.assert_allclose(value, (x @ Y.T + H).max(1), atol=1e-9)
-    below = shadow._faces[~shadow._invalid_vertices]
+    below = shadow._faces.reshape(-1, 3)
     np.testing.assert_array_equal(below[:, :2], x)
     assert (below[:, 2] == below[0, 2]).all()
 
