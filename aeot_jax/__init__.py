@@ -5,6 +5,8 @@ from aeot_jax.aeot import Progress as Progress
 from aeot_jax.aeot import fit as fit
 from aeot_jax.checkpoint import load as load
 from aeot_jax.checkpoint import save as save
+from aeot_jax.classes import Classes as Classes
+from aeot_jax.classes import solve_classes as solve_classes
 from aeot_jax.measures import Empirical as Empirical
 from aeot_jax.measures import FromSampler as FromSampler
 from aeot_jax.measures import Gaussian as Gaussian
@@ -29,7 +31,9 @@ from aeot_jax.ot.distance import wasserstein as wasserstein
 from aeot_jax.ot.estimate import Certificate as Certificate
 from aeot_jax.ot.exact import ExactSolution as ExactSolution
 from aeot_jax.ot.exact import solve_exact as solve_exact
+from aeot_jax.ot.interop import pairs as pairs
 from aeot_jax.ot.potential import brenier as brenier
+from aeot_jax.ot.potential import c_transform as c_transform
 from aeot_jax.ot.potential import dual as dual
 from aeot_jax.ot.potential import energy as energy
 from aeot_jax.ot.potential import kantorovich as kantorovich
@@ -51,3 +55,6 @@ from aeot_jax.ot.solver import SolverState as SolverState
 from aeot_jax.ot.solver import init as init
 from aeot_jax.ot.solver import step as step
 from aeot_jax.ot.transport import transport as transport
+from aeot_jax.walk import Crossings as Crossings
+from aeot_jax.walk import Walk as Walk
+from aeot_jax.walk import interpolate as interpolate

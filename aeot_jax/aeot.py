@@ -17,9 +17,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, UInt8
+from jaxtyping import ArrayLike, Int32, UInt8
 
 from aeot_jax import checkpoint
+from aeot_jax.classes import solve_classes
 from aeot_jax.data import images as image_data
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
@@ -56,6 +57,7 @@ def fit(
     images: ArrayLike,
     config: Config = Config(),  # noqa: B008 - frozen
     *,
+    labels: ArrayLike | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -69,6 +71,8 @@ def fit(
       images: uint8 in 0..255 or floats in [0, 1], (n, height, width) or (n, height, width,
         channels) with 1 or 3 channels; kept as 8-bit.
       config: the user's decisions.
+      labels: the class of each image (n,), integers; adds one transport problem per class, for
+        ``sample(..., label=)``. All that does not ask for a class stays as it is without.
       run_dir: a folder for a checkpoint after each epoch and for the model at the end.
       resume: continue the run in ``run_dir`` from its last finished epoch; the result is the same
         to the last bit as without the interruption.
@@ -89,21 +93,22 @@ def fit(
     if run_dir is None and (resume or overwrite):
         name = "resume" if resume else "overwrite"
         raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
-    data = image_data.from_arrays(images).images
+    image_set = image_data.from_arrays(images, labels)
+    data, classes = image_set.images, image_set.labels
     check_budget(len(data), config.solver)  # what it refuses is better refused before the training
     report = on_progress or (lambda _: None)
     folder = None if run_dir is None else Path(run_dir)
     if folder is None:
-        return _fit(key, data, config, report, None, lambda _state, _losses: None)
+        return _fit(key, data, classes, config, report, None, lambda _state, _losses: None)
     # What is wrong with the options shows before anything in the folder is touched.
     train.batch_size(len(data), config.training)
     models.check_image_shape(data.shape[1:])
     run = checkpoint.open_run(
-        folder, checkpoint.identity(key, data, config), resume=resume, overwrite=overwrite
+        folder, checkpoint.identity(key, data, config, classes), resume=resume, overwrite=overwrite
     )
     if run.finished is not None:
         return run.finished
-    model = _fit(key, data, config, report, run.training, run.save_training)
+    model = _fit(key, data, classes, config, report, run.training, run.save_training)
     run.save_model(model)
     return model
 
@@ -111,6 +116,7 @@ def fit(
 def _fit(
     key: PRNGKey,
     data: UInt8[np.ndarray, "n h w c"],
+    labels: Int32[np.ndarray, " n"] | None,
     config: Config,
     report: Callable[[Progress], None],
     training: checkpoint.Training | None,
@@ -158,6 +164,17 @@ def _fit(
             num_samples=options.num_samples,
             threshold=options.threshold,
         )
+        classes = None
+        if labels is not None:
+            classes = solve_classes(
+                jax.random.fold_in(solve_key, 1),
+                mu,
+                codes,
+                labels,
+                config.solver,
+                threshold=options.threshold,
+                num_samples=options.num_samples,
+            )
         report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
     return AEOT(
         params=params,
@@ -169,6 +186,7 @@ def _fit(
         seconds={stage: jnp.float32(value) for stage, value in seconds.items()},
         config=config,
         image_shape=image_shape,
+        classes=classes,
     )
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from aeot_jax import records
 from aeot_jax._version import __version__
+from aeot_jax.classes import Classes
+from aeot_jax.measures import Measure
 from aeot_jax.model import AEOT, SOURCES, Config, ExtensionConfig
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig, TrainState
@@ -70,6 +72,8 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
         for field in dataclasses.fields(model)
         if field.name not in ("config", "image_shape")
     }
+    if model.classes is None:
+        del tree["classes"]
     meta = {
         "version": __version__,
         "config": config_to_json(model.config),
@@ -91,25 +95,37 @@ def _arrays(value: Any) -> Any:
     return np.asarray(value)
 
 
+def _solution(tree: dict[str, Any]) -> Solution:
+    certificate, history = Certificate(**tree.pop("certificate")), History(**tree.pop("history"))
+    # Files of 0.1.0 do not say what found the heights.
+    method = tree.pop("method", jnp.int32(Method.NEWTON))
+    return Solution(**tree, method=method, certificate=certificate, history=history)
+
+
+def _extension(tree: dict[str, Any], mu: Measure) -> Extension:
+    return Extension(mu=mu, frame=Frame(**tree.pop("frame")), **tree)
+
+
 def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
     tree = records.unflatten(arrays)
     config = config_from_json(meta["config"])
-    host_history = History(**tree["solution"].pop("history"))
+    host_history = tree["solution"].pop("history")
     tree = jax.tree.map(jnp.asarray, tree)
-    solution = tree.pop("solution")
-    extension = tree.pop("extension")
     mu = SOURCES[config.source](int(tree["centre"].shape[0]))
+    solution = _solution({**tree.pop("solution"), "history": host_history})
+    extension = _extension(tree.pop("extension"), mu)
+    classes = tree.pop("classes", None)  # files of models without classes have none
+    if classes is not None:
+        classes = Classes(
+            solution=_solution(classes.pop("solution")),
+            extension=_extension(classes.pop("extension"), mu),
+            **classes,
+        )
     return AEOT(
         **tree,
-        solution=Solution(
-            **{
-                "method": jnp.asarray(Method.NEWTON, jnp.int32),  # files of 0.1.0 hold none
-                **solution,
-                "certificate": Certificate(**solution["certificate"]),
-                "history": host_history,
-            }
-        ),
-        extension=Extension(mu=mu, **{**extension, "frame": Frame(**extension["frame"])}),
+        solution=solution,
+        extension=extension,
+        classes=classes,
         config=config,
         image_shape=tuple(meta["image_shape"]),
     )
@@ -132,8 +148,13 @@ def config_from_json(tree: Mapping[str, Any]) -> Config:
     )
 
 
-def identity(key: PRNGKey, images: UInt8[np.ndarray, "n h w c"], config: Config) -> str:
-    """A fingerprint of what determines a fit: key, images, configuration.
+def identity(
+    key: PRNGKey,
+    images: UInt8[np.ndarray, "n h w c"],
+    config: Config,
+    labels: Int32[np.ndarray, " n"] | None = None,
+) -> str:
+    """A fingerprint of what determines a fit: key, images, configuration, labels.
 
     Of an optax transformation, which is code, it says only whether there is one.
     """
@@ -143,6 +164,8 @@ def identity(key: PRNGKey, images: UInt8[np.ndarray, "n h w c"], config: Config)
     custom = config.solver.optimizer is not None
     digest.update(f"{images.shape} {config_to_json(config)} {custom}".encode())
     digest.update(np.ascontiguousarray(images).data)
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()
 
 
@@ -231,8 +254,8 @@ def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bo
     arrays, meta = records.read(folder / file, what)
     if meta["identity"] != identity:
         raise ValueError(
-            f"`run_dir` {str(folder)!r} holds a run with another key, other images or another "
-            "configuration; resume with the same, or overwrite it."
+            f"`run_dir` {str(folder)!r} holds a run with another key, other images or labels or "
+            "another configuration; resume with the same, or overwrite it."
         )
     if what == "model":
         return Run(folder, identity, _model(arrays, meta), None)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from aeot_jax.classes import Classes
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
@@ -93,6 +94,7 @@ class AEOT:
       seconds: wall time of each stage of ``STAGES``.
       config: as passed to ``fit``.
       image_shape: (height, width, channels).
+      classes: one transport problem per class, if ``fit`` was given labels.
     """
 
     params: models.Params
@@ -104,6 +106,7 @@ class AEOT:
     seconds: dict[str, Float[Array, ""]]
     config: Config = field(metadata={"static": True})
     image_shape: tuple[int, int, int] = field(metadata={"static": True})
+    classes: Classes | None = None
 
 
 class SampleError(RuntimeError):
@@ -200,7 +203,28 @@ def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n h w c"]:
     return _blocks(lambda block: functions.decode(model.params, block), raw)
 
 
-def sample(key: PRNGKey, model: AEOT, n: int) -> Float[Array, "n h w c"]:
+def extension_of(model: AEOT, label: int | None) -> Extension:
+    """The map onto all codes, or onto those of one class.
+
+    Args:
+      model: from ``fit``; with labels, if a label is asked for.
+      label: of a class; None for all codes.
+
+    Raises:
+      ValueError: if the model knows no classes, or not this one.
+    """
+    if label is None:
+        return model.extension
+    if model.classes is None:
+        raise ValueError(
+            f"`label` is {label!r}, but the model was fitted without labels; pass `labels` to fit."
+        )
+    return model.classes.of(label)
+
+
+def sample(
+    key: PRNGKey, model: AEOT, n: int, *, label: int | None = None
+) -> Float[Array, "n h w c"]:
     """New images: exactly n, by drawing again where the singular set rejects.
 
     A host loop (how many draws it takes depends on the data); under jit use ``generate`` and
@@ -210,29 +234,31 @@ def sample(key: PRNGKey, model: AEOT, n: int) -> Float[Array, "n h w c"]:
       key: consumed.
       model: from ``fit``.
       n: images.
+      label: draw from this class; None draws from all, by the transport onto all codes.
 
     Returns:
       Images (n, height, width, channels), float32 in [0, 1].
 
     Raises:
-      ValueError: if n is not positive.
+      ValueError: if n is not positive, or the label unknown.
       SampleError: if more than 99 % of the candidates fall into the singular set.
     """
-    return sample_with_info(key, model, n)[0]
+    return sample_with_info(key, model, n, label=label)[0]
 
 
 def sample_with_info(
-    key: PRNGKey, model: AEOT, n: int
+    key: PRNGKey, model: AEOT, n: int, *, label: int | None = None
 ) -> tuple[Float[Array, "n h w c"], SampleInfo]:
     """``sample``, with how many candidates it took; see there."""
     if n < 1:
         raise ValueError(f"`n` is {n}; pass how many images to make, at least 1.")
+    ext = extension_of(model, label)
     size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
     parts: list[np.ndarray] = []
     found = candidates = accepted_all = copies = 0
     while found < n:
         draw_key = jax.random.fold_in(key, candidates // size)
-        z, accepted, info = singular.generate(draw_key, model.extension, size)
+        z, accepted, info = singular.generate(draw_key, ext, size)
         keep = np.flatnonzero(np.asarray(accepted))
         candidates += size
         accepted_all += keep.size
@@ -244,7 +270,7 @@ def sample_with_info(
             if share < _LEAST_ACCEPTED:
                 raise SampleError(
                     f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
-                    f"`threshold`, now {float(model.extension.threshold):.3f} rad, or fit to more "
+                    f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more "
                     "images."
                 )
     codes = np.concatenate(parts)[:n]

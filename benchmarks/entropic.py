@@ -18,7 +18,7 @@ regularisation, averaged gradient descent).
 import argparse
 import os
 
-_PARSER = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+_PARSER = argparse.ArgumentParser(description="Soft counts against hard ones.")
 _PARSER.add_argument("--quick", action="store_true", help="small works, nothing recorded")
 _PARSER.add_argument("--per-target", type=int, default=100, help="samples a target")
 ARGUMENTS = _PARSER.parse_args()

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import jax
+import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax import plot
@@ -21,22 +22,25 @@ parser.add_argument("--quick", action="store_true", help="few images, few epochs
 parser.add_argument("--out", type=Path, default=Path("runs/05_images.png"), help="the grid")
 options = parser.parse_args()
 
-fit_key, sample_key = jax.random.split(jax.random.key(0))
+fit_key, sample_key, class_key, walk_key = jax.random.split(jax.random.key(0), 4)
 
 # %% [markdown]
 # ## Fit
 # The autoencoder learns codes for the images; then the transport from a Gaussian onto the codes is
-# solved until its mass error is certified.
+# solved until its mass error is certified. Labels are not needed; with them, each class gets a
+# transport of its own as well.
 
 # %%
-digits = images.load("digits").images
+data = images.load("digits")
+digits, labels = data.images, data.labels
+assert labels is not None
 config = aeot.Config()
 if options.quick:
-    digits = digits[:300]
+    digits, labels = digits[:300], labels[:300]
     config = aeot.Config(
         training=aeot.TrainConfig(epochs=3), solver=aeot.SolverConfig(tolerance=0.4)
     )
-model = aeot.fit(fit_key, digits, config)
+model = aeot.fit(fit_key, digits, config, labels=labels)
 solution = model.solution
 print(aeot.message(solution.status))
 print(f"mass error {float(solution.mass_error):.3f} ± {2 * float(solution.mass_error_se):.3f}")
@@ -51,3 +55,31 @@ print(f"singular above {float(model.extension.threshold):.2f} rad")
 new, info = aeot.sample_with_info(sample_key, model, 64)
 print(f"{100 * info.share_rejected:.0f} % of the candidates were singular")
 print(f"grid in {plot.save(plot.image_grid(new), options.out)}")
+
+# %% [markdown]
+# ## Sample a class
+# One row for each digit, each from the transport onto the codes of this digit alone.
+
+# %%
+rows = [aeot.sample(jax.random.fold_in(class_key, d), model, 12, label=d) for d in range(10)]
+path = options.out.with_stem(f"{options.out.stem}_classes")
+print(f"grid in {plot.save(plot.image_grid(np.concatenate(rows), columns=12), path)}")
+
+# %% [markdown]
+# ## Walk
+# From noise to noise the codes follow the data, and jump where the walk crosses a singular face;
+# from the code of a zero straight to that of a one they do not; from noise to its own code.
+
+# %%
+start, end = model.extension.mu.sample(walk_key, 2)
+zero, one = aeot.encode(model, digits[:2])
+walks = [
+    aeot.interpolate(model, start, end, 11),
+    aeot.interpolate(model, zero, one, 11, along="codes"),
+    aeot.interpolate(model, start, num=11, along="displacement"),
+]
+for walk in walks:
+    crossed = walk.crossings
+    print(f"{walk.along}: {len(crossed.t)} faces, {int(crossed.singular.sum())} singular")
+path = options.out.with_stem(f"{options.out.stem}_walks")
+print(f"film strips in {plot.save(plot.film_strip(*walks), path)}")

@@ -145,7 +145,7 @@ def test_a_folder_with_a_run_is_refused(finished):
     ids=["key", "images", "config"],
 )
 def test_another_fit_does_not_resume_a_run(finished, changes):
-    with pytest.raises(ValueError, match="another key, other images or another configuration"):
+    with pytest.raises(ValueError, match="other images or labels or another configuration"):
         run(finished, resume=True, **changes)
 
 

@@ -165,7 +165,7 @@ def test_a_finished_run_comes_back_and_another_is_refused(tmp_path, model):
     run = checkpoint.open_run(tmp_path, "me", resume=True)
     assert run.finished is not None
     assert_same(run.finished, model)
-    with pytest.raises(ValueError, match="another key, other images or another configuration"):
+    with pytest.raises(ValueError, match="other images or labels or another configuration"):
         checkpoint.open_run(tmp_path, "you", resume=True)
 
 

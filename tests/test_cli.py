@@ -142,7 +142,7 @@ def test_a_run_that_holds_another_is_refused(fitted, capsys):
 def test_another_fit_does_not_resume_a_run(fitted, capsys, change):
     before = contents(fitted)
     assert fit(fitted, "--quiet", "--resume", *change) == 2
-    assert "another key, other images or another configuration" in said(capsys)
+    assert "another key, other images or labels or another configuration" in said(capsys)
     assert contents(fitted) == before
 
 

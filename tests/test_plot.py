@@ -134,7 +134,8 @@ def test_a_history_is_drawn_whatever_happened(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.pdf", "history.png"]
 
 
-def test_no_window_is_opened():
+def test_no_window_is_opened(monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # another test's, perhaps
     plot.history(np.array([0.1]), solution([10], [0.5]), tolerance=0.1)
     assert "matplotlib.pyplot" not in sys.modules
 

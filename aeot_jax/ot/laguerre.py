@@ -195,6 +195,80 @@ def power_cells(y: ArrayLike, h: ArrayLike, *, half_width: float = 0.5) -> list[
     return polygons(build(y, hide_duplicates(y, h), half_width))
 
 
+def triangulation(y: ArrayLike, h: ArrayLike) -> Ints:
+    """Compute the weighted Delaunay triangulation of targets of the plane.
+
+    The lower hull of (y_i, -h_i): the graph of the convex conjugate of u_h. Its edges join the
+    targets whose cells have a common face anywhere in the plane; a target of an empty cell is no
+    vertex. At the heights -|y|^2/2 it is Delaunay's.
+
+    Args:
+      y: (m, 2) targets; of equal targets, the first of the highest is the vertex.
+      h: (m,) heights; a target at -inf is no vertex.
+
+    Returns:
+      (k, 3) corners, counterclockwise, none if all targets lie on a line. Where the cells of more
+      than three targets meet in a point, the polygon of these targets is split somehow.
+
+    Raises:
+      ValueError: if the shapes disagree, a number is NaN or a target or height infinite (a height
+        of -inf apart).
+    """
+    y, h = check_targets(y, h)
+    if y.shape[1] != 2:
+        raise ValueError(f"`y` has shape {y.shape}; triangles are of targets of the plane.")
+    alive = np.flatnonzero(np.isfinite(hide_duplicates(y, h)))
+    points = y[alive] - y[alive].mean(0)
+    spread = float(np.abs(points).max())
+    if np.linalg.matrix_rank(points) < 2:
+        return np.zeros((0, 3), np.intp)
+    points /= spread
+    z = -h[alive] / spread
+    # A linear function changes no hull; less its best fit, the heights are as flat as they can be.
+    design = np.column_stack([points, np.ones(len(points))])
+    z -= design @ np.linalg.lstsq(design, z, rcond=None)[0]
+    # A point above all others keeps the hull from being flat.
+    apex = [[0.0, 0.0, z.max() + max(np.ptp(z), 1.0)]]
+    hull = ConvexHull(np.concatenate([np.column_stack([points, z]), apex]))
+    corners = hull.simplices[hull.equations[:, 2] < -1e-12]
+    corners = corners[(corners < len(alive)).all(1)]
+    a, b, c = (points[corners[:, i]] for i in range(3))
+    area = cross(b - a, c - a)
+    corners = np.where((area < 0)[:, None], corners[:, ::-1], corners)[np.abs(area) > 1e-14]
+    return alive[corners]
+
+
+def clip_to_disc(polygon: Floats, radius: float, num_sides: int = 180) -> Floats:
+    """Cut a convex polygon by the regular polygon of ``num_sides`` around the circle's inside.
+
+    Args:
+      polygon: (k, 2) corners, counterclockwise.
+      radius: of the disc around 0; the corners of the cutting polygon lie on its circle.
+      num_sides: of the cutting polygon.
+
+    Returns:
+      (k', 2) corners, none if nothing is left.
+    """
+    angle = 2 * np.pi * (np.arange(num_sides) + 0.5) / num_sides
+    normals = np.column_stack([np.cos(angle), np.sin(angle)])
+    reach = radius * np.cos(np.pi / num_sides)
+    for normal in normals:
+        if len(polygon) == 0:
+            break
+        outside = polygon @ normal - reach
+        if outside.max() <= 0:
+            continue
+        following, beyond = np.roll(polygon, -1, axis=0), np.roll(outside, -1)
+        kept = []
+        for p, q, u, v in zip(polygon, following, outside, beyond, strict=True):
+            if u <= 0:
+                kept.append(p)
+            if (u <= 0) != (v <= 0):
+                kept.append(p + u / (u - v) * (q - p))
+        polygon = np.array(kept).reshape(-1, 2)
+    return polygon
+
+
 def check_targets(y: ArrayLike, h: ArrayLike | None = None) -> tuple[Floats, Floats]:
     """Check and convert targets (m,) or (m, d) and heights (m,) (zero unless given) to float64."""
     y = np.asarray(y, np.float64)

@@ -131,6 +131,32 @@ def dual(y: ArrayLike, h: ArrayLike) -> Float[Array, " m"]:
     return problem.check_heights(h, targets) + jnp.square(targets).sum(1) / 2
 
 
+def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "..."]:
+    r"""C-transform for the cost :math:`|x - y|^2/2`: :math:`\min_i |x - y_i|^2/2 - \psi_i`.
+
+    The cost is symmetric, so one function serves both directions. ``c_transform(x, y, dual(y, h))``
+    is ``kantorovich(x, y, h)``. ``c_transform(y, x, phi)``, with phi at samples x of the source,
+    leads back to psi: exactly, up to rounding, at a target whose cell holds a sample, and above it
+    at any other.
+
+    Args:
+      x: where to evaluate, one point (d,) or points (n, d).
+      y: points (m, d) where the other potential is known.
+      psi: that potential (m,); -inf takes no part.
+
+    Returns:
+      The transform, a scalar for one point and (n,) for several; differentiable in all arguments.
+
+    Raises:
+      ValueError: if a shape or a known value does not fit.
+
+    Source: Villani 2009, definition 5.2.
+    """
+    points = problem.check_targets(y)
+    potential = problem.check_heights(psi, points, "psi")
+    return kantorovich(x, points, potential - jnp.square(points).sum(1) / 2)
+
+
 def _samples(x: ArrayLike, y: Targets, ranks: tuple[int, ...]) -> Float[Array, "..."]:
     """Samples as float32, of the targets' dimension; ``assign`` looks at their values."""
     samples = jnp.asarray(x)

@@ -86,16 +86,16 @@ def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
     return jnp.asarray(host / host.sum(), jnp.float32)
 
 
-def check_heights(h: ArrayLike, y: Targets) -> Heights:
+def check_heights(h: ArrayLike, y: Targets, name: str = "h") -> Heights:
     """Heights as float32 (m,): finite or -inf, at least one finite.
 
     Raises:
       ValueError: if the shape disagrees with y, a height is NaN or +inf, or none is finite.
     """
-    heights = as_float32("h", h, 1)
+    heights = as_float32(name, h, 1)
     if heights.shape[0] != y.shape[0]:
         raise ValueError(
-            f"`h` has shape {heights.shape}, but `y` has shape {y.shape}; pass one height per "
+            f"`{name}` has shape {heights.shape}, but `y` has shape {y.shape}; pass one height per "
             "target."
         )
     if is_concrete(heights):
@@ -104,11 +104,11 @@ def check_heights(h: ArrayLike, y: Targets) -> Heights:
         if bad.any():
             index = int(bad.argmax())
             raise ValueError(
-                f"`h` is {host[index]} at {index}; heights are finite, or -inf for a target that "
-                "owns no cell."
+                f"`{name}` is {host[index]} at {index}; heights are finite, or -inf for a target "
+                "that owns no cell."
             )
         if not np.isfinite(host).any():
-            raise ValueError("`h` is -inf everywhere; at least one target must own a cell.")
+            raise ValueError(f"`{name}` is -inf everywhere; at least one target must own a cell.")
     return heights
 
 

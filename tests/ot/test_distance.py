@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import Problem, duplicated, one_dim, product_2d, with_zero_weights
+from problems import Problem, duplicated, grid_problem, one_dim, product_2d, with_zero_weights
 from scipy.stats import norm
 
-from aeot_jax.measures import Empirical, Gaussian
+from aeot_jax.measures import Empirical, Gaussian, UniformCube
 from aeot_jax.ot.distance import Distance, _curve, _fill, wasserstein
 from aeot_jax.ot.exact import exact_masses, solve_exact
 
@@ -108,6 +108,20 @@ def test_quantised_gaussian_has_its_closed_form():
     found = [wasserstein(jax.random.key(s), Gaussian(1), y[:, None], h, None, N) for s in SEEDS]
     for name in ("lower_squared", "cost"):
         assert np.abs(deviations(found, name, truth)).max() <= 3
+    for d in found:
+        assert truth <= d.upper_squared + 3 * d.upper_squared_se
+
+
+def test_uniform_source_on_a_grid_has_its_closed_form():
+    problem = grid_problem(8)
+    truth = 1 / (6 * 8**2)
+    found = [
+        wasserstein(jax.random.key(s), UniformCube(2), problem.y, problem.h_exact, None, N)
+        for s in SEEDS
+    ]
+    for name in ("lower_squared", "cost"):
+        assert np.abs(deviations(found, name, truth)).max() <= 3
+    assert np.abs(deviations(found, "residual", 0.0)).max() <= 3
     for d in found:
         assert truth <= d.upper_squared + 3 * d.upper_squared_se
 

@@ -1,20 +1,13 @@
-"""Pictures of a run: grids of images, reconstructions, histories.
-
-Grids are pillow images, so that the pixels of tiny images stay crisp squares; everything with axes
-is a matplotlib ``Figure``, made without pyplot: no window, no global state, any thread. Both
-libraries are imported where they are used.
-"""
+"""Pictures of a run: grids of images, reconstructions, histories."""
 
 import math
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jax.typing import ArrayLike
 
-from aeot_jax import files
 from aeot_jax.ot.solve import Solution
+from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,21 +19,6 @@ _GRID_PIXELS = 960
 
 _TILE_PIXELS = 64
 """Longer side to which a tile is enlarged at most."""
-
-_BLUE, _ORANGE, _GREY = "#1f5fa8", "#c8551b", "#6b6b6b"
-
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.4,
-}
-
-SUFFIXES = (".png", ".pdf", ".svg")
-"""Endings of the files that `save` writes; a grid of images is always a .png."""
 
 
 def image_grid(
@@ -61,7 +39,7 @@ def image_grid(
     """
     from PIL import Image
 
-    pixels = _to_bytes(images)
+    pixels = to_bytes(images)
     n, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(n * height / width)) if columns is None else columns
     if columns < 1 or (scale is not None and scale < 1):
@@ -73,7 +51,7 @@ def image_grid(
     if scale is None:
         fits = _GRID_PIXELS // max(columns * width, rows * height)
         scale = max(1, min(fits, _TILE_PIXELS // max(height, width)))
-    canvas = _tiled(pixels, columns, scale)
+    canvas = tiled(pixels, columns, scale)
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
 
 
@@ -97,7 +75,7 @@ def reconstructions(
     import matplotlib
     from matplotlib.figure import Figure
 
-    above, below = _to_bytes(originals, "originals"), _to_bytes(decoded, "decoded")
+    above, below = to_bytes(originals, "originals"), to_bytes(decoded, "decoded")
     if above.shape != below.shape:
         raise ValueError(
             f"`originals` has shape {above.shape} and `decoded` {below.shape}; pass pairs."
@@ -108,14 +86,14 @@ def reconstructions(
     bands = math.ceil(n / columns)
     inches = 6.5  # the text width of a page
     tile = inches / columns * height / width
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(inches + 1, bands * (2 * tile + 0.12) + 0.5), layout="constrained")
         for band, axes in enumerate(figure.subplots(bands, 1, squeeze=False)[:, 0]):
             part = slice(band * columns, (band + 1) * columns)
             missing = columns - len(above[part])
             white = np.full((missing, *above.shape[1:]), 255, np.uint8)
             pairs = np.concatenate([above[part], white, below[part], white])
-            strip = _tiled(pairs, columns, scale)
+            strip = tiled(pairs, columns, scale)
             axes.imshow(
                 strip.squeeze(-1) if strip.shape[-1] == 1 else strip,
                 cmap="gray",
@@ -150,7 +128,7 @@ def history(losses: ArrayLike, solution: Solution, *, tolerance: float | None) -
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
         _draw_losses(left, np.asarray(losses, np.float64))
@@ -160,7 +138,7 @@ def history(losses: ArrayLike, solution: Solution, *, tolerance: float | None) -
 
 def _draw_losses(axes: "Axes", losses: np.ndarray) -> None:
     epochs = np.arange(1, len(losses) + 1)
-    axes.plot(epochs, losses, color=_BLUE, marker="o" if len(losses) < 3 else "", markersize=3)
+    axes.plot(epochs, losses, color=BLUE, marker="o" if len(losses) < 3 else "", markersize=3)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
@@ -184,22 +162,22 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
         n,
         np.maximum(error - 2 * error_se, error / 10),
         error + 2 * error_se,
-        color=_BLUE,
+        color=BLUE,
         alpha=0.2,
         linewidth=0,
     )
     marker = "o" if len(n) < 3 else ""
-    axes.plot(n, error, color=_BLUE, marker=marker, markersize=3, label="running estimate")
+    axes.plot(n, error, color=BLUE, marker=marker, markersize=3, label="running estimate")
     m = int(np.isfinite(np.asarray(solution.h)).sum())
     span = np.array([min([*n, drawn]), drawn])
     if span[0] < span[1]:
-        axes.plot(span, np.sqrt(m / span), color=_GREY, linestyle=":", label="sampling limit")
+        axes.plot(span, np.sqrt(m / span), color=GREY, linestyle=":", label="sampling limit")
     if certified > 0 and np.isfinite(certified):
         axes.errorbar(
             [drawn],
             [certified],
             yerr=[[min(2 * certified_se, 0.9 * certified)], [2 * certified_se]],
-            color=_ORANGE,
+            color=ORANGE,
             marker="o",
             markersize=4,
             capsize=3,
@@ -208,46 +186,14 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
             label=f"certified {certified:.3g} ± {2 * certified_se:.2g}",
         )
     if tolerance is not None:
-        axes.axhline(tolerance, color=_GREY, linestyle="--", linewidth=1, label="tolerance")
+        axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")
     axes.set_xlabel("samples")
     axes.set_ylabel("mass error")
     axes.set_title("transport")
     axes.legend()
 
 
-def save(picture: "Figure | Image", path: str | os.PathLike[str]) -> Path:
-    """Write a picture, whole or not at all: under another name first, renamed when complete.
-
-    Args:
-      picture: a figure or a grid of images.
-      path: ends in .png, or for a figure in .pdf or .svg; folders on the way are made.
-
-    Returns:
-      The path.
-
-    Raises:
-      ValueError: if the ending is none of these.
-      OSError: if the folder cannot be written or the disk is full; an older file stays.
-    """
-    from PIL.Image import Image
-
-    target = Path(path)
-    suffix = target.suffix.lower()
-    allowed = SUFFIXES[:1] if isinstance(picture, Image) else SUFFIXES
-    if suffix not in allowed:
-        raise ValueError(
-            f"`path` {str(target)!r} ends in {suffix!r}; this picture is written as "
-            f"{' or '.join(allowed)}."
-        )
-    with files.replacing(target) as temporary:
-        if isinstance(picture, Image):
-            picture.save(temporary, optimize=True)
-        else:
-            picture.savefig(temporary, dpi=200, bbox_inches="tight", pad_inches=0.05)
-    return target
-
-
-def _tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
+def tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
     """Lay tiles (n, h, w, c) out in rows on white, enlarged by a whole factor, with thin gaps."""
     n, height, width, channels = tiles.shape
     rows = math.ceil(n / columns)
@@ -262,7 +208,8 @@ def _tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
     return canvas
 
 
-def _to_bytes(images: ArrayLike, name: str = "images") -> np.ndarray:
+def to_bytes(images: ArrayLike, name: str = "images") -> np.ndarray:
+    """Images as bytes (n, h, w, c); an error names the argument."""
     x = np.asarray(images)
     if x.ndim != 4 or x.size == 0 or x.shape[3] not in (1, 3):
         raise ValueError(f"`{name}` has shape {x.shape}; pass (n, height, width, 1 or 3).")

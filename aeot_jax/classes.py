@@ -1,0 +1,186 @@
+"""Per-class transport: labels make one problem per class, and all are solved in one call.
+
+Classes differ in size, arrays do not: the codes of a class are followed by copies of its first one
+that have no weight, and hence no cell.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.ot import problem, singular
+from aeot_jax.ot.config import SolverConfig, plan
+from aeot_jax.ot.result import Status
+from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.solve import Solution, solve_jit
+from aeot_jax.typing import PRNGKey
+
+_LARGEST_VMAP_DIM = 12
+"""Above, on a CPU, the kernel is faster on one problem after the other."""
+
+_SHOWN_LABELS = 20
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Classes:
+    """The transport problem of each of c classes, in arrays of the size of the largest.
+
+    Attributes:
+      labels: of the classes, ascending (c,).
+      shares: part of all codes that each class has (c,), sum 1.
+      solution: heights and certificates; every field has the classes in front.
+      extension: maps; every array has the classes in front.
+    """
+
+    labels: Int[Array, "*batch c"]
+    shares: Float[Array, "*batch c"]
+    solution: Solution
+    extension: Extension
+
+    def of(self, label: int) -> Extension:
+        """The map of one class.
+
+        Args:
+          label: of the class.
+
+        Raises:
+          ValueError: if there is no such class.
+        """
+        known = np.asarray(self.labels)
+        found = np.flatnonzero(known == label)
+        if found.size != 1:
+            shown = ", ".join(map(str, known[:_SHOWN_LABELS]))
+            more = ", ..." if known.size > _SHOWN_LABELS else ""
+            raise ValueError(
+                f"`label` is {label!r}, which no image had; pass one of {shown}{more}."
+            )
+        index = int(found[0])
+        return jax.tree.map(lambda leaf: leaf[index], self.extension)
+
+
+def solve_classes(
+    key: PRNGKey,
+    mu: Measure,
+    codes: ArrayLike,
+    labels: ArrayLike,
+    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    *,
+    threshold: float | None = None,
+    num_samples: int | None = None,
+) -> Classes:
+    """Solve the transport onto the codes of each class, and learn its extension.
+
+    All take the same steps, twice what is planned for the largest class, because all must pass. If
+    a class is not certified after them, all are solved again with twice as many, up to the limits
+    of ``config`` (its time limit has no meaning here).
+
+    Args:
+      key: consumed.
+      mu: source measure, without arrays in it; the same for all classes.
+      codes: (m, d).
+      labels: the class of each code (m,), integers.
+      config: the user's decisions, as for one problem.
+      threshold: of every extension; see ``extension``.
+      num_samples: of every extension; see ``extension``.
+
+    Returns:
+      The classes; ``solution.status`` says of each whether it converged.
+
+    Raises:
+      ValueError: if the shapes disagree, a label is no integer, or the configuration does not fit.
+    """
+    targets = problem.check_targets(codes, "codes")
+    problem.check_measure(mu, targets)
+    singular.check_options(threshold, num_samples)
+    names, y, nu = _stack(np.asarray(targets), _check_labels(labels, targets.shape[0]))
+    sizes = plan(y.shape[1], mu, config)
+    most = max(1, sizes.max_samples // sizes.batch)
+    solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
+    num_steps = sizes.num_steps if config.tolerance is None else min(2 * sizes.num_steps, most)
+    while True:
+        solution = _solve(solve_keys, mu, y, nu, config=config, num_steps=num_steps)
+        done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
+        if done or config.tolerance is None or num_steps >= most:
+            break
+        num_steps = min(2 * num_steps, most)
+    maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
+    counts = np.bincount(np.searchsorted(names, np.asarray(labels).ravel()))
+    return Classes(
+        labels=jnp.asarray(names, jnp.int32),
+        shares=jnp.asarray(counts / counts.sum(), jnp.float32),
+        solution=solution,
+        extension=maps,
+    )
+
+
+def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
+    host = np.asarray(labels)
+    if host.shape != (num_codes,) or not np.issubdtype(host.dtype, np.integer):
+        raise ValueError(
+            f"`labels` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
+            f"the {num_codes} codes."
+        )
+    return host
+
+
+def _stack(
+    codes: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " c"], Float[Array, "c k d"], Float[Array, "c k"]]:
+    """Labels, and the codes and weights of each class, padded to the largest.
+
+    Of coinciding codes of a class the first gets the weight of all, as in ``solve``.
+    """
+    names = np.unique(labels)
+    members = [codes[labels == name] for name in names]
+    largest = max(map(len, members))
+    y = np.stack([np.concatenate([c, np.repeat(c[:1], largest - len(c), 0)]) for c in members])
+    nu = np.zeros(y.shape[:2], np.float32)
+    for weights, own in zip(nu, members, strict=True):
+        same = problem.representatives(jnp.asarray(own))
+        np.add.at(weights, np.arange(len(own)) if same is None else same, 1 / len(own))
+    return names, jnp.asarray(y), jnp.asarray(nu)
+
+
+def _over_classes(function, dim: int, *batched: Array):
+    if jax.default_backend() == "cpu" and dim > _LARGEST_VMAP_DIM:
+        return jax.lax.map(lambda one: function(*one), batched)
+    return jax.vmap(function)(*batched)
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps"))
+def _solve(
+    keys: Array,
+    mu: Measure,
+    y: Float[Array, "c k d"],
+    nu: Float[Array, "c k"],
+    *,
+    config: SolverConfig,
+    num_steps: int,
+) -> Solution:
+    def one(key: Array, y: Array, nu: Array) -> Solution:
+        return solve_jit(key, mu, y, nu, config, num_steps=num_steps)
+
+    return _over_classes(one, mu.dim, keys, y, nu)
+
+
+@partial(jax.jit, static_argnames=("threshold", "num_samples"))
+def _extend(
+    keys: Array,
+    mu: Measure,
+    y: Float[Array, "c k d"],
+    h: Float[Array, "c k"],
+    nu: Float[Array, "c k"],
+    *,
+    threshold: float | None,
+    num_samples: int | None,
+) -> Extension:
+    def one(key: Array, y: Array, h: Array, nu: Array) -> Extension:
+        return singular.extension(key, mu, y, h, nu, num_samples=num_samples, threshold=threshold)
+
+    return _over_classes(one, mu.dim, keys, y, h, nu)

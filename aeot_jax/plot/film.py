@@ -1,0 +1,130 @@
+"""Walks as film strips: the frames above, the faces that the walk crosses below."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aeot_jax.plot.run import to_bytes
+from aeot_jax.plot.style import GREY, RED, STYLE
+from aeot_jax.walk import Walk
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LEFT, _WIDTH = 0.5, 7.0
+_TITLE, _FACES, _BELOW, _AXIS = 0.25, 0.6, 0.3, 0.2
+"""Inches, of the parts of a figure; the strip's own height follows from the frames."""
+
+_FRAME, _STRIP = 0.92, 1.15
+"""Size of a frame, and height of the strip with its marks, in times between frames."""
+_TITLES = {
+    "source": "along the source",
+    "codes": "along the codes",
+    "displacement": "along the displacement, from noise to its code",
+}
+
+
+def film_strip(*walks: Walk, titles: Sequence[str] | None = None) -> "Figure":
+    """Show walks, one below the other.
+
+    Frames stand at their times; one that the extension rejects has a red frame. Below, a line for
+    each face that the walk crosses, as high as its plane angle: red above the threshold, which is
+    dashed, and pointed at from below the frames.
+
+    Args:
+      *walks: of ``interpolate``.
+      titles: one for each walk; None says what it lies in.
+
+    Returns:
+      The figure; `save` writes it.
+
+    Raises:
+      ValueError: if there is no walk, or not one title for each.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if not walks:
+        raise ValueError("`walks` is empty; pass at least one walk.")
+    titles = [_TITLES[walk.along] for walk in walks] if titles is None else titles
+    if len(titles) != len(walks):
+        raise ValueError(
+            f"`titles` has {len(titles)} entries for {len(walks)} walks; pass one each."
+        )
+    with matplotlib.rc_context(STYLE):
+        strips = [_strip_inches(walk) for walk in walks]
+        total = sum(strips) + len(walks) * (_TITLE + _FACES + _BELOW) + _AXIS
+        figure = Figure(figsize=(_LEFT + _WIDTH + 0.1, total))
+
+        def add(bottom: float, inches: float) -> "Axes":
+            # By hand: a layout engine would shrink frames of equal aspect away from their times.
+            width = figure.get_figwidth()
+            return figure.add_axes((_LEFT / width, bottom / total, _WIDTH / width, inches / total))
+
+        top = total
+        for walk, title, inches in zip(walks, titles, strips, strict=True):
+            frames, faces = (
+                add(top - _TITLE - inches, inches),
+                add(top - _TITLE - inches - _FACES, _FACES),
+            )
+            found = walk.crossings
+            frames.set_title(title, loc="left", pad=3)
+            counts = f"{len(found.t)} faces, {int(found.singular.sum())} singular"
+            frames.set_title(counts, loc="right", fontsize=8, pad=3)
+            _draw_frames(frames, walk)
+            _draw_faces(faces, walk)
+            top -= _TITLE + inches + _FACES + _BELOW
+        faces.set_xlabel("t")
+    return figure
+
+
+def _strip_inches(walk: Walk) -> float:
+    """Height of a strip whose frames are as wide as their share of the width."""
+    k, height, width, _ = walk.images.shape
+    return _STRIP * _WIDTH / k * height / width
+
+
+def _draw_frames(axes: "Axes", walk: Walk) -> None:
+    from matplotlib.patches import Rectangle
+
+    images = to_bytes(np.asarray(walk.images))
+    k, height, width, channels = images.shape
+    pitch = 1 / (k - 1)
+    w, h = _FRAME * pitch, _FRAME * pitch * height / width
+    for t, image, rejected in zip(walk.t, images, walk.rejected, strict=True):
+        axes.imshow(
+            image[..., 0] if channels == 1 else image,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=(t - w / 2, t + w / 2, 0, h),
+            interpolation="nearest",
+        )
+        edge = Rectangle((t - w / 2, 0), w, h, fill=False, clip_on=False)
+        edge.set(edgecolor=RED if rejected else GREY, linewidth=2 if rejected else 0.5)
+        axes.add_patch(edge)
+    crossed = walk.crossings.t[walk.crossings.singular]
+    below = np.full_like(crossed, -0.13 * h)
+    axes.plot(crossed, below, linestyle="", marker="^", color=RED, markersize=4, clip_on=False)
+    top = 1.02 * h
+    axes.set(xlim=_limits(walk), ylim=(top - _STRIP * h / _FRAME, top), aspect="auto")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _draw_faces(axes: "Axes", walk: Walk) -> None:
+    found = walk.crossings
+    colour = np.where(found.singular, RED, GREY)
+    axes.vlines(found.t, 0, found.angle, colors=list(colour), linewidth=1)
+    axes.axhline(walk.threshold, color=GREY, linestyle="--", linewidth=0.8)
+    axes.set_yticks([0, round(walk.threshold, 2)])
+    top = 1.15 * max([walk.threshold, *found.angle])
+    axes.set(xlim=_limits(walk), ylim=(0, top), ylabel="angle")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+
+
+def _limits(walk: Walk) -> tuple[float, float]:
+    half = 0.5 / (len(walk.t) - 1)
+    return -half, 1 + half

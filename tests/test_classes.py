@@ -1,0 +1,143 @@
+"""One problem per class: solved together as each would be alone, sampled alone, saved whole."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import aeot_jax as aeot
+from aeot_jax import SolverConfig, Status, checkpoint
+from aeot_jax.classes import solve_classes
+from aeot_jax.measures import Gaussian
+from aeot_jax.ot import singular
+from aeot_jax.ot.config import plan
+
+KEY = jax.random.key(2)
+SIZES = {7: 40, -1: 25, 3: 12, 5: 1}
+RNG = np.random.default_rng(0)
+LABELS = np.repeat(list(SIZES), list(SIZES.values()))
+CODES = (RNG.normal(size=(len(LABELS), 3)) + LABELS[:, None]).astype(np.float32)
+ORDER = RNG.permutation(len(LABELS))
+LABELS, CODES = LABELS[ORDER], CODES[ORDER]
+CODES[np.flatnonzero(LABELS == 3)[4]] = CODES[np.flatnonzero(LABELS == 3)[1]]  # one code twice
+CONFIG = SolverConfig(tolerance=0.3)
+IMAGE_LABELS = np.arange(60) % 3 + 1
+
+
+@pytest.fixture(scope="module")
+def classes():
+    return solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, num_samples=64)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS)
+
+
+def test_every_class_is_solved_to_the_tolerance(classes):
+    np.testing.assert_array_equal(classes.labels, [-1, 3, 5, 7])
+    np.testing.assert_allclose(classes.shares, np.array([25, 12, 1, 40]) / 78, rtol=1e-6)
+    assert (classes.solution.status == Status.CONVERGED).all()
+    assert classes.solution.h.shape == (4, 40)
+
+
+@pytest.mark.parametrize("label", SIZES)
+def test_masses_of_a_class_are_equal_and_padding_has_none(classes, label):
+    """A count in float64 NumPy that shares nothing with the certificate."""
+    ext = classes.of(label)
+    y, h = np.asarray(ext.y, np.float64), np.asarray(ext.h, np.float64)
+    own = CODES[label == LABELS]
+    np.testing.assert_array_equal(ext.y[: len(own)], own)
+    assert np.isneginf(h[len(own) :]).all()
+    x = np.random.default_rng(1).normal(size=(100_000, 3))
+    mass = np.bincount((x @ y.T + h).argmax(1), minlength=40) / len(x)
+    nu = np.zeros(40)
+    _, first, count = np.unique(own, axis=0, return_index=True, return_counts=True)
+    nu[first] = count / len(own)
+    active = nu > 0
+    assert mass[~active].sum() == 0
+    assert np.sqrt(((mass - nu)[active] ** 2 / nu[active]).sum()) < 0.3
+
+
+@pytest.mark.parametrize("label", SIZES)
+def test_a_class_generates_blends_of_its_own_codes_only(classes, label):
+    drawn, accepted, info = aeot.generate(KEY, classes.of(label), 64)
+    z = np.asarray(drawn)
+    own = CODES[label == LABELS]
+    assert np.asarray(accepted).any()
+    assert (np.asarray(info.index) < len(own)).all()
+    assert (z >= own.min(0) - 1e-5).all()
+    assert (z <= own.max(0) + 1e-5).all()
+
+
+def test_more_steps_are_taken_where_the_plan_is_too_short():
+    rough = SolverConfig(tolerance=0.3, adam_share=1.0, learning_rate=1e-5, start="zero")
+    planned = plan(40, Gaussian(3), rough).num_steps
+    rough = replace(rough, max_steps=3 * planned)
+    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, rough, num_samples=64)
+    assert (found.solution.num_steps == 3 * planned).all()
+    # What is certified is said class by class: one code needs no steps.
+    expected = np.where(found.labels == 5, Status.CONVERGED, Status.STEP_LIMIT)
+    np.testing.assert_array_equal(found.solution.status, expected)
+
+
+def test_without_labels_nothing_changes(model):
+    plain = tiny.model()
+    assert plain.classes is None
+    tiny.assert_same(replace(model, classes=None), plain)
+    np.testing.assert_array_equal(aeot.sample(KEY, model, 8), aeot.sample(KEY, plain, 8))
+
+
+def test_samples_of_a_class_are_decoded_from_its_map(model):
+    images = aeot.sample(KEY, model, 40, label=2)
+    ext = model.classes.of(2)
+    z, accepted, _ = aeot.generate(jax.random.fold_in(KEY, 0), ext, 128)
+    expected = aeot.decode(model, z[np.asarray(accepted)][:40])
+    np.testing.assert_allclose(images, expected, atol=2e-5)
+    codes = np.asarray(aeot.encode(model, tiny.images()[IMAGE_LABELS == 2]))
+    np.testing.assert_allclose(ext.y, codes, atol=2e-5)
+
+
+def test_a_walk_may_stay_in_a_class(model):
+    walk = aeot.interpolate(model, -jnp.ones(3), jnp.ones(3), 3, label=2)
+    z, _, _ = singular.extend(jnp.outer(jnp.array([-1.0, 0, 1]), jnp.ones(3)), model.classes.of(2))
+    np.testing.assert_array_equal(walk.z, z)
+
+
+def test_classes_are_saved_and_loaded_to_the_last_bit(model, tmp_path):
+    aeot.save(model, tmp_path / "m.npz")
+    again = aeot.load(tmp_path / "m.npz")
+    tiny.assert_same(again, model)
+    np.testing.assert_array_equal(
+        aeot.sample(KEY, again, 8, label=3), aeot.sample(KEY, model, 8, label=3)
+    )
+
+
+def test_labels_are_part_of_what_a_run_is():
+    images = tiny.images()[..., None]
+    labels = IMAGE_LABELS.astype(np.int32)
+    names = {
+        checkpoint.identity(KEY, images, tiny.CONFIG, some)
+        for some in (None, labels, labels[::-1].copy())
+    }
+    assert len(names) == 3
+
+
+def test_mistakes_are_explained(model, classes):
+    with pytest.raises(ValueError, match="`label` is 9, which no image had; pass one of 1, 2, 3"):
+        aeot.sample(KEY, model, 4, label=9)
+    with pytest.raises(ValueError, match="`label` is 1, but the model was fitted without labels"):
+        aeot.sample(KEY, tiny.model(), 4, label=1)
+    with pytest.raises(ValueError, match=r"shape \(59,\) of `labels` does not fit 60 images"):
+        aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS[1:])
+    with pytest.raises(ValueError, match="of `labels` is not integer"):
+        aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS.astype(str))
+    with pytest.raises(ValueError, match=r"`labels` has shape \(77,\) and dtype int64"):
+        solve_classes(KEY, Gaussian(3), CODES, LABELS[1:], CONFIG)
+    with pytest.raises(ValueError, match="and dtype float64; pass one integer"):
+        solve_classes(KEY, Gaussian(3), CODES, LABELS / 2, CONFIG)
+    with pytest.raises(ValueError, match="`threshold` is 4"):
+        solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, threshold=4.0)
