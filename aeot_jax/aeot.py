@@ -149,8 +149,8 @@ def _fit(
     with _timed(seconds, "transport"):
 
         def on_solve(progress: SolveProgress) -> None:
-            note = f"mass error {progress.mass_error:.3f}"
-            report(Progress("transport", progress.num_samples, progress.planned_samples, note))
+            done, total = progress.num_samples, progress.planned_samples
+            report(Progress("transport", done, total, str(progress)))
 
         solution = solve(solve_key, mu, codes, config=config.solver, on_progress=on_solve)
     with _timed(seconds, "map"):

@@ -63,11 +63,20 @@ class SolveProgress(NamedTuple):
       num_samples: samples that have moved the heights.
       planned_samples: samples after which the tolerance should be reached.
       mass_error: running estimate, see ``History``.
+      mass_error_se: its standard error.
     """
 
     num_samples: int
     planned_samples: int
     mass_error: float
+    mass_error_se: float
+
+    def __str__(self) -> str:
+        """The estimate in words; within its noise, what it is below."""
+        bound = self.mass_error + 2 * self.mass_error_se
+        if self.mass_error < 2 * self.mass_error_se:
+            return f"mass error below {bound:.3f}"
+        return f"mass error {self.mass_error:.3f}"
 
 
 @jax.tree_util.register_dataclass
@@ -336,7 +345,7 @@ def _advance(
             state = new
             drawn = int(state.batches) * sizes.batch
             record((drawn, float(error), float(error_se)))
-            on_progress(SolveProgress(drawn, goal, float(error)))
+            on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
     except KeyboardInterrupt:
         return state, Status.INTERRUPTED
     return state, Status.RUNNING
