@@ -31,6 +31,8 @@ from aeot_jax.ot.distance import wasserstein as wasserstein
 from aeot_jax.ot.estimate import Certificate as Certificate
 from aeot_jax.ot.exact import ExactSolution as ExactSolution
 from aeot_jax.ot.exact import solve_exact as solve_exact
+from aeot_jax.ot.faces import SingularSet as SingularSet
+from aeot_jax.ot.faces import singular_set as singular_set
 from aeot_jax.ot.interop import pairs as pairs
 from aeot_jax.ot.potential import brenier as brenier
 from aeot_jax.ot.potential import c_transform as c_transform

@@ -58,7 +58,7 @@ def test_the_key_decides_the_samples(model):
 
 
 def test_redraws_make_up_for_what_is_rejected(model):
-    strict = with_threshold(model, float(np.quantile(angles(model), 0.2)))
+    strict = with_wide_margin(model, float(np.quantile(angles(model), 0.2)))
     images, info = sample_with_info(KEY, strict, 60)
     assert images.shape[0] == 60
     assert info.candidates > 128  # the first draw
@@ -66,21 +66,20 @@ def test_redraws_make_up_for_what_is_rejected(model):
 
 
 def angles(model):
-    return np.asarray(generate(KEY, model.extension, 128)[2].angle)
+    return np.asarray(generate(KEY, with_wide_margin(model, np.pi).extension, 128)[2].angle)
 
 
-def with_threshold(model, threshold):
-    ext = replace(model.extension, threshold=jnp.float32(threshold))
+def with_wide_margin(model, threshold):
+    """So wide a margin that every plane looked at is in it."""
+    ext = replace(model.extension, margin=jnp.float32(1e3), threshold=jnp.float32(threshold))
     return replace(model, extension=ext)
 
 
 def test_hopeless_sampling_states_the_share_rejected(model):
-    # So wide a band that there is always something to blend, and no angle that is small enough.
-    ext = replace(model.extension, band=jnp.float32(1e3), threshold=jnp.float32(1e-6))
     with pytest.raises(
         SampleError, match=r"100\.0% of 4096 candidates .* raise `threshold`, now 0\.000 rad"
     ):
-        sample(KEY, replace(model, extension=ext), 5)
+        sample(KEY, with_wide_margin(model, 1e-6), 5)
 
 
 @pytest.mark.parametrize("n", [0, -3])

@@ -52,11 +52,13 @@ def dense(x, ext):
     band = np.full((len(gaps), 1), float(ext.band))
     if y.shape[0] > NUM_PLANES:
         band = np.minimum(band, np.sort(gaps, 1)[:, NUM_PLANES - 1 : NUM_PLANES])
-    weights = np.maximum(band - gaps, 0)
-    z = weights / weights.sum(1, keepdims=True) @ y
     unit = unit64(np.asarray(ext.y))
     angles = angles64(unit[scores.argmax(1)][:, None], unit[None])
-    return z, np.where(weights > 0, angles, 0).max(1), weights
+    weights = np.maximum(band - gaps, 0) * (angles <= float(ext.threshold))
+    z = weights / weights.sum(1, keepdims=True) @ y
+    widths = np.linalg.norm(y[scores.argmax(1)][:, None] - y[None], axis=-1)
+    near = gaps < float(ext.margin) * widths
+    return z, np.where(near, angles, 0).max(1), weights
 
 
 Y, H = scattered(40)
@@ -91,6 +93,7 @@ def test_small_angles_keep_their_digits():
 def test_codes_and_angles_equal_the_dense_float64_extension(ext, band):
     if band is not None:  # so wide that the seventeenth plane cuts it everywhere
         ext = replace(ext, band=jnp.float32(band))
+    ext = replace(ext, margin=5 * ext.margin)  # so that much is rejected
     x = np.asarray(POINTS)
     z, accepted, info = extend(jnp.asarray(x), ext)
     z64, widest64, weights64 = dense(x, ext)
@@ -99,20 +102,24 @@ def test_codes_and_angles_equal_the_dense_float64_extension(ext, band):
     edge = ((weights64 > 0) & (weights64 < 1e-5)).any(1)
     num_blended = (weights64 > 0).sum(1)
     assert edge.mean() < 0.02
+    beyond, within = (
+        dense(x, replace(ext, margin=ext.margin * scale))[1] for scale in (1.001, 0.999)
+    )
+    edge |= beyond != within
     np.testing.assert_array_equal(np.asarray(info.num_blended)[~edge], num_blended[~edge])
     np.testing.assert_allclose(np.asarray(info.angle)[~edge], widest64[~edge], atol=1e-5)
     sure = ~edge & (abs(widest64 - float(ext.threshold)) > 1e-5)
     np.testing.assert_array_equal(
         np.asarray(accepted)[sure], widest64[sure] <= float(ext.threshold)
     )
-    if band is None:
-        assert 0 < np.asarray(accepted).mean() < 1
+    assert 0.1 < np.asarray(accepted).mean() < 0.99
 
 
 @pytest.mark.parametrize("band", [None, 100.0])
 def test_the_extension_is_continuous_where_the_map_jumps(ext, segment, band):
     if band is not None:
         ext = replace(ext, band=jnp.float32(band))
+    ext = replace(ext, threshold=jnp.float32(np.pi))  # no face is singular
     z, _, info = extend(jnp.asarray(segment), ext)
     z, index = np.asarray(z), np.asarray(info.index)
     assert (np.diff(index) != 0).sum() >= 8  # so many faces are crossed
@@ -128,8 +135,8 @@ def test_codes_are_targets_exactly_where_nothing_is_blended(ext):
     alone = np.asarray(info.num_blended) == 1
     assert 0 < alone.mean() < 1
     np.testing.assert_array_equal(np.asarray(z)[alone], Y[np.asarray(info.index)[alone]])
-    assert np.asarray(accepted)[alone].all()
-    assert (np.asarray(info.angle)[alone] == 0).all()
+    # Nothing is blended far from every face, or beside singular faces alone.
+    assert np.asarray(accepted)[alone].mean() > 0.9
 
 
 def test_band_is_the_mean_gap_to_the_fifth_plane(ext):
@@ -137,6 +144,16 @@ def test_band_is_the_mean_gap_to_the_fifth_plane(ext):
     scores = np.partition(x @ Y.T.astype(np.float64) + H, -5, axis=1)[:, -5:]
     # 4096 samples of gaps about as wide as their mean: 1.6 % is one standard error.
     assert float(ext.band) == pytest.approx((scores.max(1) - scores.min(1)).mean(), rel=0.06)
+
+
+def test_margin_is_a_tenth_of_the_mean_distance_to_the_second_plane(ext):
+    scores = np.asarray(POINTS, np.float64) @ Y.T.astype(np.float64) + H
+    first, second = np.argsort(-scores, axis=1)[:, :2].T
+    rows = np.arange(len(scores))
+    distance = (scores[rows, first] - scores[rows, second]) / np.linalg.norm(
+        Y[first] - Y[second], axis=1
+    )
+    assert float(ext.margin) == pytest.approx(0.1 * distance.mean(), rel=0.06)
 
 
 def threshold64(y):
@@ -181,9 +198,12 @@ def test_a_common_rotation_rotates_the_codes(ext):
     turn = np.array([[0.6, -0.8], [0.8, 0.6]], np.float32)
     turned = extension(KEY, Empirical(POINTS @ turn), Y @ turn, H)
     assert float(turned.threshold) == pytest.approx(float(ext.threshold), rel=1e-4)
-    z, accepted, _ = generate(KEY, ext, N)
-    z_turned, accepted_turned, _ = generate(KEY, turned, N)
-    np.testing.assert_allclose(z_turned, z @ turn, atol=1e-4)
+    z, accepted, info = generate(KEY, ext, N)
+    z_turned, accepted_turned, info_turned = generate(KEY, turned, N)
+    # The threshold is the angle between two codes, for which rounding decides.
+    same = np.asarray(info.num_blended == info_turned.num_blended)
+    assert same.mean() > 0.98
+    np.testing.assert_allclose(z_turned[same], (z @ turn)[same], atol=1e-4)
     assert (accepted_turned == accepted).mean() > 0.995
 
 
@@ -273,10 +293,31 @@ def test_accepted_codes_lie_in_clusters_in_their_shares(two_clusters):
     assert (distance.argmin(1) == 0).mean() == pytest.approx(0.3, abs=0.04)
     nearest = cdist(kept, np.asarray(ext.y)).argmin(1)
     assert len(np.unique(nearest)) == 80
-    # The rejected ones are those that a blend would put between the clusters.
-    between = abs(np.asarray(z)[:, 0]) < 3
-    assert between.any()
-    assert not np.asarray(accepted)[between].any()
+
+
+def test_nothing_is_blended_across_a_singular_face(two_clusters):
+    ext, labels = two_clusters
+    z, _, info = generate(jax.random.key(1), ext, N)
+    assert cdist(z, [[-5.0, 0.0], [5.0, 0.0]]).min(1).max() < 1.2  # the rejected ones too
+    assert ((np.asarray(z)[:, 0] > 0) == labels[np.asarray(info.index)]).all()
+    across, _, _ = generate(jax.random.key(1), replace(ext, threshold=jnp.float32(np.pi)), N)
+    assert (abs(np.asarray(across)[:, 0]) < 3).any()  # the published blend falls between
+
+
+def test_rejected_is_what_an_error_of_the_heights_could_carry_across(two_clusters):
+    ext, labels = two_clusters
+    x = ext.mu.points[:5000]
+    _, accepted, info = extend(x, ext)
+    rejected = ~np.asarray(accepted)
+    assert 0.001 < rejected.mean() < 0.05
+    side = labels[np.asarray(info.index)]
+    between = cdist(ext.y[labels == 0], ext.y[labels == 1]).min()
+    flipped = np.zeros(len(x), bool)
+    for sign in (-1, 1):
+        moved = replace(ext, h=ext.h + sign * ext.margin * between * labels)
+        flipped |= labels[np.asarray(extend(x, moved)[2].index)] != side
+    assert not flipped[~rejected].any()
+    assert flipped[rejected].mean() > 0.5  # the others are beside singular faces within a cluster
 
 
 def test_a_given_threshold_takes_the_place_of_the_learned(ext):
@@ -285,6 +326,7 @@ def test_a_given_threshold_takes_the_place_of_the_learned(ext):
     assert float(given.band) == float(ext.band)
     _, accepted, info = generate(KEY, given, N)
     np.testing.assert_array_equal(accepted, info.angle <= np.float32(0.1))
+    assert (np.asarray(info.num_blended) == 1).mean() > 0.5  # so strict that little is left
     _, all_accepted, _ = generate(KEY, extension(KEY, MU, Y, H, threshold=np.pi), N)
     assert all_accepted.all()
 

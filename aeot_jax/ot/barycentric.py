@@ -1,0 +1,118 @@
+r"""The barycentric extension: targets of the nearest mass centres, weighted by inverse distance.
+
+With :math:`r_1 \le r_2 \le \dots` the distances from x to the mass centres, the published form is
+
+.. math:: z(x) = \sum_{i \le k} \lambda_i y_i, \qquad \lambda_i \propto 1 / r_i .
+
+It jumps where the k-th nearest centre changes. Here the weights vanish there,
+
+.. math:: \lambda_i \propto (1 / r_i - 1 / r_{k+1})_+ ,
+
+so z is continuous wherever :math:`r_1 < r_{k+1}`: everywhere, for centres in general position, if
+k > d. Both take the value y_i at c_i.
+
+Source: An et al., AE-OT, ICLR 2020 (the published form); the continuous one is this library's.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from aeot_jax.numerics import PRECISION
+from aeot_jax.ot import problem
+from aeot_jax.ot.centres import Centres, check_known, nearest
+from aeot_jax.typing import Samples
+
+
+def barycentric(
+    x: ArrayLike, y: ArrayLike, centres: Centres, k: int | None = None
+) -> Float[Array, "..."]:
+    """Extend the map continuously over the k nearest mass centres.
+
+    Args:
+      x: one sample (d,) or samples (n, d).
+      y: targets (m, d).
+      centres: from ``mass_centres``; cells without a sample take no part.
+      k: centres blended, 1 to m - 1; None is d + 1, the least that is continuous everywhere, or
+        m - 1 if that is less.
+
+    Returns:
+      z(x), of the shape of x; y_i at the centre of cell i.
+
+    Raises:
+      ValueError: if shapes do not fit, k is out of range or too few centres are known.
+    """
+    samples, targets = check_arguments(x, y, centres)
+    most = targets.shape[0] - 1
+    if k is None:
+        k = max(1, min(targets.shape[1] + 1, most))
+    if not 1 <= k <= most:
+        raise ValueError(
+            f"`k` is {k}, but `y` has {targets.shape[0]} targets; pass k from 1 to {most}: one "
+            "more sets where the weights vanish."
+        )
+    check_known(centres, k + 1, f"`k` = {k}")
+    r, index = nearest(jnp.atleast_2d(samples), centres, k + 1)
+    # Times r_1, so that nothing is infinite at a centre; r_1 = r_{k+1} only if all are equal.
+    edge = jnp.where(r[:, -1:] > 0, r[:, -1:], 1.0)
+    weights = _inverse(r) * jnp.maximum(1 - r / edge, 0.0)
+    weights = jnp.where(weights.sum(1, keepdims=True) > 0, weights, jnp.ones_like(weights))
+    return _blend(weights[:, :-1], targets[index[:, :-1]]).reshape(samples.shape)
+
+
+def inverse_distance(x: ArrayLike, y: ArrayLike, centres: Centres, k: int) -> Float[Array, "..."]:
+    """The published extension, for comparison: it jumps where the k-th nearest centre changes.
+
+    Args:
+      x: one sample (d,) or samples (n, d).
+      y: targets (m, d).
+      centres: from ``mass_centres``; cells without a sample take no part.
+      k: centres blended, 1 to m; published with d + 1.
+
+    Returns:
+      z(x), of the shape of x; y_i at the centre of cell i.
+
+    Raises:
+      ValueError: if shapes do not fit, k is out of range or too few centres are known.
+
+    Source: An et al., AE-OT, ICLR 2020.
+    """
+    samples, targets = check_arguments(x, y, centres)
+    if not 1 <= k <= targets.shape[0]:
+        raise ValueError(
+            f"`k` is {k}, but `y` has {targets.shape[0]} targets; pass k from 1 to "
+            f"{targets.shape[0]}."
+        )
+    check_known(centres, k, f"`k` = {k}")
+    r, index = nearest(jnp.atleast_2d(samples), centres, k)
+    return _blend(_inverse(r), targets[index]).reshape(samples.shape)
+
+
+def _inverse(r: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """r_1 / r_i, ascending distances: 1 at the nearest, also where that is at distance 0."""
+    return jnp.where(r > 0, r[:, :1] / jnp.where(r > 0, r, 1.0), 1.0)
+
+
+def _blend(weights: Float[Array, "n k"], codes: Float[Array, "n k d"]) -> Samples:
+    """Weighted mean of codes, as the nearest's and offsets from it: exact where it is alone."""
+    share = weights / weights.sum(1, keepdims=True)
+    offsets = codes - codes[:, :1]
+    return codes[:, 0] + jnp.einsum("nk,nkd->nd", share, offsets, precision=PRECISION)
+
+
+def check_arguments(
+    x: ArrayLike, y: ArrayLike, centres: Centres
+) -> tuple[Float[Array, "..."], Float[Array, "m d"]]:
+    """Samples and targets as float32, or what is wrong with them or with the centres' shape."""
+    targets = problem.check_targets(y)
+    samples = jnp.asarray(x, jnp.float32)
+    if samples.ndim not in (1, 2) or samples.shape[-1] != targets.shape[1]:
+        raise ValueError(
+            f"`x` has shape {samples.shape}, but `y` has shape {targets.shape}; pass one sample "
+            "(d,) or samples (n, d)."
+        )
+    if centres.points.shape != targets.shape:
+        raise ValueError(
+            f"`centres` has points of shape {centres.points.shape}, but `y` has shape "
+            f"{targets.shape}; pass the mass centres of these targets."
+        )
+    return samples, targets

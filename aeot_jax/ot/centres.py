@@ -1,0 +1,121 @@
+r"""Mass centres of the cells: :math:`c_i = E[x \mid x \in W_i]`, by Monte Carlo.
+
+They are the points at which a continuous extension of the map takes the value of a target: the
+discrete map sends all of W_i to y_i, and c_i stands for all of W_i.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.numerics import safe_ratio
+from aeot_jax.ot import power, problem
+from aeot_jax.typing import Heights, PRNGKey, Targets
+
+_SAMPLES_PER_CELL = 64
+"""Default samples a cell: a centre is off by an eighth of its cell's standard deviation."""
+
+_BATCH = 4096
+"""Samples of a batch."""
+
+
+class Centres(NamedTuple):
+    """Mass centres with the number of samples behind each.
+
+    Attributes:
+      points: mean of the samples in each cell (m, d); 0 where there was none.
+      counts: samples in each cell (m,); where 0, the centre is unknown.
+    """
+
+    points: Float[Array, "*batch m d"]
+    counts: Int[Array, "*batch m"]
+
+    def merge(self, other: "Centres") -> "Centres":
+        """The centres of both draws together; of whichever order, up to rounding."""
+        counts = self.counts + other.counts
+        share = safe_ratio(other.counts.astype(jnp.float32), counts.astype(jnp.float32))
+        points = self.points + share[..., None] * (other.points - self.points)
+        return Centres(points, counts)
+
+
+def mass_centres(
+    key: PRNGKey, mu: Measure, y: ArrayLike, h: ArrayLike, *, num_samples: int | None = None
+) -> Centres:
+    """Estimate the mass centre of every cell from samples of the source.
+
+    Samples are streamed: memory does not grow with their number. A cell that no sample reached has
+    count 0, and whoever uses the centres leaves it out. Draws with other keys add up by ``merge``.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,); -inf for a target that owns no cell.
+      num_samples: samples, rounded up to whole batches of 4096 (all of them in one if fewer);
+        None is 64 a target. A centre of n samples is off by its cell's standard deviation over
+        sqrt(n).
+
+    Raises:
+      ValueError: if shapes or values do not fit.
+    """
+    targets = problem.check_targets(y)
+    heights = problem.check_heights(h, targets)
+    problem.check_measure(mu, targets)
+    wanted = _SAMPLES_PER_CELL * targets.shape[0] if num_samples is None else num_samples
+    if not 1 <= wanted < 2**31:
+        raise ValueError(f"`num_samples` is {wanted}; counts are int32: pass 1 to 2^31 - 1.")
+    batch = min(_BATCH, wanted)
+    return _mass_centres(key, mu, targets, heights, -(-wanted // batch), batch)
+
+
+def _mass_centres_body(
+    key: PRNGKey, mu: Measure, y: Targets, h: Heights, num_batches: ArrayLike, batch: int
+) -> Centres:
+    def body(i: Int[Array, ""], centres: Centres) -> Centres:
+        x = mu.sample(jax.random.fold_in(key, i), batch)
+        _, index = power.assign(x, y, h)
+        counts = jnp.zeros_like(centres.counts).at[index].add(1)
+        # Sums around the mean so far, so that float32 keeps its digits over many batches.
+        offsets = jnp.zeros_like(y).at[index].add(x - centres.points[index])
+        total = centres.counts + counts
+        points = centres.points + safe_ratio(offsets, total.astype(jnp.float32)[:, None])
+        return Centres(points, total)
+
+    none = Centres(jnp.zeros_like(y), jnp.zeros_like(h, dtype=jnp.int32))
+    return jax.lax.fori_loop(0, num_batches, body, none)
+
+
+_mass_centres = jax.jit(_mass_centres_body, static_argnames=("batch",))
+
+
+def nearest(
+    x: Float[Array, "n d"], centres: Centres, k: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """Distances (n, k) to the k nearest known centres, from the least up, and whose they are.
+
+    A distance is infinite where fewer than k centres are known.
+    """
+    # The nearest centre is the highest plane of the Voronoi heights.
+    voronoi = jnp.where(centres.counts > 0, -0.5 * (centres.points**2).sum(1), -jnp.inf)
+    values, index = power.top_k(x, centres.points, voronoi, k)
+    # From differences: |x - c|^2 by way of the heights would lose the digits of small distances.
+    r = jnp.linalg.norm(x[:, None, :] - centres.points[index], axis=-1)
+    r = jnp.where(jnp.isfinite(values), r, jnp.inf)
+    order = jnp.argsort(r, axis=1)
+    return jnp.take_along_axis(r, order, axis=1), jnp.take_along_axis(index, order, axis=1)
+
+
+def check_known(centres: Centres, least: int, why: str) -> None:
+    """Refuse, where the counts are known, centres of too few cells."""
+    if problem.is_concrete(centres.counts):
+        known = int((np.asarray(centres.counts) > 0).sum())
+        if known < least:
+            raise ValueError(
+                f"`centres` holds {known} cells that a sample has reached of "
+                f"{centres.counts.shape[0]}; {why} takes {least}: draw more samples for the "
+                "centres."
+            )
