@@ -102,7 +102,9 @@ def solve_classes(
     sizes = plan(y.shape[1], mu, config)
     most = max(1, sizes.max_samples // sizes.batch)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    num_steps = sizes.num_steps if config.tolerance is None else min(2 * sizes.num_steps, most)
+    num_steps = sizes.phases.num_steps
+    if config.tolerance is not None:
+        num_steps = min(2 * num_steps, most)
     while True:
         solution = _solve(solve_keys, mu, y, nu, config=config, num_steps=num_steps)
         done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())

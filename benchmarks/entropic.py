@@ -142,14 +142,14 @@ def compare(work: Work, keep: bool) -> None:
             state,
             mu,
             y,
-            sizes.num_steps,
+            sizes.phases.num_steps,
             temperature,
             config,
             count,
             sizes.batch,
         )
         found = aeot.certify(jax.random.key(2), mu, y, heights, num_samples=400 * m)
-        num_samples = sizes.num_steps * sizes.batch
+        num_samples = sizes.phases.num_steps * sizes.batch
         row = {
             "work": work.name,
             "num_targets": m,

@@ -75,7 +75,7 @@ def test_a_class_generates_blends_of_its_own_codes_only(classes, label):
 
 def test_more_steps_are_taken_where_the_plan_is_too_short():
     rough = SolverConfig(tolerance=0.3, adam_share=1.0, learning_rate=1e-5, start="zero")
-    planned = plan(40, Gaussian(3), rough).num_steps
+    planned = plan(40, Gaussian(3), rough).phases.num_steps
     rough = replace(rough, max_steps=3 * planned)
     found = solve_classes(KEY, Gaussian(3), CODES, LABELS, rough, num_samples=64)
     assert (found.solution.num_steps == 3 * planned).all()

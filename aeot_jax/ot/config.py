@@ -169,22 +169,32 @@ def uncorrected_adam(
     return optax.GradientTransformation(corrected.init, update)
 
 
+class Phases(NamedTuple):
+    """What the steps of a solve do.
+
+    Attributes:
+      num_steps: steps after which the tolerance should be reached.
+      phase_steps: steps of the first phase among them.
+      average_from: step whose heights are the first to be averaged; ``NEVER`` if none are.
+    """
+
+    num_steps: int
+    phase_steps: int
+    average_from: int
+
+
 class Plan(NamedTuple):
     """Static sizes of a solve, from the number of targets, the source and the configuration.
 
     Attributes:
       samples_per_stream: samples that each logical stream draws for a batch.
-      num_steps: steps after which the tolerance should be reached.
-      phase_steps: steps of the first phase among them.
-      average_from: step whose heights are the first to be averaged; ``NEVER`` if none are.
+      phases: of the steps after which the tolerance should be reached.
       max_samples: samples that may move the heights.
       check_samples: fresh samples of the last draw.
     """
 
     samples_per_stream: int
-    num_steps: int
-    phase_steps: int
-    average_from: int
+    phases: Phases
     max_samples: int
     check_samples: int
 
@@ -248,42 +258,45 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
     """
     limit = check_budget(num_targets, config)
     per_stream = samples_per_stream(num_targets, mu, config)
-    batch, dim = per_stream * NUM_STREAMS, mu.dim
+    batch = per_stream * NUM_STREAMS
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
-    wanted = samples_to_reach(num_targets, dim, tolerance)
+    wanted = samples_to_reach(num_targets, mu.dim, tolerance)
     if config.tolerance is not None:
         wanted = max(wanted, _LEAST_STEPS * batch)
     elif config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
         wanted = limit
     if config.max_steps is not None and config.plateau_steps is None:
         limit = min(limit, config.max_steps * batch)
-    wanted = min(wanted, limit)
-    num_steps = max(1, -(-wanted // batch))
-    phase_steps = num_steps if config.method == "adam" else _phase_steps(num_steps, dim, config)
-    # Pure Adam has no steps after its first phase: its own last ones are averaged.
-    rest = num_steps - (0 if config.method == "adam" else phase_steps)
-    share = config.average_share
-    if share is None:
-        share = 0.7 if dim <= FEW_DIMS and config.method != "adam" else 0.0
-    average_from = num_steps - math.floor(share * rest)
     check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, 16 * batch))
+    wanted = min(wanted, limit)
     return Plan(
         samples_per_stream=per_stream,
-        num_steps=num_steps,
-        phase_steps=phase_steps,
-        average_from=average_from if average_from < num_steps else NEVER,
+        phases=phases(max(1, -(-wanted // batch)), mu, config),
         max_samples=limit,
         check_samples=min(check, _LARGEST),
     )
 
 
-def _phase_steps(num_steps: int, dim: int, config: SolverConfig) -> int:
+def phases(num_steps: int, mu: Measure, config: SolverConfig) -> Phases:
+    """Divide so many steps."""
+    few, adam = mu.dim <= FEW_DIMS, config.method == "adam"
+    phase_steps = num_steps if adam else _phase_steps(num_steps, few, config)
+    # Pure Adam has no steps after its first phase: its own last ones are averaged.
+    rest = num_steps - (0 if adam else phase_steps)
+    share = config.average_share
+    if share is None:
+        share = 0.7 if few and not adam else 0.0
+    average_from = num_steps - math.floor(share * rest)
+    return Phases(num_steps, phase_steps, average_from if average_from < num_steps else NEVER)
+
+
+def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
     """Steps of the first phase under "newton"; none if the user wants none."""
     share = config.adam_share
     if share is None:
-        share = 0.3 if dim <= FEW_DIMS else 0.1
+        share = 0.3 if few else 0.1
     steps = round(share * num_steps)
     return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from aeot_jax.measures import Gaussian, Measure, UniformCube
 from aeot_jax.ot import estimate, exact, problem, solver
 from aeot_jax.ot.certify import certify_checked
-from aeot_jax.ot.config import Plan, SolverConfig, plan, samples_to_continue
+from aeot_jax.ot.config import Plan, SolverConfig, phases, plan, samples_to_continue
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solver import SolverState
@@ -34,6 +34,9 @@ _EXACT_DIMS = 2
 
 _MOST_EXACT_TARGETS = 200_000
 """Targets up to which "auto" solves exactly."""
+
+_ANEW = 2
+"""Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
 
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
@@ -231,7 +234,7 @@ def _solve(
     state = solver.init(init_key, mu, y, nu, config)
     check_samples = solver.num_start_samples(mu, y.shape[0], config)
     history: list[tuple[int, float, float]] = []
-    goal = sizes.num_steps * sizes.batch
+    goal = sizes.phases.num_steps * sizes.batch
     confirming = False
     for attempt in itertools.count():
         state, status = _advance(
@@ -254,6 +257,9 @@ def _solve(
             if drawn < sizes.max_samples:
                 error = float(certificate.mass_error)
                 goal = samples_to_continue(drawn, error, sizes, config)
+                if goal >= _ANEW * drawn:
+                    num_steps = -(-(goal - drawn) // sizes.batch)
+                    state = solver.planned_anew(state, phases(num_steps, mu, config))
                 continue
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT

@@ -37,13 +37,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, moments
 from aeot_jax.numerics import PRECISION, safe_ratio
 from aeot_jax.ot import estimate, power, problem, sampling, warmstart
-from aeot_jax.ot.config import FEW_DIMS, Plan, SolverConfig, plan, samples_per_stream
+from aeot_jax.ot.config import FEW_DIMS, Phases, Plan, SolverConfig, plan, samples_per_stream
 from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
@@ -101,7 +102,8 @@ class SolverState:
       step: steps taken.
       batches: batches drawn by them.
       multiplier: batches of the next step.
-      phase_steps: steps of the first phase, the horizon of its rate.
+      phase_from: step with which the first phase begins.
+      phase_steps: step with which it ends, the horizon of its rate.
       gap: mean gap between the best and the second score.
       gap_draws: estimates of it so far.
       spread: standard deviation over targets of <x, y_i>.
@@ -119,6 +121,7 @@ class SolverState:
     step: Int[Array, "*batch"]
     batches: Int[Array, "*batch"]
     multiplier: Int[Array, "*batch"]
+    phase_from: Int[Array, "*batch"]
     phase_steps: Int[Array, "*batch"]
     gap: Float[Array, "*batch"]
     gap_draws: Int[Array, "*batch"]
@@ -201,7 +204,8 @@ def _init(
         step=zero,
         batches=zero,
         multiplier=zero + 1,
-        phase_steps=zero + sizes.phase_steps,
+        phase_from=zero,
+        phase_steps=zero + sizes.phases.phase_steps,
         gap=spread,
         gap_draws=zero,
         spread=spread,
@@ -209,7 +213,7 @@ def _init(
         stalled=zero,
         average=jnp.zeros_like(h),
         averaged=zero,
-        average_from=zero + sizes.average_from,
+        average_from=zero + sizes.phases.average_from,
         frame=frame,
     )
 
@@ -365,6 +369,29 @@ def _step(
     return _averaged(state), counts, within
 
 
+def planned_anew(state: SolverState, phases: Phases) -> SolverState:
+    """Begin both phases again, from the answer so far and for so many steps; on the host.
+
+    For a solve that averages: its long steps have become short, and would never repair an answer
+    that is far off. The numbers come from NumPy, so that this compiles nothing.
+    """
+    if not int(state.averaged):
+        return state
+    now = int(state.step)
+
+    def at(step: int) -> Int[Array, ""]:
+        return jnp.asarray(np.int32(now + step))
+
+    return replace(
+        state,
+        h=state.average,
+        phase_from=at(0),
+        phase_steps=at(phases.phase_steps),
+        average_from=at(phases.average_from),
+        averaged=jnp.asarray(np.int32(0)),
+    )
+
+
 def _averaged(state: SolverState) -> SolverState:
     """Take the heights into the average, once its time has come."""
     averaged = state.averaged + (state.step > state.average_from)
@@ -386,8 +413,8 @@ def _rate(state: SolverState, config: SolverConfig) -> Float[Array, ""]:
     if config.plateau_steps is not None:
         doublings = jnp.log2(state.multiplier.astype(jnp.float32))
         return _DOUBLING_RATE**doublings
-    horizon = jnp.maximum(state.phase_steps, 1).astype(jnp.float32)
-    part = state.step / horizon
+    horizon = jnp.maximum(state.phase_steps - state.phase_from, 1).astype(jnp.float32)
+    part = (state.step - state.phase_from) / horizon
     cosine = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(part, 1.0)))
     return cosine / jnp.maximum(part, 1.0)
 

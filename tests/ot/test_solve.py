@@ -45,8 +45,8 @@ def test_the_same_key_gives_the_same_heights(solved):
 def test_the_count_of_samples_is_complete(solved):
     sizes = plan(50, MU, LOOSE)
     assert solved.num_samples == solved.num_steps * sizes.batch
-    assert solved.num_steps == sizes.num_steps  # converged at the first draw
-    gaps = -(-(sizes.num_steps - sizes.phase_steps) // 32) * 128
+    assert solved.num_steps == sizes.phases.num_steps  # converged at the first draw
+    gaps = -(-(sizes.phases.num_steps - sizes.phases.phase_steps) // 32) * 128
     looks = 8 * sizes.batch * len(solved.history.num_samples)
     start = sizes.batch
     rest = int(solved.num_check_samples) - gaps - looks - start
@@ -68,6 +68,16 @@ def test_a_tighter_tolerance_takes_more_samples_as_the_law_says():
     assert tight.converged
     assert tight.num_samples >= samples_to_reach(50, 3, 0.05)
     assert tight.mass_error <= 0.05
+
+
+def test_modes_that_the_first_plan_misses_are_found_by_planning_anew():
+    """Tight clusters far apart in three dimensions: mass moves between them slowly."""
+    modes = np.stack(np.meshgrid(*[[-2.0, 0.0, 2.0]] * 3), -1).reshape(-1, 3)
+    rng = np.random.default_rng(0)
+    y = modes[np.arange(540) % 27] + 0.005 * rng.normal(size=(540, 3))
+    solution = aeot.solve(KEY, MU, y, config=replace(LOOSE, learning_rate=0.01))
+    assert solution.converged
+    assert solution.num_steps >= 2 * plan(540, MU, LOOSE).phases.num_steps
 
 
 def test_the_step_limit_is_named():

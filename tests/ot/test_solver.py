@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.ot import solver
-from aeot_jax.ot.config import NEVER, plan, uncorrected_adam
+from aeot_jax.ot.config import NEVER, phases, plan, uncorrected_adam
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)
@@ -88,8 +88,8 @@ def test_weights_of_zero_own_no_cell():
 
 def test_both_phases_take_their_steps():
     sizes = plan(60, MU, CONFIG)
-    assert sizes.num_steps == 60
-    assert sizes.phase_steps == 30  # a fifth is 12, the least is 100, and half is 30
+    assert sizes.phases.num_steps == 60
+    assert sizes.phases.phase_steps == 30  # a fifth is 12, the least is 100, and half is 30
     state = aeot.init(KEY, MU, Y, None, CONFIG)
     gaps = []
     for _ in range(32):
@@ -110,8 +110,8 @@ def test_any_optax_transformation_serves(optimizer):
 
 
 def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
-    nu, sizes = jnp.full(60, 1 / 60), plan(60, MU, CONFIG)
-    assert sizes.average_from == 60 - 21  # seven tenths of the 30 steps after the first phase
+    nu, planned = jnp.full(60, 1 / 60), plan(60, MU, CONFIG).phases
+    assert planned.average_from == 60 - 21  # seven tenths of the 30 steps after the first phase
     state, seen = aeot.init(KEY, MU, Y, nu, CONFIG), []
     for _ in range(60):
         state = step(state, MU, Y, nu, CONFIG)
@@ -122,7 +122,28 @@ def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
     mean = np.mean(seen[-21:], axis=0)
     np.testing.assert_allclose(state.heights, mean * state.frame.scale, atol=1e-5)
     many = replace(CONFIG, average_share=None)
-    assert plan(60, aeot.Gaussian(4), many).average_from == NEVER
+    assert plan(60, aeot.Gaussian(4), many).phases.average_from == NEVER
+
+
+def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
+    nu = jnp.full(60, 1 / 60)
+    state, _, _ = solver.run_steps(aeot.init(KEY, MU, Y, nu, CONFIG), MU, Y, nu, 60, CONFIG)
+    anew = solver.planned_anew(state, phases(400, MU, CONFIG))
+    np.testing.assert_array_equal(anew.h, state.average)
+    assert anew.phase_from == 60
+    assert anew.phase_steps == 60 + 120  # three tenths
+    assert anew.average_from == 460 - 196  # seven tenths of the rest
+    assert anew.averaged == 0
+    # Adam's rate begins again: one step moves a height by about it.
+    moved = step(anew, MU, Y, nu, CONFIG)
+    rate = CONFIG.learning_rate * float(state.spread)
+    assert 0.2 * rate < np.abs(np.asarray(moved.h - anew.h)).max() < 10 * rate
+    last, _, _ = solver.run_steps(anew, MU, Y, nu, 400, CONFIG)
+    assert last.averaged == 196
+    assert error(Y, last.heights) < error(Y, state.heights)
+    many = replace(CONFIG, average_share=0.0)
+    never = aeot.init(KEY, MU, Y, nu, many)
+    assert solver.planned_anew(never, phases(400, MU, many)) is never
 
 
 def test_pure_adam_converges():
