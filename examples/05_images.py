@@ -44,9 +44,9 @@ print(f"singular above {float(model.extension.threshold):.2f} rad")
 
 # %% [markdown]
 # ## Sample
-# Noise is transported to codes and decoded. Codes are blended with their neighbours, but not across
-# the singular set, where that would mix two kinds of digits; what is too near to it to tell the side
-# is drawn again.
+# Noise is transported to codes and decoded. Codes are blended with their neighbours, but not
+# across the singular set, where that would mix two kinds of digits; what is too near to it to tell
+# the side is drawn again.
 
 # %%
 new, info = aeot.sample_with_info(sample_key, model, 64)

@@ -1,0 +1,330 @@
+"""Mode collapse on toy densities: what is captured, in what shares, and what falls outside.
+
+    python benchmarks/modes.py                      # every set, ten seeds: about half an hour
+    python benchmarks/modes.py --quick              # a smoke test: few codes, nothing is recorded
+    python benchmarks/modes.py --works sets --sets ring grid --seeds 3
+    python benchmarks/modes.py --works forms cost
+
+Default settings on every set; no number is set for any of them, but for how the heights are found:
+exactly in the plane, by ``solve`` elsewhere (``CONFIGS``).
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import harness
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import aeot_jax as aeot
+from aeot_jax.data import toy
+from aeot_jax.metrics import modes
+from aeot_jax.metrics.distances import nearest
+from aeot_jax.ot import centres as cells
+from aeot_jax.ot import singular
+from aeot_jax.ot.barycentric import barycentric, inverse_distance
+from aeot_jax.ot.simplicial import simplicial, triangulate
+from aeot_jax.ot.smoothing import smooth_transport
+
+_PARSER = argparse.ArgumentParser(description="Mode collapse on toy densities.")
+_PARSER.add_argument("--quick", action="store_true", help="few codes, nothing recorded")
+_PARSER.add_argument("--works", nargs="*", default=["sets", "forms", "cost"])
+_PARSER.add_argument("--sets", nargs="*", help="by default all")
+_PARSER.add_argument("--seeds", type=int, default=10)
+_PARSER.add_argument("--rounds", type=int, default=3, help="turns of each contestant of the cost")
+ARGUMENTS = _PARSER.parse_args()
+
+NUM_CODES = 1_000 if ARGUMENTS.quick else 10_000
+NUM_GENERATED = 5_000 if ARGUMENTS.quick else 100_000
+COST = (4_096, 1_000, 32) if ARGUMENTS.quick else (1_000_000, 60_000, 32)
+"""Generated codes, codes, dimensions."""
+
+_DRAW = 20_480
+"""Candidates of one draw."""
+
+_MOST_DRAWS = 100
+"""Draws after which a set counts as a failure."""
+
+CONFIGS = {
+    # In three dimensions stochastic Newton steps leave the slow, smooth errors that move mass
+    # between modes; Adam does not.
+    3: aeot.SolverConfig(method="adam"),
+    32: aeot.SolverConfig(),
+}
+"""Settings of ``solve`` by dimension."""
+
+GOALS = {"inside": 0.995, "three_sigma_gap": 0.005, "reverse_kl": 0.005, "far": 0.005}
+
+
+@dataclass(frozen=True)
+class Set:
+    """A toy density and its parts.
+
+    Attributes:
+      draw: ``draw(key, n)`` gives a sample.
+      parts: for curves, the part of the curve that each point belongs to; None for modes.
+      num_parts: modes, or parts of a curve.
+      num_pieces: connected pieces of the support.
+    """
+
+    draw: Callable[..., toy.Toy]
+    parts: Callable[[np.ndarray], np.ndarray] | None
+    num_parts: int
+    num_pieces: int
+
+
+def half_moon(points: np.ndarray) -> np.ndarray:
+    """0 on the upper half circle, 1 on the lower."""
+    upper = np.asarray(toy._half_circle_distance(jnp.asarray(points)))
+    lower = np.asarray(toy._half_circle_distance(jnp.array([[1.0, 0.5]]) - points))
+    return (lower < upper).astype(int)
+
+
+def tenth_of_the_roll(points: np.ndarray) -> np.ndarray:
+    """Ten parts of equal mass: along the spiral the radius is uniform on [1/3, 1]."""
+    radius = np.linalg.norm(points, axis=1)
+    return np.clip(15 * (radius - 1 / 3), 0, 9).astype(int)
+
+
+SETS = {
+    "ring": Set(toy.ring, None, 8, 8),
+    "grid": Set(toy.grid, None, 25, 25),
+    "cube": Set(toy.cube, None, 27, 27),
+    "moons": Set(toy.moons, half_moon, 2, 2),
+    "swiss roll": Set(toy.swiss_roll, tenth_of_the_roll, 10, 1),
+    "clusters": Set(toy.clusters, None, 10, 10),
+}
+
+
+def measure(source: str, dim: int) -> aeot.Measure:
+    return aeot.Gaussian(dim) if source == "gaussian" else aeot.UniformCube(dim)
+
+
+def heights(key: jax.Array, mu: aeot.Measure, y: jax.Array, source: str) -> tuple[jax.Array, float]:
+    """Heights and their mass error."""
+    dim = y.shape[1]
+    if dim == 2:
+        exact = aeot.solve_exact(np.asarray(y, np.float64), source=source)
+        return jnp.asarray(exact.h, jnp.float32), exact.mass_error
+    solution = aeot.solve(key, mu, y, config=CONFIGS[dim])
+    return solution.h, float(solution.mass_error)
+
+
+def generated(key: jax.Array, ext: aeot.Extension, n: int) -> tuple[np.ndarray, float]:
+    """Draw n accepted codes say which share was rejected; an error if it takes too many draws."""
+    parts, found, draws = [], 0, 0
+    while found < n:
+        if draws == _MOST_DRAWS:
+            raise RuntimeError(f"{found} of {draws * _DRAW} candidates were accepted.")
+        z, accepted, _ = aeot.generate(jax.random.fold_in(key, draws), ext, _DRAW)
+        parts.append(np.asarray(z)[np.asarray(accepted)])
+        found += len(parts[-1])
+        draws += 1
+    return np.concatenate(parts)[:n], 1 - found / (draws * _DRAW)
+
+
+def scores(name: str, codes: toy.Toy, real: toy.Toy, z: np.ndarray) -> dict[str, float]:
+    """How good generated codes are, beside fresh samples of the density."""
+    fresh, parts = np.asarray(real.points), SETS[name].parts
+    if codes.modes is not None:
+        dim = codes.modes.shape[1]
+        labels = np.asarray(codes.labels)
+        share = np.bincount(labels, minlength=len(codes.modes)) / len(labels)
+        radius = modes.gaussian_radius(0.997, dim)
+        centres = np.asarray(codes.modes)
+        report, of_real, three, three_real = (
+            modes.mode_report(points, centres, codes.sigma, share, num_sigma)
+            for num_sigma in (radius, 3.0)
+            for points in (z, fresh)
+        )
+        result = {
+            "captured": report.num_captured,
+            "inside": report.high_quality_share,
+            "inside_real": of_real.high_quality_share,
+            "three_sigma": three.high_quality_share,
+            "three_sigma_real": three_real.high_quality_share,
+            "reverse_kl": report.reverse_kl,
+        }
+        distance, distance_real = (nearest(points, centres)[0] for points in (z, fresh))
+    else:
+        assert codes.distance is not None
+        assert parts is not None
+        distance, distance_real = (
+            np.asarray(codes.distance(jnp.asarray(points))) for points in (z, fresh)
+        )
+        counts, own = (
+            np.bincount(parts(points), minlength=SETS[name].num_parts)
+            for points in (z, np.asarray(codes.points))
+        )
+        result = {
+            "captured": int((counts > 0).sum()),
+            "inside": modes.covered_share(distance, 3 * codes.sigma),
+            "inside_real": modes.covered_share(distance_real, 3 * codes.sigma),
+            "reverse_kl": modes.reverse_kl(counts, own / own.sum()),
+        }
+    return result | {"far": float((distance > np.quantile(distance_real, 0.999)).mean())}
+
+
+def setup(name: str, source: str, seed: int) -> tuple[toy.Toy, toy.Toy, aeot.Extension, float]:
+    """Codes, fresh samples, the extension and the heights' mass error."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    codes = SETS[name].draw(keys[0], NUM_CODES)
+    real = SETS[name].draw(keys[1], NUM_GENERATED)
+    mu = measure(source, codes.points.shape[1])
+    h, mass_error = heights(keys[2], mu, codes.points, source)
+    return codes, real, aeot.extension(keys[3], mu, codes.points, h), mass_error
+
+
+def set_work(name: str, source: str, seeds: int, keep: bool) -> None:
+    """One set from one source, over all seeds."""
+    rows = []
+    start, cpu = time.perf_counter(), time.process_time()
+    for seed in range(seeds):
+        codes, real, ext, mass_error = setup(name, source, seed)
+        key = jax.random.key(1000 + seed)
+        z, rejected = generated(key, ext, NUM_GENERATED)
+        seen = aeot.singular_set(jax.random.fold_in(key, _MOST_DRAWS), ext)
+        row = scores(name, codes, real, z)
+        rows.append(
+            row
+            | {"rejected": rejected, "mass_near": seen.mass_near, "pieces": seen.num_pieces}
+            | {"threshold": seen.threshold, "mass_error": mass_error}
+        )
+    columns = {field: [row[field] for row in rows] for field in rows[0]}
+    worst = {
+        "captured_in_all": int(np.sum(np.equal(columns["captured"], SETS[name].num_parts))),
+        "right_pieces": int(np.sum(np.equal(columns["pieces"], SETS[name].num_pieces))),
+        "inside_least": min(columns["inside"]),
+        "reverse_kl_most": max(columns["reverse_kl"]),
+        "far_most": max(columns["far"]),
+        "rejected_most": max(columns["rejected"]),
+    }
+    if "three_sigma" in columns and codes.points.shape[1] <= 3:
+        gaps = np.abs(np.subtract(columns["three_sigma"], columns["three_sigma_real"]))
+        worst["three_sigma_gap_most"] = float(gaps.max())
+    passed = (
+        worst["captured_in_all"] == seeds
+        and worst["inside_least"] >= GOALS["inside"]
+        and worst["reverse_kl_most"] <= GOALS["reverse_kl"]
+        and worst["far_most"] < GOALS["far"]
+    )
+    text = "  ".join(f"{field} {value:.5g}" for field, value in worst.items())
+    print(f"{name:10} {source:9} {'passed' if passed else 'FAILED'}  {text}", flush=True)
+    print(f"{'':20} inside, real {np.mean(columns['inside_real']):.4f}", flush=True)
+    if keep:
+        row = {"work": f"{name}, {source}", "set": name, "source": source, "seeds": seeds}
+        row |= {"m": NUM_CODES, "d": codes.points.shape[1], "n": NUM_GENERATED, "passed": passed}
+        row |= {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
+        harness.record("modes", row | worst | columns)
+
+
+def forms_work(name: str, source: str, keep: bool) -> None:
+    """Every form of the extension on one seed; none but the default knows the singular set."""
+    codes, real, ext, _ = setup(name, source, 0)
+    x = ext.mu.sample(jax.random.key(1), NUM_GENERATED)
+    y, h, dim = ext.y, ext.h, ext.y.shape[1]
+    centres = cells.mass_centres(jax.random.key(2), ext.mu, y, h)
+    values, _ = aeot.top_k(x, y, h, 2)
+    gap = float((values[:, 0] - values[:, 1]).mean())
+    z, rejected = generated(jax.random.key(3), ext, NUM_GENERATED)
+    images = {
+        "default": z,
+        "discrete map": aeot.transport(x, y, h),
+        "band across singular faces": _across(x, ext),
+        "barycentric, k = d + 1": barycentric(x, y, centres),
+        "inverse distance, k = d + 1": inverse_distance(x, y, centres, dim + 1),
+        "entropic": smooth_transport(x, y, h, gap),
+    }
+    if dim <= 3:
+        images["simplicial"] = simplicial(x, y, triangulate(centres))
+    # The published method at the learned threshold: the winner against all that are blended.
+    _, used = cells.nearest(x, centres, dim + 1)
+    unit = ext.frame.normalise(y)
+    _, winner = aeot.assign(x, y, h)
+    angles = jnp.stack([singular.plane_angles(unit[winner], unit[i]) for i in used.T], axis=1)
+    kept = np.asarray(angles.max(1) <= ext.threshold)
+    images["published: inverse distance, rejection"] = np.asarray(
+        images["inverse distance, k = d + 1"]
+    )[kept]
+    shares = {"default": rejected, "published: inverse distance, rejection": 1 - kept.mean()}
+    for form, image in images.items():
+        if len(image) == 0:
+            print(f"{name:10} {source:9} {form:40} rejects everything", flush=True)
+            continue
+        row = scores(name, codes, real, np.asarray(image))
+        share = shares.get(form, 0.0)
+        print(
+            f"{name:10} {source:9} {form:40} inside {row['inside']:.4f} (real "
+            f"{row['inside_real']:.4f})  far {row['far']:.4f}  reverse KL {row['reverse_kl']:.5f}  "
+            f"rejected {share:.4f}",
+            flush=True,
+        )
+        if keep:
+            sizes = {"set": name, "source": source, "m": NUM_CODES, "d": dim, "n": NUM_GENERATED}
+            harness.record("modes forms", {"form": form, **sizes, **row, "rejected": share})
+
+
+def _across(x: jax.Array, ext: aeot.Extension) -> jax.Array:
+    """The default's blend with no face singular."""
+    extend = jax.jit(singular.extend)
+    every = replace(ext, threshold=jnp.float32(jnp.pi))
+    parts = [extend(part, every)[0] for part in jnp.split(x, 20)]
+    return jnp.concatenate(parts)
+
+
+def cost_work(keep: bool) -> None:
+    """Seconds of a number of accepted codes, over the plain assignment of as many samples."""
+    n, m, dim = COST
+    codes = toy.clusters(jax.random.key(0), m, dim=dim)
+    mu = aeot.Gaussian(dim)
+    config = aeot.SolverConfig(tolerance=0.2)  # coarse: the time hardly depends on the heights
+    h = aeot.solve(jax.random.key(1), mu, codes.points, config=config).h
+    ext = aeot.extension(jax.random.key(2), mu, codes.points, h)
+    _, rejected = generated(jax.random.key(3), ext, 4 * _DRAW)
+    candidates = int(np.ceil(n / (1 - rejected)))
+    x = mu.sample(jax.random.key(4), candidates)
+    key = jax.random.key(5)
+    timings = harness.interleave(
+        {
+            "assign": lambda: aeot.assign(x[:n], ext.y, ext.h),
+            "assign, all candidates": lambda: aeot.assign(x, ext.y, ext.h),
+            "generate": lambda: aeot.generate(key, ext, candidates),
+        },
+        ARGUMENTS.rounds,
+    )
+    _, accepted, _ = aeot.generate(key, ext, candidates)
+    for contestant, timing in timings.items():
+        row = {"n": n, "m": m, "d": dim, "contestant": contestant, "rounds": ARGUMENTS.rounds}
+        row |= timing.summary() | {"over_assign": timing.ratio(timings["assign"])}
+        row |= {"over_assign_of_all": timing.ratio(timings["assign, all candidates"])}
+        row |= {"candidates": candidates, "accepted": int(accepted.sum()), "rejected": rejected}
+        print(
+            f"cost  {contestant:22} CPU {row['cpu_s']:8.2f} s  over assign {row['over_assign']:.2f}"
+            f"  of all candidates {row['over_assign_of_all']:.2f}  accepted {row['accepted']} of "
+            f"{candidates}",
+            flush=True,
+        )
+        if keep:
+            harness.record("modes cost", row)
+
+
+def main() -> None:
+    keep = not ARGUMENTS.quick
+    seeds = 1 if ARGUMENTS.quick else ARGUMENTS.seeds
+    names = ARGUMENTS.sets or list(SETS)
+    if "sets" in ARGUMENTS.works:
+        for name in names:
+            for source in ("gaussian", "uniform"):
+                set_work(name, source, seeds, keep)
+    if "forms" in ARGUMENTS.works:
+        for name in names:
+            forms_work(name, "gaussian", keep)
+    if "cost" in ARGUMENTS.works:
+        cost_work(keep)
+
+
+if __name__ == "__main__":
+    main()
