@@ -23,7 +23,7 @@ from aeot_jax.nn.train import TrainConfig, TrainState
 from aeot_jax.ot.config import SolverConfig
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.problem import Frame
-from aeot_jax.ot.result import Method, Status
+from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solve import History, Solution
 from aeot_jax.typing import PRNGKey
@@ -97,9 +97,7 @@ def _arrays(value: Any) -> Any:
 
 def _solution(tree: dict[str, Any]) -> Solution:
     certificate, history = Certificate(**tree.pop("certificate")), History(**tree.pop("history"))
-    # Files of 0.1.0 do not say what found the heights.
-    method = tree.pop("method", jnp.int32(Method.NEWTON))
-    return Solution(**tree, method=method, certificate=certificate, history=history)
+    return Solution(**tree, certificate=certificate, history=history)
 
 
 def _extension(tree: dict[str, Any], mu: Measure) -> Extension:

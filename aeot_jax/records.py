@@ -14,7 +14,7 @@ import numpy as np
 
 from aeot_jax.files import replacing
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the layout; a file of another number is refused."""
 
 _META = "meta"

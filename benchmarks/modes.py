@@ -12,7 +12,7 @@ Default settings on every set: ``solve``, which answers exactly in the plane, ``
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import harness
 import jax
@@ -22,8 +22,10 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax.data import toy
 from aeot_jax.metrics import modes
+from aeot_jax.metrics.distances import nearest
+from aeot_jax.ot import centres as cells
+from aeot_jax.ot import singular
 from aeot_jax.ot.barycentric import barycentric, inverse_distance
-from aeot_jax.ot.centres import mass_centres
 from aeot_jax.ot.simplicial import simplicial, triangulate
 from aeot_jax.ot.smoothing import smooth_transport
 
@@ -94,7 +96,7 @@ def measure(source: str, dim: int) -> aeot.Measure:
 
 
 def generated(key: jax.Array, ext: aeot.Extension, n: int) -> tuple[np.ndarray, float]:
-    """N accepted codes and the share rejected; an error if it takes too many draws."""
+    """Draw n accepted codes and say which share was rejected; an error if it takes too many draws."""
     parts, found, draws = [], 0, 0
     while found < n:
         if draws == _MOST_DRAWS:
@@ -128,7 +130,7 @@ def scores(name: str, codes: toy.Toy, real: toy.Toy, z: np.ndarray) -> dict[str,
             "three_sigma_real": three_real.high_quality_share,
             "reverse_kl": report.reverse_kl,
         }
-        distance, distance_real = (modes.nearest(points, centres)[0] for points in (z, fresh))
+        distance, distance_real = (nearest(points, centres)[0] for points in (z, fresh))
     else:
         assert codes.distance is not None
         assert parts is not None
@@ -208,7 +210,7 @@ def forms_work(name: str, source: str, keep: bool) -> None:
     codes, real, ext, _ = setup(name, source, 0)
     x = ext.mu.sample(jax.random.key(1), NUM_GENERATED)
     y, h, dim = ext.y, ext.h, ext.y.shape[1]
-    centres = mass_centres(jax.random.key(2), ext.mu, y, h)
+    centres = cells.mass_centres(jax.random.key(2), ext.mu, y, h)
     values, _ = aeot.top_k(x, y, h, 2)
     gap = float((values[:, 0] - values[:, 1]).mean())
     z, rejected = generated(jax.random.key(3), ext, NUM_GENERATED)
@@ -222,11 +224,24 @@ def forms_work(name: str, source: str, keep: bool) -> None:
     }
     if dim <= 3:
         images["simplicial"] = simplicial(x, y, triangulate(centres))
+    # The published method at the learned threshold: the winner against all that are blended.
+    _, used = cells.nearest(x, centres, dim + 1)
+    unit = ext.frame.normalise(y)
+    _, winner = aeot.assign(x, y, h)
+    angles = jnp.stack([singular.plane_angles(unit[winner], unit[i]) for i in used.T], axis=1)
+    kept = np.asarray(angles.max(1) <= ext.threshold)
+    images["published: inverse distance, rejection"] = np.asarray(
+        images["inverse distance, k = d + 1"]
+    )[kept]
+    shares = {"default": rejected, "published: inverse distance, rejection": 1 - kept.mean()}
     for form, image in images.items():
+        if len(image) == 0:
+            print(f"{name:10} {source:9} {form:40} rejects everything", flush=True)
+            continue
         row = scores(name, codes, real, np.asarray(image))
-        share = rejected if form == "default" else 0.0
+        share = shares.get(form, 0.0)
         print(
-            f"{name:10} {source:9} {form:28} inside {row['inside']:.4f} (real "
+            f"{name:10} {source:9} {form:40} inside {row['inside']:.4f} (real "
             f"{row['inside_real']:.4f})  far {row['far']:.4f}  reverse KL {row['reverse_kl']:.5f}  "
             f"rejected {share:.4f}",
             flush=True,
@@ -238,12 +253,9 @@ def forms_work(name: str, source: str, keep: bool) -> None:
 
 def _across(x: jax.Array, ext: aeot.Extension) -> jax.Array:
     """The default's blend with no face singular."""
-    from dataclasses import replace
-
-    from aeot_jax.ot.singular import extend
-
+    extend = jax.jit(singular.extend)
     every = replace(ext, threshold=jnp.float32(jnp.pi))
-    parts = [jax.jit(extend)(part, every)[0] for part in jnp.split(x, 20)]
+    parts = [extend(part, every)[0] for part in jnp.split(x, 20)]
     return jnp.concatenate(parts)
 
 

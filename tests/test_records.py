@@ -107,7 +107,7 @@ def test_another_kind_of_record_is_refused(path):
 
 def test_another_schema_is_refused(path, monkeypatch):
     monkeypatch.setattr(records, "SCHEMA", records.SCHEMA + 1)
-    with pytest.raises(ValueError, match=r"has schema 1, this version reads 2"):
+    with pytest.raises(ValueError, match=r"has schema 2, this version reads 3"):
         records.read(path, "model")
 
 
