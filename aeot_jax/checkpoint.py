@@ -38,7 +38,8 @@ TRAINING_FILE = "checkpoint.npz"
 def save(model: AEOT, path: str | os.PathLike[str]) -> None:
     """Write a model to one file, whole or not at all; an older file stays until the new is whole.
 
-    An optax transformation in the configuration is code and is not saved; all else is.
+    An optax transformation in the configuration is code and is not saved, and neither are devices;
+    all else is.
 
     Args:
       model: from ``fit``.
@@ -130,9 +131,15 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
 
 
 def config_to_json(config: Config) -> dict[str, Any]:
-    """A configuration as nested dicts that JSON can hold; a custom optimiser is left out."""
-    solver = dataclasses.replace(config.solver, optimizer=None)
-    return dataclasses.asdict(dataclasses.replace(config, solver=solver))
+    """A configuration as nested dicts that JSON can hold.
+
+    A custom optimiser is left out, and so are the devices, which do not change the answer.
+    """
+    solver = dataclasses.replace(config.solver, optimizer=None, devices=None)
+    tree = dataclasses.asdict(dataclasses.replace(config, solver=solver))
+    for name in ("parallel", "devices"):
+        del tree["solver"][name]
+    return tree
 
 
 def config_from_json(tree: Mapping[str, Any]) -> Config:

@@ -3,6 +3,7 @@
 Records annotate their arrays with ``*batch`` in front: under ``vmap`` a record holds a batch.
 """
 
+import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 Samples = Float[Array, "n d"]
@@ -25,3 +26,6 @@ Index = Int[Array, " n"]
 
 PRNGKey = PRNGKeyArray | UInt32[Array, "2"]
 """A random key, typed or legacy."""
+
+Devices = tuple[jax.Device, ...]  # pyright: ignore[reportInvalidTypeForm]
+"""Devices to compute on."""

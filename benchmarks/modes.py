@@ -96,7 +96,7 @@ def measure(source: str, dim: int) -> aeot.Measure:
 
 
 def generated(key: jax.Array, ext: aeot.Extension, n: int) -> tuple[np.ndarray, float]:
-    """Draw n accepted codes and say which share was rejected; an error if it takes too many draws."""
+    """Draw n accepted codes, and the share rejected; an error if it takes too many draws."""
     parts, found, draws = [], 0, 0
     while found < n:
         if draws == _MOST_DRAWS:

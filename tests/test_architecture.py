@@ -16,6 +16,7 @@ LAYERS = (
     "ot.power",
     "ot.sampling",
     "ot.estimate",
+    "ot.parallel",
     "ot.solver",
     "ot.solve",
     "model",

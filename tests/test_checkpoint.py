@@ -80,6 +80,14 @@ def test_a_custom_optimizer_is_left_out_and_all_else_is_saved(tmp_path, model):
     assert_same(again, model)
 
 
+def test_devices_are_left_out_and_change_no_identity():
+    solver = SolverConfig(parallel="pmap", devices=tuple(jax.devices()[:2]))
+    plain, spread = Config(), Config(solver=solver)
+    assert checkpoint.config_to_json(spread) == checkpoint.config_to_json(plain)
+    data = np.zeros((4, 8, 8, 1), np.uint8)
+    assert checkpoint.identity(tiny.KEY, data, spread) == checkpoint.identity(tiny.KEY, data, plain)
+
+
 def test_a_damaged_model_is_refused(path):
     whole = path.read_bytes()
     at = len(whole) // 2

@@ -50,3 +50,11 @@ def test_doubling_the_samples_compiles_nothing_more():
     assert eager.num_samples > 2 * patient.num_samples
     assert few == many
     assert again == 0
+
+
+def test_a_chunk_over_devices_compiles_once():
+    settings = {"tolerance": None, "parallel": "shard_map", "sampling": "independent"}
+    _, few, again = compilations(aeot.SolverConfig(max_steps=40, **settings))
+    _, many, again_long = compilations(aeot.SolverConfig(max_steps=200, **settings))
+    assert few == many > 0
+    assert again == again_long == 0

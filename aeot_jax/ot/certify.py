@@ -8,7 +8,8 @@ from jaxtyping import Array, ArrayLike, Int
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.estimate import NUM_STREAMS, Certificate, certificate, draw_counts
-from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+from aeot_jax.ot.parallel import Layout, Parallel, layout, local, place, run
+from aeot_jax.typing import Counts, Devices, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one batch; a draw is a whole number of batches."""
@@ -21,6 +22,9 @@ def certify(
     h: ArrayLike,
     nu: ArrayLike | None = None,
     num_samples: int = 100_000,
+    *,
+    parallel: Parallel = "auto",
+    devices: Devices | None = None,
 ) -> Certificate:
     """Measure the mass error of heights on samples that nothing else has used.
 
@@ -35,12 +39,15 @@ def certify(
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
       num_samples: samples, at least 2; rounded up to whole batches of the logical streams. A mass
         error e is measured with standard error s by about sqrt(m / 2) / (e s) of them.
+      parallel: how the samples are spread over devices; see ``SolverConfig``. Inside jit choose
+        "none".
+      devices: the devices to use; None is all.
 
     Returns:
       The certificate; its ``num_samples`` says how many were drawn.
 
     Raises:
-      ValueError: if shapes, weights, heights or the source's dimension do not fit.
+      ValueError: if shapes, weights, heights, the source's dimension or the devices do not fit.
     """
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
@@ -48,8 +55,13 @@ def certify(
     problem.check_measure(mu, targets)
     if num_samples < 2 or not hasattr(num_samples, "__index__"):
         raise ValueError(f"`num_samples` is {num_samples!r}; pass an integer, at least 2.")
+    concrete = problem.is_concrete(key, mu, targets, heights, weights)
     same = problem.representatives(targets) if problem.is_concrete(targets) else None
-    return certify_checked(key, mu, targets, heights, weights, num_samples, same)
+    where = layout(parallel, devices) if concrete or parallel != "auto" else Layout("none")
+    key, mu, targets, heights, weights = place(where, (key, mu, targets, heights, weights))
+    return local(
+        certify_checked(key, mu, targets, heights, weights, num_samples, same, where=where)
+    )
 
 
 def certify_checked(
@@ -61,6 +73,7 @@ def certify_checked(
     num_samples: int,
     same: Int[np.ndarray, " m"] | None,
     samples_per_stream: int = _SAMPLES_PER_STREAM,
+    where: Layout = Layout("none"),  # noqa: B008 - a tuple
 ) -> Certificate:
     """``certify`` for arguments that are known to be good.
 
@@ -74,6 +87,7 @@ def certify_checked(
       same: representative of each target, None where all differ.
       samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
         kernel is compiled.
+      where: layout of the devices; the arrays are placed in it.
     """
     samples_per_stream = min(samples_per_stream, -(-num_samples // NUM_STREAMS))
     batches = -(-num_samples // (samples_per_stream * NUM_STREAMS))
@@ -82,8 +96,26 @@ def certify_checked(
         raise ValueError(
             f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
         )
-    counts, _ = draw_counts(key, mu, y, h, nu, batches, samples_per_stream=samples_per_stream)
+    arguments = key, mu, y, h, nu, np.int32(batches)
+    counts = run(where, _counts, *arguments, samples_per_stream=samples_per_stream)
     return _finish(counts, nu, total, same)
+
+
+def _counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    h: Heights,
+    nu: Weights,
+    batches: Int[Array, ""],
+    *,
+    samples_per_stream: int,
+    axis_name: str | None,
+) -> Counts:
+    """Counts of fresh independent samples over all devices of the axis."""
+    return draw_counts(
+        key, mu, y, h, nu, batches, samples_per_stream=samples_per_stream, axis_name=axis_name
+    )[0]
 
 
 @jax.jit

@@ -12,8 +12,12 @@ import optax
 from aeot_jax.measures import Measure
 from aeot_jax.ot import orbit, warmstart
 from aeot_jax.ot.estimate import NUM_STREAMS, samples_to_verify
+from aeot_jax.ot.parallel import NAMES as PARALLELS
+from aeot_jax.ot.parallel import Layout, Parallel
+from aeot_jax.ot.parallel import layout as layout_of
 from aeot_jax.ot.sampling import NAMES as SAMPLINGS
 from aeot_jax.ot.sampling import Sampling, choose
+from aeot_jax.typing import Devices
 
 _MARGIN = 0.85
 """Part of the tolerance aimed at, so that two standard errors of the certificate fit above it."""
@@ -78,6 +82,11 @@ class SolverConfig:
       max_steps: steps of the solver; None is no limit.
       time_limit: seconds, checked between chunks of steps; None is no limit. A time limit makes
         the answer depend on the machine.
+      parallel: how samples are spread over devices: "none", "pmap" or "shard_map"; "auto" is
+        ``shard_map`` over several devices or processes, and "none" on one device or a CPU. The
+        heights are the same bits whatever is chosen (on a CPU; see ``devices``).
+      devices: the devices to use, 1, 2, 4 or 8 of them; None is all that are present. Devices of
+        one kind agree to the last bit. Neither field is kept with a model.
     """
 
     tolerance: float | None = 0.1
@@ -94,6 +103,8 @@ class SolverConfig:
     max_samples: int | None = None
     max_steps: int | None = None
     time_limit: float | None = None
+    parallel: Parallel = "auto"
+    devices: Devices | None = None
 
     def __post_init__(self):
         whole = ("batch_size", "plateau_steps", "max_samples", "max_steps")
@@ -112,10 +123,13 @@ class SolverConfig:
             ("method", ("auto", "newton", "adam", "exact")),
             ("start", ("auto", *warmstart.NAMES)),
             ("sampling", ("auto", *SAMPLINGS)),
+            ("parallel", PARALLELS),
         ):
             if getattr(self, name) not in choices:
                 listed = ", ".join(map(repr, choices))
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {listed}.")
+        if self.devices is not None and not self.devices:
+            raise ValueError("`devices` is empty; pass a tuple of devices, or None for all.")
         if self.tolerance is None and not any((self.max_samples, self.max_steps, self.time_limit)):
             raise ValueError(
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "
@@ -181,6 +195,15 @@ class Phases(NamedTuple):
     num_steps: int
     phase_steps: int
     average_from: int
+
+
+def layout(config: SolverConfig) -> Layout:
+    """Where the samples of a solve are drawn.
+
+    Raises:
+      ValueError: if the streams cannot be dealt to the devices.
+    """
+    return layout_of(config.parallel, config.devices)
 
 
 class Plan(NamedTuple):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import safe_ratio
+from aeot_jax.numerics import axis_size, safe_ratio
 from aeot_jax.ot import sampling
 from aeot_jax.ot.sampling import Sampling
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
@@ -90,21 +90,42 @@ def batch_counts(
       way: how to draw.
 
     Returns:
-      Counts, and the scatter of each of this device's streams; see ``stream_counts``.
+      Counts, and the scatter of every stream (8,); see ``stream_counts``.
 
     Raises:
       ValueError: if the size of the axis does not divide the number of streams.
     """
-    streams = _own_streams(axis_name)
-    counts, within = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way)
-    return counts if axis_name is None else jax.lax.psum(counts, axis_name), within
+    streams = own_streams(axis_name)
+    drawn = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way)
+    return _over_axis(*drawn, streams, axis_name)
 
 
-def _own_streams(axis_name: str | None) -> Int[Array, " s"]:
+def _over_axis(
+    counts: Counts,
+    within: Float[Array, " s"],
+    streams: Int[Array, " s"],
+    axis_name: str | None,
+) -> tuple[Counts, Float[Array, " k"]]:
+    """Counts of all devices and the scatter of all streams, by one reduction of integers.
+
+    The bits of each float travel in a place of their own, to which the other devices add 0: a sum
+    of floats would depend on the order of the devices.
+    """
+    if axis_name is None:
+        return counts, within
+    bits = jax.lax.bitcast_convert_type(within, jnp.int32)
+    places = jnp.zeros_like(bits, shape=NUM_STREAMS) + 0 * streams[:1]
+    both = jnp.concatenate([counts, places.at[streams].set(bits)])
+    both = jax.lax.psum(both, axis_name)
+    m = counts.shape[0]
+    return both[:m], jax.lax.bitcast_convert_type(both[m:], jnp.float32)
+
+
+def own_streams(axis_name: str | None) -> Int[Array, " s"]:
     """Ids of the streams that this device draws."""
     if axis_name is None:
         return jnp.arange(NUM_STREAMS)
-    num_devices = jax.lax.axis_size(axis_name)
+    num_devices = axis_size(axis_name)
     if NUM_STREAMS % num_devices:
         raise ValueError(
             f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
@@ -298,16 +319,19 @@ def draw_counts(
     The number of batches, at least 1, is traced: any amount of samples costs one compilation.
 
     Returns:
-      Counts, and the scatter of each of this device's streams, summed over the batches.
+      Counts, and the scatter of every stream (8,), summed over the batches. All batches together
+      are one reduction over the axis.
     """
+    streams = own_streams(axis_name)
 
     def body(
         i: Int[Array, ""], carry: tuple[Counts, Float[Array, " s"]]
     ) -> tuple[Counts, Float[Array, " s"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = batch_counts(batch_key, mu, y, h, nu, samples_per_stream, axis_name, way)
+        drawn = stream_counts(batch_key, mu, y, h, nu, streams, samples_per_stream, way)
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
-    empty = jnp.zeros_like(h, dtype=jnp.int32), 0.0 * _own_streams(axis_name)
-    return jax.lax.fori_loop(0, num_batches, body, empty)
+    empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1], 0.0 * streams
+    counts, within = jax.lax.fori_loop(0, num_batches, body, empty)
+    return _over_axis(counts, within, streams, axis_name)

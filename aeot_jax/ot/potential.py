@@ -15,7 +15,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, ArrayLike, Float
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, axis_size
 from aeot_jax.ot import power, problem
 from aeot_jax.typing import Counts, Heights, Index, Samples, Targets, Weights
 
@@ -64,6 +64,8 @@ def energy(
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
     samples = _samples(x, targets, (2,))
+    if axis_name is not None:
+        axis_size(axis_name)  # refuses an axis that nothing maps
     value, index = power.assign(*lax.stop_gradient((samples, targets, heights)))
     return _mean_energy(heights, samples, targets, weights, value, index, axis_name)
 

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax.measures import Gaussian, Measure, UniformCube
-from aeot_jax.ot import estimate, exact, problem, solver
+from aeot_jax.ot import estimate, exact, parallel, problem, solver
 from aeot_jax.ot.certify import certify_checked
-from aeot_jax.ot.config import Plan, SolverConfig, phases, plan, samples_to_continue
+from aeot_jax.ot.config import Plan, SolverConfig, layout, phases, plan, samples_to_continue
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solver import SolverState
@@ -158,6 +158,7 @@ def solve(
     targets = problem.check_targets(y)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
+    layout(config)  # what it refuses is refused before the first step
     same = problem.representatives(targets)
     if same is not None:
         problem.warn_of_duplicates(same)
@@ -181,7 +182,8 @@ def _is_exact(mu: Measure, y: Targets, config: SolverConfig) -> bool:
             f"`mu` is {type(mu).__name__} in {mu.dim}; choose 'auto'."
         )
     defaults = SolverConfig()
-    asked = replace(config, method=defaults.method, tolerance=defaults.tolerance) != defaults
+    unasked = ("method", "tolerance", "parallel", "devices")
+    asked = replace(config, **{name: getattr(defaults, name) for name in unasked}) != defaults
     few = y.shape[0] <= _MOST_EXACT_TARGETS
     return config.method == "exact" or (config.method == "auto" and possible and few and not asked)
 
@@ -233,6 +235,8 @@ def _solve(
     init_key, check_key = jax.random.split(key)
     state = solver.init(init_key, mu, y, nu, config)
     check_samples = solver.num_start_samples(mu, y.shape[0], config)
+    where = layout(config)
+    state, mu, y, nu, check_key = parallel.place(where, (state, mu, y, nu, check_key))
     history: list[tuple[int, float, float]] = []
     goal = sizes.phases.num_steps * sizes.batch
     confirming = False
@@ -241,7 +245,7 @@ def _solve(
             state, mu, y, nu, config, goal, started, history.append, on_progress
         )
         look_key = jax.random.fold_in(check_key, attempt)
-        certificate, status = _certified(look_key, mu, y, nu, state, status, sizes)
+        certificate, status = _certified(look_key, mu, y, nu, state, status, sizes, where)
         check_samples += int(certificate.num_samples)
         reached = _is_reached(certificate, config)
         if reached and attempt > 0 and status is Status.RUNNING and not confirming:
@@ -260,9 +264,11 @@ def _solve(
                 if goal >= _ANEW * drawn:
                     num_steps = -(-(goal - drawn) // sizes.batch)
                     state = solver.planned_anew(state, phases(num_steps, mu, config))
+                    state = parallel.place(where, state)
                 continue
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
+        state = parallel.local(state)
         return Solution(
             h=state.heights,
             status=jnp.asarray(status, jnp.int32),
@@ -290,15 +296,16 @@ def _certified(
     state: SolverState,
     status: Status,
     sizes: Plan,
+    where: parallel.Layout,
 ) -> tuple[Certificate, Status]:
     """A certificate of the heights reached; an interruption makes it a short one."""
 
     def draw(key: PRNGKey, status: Status) -> Certificate:
         number = _check_samples(state, status, sizes)
         drawn = certify_checked(
-            key, mu, y, state.heights, nu, number, None, sizes.samples_per_stream
+            key, mu, y, state.heights, nu, number, None, sizes.samples_per_stream, where
         )
-        return jax.block_until_ready(drawn)
+        return parallel.local(jax.block_until_ready(drawn))
 
     try:
         return draw(key, status), status
@@ -344,7 +351,7 @@ def _advance(
             num_steps = min(chunk, left, batches)
             if config.plateau_steps is not None:  # at most one doubling in a chunk
                 num_steps = min(num_steps, config.plateau_steps)
-            new, *chi2 = solver.run_steps(state, mu, y, nu, jnp.asarray(num_steps), config)
+            new, *chi2 = solver.run_steps(state, mu, y, nu, num_steps, config)
             error, error_se, finite = _look(new.h, nu, *chi2)
             if not bool(finite):
                 return state, Status.NON_FINITE

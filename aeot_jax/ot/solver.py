@@ -42,9 +42,17 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, moments
-from aeot_jax.numerics import PRECISION, safe_ratio
-from aeot_jax.ot import estimate, power, problem, sampling, warmstart
-from aeot_jax.ot.config import FEW_DIMS, Phases, Plan, SolverConfig, plan, samples_per_stream
+from aeot_jax.numerics import PRECISION, isolated, safe_ratio
+from aeot_jax.ot import estimate, parallel, power, problem, sampling, warmstart
+from aeot_jax.ot.config import (
+    FEW_DIMS,
+    Phases,
+    Plan,
+    SolverConfig,
+    layout,
+    plan,
+    samples_per_stream,
+)
 from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
@@ -255,29 +263,45 @@ def step(
     return _step(state, mu, working, weights, config, axis_name)[0]
 
 
-@partial(jax.jit, static_argnames=("config",))
 def run_steps(
     state: SolverState,
     mu: Measure,
     y: Targets,
     nu: Weights,
-    num_steps: Int[Array, ""],
+    num_steps: int,
     config: SolverConfig,
 ) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
     """Some steps in one call; their number is traced, so any number costs one compilation.
+
+    The samples are spread over devices as the configuration says.
 
     Returns:
       The state, and an unbiased estimate of chi^2 with its standard error. It is the average over
       the heights that the steps met, each of which saw samples that are fresh for it. Samples of a
       net repel and cannot tell: there it is a look at the answer so far, by independent samples.
     """
+    arguments = state, mu, y, nu, np.int32(num_steps)
+    return parallel.run(layout(config), _run_steps, *arguments, config=config)
+
+
+def _run_steps(
+    state: SolverState,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    num_steps: Int[Array, ""],
+    *,
+    config: SolverConfig,
+    axis_name: str | None,
+) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
+    """The body of ``run_steps``, for the devices of an axis."""
     targets = _working_targets(state, mu, y, config)
     batch = samples_per_stream(nu.shape[0], mu, config) * NUM_STREAMS
 
     def body(_: Int[Array, ""], carry: tuple) -> tuple:
         state, total, variance = carry
         multiplier = state.multiplier
-        state, counts, within = _step(state, mu, targets, nu, config, None)
+        state, counts, within = _step(state, mu, targets, nu, config, axis_name)
         chi2, chi2_se = estimate.chi_square_between(
             counts, within, nu, batch * multiplier, multiplier
         )
@@ -286,7 +310,7 @@ def run_steps(
     carry = (state, jnp.zeros(()), jnp.zeros(()))
     state, total, variance = jax.lax.fori_loop(0, num_steps, body, carry)
     if num_look_samples(nu.shape[0], mu, config):
-        return state, *_look(state, mu, targets, nu, batch // NUM_STREAMS)
+        return state, *_look(state, mu, targets, nu, batch // NUM_STREAMS, axis_name)
     return state, total / num_steps, jnp.sqrt(variance) / num_steps
 
 
@@ -298,13 +322,25 @@ def num_look_samples(num_targets: int, mu: Measure, config: SolverConfig) -> int
 
 
 def _look(
-    state: SolverState, mu: Measure, y: Targets, nu: Weights, samples_per_stream: int
+    state: SolverState,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    samples_per_stream: int,
+    axis_name: str | None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """chi^2 of the answer so far, with its standard error."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, _LOOK), state.step)
     answer = state.heights / state.frame.scale
     counts, _ = estimate.draw_counts(
-        key, mu, y, answer, nu, _LOOK_BATCHES, samples_per_stream=samples_per_stream
+        key,
+        mu,
+        y,
+        answer,
+        nu,
+        _LOOK_BATCHES,
+        samples_per_stream=samples_per_stream,
+        axis_name=axis_name,
     )
     return estimate.chi_square(counts, nu, counts.sum())
 
@@ -320,7 +356,13 @@ def _mixing_key(key: PRNGKey) -> PRNGKey:
 def _working_targets(state: SolverState, mu: Measure, y: Targets, config: SolverConfig) -> Targets:
     """Targets as the steps use them: centred, scaled, and turned where orbits want it."""
     way = _way(mu, config)
-    return sampling.prepared(_mixing_key(state.key), mu, state.frame.normalise(y), way)
+
+    def prepared(y: Targets, frame: problem.Frame, key: PRNGKey) -> Targets:
+        return sampling.prepared(key, mu, frame.normalise(y), way)
+
+    # A scale is never negative, which the compiler does not know.
+    always = ~(state.frame.scale < 0)
+    return isolated(always, prepared, y, state.frame, _mixing_key(state.key))
 
 
 def _step(
@@ -335,6 +377,23 @@ def _step(
     key = jax.random.fold_in(state.key, state.step)
     batch_key, gap_key = jax.random.split(key)
     counts, within = _draw(batch_key, state, mu, y, nu, config, axis_name)
+    update = partial(_updated, config=config)
+    # The counts are integers and the same in every layout; so that the heights are, too, no
+    # layout's program may fuse this arithmetic with anything of its own.
+    state = isolated(state.step >= 0, update, state, counts, gap_key, mu, y, nu)
+    return state, counts, within
+
+
+def _updated(
+    state: SolverState,
+    counts: Counts,
+    gap_key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    config: SolverConfig,
+) -> SolverState:
+    """The state after a step that saw these counts."""
     batch = samples_per_stream(nu.shape[0], mu, config) * NUM_STREAMS
     num_samples = (batch * state.multiplier).astype(jnp.float32)
 
@@ -366,7 +425,7 @@ def _step(
     else:
         state = jax.lax.cond(state.step < state.phase_steps, first_phase, newton_phase, state)
     state = replace(state, h=_centred(state.h, nu), step=state.step + 1)
-    return _averaged(state), counts, within
+    return _averaged(state)
 
 
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:
