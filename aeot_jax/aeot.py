@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Int32, UInt8
 
-from aeot_jax import checkpoint
+from aeot_jax import checkpoint, processes
 from aeot_jax.classes import solve_classes
 from aeot_jax.data import images as image_data
 from aeot_jax.model import AEOT, SOURCES, Config
@@ -82,6 +82,9 @@ def fit(
     Returns:
       The model; ``model.solution`` says whether the transport converged.
 
+    Several processes, all started with the same arguments, share the work of the transport. The
+    first alone writes to ``run_dir``, which all must be able to read if the run is to be resumed.
+
     Ctrl-C while the transport is solved ends it early: the model then says so in its
     ``solution.status``, and with ``run_dir`` the run can still be resumed.
 
@@ -98,19 +101,44 @@ def fit(
     check_budget(len(data), config.solver)  # what it refuses is better refused before the training
     report = on_progress or (lambda _: None)
     folder = None if run_dir is None else Path(run_dir)
+    fingerprint = checkpoint.identity(key, data, config, classes)
+    processes.check_agreement(key=key, images=data, config=fingerprint)
     if folder is None:
         return _fit(key, data, classes, config, report, None, lambda _state, _losses: None)
     # What is wrong with the options shows before anything in the folder is touched.
     train.batch_size(len(data), config.training)
     models.check_image_shape(data.shape[1:])
-    run = checkpoint.open_run(
-        folder, checkpoint.identity(key, data, config, classes), resume=resume, overwrite=overwrite
-    )
+    run = _open_run(folder, fingerprint, resume=resume, overwrite=overwrite)
     if run.finished is not None:
         return run.finished
+    if not processes.is_first():
+        return _fit(key, data, classes, config, report, run.training, lambda _state, _losses: None)
     model = _fit(key, data, classes, config, report, run.training, run.save_training)
     run.save_model(model)
     return model
+
+
+def _open_run(folder: Path, identity: str, *, resume: bool, overwrite: bool) -> checkpoint.Run:
+    """Open the run in the first process, which owns the folder; the others read what it found."""
+    run, problem = None, None
+    if processes.is_first():
+        try:
+            run = checkpoint.open_run(folder, identity, resume=resume, overwrite=overwrite)
+        except (ValueError, OSError) as error:
+            problem = error
+    found = run is not None and (run.finished is not None or run.training is not None)
+    refused, found = np.asarray(processes.from_first(jnp.array([problem is not None, found])))
+    if problem is not None:
+        raise problem
+    if refused:
+        raise ValueError(
+            f"`run_dir` {str(folder)!r} was refused by process 0, which says why; repair it there."
+        )
+    if run is not None:
+        return run
+    if not found:
+        return checkpoint.Run(folder, identity, None, None)
+    return checkpoint.open_run(folder, identity, resume=True)
 
 
 def _fit(
@@ -128,6 +156,7 @@ def _fit(
     image_shape = (height, width, channels)
     with _timed(seconds, "autoencoder"):
         params, losses = _train(train_key, data, config, report, training, save_training)
+        params = processes.from_first(params)
     with _timed(seconds, "codes"):
         report(Progress("codes", 0, len(data), ""))
         raw = train.encode_all(params, data, config.autoencoder)
@@ -144,6 +173,7 @@ def _fit(
             )
         scale = jnp.where(scale > _SCALE_FLOOR * scale.max(), scale, 1.0)
         codes = (raw - centre[None, :]) / scale[None, :]
+        centre, scale, codes = processes.from_first((centre, scale, codes))
         report(Progress("codes", len(data), len(data), f"{codes.shape[1]} dimensions"))
     mu = SOURCES[config.source](codes.shape[1])
     with _timed(seconds, "transport"):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import aeot_jax as aeot
-from aeot_jax import plot
+from aeot_jax import plot, processes
 from aeot_jax.cli import folder, source
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
@@ -65,6 +65,9 @@ class Fit:
       resume: Continue an interrupted run in the folder, with the same data and options; the model
         is the same as without the interruption.
       overwrite: Replace the run that is in the folder.
+      distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
+        slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); the first
+        writes the folder.
       quiet: Show no progress.
       debug: Show where an error comes from.
       config: Everything else; the defaults serve most data.
@@ -88,6 +91,7 @@ class Fit:
     hold_out: Annotated[int, tyro.conf.arg(metavar="IMAGES")] = 0
     resume: bool = False
     overwrite: bool = False
+    distributed: bool = False
     quiet: bool = False
     debug: bool = False
     config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
@@ -139,13 +143,18 @@ def run(options: Fit, out: Console, err: Console) -> None:
         )
     started = time.monotonic()
     config = options.full_config()
-    folder.check_out(options.out, resume=options.resume, overwrite=options.overwrite)
+    if options.distributed:
+        processes.join()
+    first = processes.is_first()
+    if first:
+        folder.check_out(options.out, resume=options.resume, overwrite=options.overwrite)
     where = source.Source(
         source.absolute(options.data), options.limit, options.hold_out, options.seed
     )
     splits = source.load(where)
     described = splits.describe()
-    if not options.quiet:
+    quiet = options.quiet or not first
+    if not quiet:
         height, width, channels = described["image_shape"]
         err.print(
             f"{splits.train.name}: {len(splits.train):,} images of {height} x {width} x {channels}"
@@ -154,7 +163,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
             markup=False,
             highlight=False,
         )
-    with progress(err, quiet=options.quiet) as report:
+    with progress(err, quiet=quiet) as report:
         model = aeot.fit(
             key(options.seed, Purpose.FIT),
             splits.train.images,
@@ -164,6 +173,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
             overwrite=options.overwrite,
             on_progress=report,
         )
+    if not first:
+        return
     folder.write_config(options.out, where, described, options.seed, config)
     if options.overwrite:  # an evaluation of the model that is gone
         (options.out / folder.EVALUATION).unlink(missing_ok=True)

@@ -59,6 +59,11 @@ def layout(parallel: Parallel, devices: Devices | None = None) -> Layout:
       ValueError: if the streams cannot be dealt to these devices.
     """
     several = jax.process_count() > 1
+    if several and parallel == "pmap":
+        raise ValueError(
+            f"`parallel` is 'pmap', which serves one process, but there are {jax.process_count()}; "
+            "choose 'shard_map' or 'auto'."
+        )
     if parallel == "none":
         if devices is not None and len(devices) != 1:
             raise ValueError(

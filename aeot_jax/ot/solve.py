@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from aeot_jax import processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
 from aeot_jax.ot import estimate, exact, parallel, problem, solver
 from aeot_jax.ot.certify import certify_checked
@@ -153,12 +154,15 @@ def solve(
       The solution; read ``status`` (or call ``raise_if_failed``) before trusting it.
 
     Raises:
-      ValueError: if targets, weights, source or configuration do not fit.
+      ValueError: if targets, weights, source, configuration or devices do not fit, or if several
+        processes were given different ones.
     """
     targets = problem.check_targets(y)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
     layout(config)  # what it refuses is refused before the first step
+    decisions = repr(replace(config, optimizer=None, devices=None))
+    processes.check_agreement(key=key, mu=mu, y=targets, nu=weights, config=decisions)
     same = problem.representatives(targets)
     if same is not None:
         problem.warn_of_duplicates(same)
@@ -345,7 +349,7 @@ def _advance(
             left = config.max_steps - int(state.step) if config.max_steps else chunk
             if left <= 0:
                 return state, Status.STEP_LIMIT
-            if config.time_limit and time.monotonic() - started > config.time_limit:
+            if config.time_limit and _is_late(started, config.time_limit):
                 return state, Status.TIME_LIMIT
             batches = -(-(goal - drawn) // (sizes.batch * int(state.multiplier)))
             num_steps = min(chunk, left, batches)
@@ -362,6 +366,11 @@ def _advance(
     except KeyboardInterrupt:
         return state, Status.INTERRUPTED
     return state, Status.RUNNING
+
+
+def _is_late(started: float, time_limit: float) -> bool:
+    """Whether the time is over, by the clock of the first process: all must stop together."""
+    return bool(processes.from_first(jnp.asarray(time.monotonic() - started > time_limit)))
 
 
 @jax.jit

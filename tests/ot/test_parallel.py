@@ -142,6 +142,8 @@ def test_every_process_must_take_part(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match=r"holds \[2, 0\] devices of the 2 processes"):
         parallel.layout("shard_map", tuple(DEVICES[:2]))
+    with pytest.raises(ValueError, match="`parallel` is 'pmap', which serves one process, but"):
+        parallel.layout("pmap")
 
 
 def test_what_is_no_choice_of_devices_is_named():
