@@ -60,8 +60,12 @@ def uniforms(key: PRNGKey, dim: int, first: ArrayLike, n: int, total: int) -> Fl
         held = ((index >> digit) & 1).astype(bool)
         point ^= jnp.where(held[:, None], jnp.asarray(direction)[None, :], jnp.uint32(0))
     seed = jax.random.bits(key, (1, dim), jnp.uint32)
-    # 24 digits are what float32 holds; the half keeps 0 and 1 out.
-    return ((_scrambled(point, seed) >> 8).astype(jnp.float32) + 0.5) * 2.0**-24
+    return _open_unit(_scrambled(point, seed))
+
+
+def _open_unit(point: UInt32[Array, "n d"]) -> Float[Array, "n d"]:
+    """Digits as a number inside (0, 1): 23 of them and a half are what float32 holds."""
+    return ((point >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
 
 
 def _scrambled(point: UInt32[Array, "n d"], seed: UInt32[Array, "1 d"]) -> UInt32[Array, "n d"]:

@@ -25,6 +25,11 @@ def test_every_part_of_the_line_and_of_the_plane_gets_its_share():
         assert (np.bincount(box, minlength=256) == 1).all()
 
 
+def test_the_ends_of_the_line_are_never_reached():
+    ends = sobol._open_unit(jnp.array([[0, 0xFFFFFFFF, 0x1FF, 0xFFFFFE00]], jnp.uint32))
+    np.testing.assert_array_equal(ends, [[2.0**-24, 1 - 2.0**-24] * 2])
+
+
 def test_parts_of_a_draw_make_the_whole():
     whole = sobol.uniforms(KEY, 3, 0, 64, 64)
     parts = [sobol.uniforms(KEY, 3, jnp.int32(first), 16, 64) for first in range(0, 64, 16)]

@@ -33,6 +33,12 @@ _EXACT_SOURCES = {Gaussian: "gaussian", UniformCube: "uniform"}
 
 _EXACT_DIMS = 2
 
+_EXACT_KEY = 2**32 - 1
+"""What the key is folded with for the certificate of exact heights; sampling uses other keys."""
+
+_MOST_COUNTED = 2**31 - 1
+"""Most samples that a count tells of."""
+
 _MOST_EXACT_TARGETS = 200_000
 """Targets up to which "auto" solves exactly."""
 
@@ -140,7 +146,9 @@ def solve(
     the heights reached so far. Coinciding targets share one cell (a warning says how many).
 
     On a line and in the plane, with a Gaussian or the uniform cube, ``solve_exact`` is far quicker
-    and exact: it answers by default there, with the same certificate, and ``method`` says so.
+    and exact: it answers by default there, with the same certificate, and ``method`` says so. Where
+    float32 cannot hold its heights to the tolerance (a thousand targets on a line, clusters thinner
+    than 1e-4), sampling goes on, and the better of the two answers is returned.
 
     Args:
       key: consumed.
@@ -163,15 +171,21 @@ def solve(
     layout(config)  # what it refuses is refused before the first step
     decisions = repr(replace(config, optimizer=None, devices=None))
     processes.check_agreement(key=key, mu=mu, y=targets, nu=weights, config=decisions)
+    exactly = _is_exact(mu, targets, config)
     same = problem.representatives(targets)
     if same is not None:
         problem.warn_of_duplicates(same)
-        weights = jnp.zeros_like(weights).at[jnp.asarray(same)].add(weights)
-    solution = None
-    if _is_exact(mu, targets, config):
-        solution = _solve_exactly(key, mu, targets, weights, config)
-    if solution is None:
-        solution = _solve(key, mu, targets, weights, config, on_progress or (lambda _: None))
+        # On the host: float32 loses the sum of many small weights.
+        merged = np.bincount(same, np.asarray(weights, np.float64), len(same))
+        weights = jnp.asarray(merged / merged.sum(), jnp.float32)
+    found = _solve_exactly(key, mu, targets, weights, config) if exactly else None
+    if found is not None and (found.converged or config.method == "exact"):
+        solution = found
+    else:
+        report = on_progress or (lambda _: None)
+        solution = _solve(key, mu, targets, weights, config, report)
+        if found is not None:
+            solution = _better(solution, found)
     if same is None:
         return solution
     return replace(solution, h=solution.h[jnp.asarray(same)])
@@ -194,15 +208,14 @@ def _is_exact(mu: Measure, y: Targets, config: SolverConfig) -> bool:
 
 def _solve_exactly(
     key: PRNGKey, mu: Measure, y: Targets, nu: Weights, config: SolverConfig
-) -> Solution | None:
-    """The exact heights with their certificate; None if "auto" should rather go on by sampling."""
+) -> Solution:
+    """The exact heights with their certificate, which float32 may keep from the tolerance."""
     found = exact.solve_exact(np.asarray(y), np.asarray(nu), source=_EXACT_SOURCES[type(mu)])
     sizes = plan(y.shape[0], mu, config)
     h = jnp.asarray(found.h, jnp.float32)
-    certificate = certify_checked(key, mu, y, h, nu, sizes.check_samples, None)
+    check_key = jax.random.fold_in(key, _EXACT_KEY)
+    certificate = certify_checked(check_key, mu, y, h, nu, sizes.check_samples, None)
     reached = _is_reached(certificate, config)
-    if not reached and config.method == "auto":
-        return None
     return Solution(
         h=h,
         status=jnp.asarray(Status.CONVERGED if reached else Status.STEP_LIMIT, jnp.int32),
@@ -212,6 +225,20 @@ def _solve_exactly(
         num_samples=jnp.asarray(0),
         num_check_samples=certificate.num_samples,
         history=_history([]),
+    )
+
+
+def _better(sampled: Solution, found: Solution) -> Solution:
+    """What sampling found, unless exact heights that miss the tolerance too are nearer to it."""
+    total = min(int(sampled.num_check_samples) + int(found.num_check_samples), _MOST_COUNTED)
+    if bool(sampled.converged) or float(sampled.mass_error) <= float(found.mass_error):
+        return replace(sampled, num_check_samples=jnp.asarray(total))
+    return replace(
+        found,
+        status=sampled.status,
+        num_samples=sampled.num_samples,
+        num_check_samples=jnp.asarray(total),
+        history=sampled.history,
     )
 
 
@@ -273,6 +300,8 @@ def _solve(
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
         state = parallel.local(state)
+        extra = int(solver.num_gap_samples(state))
+        extra += solver.num_look_samples(y.shape[0], mu, config) * len(history)
         return Solution(
             h=state.heights,
             status=jnp.asarray(status, jnp.int32),
@@ -280,9 +309,7 @@ def _solve(
             method=_method(config),
             num_steps=state.step,
             num_samples=jnp.asarray(drawn),
-            num_check_samples=check_samples
-            + solver.num_gap_samples(state)
-            + solver.num_look_samples(y.shape[0], mu, config) * len(history),
+            num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED)),
             history=_history(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning

@@ -201,6 +201,29 @@ def test_where_the_exact_solver_can_answer_it_does_and_says_so(mu):
 NAME = {aeot.UniformCube: "uniform", aeot.Gaussian: "gaussian"}
 
 
+def test_of_two_answers_that_miss_the_tolerance_the_better_is_returned(monkeypatch):
+    from aeot_jax.ot import solve as module
+
+    y = np.random.default_rng(7).normal(size=(30, 2))
+    exactly = aeot.solve(KEY, aeot.UniformCube(2), y)
+    worse = replace(exactly, method=jnp.int32(aeot.Method.NEWTON), status=jnp.int32(3))
+    bad = replace(worse.certificate, mass_error=jnp.float32(0.5))
+    monkeypatch.setattr(module, "_is_reached", lambda *_: False)
+    monkeypatch.setattr(module, "_solve", lambda *_: replace(worse, certificate=bad))
+    found = aeot.solve(KEY, aeot.UniformCube(2), y)
+    np.testing.assert_array_equal(found.h, exactly.h)
+    assert aeot.Method(int(found.method)) is aeot.Method.EXACT
+    assert found.status == aeot.Status.SAMPLE_LIMIT
+    assert found.num_check_samples == 2 * exactly.num_check_samples
+
+
+def test_many_copies_of_few_targets_are_merged_without_loss():
+    y = np.repeat([[0.0, 0.0], [1.0, 1.0]], 50_000, 0)
+    with pytest.warns(UserWarning, match="`y` holds 99998 targets that equal"):
+        solution = aeot.solve(KEY, aeot.UniformCube(2), y)
+    assert solution.converged
+
+
 def test_whoever_sets_a_limit_or_an_optimiser_is_not_answered_exactly():
     y = np.random.default_rng(7).normal(size=(30, 2))
     for config in (replace(LOOSE, max_steps=3), replace(LOOSE, start="zero", max_steps=3)):
