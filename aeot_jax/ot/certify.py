@@ -119,9 +119,9 @@ def _counts(
 
 
 @jax.jit
-def _merged(counts: Counts, nu: Weights, same: Int[Array, " m"]) -> tuple[Counts, Weights]:
-    """Counts and weights of each group of coinciding targets, at its representative."""
-    return jnp.zeros_like(counts).at[same].add(counts), jnp.zeros_like(nu).at[same].add(nu)
+def _merged(counts: Counts, same: Int[Array, " m"]) -> Counts:
+    """Counts of each group of coinciding targets, at its representative."""
+    return jnp.zeros_like(counts).at[same].add(counts)
 
 
 _certificate = jax.jit(certificate)
@@ -131,5 +131,5 @@ def _finish(
     counts: Counts, nu: Weights, total: int, same: Int[np.ndarray, " m"] | None
 ) -> Certificate:
     if same is not None:
-        counts, nu = _merged(counts, nu, jnp.asarray(same))
+        counts, nu = _merged(counts, jnp.asarray(same)), problem.merged_weights(nu, same)
     return _certificate(counts, nu, total)

@@ -135,6 +135,17 @@ def representatives(y: Targets) -> Int[np.ndarray, " m"] | None:
     return first[inverse.ravel()].astype(np.int32)
 
 
+def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
+    """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere.
+
+    Known weights are added on the host: float32 loses the sum of many small ones.
+    """
+    if not is_concrete(nu):
+        return jnp.zeros_like(nu).at[jnp.asarray(same)].add(nu)
+    merged = np.bincount(same, np.asarray(nu, np.float64), len(same))
+    return jnp.asarray(merged / merged.sum(), jnp.float32)
+
+
 def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
     """Say once that some targets coincide and what becomes of their weights."""
     copies = int((same != np.arange(same.size)).sum())

@@ -175,9 +175,7 @@ def solve(
     same = problem.representatives(targets)
     if same is not None:
         problem.warn_of_duplicates(same)
-        # On the host: float32 loses the sum of many small weights.
-        merged = np.bincount(same, np.asarray(weights, np.float64), len(same))
-        weights = jnp.asarray(merged / merged.sum(), jnp.float32)
+        weights = problem.merged_weights(weights, same)
     found = _solve_exactly(key, mu, targets, weights, config) if exactly else None
     if found is not None and (found.converged or config.method == "exact"):
         solution = found

@@ -120,3 +120,14 @@ def test_targets_that_coincide_have_a_finite_frame():
         assert np.isfinite(frame.scale)
         assert frame.scale > 0
         np.testing.assert_allclose(frame.normalise(y), 0, atol=1e-6)
+
+
+def test_many_small_weights_are_merged_without_loss():
+    same = np.repeat(np.array([0, 100_000], np.int32), 100_000)
+    nu = jnp.full(200_000, 1 / 200_000)
+    merged = problem.merged_weights(nu, same)
+    np.testing.assert_array_equal(merged[np.array([0, 100_000])], [0.5, 0.5])
+    assert merged.sum() == 1
+    # Under a trace nothing can be looked at; few copies lose nothing.
+    few = jax.jit(lambda nu: problem.merged_weights(nu, np.array([0, 1, 0], np.int32)))
+    np.testing.assert_array_equal(few(jnp.array([0.25, 0.5, 0.25])), [0.5, 0.5, 0.0])
