@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax.model import AEOT, decode, extension_of
-from aeot_jax.ot import singular
+from aeot_jax.ot import planes, singular
 from aeot_jax.ot.laguerre import upper_envelope
 from aeot_jax.ot.singular import Extension
 
@@ -157,7 +157,7 @@ def crossings(
     inside = (t > 0) & (t < 1)
     before, after = before[inside], after[inside]
     unit = ext.frame.normalise(ext.y)
-    angle = np.asarray(singular.plane_angles(unit[before], unit[after]), np.float64)
+    angle = np.asarray(planes.plane_angles(unit[before], unit[after]), np.float64)
     return Crossings(
         t[inside], np.stack([before, after], axis=1), angle, angle > float(ext.threshold)
     )

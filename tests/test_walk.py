@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from aeot_jax import decode, encode, interpolate, transport
-from aeot_jax.ot import singular
+from aeot_jax.ot import planes, singular
 from aeot_jax.walk import crossings
 
 A = np.array([-1.3, 0.4, 0.9])
@@ -44,7 +44,7 @@ def test_the_faces_are_those_that_a_fine_walk_meets(model, along):
     np.testing.assert_array_equal(found.cells, cells)
     assert ((since <= found.t) & (found.t <= until)).all()
     unit = ext.frame.normalise(ext.y)
-    angle = singular.plane_angles(unit[cells[:, 0]], unit[cells[:, 1]])
+    angle = planes.plane_angles(unit[cells[:, 0]], unit[cells[:, 1]])
     np.testing.assert_allclose(found.angle, angle, rtol=1e-6)
     np.testing.assert_array_equal(found.singular, angle > ext.threshold)
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from aeot_jax.ot import singular
+from aeot_jax.ot import planes, singular
 from aeot_jax.ot.singular import Extension
 from aeot_jax.typing import PRNGKey
 
@@ -92,7 +92,7 @@ def singular_set(key: PRNGKey, ext: Extension, *, num_samples: int | None = None
     crossed = np.sort(pairs[(pairs >= 0).all(1)], axis=1)
     faces, counts = np.unique(crossed, axis=0, return_counts=True)
     unit = ext.frame.normalise(ext.y)
-    angles = np.asarray(singular.plane_angles(unit[faces[:, 0]], unit[faces[:, 1]]))
+    angles = np.asarray(planes.plane_angles(unit[faces[:, 0]], unit[faces[:, 1]]))
     cut = angles > float(ext.threshold)
     component, mass = _components(faces[~cut], winner, faces, num_targets)
     return SingularSet(
@@ -115,14 +115,14 @@ def _look(
     key: PRNGKey, ext: Extension, size: int = _CHUNK
 ) -> tuple[Int[Array, " n"], Int[Array, "n 2"], Bool[Array, " n"], Bool[Array, " n"]]:
     """Winner, the two highest planes (-1 for none), whether near the singular set and rejected."""
-    planes = singular.look(ext.mu.sample(key, size), ext)
-    mixed = (planes.within(ext.band) > 0) & (planes.angles > ext.threshold)
-    _, accepted, _ = singular.blend(planes, ext)
-    winner = planes.index[:, 0]
-    if planes.index.shape[1] == 1:
+    seen = planes.look(ext.mu.sample(key, size), ext.y, ext.h, ext.frame)
+    mixed = (seen.gaps < ext.band) & (seen.angles > ext.threshold)
+    _, accepted, _ = singular.resolve(seen, ext)
+    winner = seen.index[:, 0]
+    if seen.index.shape[1] == 1:
         pairs = jnp.stack([winner, jnp.full_like(winner, -1)], axis=1)
     else:
-        pairs = jnp.where(jnp.isfinite(planes.gaps), planes.index, -1)[:, :2]
+        pairs = jnp.where(jnp.isfinite(seen.gaps), seen.index, -1)[:, :2]
     return winner, pairs, mixed.any(1), ~accepted
 
 

@@ -1,15 +1,9 @@
 r"""The continuous extension of the transport map, and the singular set that it must not cross.
 
-T is piecewise constant. Near a face of its cells the planes of some other targets come within a
-*band* of the highest, and the extension blends their targets with weights that vanish at the edge
-of the band,
-
-.. math:: z(x) = \sum_j \lambda_j y_j, \qquad
-          \lambda_j \propto (\langle x, y_j\rangle + h_j - u_h(x) + \delta)_+ ,
-
-which is continuous in x and equal to T where nothing else is in the band. Where the planes meet at
-a large angle the map is discontinuous and a blend would mix modes. Such a face is *singular*: its
-plane angle with the highest plane,
+T is piecewise constant. Near a face of its cells the extension blends the targets of the planes
+that come within a *band* of the highest, continuously and with the variance of the codes
+(``planes.py`` says how). Where the planes meet at a large angle the map is discontinuous and a
+blend would mix modes. Such a face is *singular*: its plane angle with the highest plane,
 
 .. math:: \cos\theta_{ij} = \frac{\langle (y_i, -1), (y_j, -1)\rangle}{|(y_i, -1)| |(y_j, -1)|},
 
@@ -31,7 +25,7 @@ faces. With the clusters of ``benchmarks/modes.py`` (d = 32, m = 10,000, Gaussia
 and 50 % (Fashion-MNIST) where this rejects 4 %; the Frechet distance of ``metrics.frechet`` fell
 from 0.68 to 0.43 on the first and rose from 2.3 to 2.8 on the second.
 
-Nothing is set by hand. The band reaches the fifth plane on average. The threshold is the angle
+Nothing is set by hand. The band reaches the third plane on average. The threshold is the angle
 between codes that are neighbours on the data's own manifold, 99 % of them: a face whose angle is
 larger separates targets with a hole of the data between them (see ``_neighbour_angles``). Tried on
 the sets of ``benchmarks/modes.py`` and codes of MNIST and Fashion-MNIST, and not taken: the
@@ -53,15 +47,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import power, problem
+from aeot_jax.ot import planes, power, problem
 from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
 
-_NEIGHBOURS = 4
+_NEIGHBOURS = 2
 """Planes besides the highest that the band reaches on average."""
-
-_PLANES = 17
-"""Planes looked at; the band is cut at the last of them, so that the weights stay continuous."""
 
 _NUM_SAMPLES = 4096
 """Samples from which band and threshold are learned; their relative error is about 2 %."""
@@ -74,9 +64,6 @@ _UNCERTAINTY = 0.1
 
 _CHUNK = 4096
 """Candidates carried together; a chunk gathers 17 codes a candidate."""
-
-_TINY = 1e-30
-"""Weight of the highest plane where the band has no width."""
 
 
 @jax.tree_util.register_dataclass
@@ -122,21 +109,6 @@ class GenerateInfo(NamedTuple):
     index: Int[Array, "*batch n"]
     num_blended: Int[Array, "*batch n"]
     angle: Float[Array, "*batch n"]
-
-
-def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
-    """Angle between the planes of two normalised targets, radians; leading axes broadcast.
-
-    Computed as 2 atan2(|u - v|, |u + v|) of the unit normals: arccos loses half of the digits at
-    small angles.
-    """
-
-    def normal(y: Float[Array, "*c d"]) -> Float[Array, "*c e"]:
-        lifted = jnp.concatenate([y, -jnp.ones_like(y[..., :1])], axis=-1)
-        return lifted / jnp.linalg.norm(lifted, axis=-1, keepdims=True)
-
-    u, v = normal(a), normal(b)
-    return 2 * jnp.atan2(jnp.linalg.norm(u - v, axis=-1), jnp.linalg.norm(u + v, axis=-1))
 
 
 def extension(
@@ -216,11 +188,11 @@ def _learn(
         zero, none = jnp.zeros(()), jnp.zeros((0,))
         return _Learned(zero, zero, jnp.float32(jnp.pi), none, none)
     x = mu.sample(sample_key, num_samples)
-    values, planes = power.top_k(x, y, h, min(_NEIGHBOURS + 1, num_targets))
+    values, index = power.top_k(x, y, h, min(_NEIGHBOURS + 1, num_targets))
     # A plane at -inf is no neighbour.
     gaps = jnp.where(jnp.isfinite(values), values[:, :1] - values, 0.0)
-    distance = gaps[:, 1] / jnp.linalg.norm(y[planes[:, 0]] - y[planes[:, 1]], axis=1)
-    face_angles = plane_angles(unit[planes[:, 0]], unit[planes[:, 1]])
+    distance = gaps[:, 1] / jnp.linalg.norm(y[index[:, 0]] - y[index[:, 1]], axis=1)
+    face_angles = planes.plane_angles(unit[index[:, 0]], unit[index[:, 1]])
     face_angles = jnp.where(jnp.isfinite(values[:, 1]), face_angles, jnp.nan)
     neighbour_angles = _neighbour_angles(code_key, unit, h, min(dim + 1, num_targets - 1))
     return _Learned(
@@ -251,7 +223,7 @@ def _neighbour_angles(key: PRNGKey, unit: Targets, h: Heights, k: int) -> Float[
     voronoi = jnp.where(active, -0.5 * (unit * unit).sum(1), -jnp.inf)
     _, nearest = power.top_k(unit[chosen], unit, voronoi, k + 1)
     farthest = nearest[:, jnp.minimum(k, num_active - 1)]
-    return jnp.where(active[chosen], plane_angles(unit[chosen], unit[farthest]), jnp.nan)
+    return jnp.where(active[chosen], planes.plane_angles(unit[chosen], unit[farthest]), jnp.nan)
 
 
 def _quantile(angles: Float[Array, " q"]) -> Float[Array, ""]:
@@ -300,52 +272,13 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
     Returns:
       As ``generate``.
     """
-    return blend(look(x, ext), ext)
+    return resolve(planes.look(x, ext.y, ext.h, ext.frame), ext)
 
 
-class Planes(NamedTuple):
-    """The highest planes above samples, from the highest down.
-
-    Attributes:
-      index: whose they are (n, k).
-      gaps: how far each is below the highest (n, k).
-      codes: their targets (n, k, d).
-      angles: with the highest (n, k), radians; 0 for the highest itself.
-    """
-
-    index: Int[Array, "n k"]
-    gaps: Float[Array, "n k"]
-    codes: Float[Array, "n k d"]
-    angles: Float[Array, "n k"]
-
-    def within(self, band: Float[Array, ""]) -> Float[Array, "n k"]:
-        """How far each is inside of a band below the highest; 0 outside, and at the last plane."""
-        edge = jnp.full_like(self.gaps[:, :1], band)
-        if self.gaps.shape[1] == _PLANES:  # there may be more
-            edge = jnp.minimum(edge, self.gaps[:, -1:])
-        return jnp.maximum(edge - self.gaps, 0.0).at[:, 0].set(jnp.maximum(edge[:, 0], _TINY))
-
-
-def look(x: Samples, ext: Extension) -> Planes:
-    """Find the highest planes above each sample and their angles."""
-    values, index = power.top_k(x, ext.y, ext.h, min(_PLANES, ext.y.shape[0]))
-    codes = ext.y[index]
-    unit = (codes - ext.frame.centre[None, None, :]) / ext.frame.scale
-    angles = plane_angles(unit[:, :1], unit[:, 1:])
-    angles = jnp.concatenate([jnp.zeros_like(values[:, :1]), angles], axis=1)
-    return Planes(index, values[:, :1] - values, codes, angles)
-
-
-def blend(planes: Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+def resolve(seen: planes.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
     """Blend what is not beyond a singular face, and reject what is too near to one."""
-    codes = planes.codes
-    weights = jnp.where(planes.angles <= ext.threshold, planes.within(ext.band), 0.0)
-    share = weights / weights.sum(1, keepdims=True)
-    # Offsets from the winner: where all weights but one vanish the code itself comes out exactly.
-    offsets = codes - codes[:, :1]
-    z = codes[:, 0] + jnp.einsum("nk,nkd->nd", share, offsets, precision=PRECISION)
+    z, num_blended = planes.blend(seen, ext.band, ext.threshold)
     # The planes of i and j meet at a distance of their gap over |y_i - y_j|.
-    near = planes.gaps < ext.margin * jnp.linalg.norm(offsets, axis=-1)
-    widest = jnp.where(near, planes.angles, 0.0).max(1)
-    info = GenerateInfo(planes.index[:, 0], (weights > 0).sum(1), widest)
-    return z, widest <= ext.threshold, info
+    widths = jnp.linalg.norm(seen.codes - seen.codes[:, :1], axis=-1)
+    widest = jnp.where(seen.gaps < ext.margin * widths, seen.angles, 0.0).max(1)
+    return z, widest <= ext.threshold, GenerateInfo(seen.index[:, 0], num_blended, widest)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
-from aeot_jax.ot import laguerre, power, singular
+from aeot_jax.ot import laguerre, planes, power
 from aeot_jax.ot.singular import Extension
 from aeot_jax.plot.style import BLUE, GREY, RED
 
@@ -306,7 +306,7 @@ def _faces(
 
 def _angles(ext: Extension, pairs: Int[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
     unit = ext.frame.normalise(jnp.asarray(ext.y))
-    return np.asarray(singular.plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]), np.float64)
+    return np.asarray(planes.plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]), np.float64)
 
 
 def _frame_source(axes: "Axes", shown: Window) -> None:

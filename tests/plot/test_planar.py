@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from aeot_jax import Empirical, Gaussian, UniformBall, UniformCube, extension, plot, solve_exact
 from aeot_jax.ot.laguerre import build
-from aeot_jax.ot.singular import plane_angles
+from aeot_jax.ot.planes import plane_angles
 from aeot_jax.plot.style import RED
 
 KEY = jax.random.key(0)

@@ -1,0 +1,163 @@
+r"""The highest planes above samples, and the blend of their targets.
+
+**Weights.** Near a face of its cells the planes of some other targets come within a *band* of the
+highest, and the blend weighs their targets by how far,
+
+.. math:: \lambda_j \propto (\langle x, y_j\rangle + h_j - u_h(x) + \delta)_+ ,
+
+with :math:`\delta` the band or the gap to the sixth plane, whichever is less, so that at most five
+targets are blended and each comes and goes with weight 0. A plane beyond a singular face, one at
+more than a threshold's plane angle with the highest, gets none.
+
+**Variance.** A mean of codes varies less than a code: of independent ones it keeps
+:math:`s = \sum_j \lambda_j^2` of their covariance, so a plain blend draws every mode together
+(measured with ``benchmarks/modes.py``, cube: 98.4 % of the samples within three standard
+deviations of a mode where codes have 97.1 %; codes of Fashion-MNIST: a Frechet distance of 1.58
+where codes have 0.92). The blend therefore scales its offset from the local mean back,
+
+.. math:: z(x) = m(x) + s^{-1/2} \Big(\sum_j \lambda_j y_j - m(x)\Big), \qquad
+          m(x) = \sum_i \lambda_i m_i(x),
+
+where :math:`m_i` is the mean of the targets of the seventeen highest planes, those beyond a
+singular face of i left out, again with weights that vanish at the last of them. All of it is
+continuous in x where the weights are, and z = y_i where nothing else is in the band.
+
+Sources: An, Guo, Lei, Luo, Yau, Gu, AE-OT, ICLR 2020 (blending targets, plane angles); Heitz and
+Neyret, "High-performance by-example noise using a histogram-preserving blending operator", 2018
+(blends that keep the variance).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from aeot_jax.numerics import PRECISION
+from aeot_jax.ot import power
+from aeot_jax.ot.problem import Frame
+from aeot_jax.typing import Heights, Samples, Targets
+
+_PLANES = 17
+"""Planes looked at; those of the local mean."""
+
+_EDGE = 6
+"""Plane at which the weights of a blend have vanished."""
+
+_TINY = 1e-30
+"""Weight of a target's own plane where the others leave it none."""
+
+
+def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
+    """Angle between the planes of two normalised targets, radians; leading axes broadcast.
+
+    Computed as 2 atan2(|u - v|, |u + v|) of the unit normals: arccos loses half of the digits at
+    small angles.
+    """
+    u, v = _normals(a), _normals(b)
+    return 2 * jnp.atan2(jnp.linalg.norm(u - v, axis=-1), jnp.linalg.norm(u + v, axis=-1))
+
+
+def _normals(unit: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
+    """Unit normals of the graphs of the planes x -> <x, y> + h."""
+    lifted = jnp.concatenate([unit, -jnp.ones_like(unit[..., :1])], axis=-1)
+    return lifted / jnp.linalg.norm(lifted, axis=-1, keepdims=True)
+
+
+class Planes(NamedTuple):
+    """The highest planes above samples, from the highest down.
+
+    Attributes:
+      index: whose they are (n, k).
+      gaps: how far each is below the highest (n, k); infinite for a target without a cell.
+      codes: their targets (n, k, d).
+      unit: the same, centred and scaled (n, k, d).
+      angles: with the highest (n, k), radians; 0 for the highest itself.
+    """
+
+    index: Int[Array, "n k"]
+    gaps: Float[Array, "n k"]
+    codes: Float[Array, "n k d"]
+    unit: Float[Array, "n k d"]
+    angles: Float[Array, "n k"]
+
+    def within(self, band: Float[Array, ""]) -> Float[Array, "n k"]:
+        """How far each is inside of a band below the highest; 0 outside, and from the edge on."""
+        edge = jnp.full_like(self.gaps[:, :1], band)
+        if self.gaps.shape[1] > _EDGE:  # fewer targets are blended all
+            edge = jnp.minimum(edge, self.gaps[:, _EDGE - 1 : _EDGE])
+        return jnp.maximum(edge - self.gaps, 0.0).at[:, 0].set(jnp.maximum(edge[:, 0], _TINY))
+
+
+def look(x: Samples, y: Targets, h: Heights, frame: Frame) -> Planes:
+    """Find the highest planes above each sample and their angles.
+
+    Args:
+      x: samples (n, d).
+      y: targets (m, d).
+      h: heights (m,); -inf for a target without a cell.
+      frame: centre and scale of the targets, in which angles are measured.
+    """
+    values, index = power.top_k(x, y, h, min(_PLANES, y.shape[0]))
+    codes = y[index]
+    unit = (codes - frame.centre[None, None, :]) / frame.scale
+    angles = plane_angles(unit[:, :1], unit[:, 1:])
+    angles = jnp.concatenate([jnp.zeros_like(values[:, :1]), angles], axis=1)
+    return Planes(index, values[:, :1] - values, codes, unit, angles)
+
+
+def blend(
+    planes: Planes, band: Float[Array, ""], threshold: Float[Array, ""]
+) -> tuple[Samples, Int[Array, " n"]]:
+    """Blend the targets of the planes within a band, singular faces left out; see the module.
+
+    Args:
+      planes: from ``look``.
+      band: in units of the scores.
+      threshold: plane angle above which a face is singular, radians.
+
+    Returns:
+      Codes z (n, d), and how many targets each is made of (n,).
+    """
+    share = jnp.where(planes.angles <= threshold, planes.within(band), 0.0)[:, :_EDGE]
+    share = share / share.sum(1, keepdims=True)
+    # Offsets from the winner: where all weights but one vanish the code itself comes out exactly.
+    offsets = planes.codes - planes.codes[:, :1]
+    blended = _mean(share, offsets[:, :_EDGE])
+    local = _mean(_local_shares(planes, share, threshold), offsets)
+    spread = jnp.sqrt((share * share).sum(1, keepdims=True))
+    z = planes.codes[:, 0] + local + (blended - local) / spread
+    num_blended = (share > 0).sum(1)
+    return jnp.where(num_blended[:, None] == 1, planes.codes[:, 0], z), num_blended
+
+
+def _mean(share: Float[Array, "n k"], codes: Float[Array, "n k d"]) -> Samples:
+    return jnp.einsum("nk,nkd->nd", share, codes, precision=PRECISION)
+
+
+def _local_shares(
+    planes: Planes, share: Float[Array, "n e"], threshold: Float[Array, ""]
+) -> Float[Array, "n k"]:
+    """Weights of the local mean: of each blended target's own, by its share of the blend.
+
+    Whose faces are singular is asked of each blended target and not of the winner: else the mean
+    would jump where the winner changes.
+    """
+    gaps, own = planes.gaps, jnp.eye(share.shape[1], planes.gaps.shape[1])
+    last = gaps[:, -1:]
+    inside = jnp.maximum(jnp.where(jnp.isfinite(last), last, 0.0) - gaps, 0.0)
+    # Where fewer targets have cells than planes are looked at, they all count alike.
+    few = ~jnp.isfinite(last) if gaps.shape[1] == _PLANES else jnp.ones_like(last, bool)
+    weights = jnp.where(few, jnp.where(jnp.isfinite(gaps), 1.0, 0.0), inside)
+    weights = weights[:, None, :] * _regular(planes.unit, share.shape[1], threshold)
+    weights = jnp.maximum(weights, _TINY * own[None])
+    weights = weights / weights.sum(2, keepdims=True)
+    return jnp.einsum("ne,nek->nk", share, weights, precision=PRECISION)
+
+
+def _regular(
+    unit: Float[Array, "n k d"], num_blended: int, threshold: Float[Array, ""]
+) -> Bool[Array, "n e k"]:
+    """Whether the face between each blended target and each plane is regular."""
+    normals = _normals(unit)
+    cosines = jnp.einsum("ned,nkd->nek", normals[:, :num_blended], normals, precision=PRECISION)
+    return cosines >= jnp.cos(threshold)
