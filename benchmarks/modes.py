@@ -12,8 +12,9 @@ Default settings on every set: ``solve``, which answers exactly in the plane, ``
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import forms
 import harness
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,6 @@ import aeot_jax as aeot
 from aeot_jax.data import toy
 from aeot_jax.metrics import modes
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.ot import centres as cells
-from aeot_jax.ot import planes, singular
-from aeot_jax.ot.barycentric import barycentric, inverse_distance
-from aeot_jax.ot.simplicial import simplicial, triangulate
-from aeot_jax.ot.smoothing import smooth_transport
 
 _PARSER = argparse.ArgumentParser(description="Mode collapse on toy densities.")
 _PARSER.add_argument("--quick", action="store_true", help="few codes, nothing recorded")
@@ -41,12 +37,6 @@ NUM_CODES = 1_000 if ARGUMENTS.quick else 10_000
 NUM_GENERATED = 5_000 if ARGUMENTS.quick else 100_000
 COST = (4_096, 1_000, 32) if ARGUMENTS.quick else (1_000_000, 60_000, 32)
 """Generated codes, codes, dimensions."""
-
-_DRAW = 20_480
-"""Candidates of one draw."""
-
-_MOST_DRAWS = 100
-"""Draws after which a set counts as a failure."""
 
 GOALS = {"inside": 0.995, "three_sigma_gap": 0.005, "reverse_kl": 0.005, "far": 0.005}
 
@@ -93,19 +83,6 @@ SETS = {
 
 def measure(source: str, dim: int) -> aeot.Measure:
     return aeot.Gaussian(dim) if source == "gaussian" else aeot.UniformCube(dim)
-
-
-def generated(key: jax.Array, ext: aeot.Extension, n: int) -> tuple[np.ndarray, float]:
-    """Draw n accepted codes, and the share rejected; an error if it takes too many draws."""
-    parts, found, draws = [], 0, 0
-    while found < n:
-        if draws == _MOST_DRAWS:
-            raise RuntimeError(f"{found} of {draws * _DRAW} candidates were accepted.")
-        z, accepted, _ = aeot.generate(jax.random.fold_in(key, draws), ext, _DRAW)
-        parts.append(np.asarray(z)[np.asarray(accepted)])
-        found += len(parts[-1])
-        draws += 1
-    return np.concatenate(parts)[:n], 1 - found / (draws * _DRAW)
 
 
 def scores(name: str, codes: toy.Toy, real: toy.Toy, z: np.ndarray) -> dict[str, float]:
@@ -172,8 +149,8 @@ def set_work(name: str, source: str, seeds: int, keep: bool) -> None:
     for seed in range(seeds):
         codes, real, ext, mass_error = setup(name, source, seed)
         key = jax.random.key(1000 + seed)
-        z, rejected = generated(key, ext, NUM_GENERATED)
-        seen = aeot.singular_set(jax.random.fold_in(key, _MOST_DRAWS), ext)
+        z, rejected = forms.accepted(key, ext, NUM_GENERATED)
+        seen = aeot.singular_set(jax.random.key(2000 + seed), ext)
         row = scores(name, codes, real, z)
         rows.append(
             row
@@ -211,57 +188,22 @@ def set_work(name: str, source: str, seeds: int, keep: bool) -> None:
 
 
 def forms_work(name: str, source: str, keep: bool) -> None:
-    """Every form of the extension on one seed; none but the default knows the singular set."""
+    """Every form of the extension on one seed."""
     codes, real, ext, _ = setup(name, source, 0)
-    x = ext.mu.sample(jax.random.key(1), NUM_GENERATED)
-    y, h, dim = ext.y, ext.h, ext.y.shape[1]
-    centres = cells.mass_centres(jax.random.key(2), ext.mu, y, h)
-    values, _ = aeot.top_k(x, y, h, 2)
-    gap = float((values[:, 0] - values[:, 1]).mean())
-    z, rejected = generated(jax.random.key(3), ext, NUM_GENERATED)
-    images = {
-        "default": z,
-        "discrete map": aeot.transport(x, y, h),
-        "band across singular faces": _across(x, ext),
-        "barycentric, k = d + 1": barycentric(x, y, centres),
-        "inverse distance, k = d + 1": inverse_distance(x, y, centres, dim + 1),
-        "entropic": smooth_transport(x, y, h, gap),
-    }
-    if dim <= 3:
-        images["simplicial"] = simplicial(x, y, triangulate(centres))
-    # The published method at the learned threshold: the winner against all that are blended.
-    _, used = cells.nearest(x, centres, dim + 1)
-    unit = ext.frame.normalise(y)
-    _, winner = aeot.assign(x, y, h)
-    angles = jnp.stack([planes.plane_angles(unit[winner], unit[i]) for i in used.T], axis=1)
-    kept = np.asarray(angles.max(1) <= ext.threshold)
-    images["published: inverse distance, rejection"] = np.asarray(
-        images["inverse distance, k = d + 1"]
-    )[kept]
-    shares = {"default": rejected, "published: inverse distance, rejection": 1 - kept.mean()}
-    for form, image in images.items():
-        if len(image) == 0:
+    for form, z, rejected in forms.forms(jax.random.key(1), ext, NUM_GENERATED):
+        if len(z) == 0:
             print(f"{name:10} {source:9} {form:40} rejects everything", flush=True)
             continue
-        row = scores(name, codes, real, np.asarray(image))
-        share = shares.get(form, 0.0)
+        row = scores(name, codes, real, z)
         print(
             f"{name:10} {source:9} {form:40} inside {row['inside']:.4f} (real "
             f"{row['inside_real']:.4f})  far {row['far']:.4f}  reverse KL {row['reverse_kl']:.5f}  "
-            f"rejected {share:.4f}",
+            f"rejected {rejected:.4f}",
             flush=True,
         )
         if keep:
-            sizes = {"set": name, "source": source, "m": NUM_CODES, "d": dim, "n": NUM_GENERATED}
-            harness.record("modes forms", {"form": form, **sizes, **row, "rejected": share})
-
-
-def _across(x: jax.Array, ext: aeot.Extension) -> jax.Array:
-    """The default's blend with no face singular."""
-    extend = jax.jit(singular.extend)
-    every = replace(ext, threshold=jnp.float32(jnp.pi))
-    parts = [extend(part, every)[0] for part in jnp.split(x, 20)]
-    return jnp.concatenate(parts)
+            sizes = {"set": name, "source": source, "m": NUM_CODES, "d": z.shape[1], "n": len(z)}
+            harness.record("modes forms", {"form": form, **sizes, **row, "rejected": rejected})
 
 
 def cost_work(keep: bool) -> None:
@@ -272,7 +214,7 @@ def cost_work(keep: bool) -> None:
     config = aeot.SolverConfig(tolerance=0.2)  # coarse: the time hardly depends on the heights
     h = aeot.solve(jax.random.key(1), mu, codes.points, config=config).h
     ext = aeot.extension(jax.random.key(2), mu, codes.points, h)
-    _, rejected = generated(jax.random.key(3), ext, 4 * _DRAW)
+    _, rejected = forms.accepted(jax.random.key(3), ext, 50_000)
     candidates = int(np.ceil(n / (1 - rejected)))
     x = mu.sample(jax.random.key(4), candidates)
     key = jax.random.key(5)
