@@ -300,6 +300,9 @@ def test_accepted_codes_lie_in_clusters_in_their_shares(two_clusters):
     assert (distance.min(1) < 1.2).all()  # four standard deviations
     # One standard error is 1 %; the samples along the common border are rejected on both sides.
     assert (distance.argmin(1) == 0).mean() == pytest.approx(0.3, abs=0.04)
+    # Every code is nearest to some; the least of them to an eighth of its share, or 3 of N.
+    more = [generate(jax.random.key(2 + i), ext, N)[:2] for i in range(5)]
+    kept = np.concatenate([np.asarray(z)[np.asarray(accepted)] for z, accepted in more])
     nearest = cdist(kept, np.asarray(ext.y)).argmin(1)
     assert len(np.unique(nearest)) == 80
 
