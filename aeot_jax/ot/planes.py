@@ -19,8 +19,11 @@ where codes have 0.92). The blend therefore scales its offset from the local mea
           m(x) = \sum_i \lambda_i m_i(x),
 
 where :math:`m_i` is the mean of the targets of the seventeen highest planes, those beyond a
-singular face of i left out, again with weights that vanish at the last of them. All of it is
-continuous in x where the weights are, and z = y_i where nothing else is in the band.
+singular face of i left out, with weights that are level for the nearest and vanish at the last of
+them. All of it is continuous in x where the weights are, and z = y_i where nothing else is in the
+band. (Codes around a point of a dense low-dimensional set are not independent, and the law of s is
+not exact there: where the weights begin to fall was chosen so that three dimensions come out right,
+within 0.2 points of the codes' 97.1 %; the others hardly mind.)
 
 Sources: An, Guo, Lei, Luo, Yau, Gu, AE-OT, ICLR 2020 (blending targets, plane angles); Heitz and
 Neyret, "High-performance by-example noise using a histogram-preserving blending operator", 2018
@@ -42,6 +45,12 @@ _PLANES = 17
 
 _EDGE = 6
 """Plane at which the weights of a blend have vanished."""
+
+_LEVEL = 0.75
+"""Part of the gap to the last plane over which the weights of the local mean fall to 0."""
+
+_ROUNDING = 1 + 1e-4
+"""Factor within which squared chords count as equal."""
 
 _TINY = 1e-30
 """Weight of a target's own plane where the others leave it none."""
@@ -144,7 +153,8 @@ def _local_shares(
     """
     gaps, own = planes.gaps, jnp.eye(share.shape[1], planes.gaps.shape[1])
     last = gaps[:, -1:]
-    inside = jnp.maximum(jnp.where(jnp.isfinite(last), last, 0.0) - gaps, 0.0)
+    end = jnp.where(jnp.isfinite(last), last, 0.0)
+    inside = jnp.clip(end - gaps, 0.0, _LEVEL * end)
     # Where fewer targets have cells than planes are looked at, they all count alike.
     few = ~jnp.isfinite(last) if gaps.shape[1] == _PLANES else jnp.ones_like(last, bool)
     weights = jnp.where(few, jnp.where(jnp.isfinite(gaps), 1.0, 0.0), inside)
@@ -159,5 +169,10 @@ def _regular(
 ) -> Bool[Array, "n e k"]:
     """Whether the face between each blended target and each plane is regular."""
     normals = _normals(unit)
-    cosines = jnp.einsum("ned,nkd->nek", normals[:, :num_blended], normals, precision=PRECISION)
-    return cosines >= jnp.cos(threshold)
+    # Offsets from the winner's normal: their products keep the digits of small angles.
+    offsets = normals - normals[:, :1]
+    squares = (offsets * offsets).sum(-1)
+    products = jnp.einsum("ned,nkd->nek", offsets[:, :num_blended], offsets, precision=PRECISION)
+    chords = squares[:, :num_blended, None] + squares[:, None, :] - 2 * products
+    # The threshold is itself the angle of two codes: rounding shall not make their face singular.
+    return chords <= (2 * jnp.sin(threshold / 2)) ** 2 * _ROUNDING

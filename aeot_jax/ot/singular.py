@@ -25,7 +25,7 @@ faces. With the clusters of ``benchmarks/modes.py`` (d = 32, m = 10,000, Gaussia
 and 50 % (Fashion-MNIST) where this rejects 4 %; the Frechet distance of ``metrics.frechet`` fell
 from 0.68 to 0.43 on the first and rose from 2.3 to 2.8 on the second.
 
-Nothing is set by hand. The band reaches the fifth plane on average. The threshold is the angle
+Nothing is set by hand. The band reaches the fourth plane on average. The threshold is the angle
 between codes that are neighbours on the data's own manifold, 99 % of them: a face whose angle is
 larger separates targets with a hole of the data between them (see ``_neighbour_angles``). Tried on
 the sets of ``benchmarks/modes.py`` and codes of MNIST and Fashion-MNIST, and not taken: the
@@ -50,7 +50,7 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot import planes, power, problem
 from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
 
-_NEIGHBOURS = 4
+_NEIGHBOURS = 3
 """Planes besides the highest that the band reaches on average."""
 
 _NUM_SAMPLES = 4096
