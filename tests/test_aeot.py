@@ -64,6 +64,34 @@ def test_another_key_gives_another_model():
     assert not np.array_equal(other.extension.y, tiny.model().extension.y)
 
 
+def test_devices_share_the_whole_fit():
+    four = tuple(jax.devices()[:4])
+    model, alone = aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, devices=four), tiny.model()
+    assert model.config == tiny.CONFIG
+    assert model.solution.converged
+    np.testing.assert_allclose(model.losses, alone.losses, rtol=1e-5)
+    np.testing.assert_allclose(model.extension.y, alone.extension.y, atol=1e-4)
+    # Onto the same codes the transport is the same, to the last bit.
+    solve_key = jax.random.split(tiny.KEY, 3)[1]
+    mu = aeot.Gaussian(3)
+    again = aeot.solve(solve_key, mu, model.extension.y, config=tiny.CONFIG.solver)
+    np.testing.assert_array_equal(again.h, model.solution.h)
+
+
+def test_devices_that_do_not_fit_are_refused_before_any_work():
+    devices = tuple(jax.devices())
+    elsewhere = replace(tiny.CONFIG, solver=SolverConfig(devices=devices[1:3]))
+    for config, some, said in (
+        (tiny.CONFIG, devices, "`batch_size` is 20, which 8 devices cannot share evenly"),
+        (tiny.CONFIG, devices[:3], "`devices` holds 3 devices, over which the 8 logical"),
+        (tiny.CONFIG, (), "`devices` is empty"),
+        (tiny.CONFIG, devices[:1] * 2, "`devices` names a device twice"),
+        (elsewhere, devices[:2], "`config.solver.devices` is .*; give one"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(None, config=config, devices=some, on_progress=lambda _: pytest.fail("it began"))
+
+
 def test_stages_are_reported_in_order_from_start_to_end():
     seen = []
     aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, on_progress=seen.append)
