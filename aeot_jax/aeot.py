@@ -7,6 +7,7 @@ Source: Lei, An, Guo, Su, Liu, Luo, Yau, Gu, A Geometric Understanding of Deep L
 Engineering 6(3), 2020.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from aeot_jax.data import images as image_data
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
-from aeot_jax.ot.config import check_budget, layout
+from aeot_jax.ot.config import SolverConfig, check_budget, layout
 from aeot_jax.ot.solve import SolveProgress, solve
 from aeot_jax.typing import Devices, PRNGKey
 
@@ -81,8 +82,9 @@ def fit(
       overwrite: replace the run in ``run_dir``.
       devices: to compute on, 1, 2, 4 or 8: every batch of the training and the samples of the
         transport are dealt to them. None is those of ``config.solver``, by default every
-        accelerator, or one device on a CPU. The training agrees between numbers of devices to
-        about 1e-5, the transport onto given codes to the last bit.
+        accelerator (for the training as many as can share a batch), or one device on a CPU. The
+        training agrees between numbers of devices to about 1e-5, the transport onto given codes to
+        the last bit.
       on_progress: called on the host as the work proceeds.
 
     Returns:
@@ -107,14 +109,13 @@ def fit(
     data, classes = image_set.images, image_set.labels
     # What is refused later is better refused before the training.
     check_budget(len(data), config.solver)
-    devices = _devices(config, devices)
-    train.batch_size(len(data), config.training, max(1, len(devices)))
+    spread = _spread(len(data), config, devices)
     report = on_progress or (lambda _: None)
     folder = None if run_dir is None else Path(run_dir)
     fingerprint = checkpoint.identity(key, data, config, classes)
     processes.check_agreement(key=key, images=data, config=fingerprint)
     if folder is None:
-        return _fit(key, data, classes, config, devices, report, None, lambda _state, _losses: None)
+        return _fit(key, data, classes, config, spread, report, None, lambda _state, _losses: None)
     # What is wrong with the images shows before anything in the folder is touched.
     models.check_image_shape(data.shape[1:])
     run = _open_run(folder, fingerprint, resume=resume, overwrite=overwrite)
@@ -122,27 +123,36 @@ def fit(
         return run.finished
     if not processes.is_first():
         return _fit(
-            key, data, classes, config, devices, report, run.training, lambda _state, _losses: None
+            key, data, classes, config, spread, report, run.training, lambda _state, _losses: None
         )
-    model = _fit(key, data, classes, config, devices, report, run.training, run.save_training)
+    model = _fit(key, data, classes, config, spread, report, run.training, run.save_training)
     run.save_model(model)
     return model
 
 
-def _devices(config: Config, devices: Devices | None) -> Devices:
-    """The devices of a fit; none is JAX's default device.
+def _spread(
+    num_images: int, config: Config, devices: Devices | None
+) -> tuple[SolverConfig, Devices]:
+    """What the transport is solved by, and the devices of the training, none for the default.
+
+    Devices that nobody named are as many as can share a batch: they change no number by much and
+    refuse no batch.
 
     Raises:
-      ValueError: if they are named twice over, or the transport cannot be dealt to them.
+      ValueError: if the devices are named twice over, or the work cannot be dealt to them.
     """
     solver = config.solver
     if devices is not None:
-        if solver.devices not in (None, devices):
+        if solver.devices not in (None, tuple(devices)):
             raise ValueError(
                 f"`devices` is {devices} and `config.solver.devices` is {solver.devices}; give one."
             )
-        solver = replace(solver, devices=devices)
-    return layout(solver).devices
+        solver = replace(solver, devices=tuple(devices))
+    found = layout(solver).devices
+    if solver.devices is None and jax.process_count() == 1:
+        found = found[: math.gcd(train.batch_size(num_images, config.training), len(found))]
+    train.batch_size(num_images, config.training, max(1, len(found)))
+    return solver, found
 
 
 def _open_run(folder: Path, identity: str, *, resume: bool, overwrite: bool) -> checkpoint.Run:
@@ -173,11 +183,12 @@ def _fit(
     data: UInt8[np.ndarray, "n h w c"],
     labels: Int32[np.ndarray, " n"] | None,
     config: Config,
-    devices: Devices,
+    spread: tuple[SolverConfig, Devices],
     report: Callable[[Progress], None],
     training: checkpoint.Training | None,
     save_training: Callable[[train.TrainState, list[float]], None],
 ) -> AEOT:
+    solver, devices = spread
     train_key, solve_key, map_key = jax.random.split(key, 3)
     seconds: dict[str, float] = {}
     height, width, channels = data.shape[1:]
@@ -210,7 +221,6 @@ def _fit(
             done, total = progress.num_samples, progress.planned_samples
             report(Progress("transport", done, total, str(progress)))
 
-        solver = replace(config.solver, devices=devices or None)
         solution = solve(solve_key, mu, codes, config=solver, on_progress=on_solve)
     with _timed(seconds, "map"):
         report(Progress("map", 0, 1, ""))
