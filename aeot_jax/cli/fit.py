@@ -199,7 +199,9 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
     """Draw the figures, and collect what they and the model tell."""
     solution, tolerance = model.solution, model.config.solver.tolerance
     certificate = solution.certificate
-    images, info = aeot.sample_with_info(key(seed, Purpose.FIGURES), model, _DRAWN)
+    # By this process alone: of several, the others are done.
+    draw_key = key(seed, Purpose.FIGURES)
+    images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
     plot.save(plot.image_grid(images[:_SHOWN]), out / folder.SAMPLES)
 
     judged = splits.train if splits.held_out is None else splits.held_out

@@ -46,16 +46,17 @@ Luo, Yau, Gu, AE-OT, ICLR 2020 (extension and rejection). Both set the threshold
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, UInt32
 
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import power, problem
-from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
+from aeot_jax.ot.parallel import Layout, Parallel, deal, layout, local, place
+from aeot_jax.typing import Devices, Heights, PRNGKey, Samples, Targets
 
 _NEIGHBOURS = 4
 """Planes besides the highest that the band reaches on average."""
@@ -72,7 +73,7 @@ _QUANTILE = 0.99
 _UNCERTAINTY = 0.1
 """Margin in mean distances to the nearest face: the solver's default relative error of masses."""
 
-_CHUNK = 4096
+CHUNK = 4096
 """Candidates carried together; a chunk gathers 17 codes a candidate."""
 
 _TINY = 1e-30
@@ -150,6 +151,9 @@ def extension(
     threshold: float | None = None,
 ) -> Extension:
     """Learn band, margin and singular threshold of a transport map from samples.
+
+    On one device: it takes a hundredth of the time of a solve (measured at 10,000 targets in 32
+    dimensions), and less where there are more targets.
 
     Args:
       key: consumed.
@@ -261,9 +265,13 @@ def _quantile(angles: Float[Array, " q"]) -> Float[Array, ""]:
     return jnp.sort(angles)[rank]  # NaN comes last
 
 
-@partial(jax.jit, static_argnames=("n",))
 def generate(
-    key: PRNGKey, ext: Extension, n: int
+    key: PRNGKey,
+    ext: Extension,
+    n: int,
+    *,
+    parallel: Parallel = "auto",
+    devices: Devices | None = None,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
     """Draw n candidates from the source, carry them by the extension, and mark the singular set.
 
@@ -271,23 +279,64 @@ def generate(
       key: consumed.
       ext: from ``extension``.
       n: candidates; static under jit.
+      parallel: how chunks of 4096 candidates are dealt to devices, with the same candidates to the
+        last bit; as in ``certify``. Inside jit choose "none".
+      devices: the devices to use; None is all.
 
     Returns:
       New codes z (n, d), whether each is accepted (n,), and what was seen.
 
     Raises:
-      ValueError: if n is not positive.
+      ValueError: if n is not positive, or the devices do not fit.
     """
     if n < 1:
         raise ValueError(f"`n` is {n}; pass how many candidates to draw, at least 1.")
-    size = min(n, _CHUNK)
-    chunks = -(-n // size)
-
-    def chunk(i: Int[Array, ""]) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-        return extend(ext.mu.sample(jax.random.fold_in(key, i), size), ext)
-
-    drawn = jax.lax.map(chunk, jnp.arange(chunks))
+    where = (
+        layout(parallel, devices)
+        if parallel != "auto" or problem.is_concrete(key, ext)
+        else Layout("none")
+    )
+    size = min(n, CHUNK)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size)))
+    drawn = draw(where, keys, place(where, ext), size)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
+
+
+def draw(
+    where: Layout, keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, size: int
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    """Chunks of candidates, one for each key, dealt to devices; see ``generate``.
+
+    Args:
+      where: the layout of the devices.
+      keys: consumed.
+      ext: from ``extension``, placed in the layout.
+      size: candidates of a chunk; static.
+
+    Returns:
+      As ``generate``, with the chunks in front.
+    """
+    return local(deal(where, _chunks, keys, ext, size=size))
+
+
+def _chunks(
+    keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    def chunk(_: Any, key: PRNGKey, ext: Extension) -> Any:
+        return extend(ext.mu.sample(key, size), ext)
+
+    def isolated_chunk(key: PRNGKey) -> Any:
+        # A device that owns one chunk runs no loop, and its program would round in its own way.
+        # Under shard_map what stands for no result must vary over devices as a result does.
+        like = jax.random.key_data(key)
+        none = jax.tree.map(
+            lambda a: jnp.zeros_like(like, a.dtype, shape=a.shape),
+            jax.eval_shape(chunk, None, key, ext),
+        )
+        # A band is never negative, which the compiler does not know.
+        return isolated(~(ext.band < 0), chunk, none, key, ext)
+
+    return jax.lax.map(isolated_chunk, keys)
 
 
 def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
