@@ -64,6 +64,8 @@ def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
     config = aeot.SolverConfig(tolerance=0.3, sampling="independent", start="zero")
     alone = aeot.solve(jax.random.key(0), mu, y, config=config)
     fresh = aeot.certify(jax.random.key(1), mu, y, alone.h, num_samples=10_000)
+    ext = aeot.extension(jax.random.key(2), mu, y, alone.h)
+    z, _, _ = aeot.generate(jax.random.key(3), ext, 5_000)
     images, config = tiny.images()[..., None], tiny.CONFIG
     _, losses = train.fit(tiny.KEY, images, config.autoencoder, config.training)
     for other in found:
@@ -71,6 +73,7 @@ def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
         assert other["error"] == float(fresh.mass_error)
         # With other targets in one of them, both stop before the first step.
         assert "`y` ([1]) differ from those of process 0" in other["said"]
+        np.testing.assert_array_equal(np.float32(other["z"]), z[::500])
         assert other["spread"] == 2
         np.testing.assert_allclose(other["losses"], losses, rtol=1e-5)
 

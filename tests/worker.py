@@ -59,6 +59,9 @@ def main(what: str, address: str, rank: int, folder: str) -> None:
             aeot.solve(key, mu, y + rank, config=config)
         except ValueError as error:
             found["said"] = str(error)
+        ext = aeot.extension(jax.random.key(2), mu, y, solution.h)
+        z, _, _ = aeot.generate(jax.random.key(3), ext, 5_000)  # two chunks
+        found["z"] = np.asarray(z)[::500].tolist()
         found["spread"], found["losses"] = train()
         print(json.dumps(found), flush=True)
     else:
