@@ -165,10 +165,11 @@ def deal(
       "shard_map", else on the first device.
     """
     count = items.shape[0]
-    # The last shares are filled up with items whose results are dropped.
-    filled = items[jnp.arange(count + -count % max(1, len(where.devices))) % count]
-    results = _dealing_program(where, body, tuple(sorted(options.items())))(filled, arguments)
-    return jax.tree.map(lambda leaf: leaf[:count], results)
+    surplus = -count % max(1, len(where.devices))
+    if surplus:  # the last shares are filled up with items whose results are dropped
+        items = items[jnp.arange(count + surplus) % count]
+    results = _dealing_program(where, body, tuple(sorted(options.items())))(items, arguments)
+    return jax.tree.map(lambda leaf: leaf[:count], results) if surplus else results
 
 
 @functools.lru_cache(maxsize=64)
