@@ -24,6 +24,8 @@ from aeot_jax.model import sample as sample
 from aeot_jax.model import sample_with_info as sample_with_info
 from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig as TrainConfig
+from aeot_jax.ot.candidates import GenerateInfo as GenerateInfo
+from aeot_jax.ot.candidates import generate as generate
 from aeot_jax.ot.certify import certify as certify
 from aeot_jax.ot.config import SolverConfig as SolverConfig
 from aeot_jax.ot.distance import Distance as Distance
@@ -48,7 +50,6 @@ from aeot_jax.ot.result import message as message
 from aeot_jax.ot.result import raise_if_failed as raise_if_failed
 from aeot_jax.ot.singular import Extension as Extension
 from aeot_jax.ot.singular import extension as extension
-from aeot_jax.ot.singular import generate as generate
 from aeot_jax.ot.solve import Solution as Solution
 from aeot_jax.ot.solve import SolveProgress as SolveProgress
 from aeot_jax.ot.solve import solve as solve

@@ -1,13 +1,14 @@
 """The fitted model: a record of arrays, and the pure functions that use it."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt32
 
 from aeot_jax.classes import Classes
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
@@ -15,16 +16,18 @@ from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot import singular
+from aeot_jax.ot.candidates import CHUNK, GenerateInfo, draw
 from aeot_jax.ot.config import SolverConfig
+from aeot_jax.ot.parallel import Layout, Parallel, layout, place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solve import Solution
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import Devices, PRNGKey
 
 _BLOCK = 1024
 """Images encoded or decoded at once."""
 
-_MAX_CANDIDATES = 4096
-"""Candidates of one draw of ``sample``."""
+_MAX_CANDIDATES = CHUNK
+"""Candidates of one draw of ``sample``, at most."""
 
 _LEAST_ACCEPTED = 0.01
 """Share of candidates below which ``sample`` gives up."""
@@ -223,57 +226,92 @@ def extension_of(model: AEOT, label: int | None) -> Extension:
 
 
 def sample(
-    key: PRNGKey, model: AEOT, n: int, *, label: int | None = None
+    key: PRNGKey,
+    model: AEOT,
+    n: int,
+    *,
+    label: int | None = None,
+    parallel: Parallel = "auto",
+    devices: Devices | None = None,
 ) -> Float[Array, "n h w c"]:
     """New images: exactly n, by drawing again where the singular set rejects.
 
     A host loop (how many draws it takes depends on the data); under jit use ``generate`` and
-    ``decode``.
+    ``decode``. Several processes call it together, or choose "none".
 
     Args:
       key: consumed.
       model: from ``fit``.
       n: images.
       label: draw from this class; None draws from all, by the transport onto all codes.
+      parallel: how the draws of more than 4096 candidates are dealt to devices, with the same
+        images to the last bit; as in ``certify``.
+      devices: the devices to use; None is all.
 
     Returns:
       Images (n, height, width, channels), float32 in [0, 1].
 
     Raises:
-      ValueError: if n is not positive, or the label unknown.
+      ValueError: if n is not positive, the label unknown, or the devices do not fit.
       SampleError: if more than 99 % of the candidates fall into the singular set.
     """
-    return sample_with_info(key, model, n, label=label)[0]
+    images, _ = sample_with_info(key, model, n, label=label, parallel=parallel, devices=devices)
+    return images
 
 
 def sample_with_info(
-    key: PRNGKey, model: AEOT, n: int, *, label: int | None = None
+    key: PRNGKey,
+    model: AEOT,
+    n: int,
+    *,
+    label: int | None = None,
+    parallel: Parallel = "auto",
+    devices: Devices | None = None,
 ) -> tuple[Float[Array, "n h w c"], SampleInfo]:
     """``sample``, with how many candidates it took; see there."""
     if n < 1:
         raise ValueError(f"`n` is {n}; pass how many images to make, at least 1.")
-    ext = extension_of(model, label)
     size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
+    where = layout(parallel, devices)
+    if n <= size and where.kind != "none":
+        where = Layout("none")  # one draw is enough, or nearly
+    ext = place(where, extension_of(model, label))
     parts: list[np.ndarray] = []
     found = candidates = accepted_all = copies = 0
-    while found < n:
-        draw_key = jax.random.fold_in(key, candidates // size)
-        z, accepted, info = singular.generate(draw_key, ext, size)
-        keep = np.flatnonzero(np.asarray(accepted))
+    for z, accepted, info in _draws(where, key, ext, size):
+        keep = np.flatnonzero(accepted)
         candidates += size
         accepted_all += keep.size
-        copies += int((np.asarray(info.num_blended)[keep] == 1).sum())
-        parts.append(np.asarray(z)[keep])
+        copies += int((info.num_blended[keep] == 1).sum())
+        parts.append(z[keep])
         found += keep.size
-        if found < n and candidates >= _MAX_CANDIDATES:
-            share = accepted_all / candidates
-            if share < _LEAST_ACCEPTED:
-                raise SampleError(
-                    f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
-                    f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more "
-                    "images."
-                )
+        if found >= n:
+            break
+        share = accepted_all / candidates
+        if candidates >= _MAX_CANDIDATES and share < _LEAST_ACCEPTED:
+            raise SampleError(
+                f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
+                f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more images."
+            )
     codes = np.concatenate(parts)[:n]
     rejected = candidates - accepted_all
     info = SampleInfo(candidates, rejected, rejected / candidates, copies)
     return decode(model, codes), info
+
+
+def _draws(
+    where: Layout, key: PRNGKey, ext: Extension, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, GenerateInfo]]:
+    """Draw after draw without end, computed one for each device at once."""
+    abreast = max(1, len(where.devices))
+    for first in itertools.count(0, abreast):
+        keys = _draw_keys(key, first + np.arange(abreast))
+        drawn = jax.tree.map(np.asarray, draw(where, keys, ext, size))
+        for i in range(abreast):
+            yield jax.tree.map(lambda leaf, i=i: leaf[i], drawn)
+
+
+@jax.jit
+def _draw_keys(key: PRNGKey, draws: Int[Array, " c"]) -> Key[Array, " c"] | UInt32[Array, "c 2"]:
+    """Each draw is one of ``generate`` by a key of its own, of a single chunk."""
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 0))(draws)

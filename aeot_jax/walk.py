@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax.model import AEOT, decode, extension_of
-from aeot_jax.ot import planes, singular
+from aeot_jax.ot import candidates, planes
 from aeot_jax.ot.laguerre import upper_envelope
 from aeot_jax.ot.singular import Extension
 
@@ -123,7 +123,7 @@ def interpolate(
     t = np.linspace(0.0, 1.0, num)
     points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
     if along == "source":
-        z, accepted, _ = singular.extend(points, ext)
+        z, accepted, _ = candidates.extend(points, ext)
         rejected = ~np.asarray(accepted)
         found = crossings(a, b, ext)
     else:

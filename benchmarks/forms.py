@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import aeot_jax as aeot
+from aeot_jax.ot import candidates, planes
 from aeot_jax.ot import centres as cells
-from aeot_jax.ot import planes, singular
 from aeot_jax.ot.barycentric import barycentric, inverse_distance
 from aeot_jax.ot.simplicial import simplicial, triangulate
 from aeot_jax.ot.smoothing import smooth_transport
@@ -76,7 +76,7 @@ def _in_draws(form, x: jax.Array, ext: aeot.Extension) -> np.ndarray:
 
 @jax.jit
 def _default(x: jax.Array, ext: aeot.Extension) -> jax.Array:
-    return singular.extend(x, ext)[0]
+    return candidates.extend(x, ext)[0]
 
 
 @jax.jit

@@ -7,8 +7,8 @@ import tiny
 from tiny import assert_same
 
 import aeot_jax as aeot
-from aeot_jax import SolverConfig, Status, TrainConfig
-from aeot_jax.aeot import STAGES
+from aeot_jax import Config, SolverConfig, Status, TrainConfig
+from aeot_jax.aeot import STAGES, _spread
 from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE
 
 SAMPLE_KEY = jax.random.key(3)
@@ -62,6 +62,45 @@ def test_the_same_key_gives_the_same_model_with_or_without_a_folder(tmp_path):
 def test_another_key_gives_another_model():
     other = aeot.fit(jax.random.key(1), tiny.images(), tiny.CONFIG)
     assert not np.array_equal(other.extension.y, tiny.model().extension.y)
+
+
+def test_devices_share_the_whole_fit():
+    four = tuple(jax.devices()[:4])
+    model, alone = aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, devices=four), tiny.model()
+    assert model.config == tiny.CONFIG
+    assert model.solution.converged
+    np.testing.assert_allclose(model.losses, alone.losses, rtol=1e-5)
+    np.testing.assert_allclose(model.extension.y, alone.extension.y, atol=1e-4)
+    # Onto the same codes the transport is the same, to the last bit.
+    solve_key = jax.random.split(tiny.KEY, 3)[1]
+    mu = aeot.Gaussian(3)
+    again = aeot.solve(solve_key, mu, model.extension.y, config=tiny.CONFIG.solver)
+    np.testing.assert_array_equal(again.h, model.solution.h)
+
+
+def test_devices_that_nobody_named_refuse_no_batch(monkeypatch):
+    devices = tuple(jax.devices())
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for size, number in ((20, 4), (16, 8), (15, 1), (None, 8)):
+        config = replace(tiny.CONFIG, training=TrainConfig(batch_size=size))
+        assert _spread(60, config, None) == (config.solver, devices[:number])
+    # 5,000 images have batches of 156, of 152 where eight devices are asked for.
+    assert _spread(5_000, Config(), None)[1] == devices[:4]
+    assert _spread(5_000, Config(), devices)[1] == devices
+
+
+def test_devices_that_do_not_fit_are_refused_before_any_work():
+    devices = tuple(jax.devices())
+    elsewhere = replace(tiny.CONFIG, solver=SolverConfig(devices=devices[1:3]))
+    for config, some, said in (
+        (tiny.CONFIG, devices, "`batch_size` is 20, which 8 devices cannot share evenly"),
+        (tiny.CONFIG, devices[:3], "`devices` holds 3 devices, over which the 8 logical"),
+        (tiny.CONFIG, (), "`devices` is empty"),
+        (tiny.CONFIG, devices[:1] * 2, "`devices` names a device twice"),
+        (elsewhere, devices[:2], "`config.solver.devices` is .*; give one"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(None, config=config, devices=some, on_progress=lambda _: pytest.fail("it began"))
 
 
 def test_stages_are_reported_in_order_from_start_to_end():

@@ -12,7 +12,7 @@ import aeot_jax as aeot
 from aeot_jax import SolverConfig, Status, checkpoint
 from aeot_jax.classes import solve_classes
 from aeot_jax.measures import Gaussian
-from aeot_jax.ot import singular
+from aeot_jax.ot import candidates
 from aeot_jax.ot.config import plan
 
 KEY = jax.random.key(2)
@@ -109,7 +109,8 @@ def test_samples_of_a_class_are_decoded_from_its_map(model):
 
 def test_a_walk_may_stay_in_a_class(model):
     walk = aeot.interpolate(model, -jnp.ones(3), jnp.ones(3), 3, label=2)
-    z, _, _ = singular.extend(jnp.outer(jnp.array([-1.0, 0, 1]), jnp.ones(3)), model.classes.of(2))
+    points = jnp.outer(jnp.array([-1.0, 0, 1]), jnp.ones(3))
+    z, _, _ = candidates.extend(points, model.classes.of(2))
     np.testing.assert_array_equal(walk.z, z)
 
 

@@ -21,6 +21,8 @@ from aeot_jax import checkpoint
 from aeot_jax.cli import fit as cli_fit
 from aeot_jax.cli import main, source
 from aeot_jax.cli.progress import progress
+from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax.data import images
 
 TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5"]
 """One set of shapes: compilation is most of the time."""
@@ -84,7 +86,9 @@ def test_metrics_state_what_the_model_says(fitted):
 
 def test_the_config_says_how_to_make_the_run_again(fitted):
     config = read(fitted / "config.json")
-    assert config["source"] == {"path": "digits", "limit": 200, "hold_out": 40, "seed": 0}
+    expected = {"path": "digits", "limit": 200, "hold_out": 40, "seed": 0, "labels": None}
+    assert config["source"] == expected
+    assert not config["labels"]
     assert config["config"]["solver"]["tolerance"] == 0.5
     assert config["config"]["training"]["epochs"] == 2
     splits = source.load(source.Source(**config["source"]))
@@ -110,6 +114,66 @@ def test_sampling_is_reproducible_and_follows_the_seed(fitted, tmp_path, capsys)
     assert (a != c).any()
     grid = np.asarray(Image.open(tmp_path / "deep" / "a.png"))
     np.testing.assert_array_equal(grid[4:68:8, 4:68:8], a[0, :, :, 0])
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory):
+    """The run of `fitted` on two devices, with labels from a file: is the digit odd?"""
+    folder = tmp_path_factory.mktemp("labelled")
+    digits = images.load("digits").labels
+    assert digits is not None
+    np.save(folder / "odd.npy", digits % 2)
+    more = ["--labels-file", f"{folder}/odd.npy", "--devices", "2"]
+    assert fit(folder / "run", "--quiet", *more) == 0
+    return folder / "run"
+
+
+def test_labels_add_a_map_per_class(labelled, fitted):
+    metrics, config = read(labelled / "metrics.json"), read(labelled / "config.json")
+    assert config["labels"]
+    splits = source.load(source.Source(**config["source"]))
+    model = aeot.load(labelled)
+    assert model.classes is not None
+    assert [one["label"] for one in metrics["classes"]] == [0, 1]
+    assert all(one["converged"] for one in metrics["classes"])
+    # The labels of the file went with their images through --limit and --hold-out.
+    true = source.load(source.Source("digits", 200, 40)).train.labels
+    assert true is not None
+    np.testing.assert_array_equal(splits.train.labels, true % 2)
+    np.testing.assert_allclose([one["share"] for one in metrics["classes"]], model.classes.shares)
+    assert metrics["classes"][1]["share"] == pytest.approx((true % 2).mean())
+    plain = aeot.load(fitted)
+    assert plain.classes is None
+    assert read(fitted / "metrics.json")["classes"] is None
+    # Two devices trained it as one did.
+    np.testing.assert_allclose(model.losses, plain.losses, rtol=1e-5)
+
+
+def test_a_class_is_sampled_on_its_own(labelled, tmp_path, capsys):
+    pixels = {}
+    for name, more in (("all", []), ("1", ["--label", "1"]), ("2", ["--label=1", "--devices=2"])):
+        path = tmp_path / f"{name}.npz"
+        assert main(["sample", str(labelled), "--num", "9", "--npz", str(path), *more]) == 0
+        pixels[name] = np.load(path)["images"]
+    np.testing.assert_array_equal(pixels["1"], pixels["2"])
+    assert (pixels["1"] != pixels["all"]).any()
+    model = aeot.load(labelled)
+    expected = aeot.sample(key(0, Purpose.SAMPLE), model, 9, label=1)
+    np.testing.assert_array_equal(pixels["1"], np.rint(np.asarray(expected) * 255))
+    capsys.readouterr()
+    assert main(["sample", str(labelled), "--npz", str(path), "--label", "7"]) == 2
+    assert "`label` is 7, which no image had; pass one of 0, 1." in said(capsys)
+
+
+def test_classes_short_of_the_tolerance_are_named(labelled, tmp_path, capsys, monkeypatch):
+    model = aeot.load(labelled)
+    assert model.classes is not None
+    status = jnp.array([aeot.Status.CONVERGED, aeot.Status.STEP_LIMIT])
+    solution = replace(model.classes.solution, status=status)
+    short = replace(model, classes=replace(model.classes, solution=solution))
+    monkeypatch.setattr(aeot, "fit", lambda *_, **__: short)
+    assert fit(tmp_path, "--labels") == 0
+    assert "Warning: the maps of these classes did not reach the tolerance: 1." in said(capsys)
 
 
 def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
@@ -244,7 +308,20 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data EQUAL.npz --out OUT", "are equal"),
         ("fit --data LABELS.npz --out OUT", "one label per image"),
         ("fit --data ONE.npz --out OUT", "at least two"),
+        ("fit --data NOLABELS.npz --out OUT --labels", "'NOLABELS.npz' has no labels; pass them"),
+        ("fit --data OTHER.npz --out OUT --labels-file no.npy", "no.npy' is no file"),
+        ("fit --data OTHER.npz --out OUT --labels-file FILE", "FILE' cannot be read"),
+        ("fit --data OTHER.npz --out OUT --labels-file ONE.npz", "is an .npz file; pass an .npy"),
+        ("fit --data OTHER.npz --out OUT --labels-file SHORT.npy", "does not fit 180 images"),
+        ("fit --data digits --out OUT --devices 3", "`devices` holds 3 devices, over which"),
+        ("fit --data digits --out OUT --devices 9", "`--devices` is 9, but JAX finds 8 (cpu)"),
+        (
+            "fit --data digits --out OUT --devices 8 --training.batch-size 20",
+            "`batch_size` is 20, which 8 devices cannot share evenly",
+        ),
         ("sample nowhere --out a.png", "is not a finished run"),
+        ("sample FITTED --out a.png --label 3", "was fitted without labels; fit one with --labels"),
+        ("sample FITTED --out a.png --devices 0", "`--devices` is 0, but JAX finds 8"),
         ("sample EMPTY --out a.png", "the folder holds no model.npz"),
         ("sample FILE --out a.png", "is damaged or not a file of this library"),
         ("sample FITTED", "neither `--out` nor `--npz`"),
@@ -267,6 +344,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     np.savez("EQUAL.npz", x=np.full((60, 8, 8), 99, np.uint8))
     np.savez("LABELS.npz", x=pixels, y=np.zeros(59, np.int32))
     np.savez("ONE.npz", x=pixels[:1])
+    np.savez("NOLABELS.npz", x=pixels)
+    np.save("SHORT.npy", np.arange(60))
     np.savez("OTHER.npz", x=pixels[:, :6, :6].repeat(3, axis=0))
     arguments = [str(fitted) if part == "FITTED" else part for part in command.split()]
     before = set(tmp_path.rglob("*"))

@@ -52,6 +52,18 @@ def test_samples_are_the_decoded_codes_that_are_accepted(model):
     assert info.copies == (np.asarray(seen.num_blended)[accepted] == 1).sum()
 
 
+def test_devices_do_not_change_the_samples(model):
+    alone, seen = sample_with_info(KEY, model, 5000)
+    devices = tuple(jax.devices()[2:6])
+    for kind in ("pmap", "shard_map"):
+        images, info = sample_with_info(KEY, model, 5000, parallel=kind, devices=devices)
+        np.testing.assert_array_equal(images, alone)
+        assert info == seen  # draws beyond the last one needed are not counted
+    np.testing.assert_array_equal(sample(KEY, model, 33, devices=devices), sample(KEY, model, 33))
+    with pytest.raises(ValueError, match="`devices` holds 3 devices, over which"):
+        sample(KEY, model, 33, devices=devices[:3])
+
+
 def test_the_key_decides_the_samples(model):
     np.testing.assert_array_equal(sample(KEY, model, 33), sample(KEY, model, 33))
     assert not np.array_equal(sample(KEY, model, 33), sample(jax.random.key(8), model, 33))

@@ -14,6 +14,7 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
+from aeot_jax.nn import train
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -54,7 +55,7 @@ def launch(
             process.kill()
 
 
-def test_two_processes_find_the_heights_of_one_and_notice_other_data(tmp_path):
+def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
     done = launch("solve", tmp_path, 90)
     assert [code for code, _, _ in done] == [0, 0], done
     found = [json.loads(out.splitlines()[-1]) for _, out, _ in done]
@@ -63,11 +64,18 @@ def test_two_processes_find_the_heights_of_one_and_notice_other_data(tmp_path):
     config = aeot.SolverConfig(tolerance=0.3, sampling="independent", start="zero")
     alone = aeot.solve(jax.random.key(0), mu, y, config=config)
     fresh = aeot.certify(jax.random.key(1), mu, y, alone.h, num_samples=10_000)
+    ext = aeot.extension(jax.random.key(2), mu, y, alone.h)
+    z, _, _ = aeot.generate(jax.random.key(3), ext, 5_000)
+    images, config = tiny.images()[..., None], tiny.CONFIG
+    _, losses = train.fit(tiny.KEY, images, config.autoencoder, config.training)
     for other in found:
         np.testing.assert_array_equal(np.float32(other["h"]), alone.h)
         assert other["error"] == float(fresh.mass_error)
         # With other targets in one of them, both stop before the first step.
         assert "`y` ([1]) differ from those of process 0" in other["said"]
+        np.testing.assert_array_equal(np.float32(other["z"]), z[::500])
+        assert other["spread"] == 2
+        np.testing.assert_allclose(other["losses"], losses, rtol=1e-5)
 
 
 def test_when_one_process_dies_the_other_ends_with_an_error(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from aeot_jax import decode, encode, interpolate, transport
-from aeot_jax.ot import planes, singular
+from aeot_jax.ot import candidates, planes
 from aeot_jax.walk import crossings
 
 A = np.array([-1.3, 0.4, 0.9])
@@ -53,7 +53,7 @@ def test_frames_of_the_source_are_those_of_the_extension(model):
     walk = interpolate(model, A, B, 5)
     t = np.linspace(0, 1, 5)[:, None]
     points = jnp.asarray((1 - t) * A + t * B, jnp.float32)
-    z, accepted, _ = singular.extend(points, model.extension)
+    z, accepted, _ = candidates.extend(points, model.extension)
     np.testing.assert_array_equal(walk.z, z)
     np.testing.assert_array_equal(walk.rejected, ~np.asarray(accepted))
     np.testing.assert_array_equal(walk.images, decode(model, z))

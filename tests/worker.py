@@ -8,6 +8,24 @@ import sys
 import jax
 
 
+def train() -> tuple[int, list[float]]:
+    """Devices that hold the parameters while they are trained, and the losses."""
+    import tiny
+
+    from aeot_jax.nn import train
+
+    holders = []
+    _, losses = train.fit(
+        tiny.KEY,
+        tiny.images()[..., None],
+        tiny.CONFIG.autoencoder,
+        tiny.CONFIG.training,
+        devices=tuple(jax.devices()),
+        on_epoch=lambda state, _: holders.append(len(state.epoch.sharding.device_set)),
+    )
+    return min(holders), losses
+
+
 def main(what: str, address: str, rank: int, folder: str) -> None:
     if what == "cli":
         from aeot_jax import cli
@@ -41,6 +59,10 @@ def main(what: str, address: str, rank: int, folder: str) -> None:
             aeot.solve(key, mu, y + rank, config=config)
         except ValueError as error:
             found["said"] = str(error)
+        ext = aeot.extension(jax.random.key(2), mu, y, solution.h)
+        z, _, _ = aeot.generate(jax.random.key(3), ext, 5_000)  # two chunks
+        found["z"] = np.asarray(z)[::500].tolist()
+        found["spread"], found["losses"] = train()
         print(json.dumps(found), flush=True)
     else:
         steps = itertools.count()

@@ -17,10 +17,11 @@ from rich.table import Table
 
 import aeot_jax as aeot
 from aeot_jax import plot, processes
-from aeot_jax.cli import folder, source
+from aeot_jax.cli import devices, folder, source
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
+from aeot_jax.data.images import ImageSet
 from aeot_jax.evaluate import reconstruction
 
 _SHOWN = 64
@@ -62,9 +63,16 @@ class Fit:
       limit: Learn only the first so many images.
       hold_out: Images set aside, at random, for `aeot-jax evaluate`, where the data has no test
         images of its own.
+      labels: Learn one more map per class, for `aeot-jax sample --label`, by the labels of the
+        data where it has any: digits, mnist, y_train or y in an .npz file, labels beside IDX files,
+        sub-folders of images (numbered from 0 in the order of their names).
+      labels_file: Labels from an .npy file, one integer per image of the data, in place of the
+        data's own; implies --labels.
       resume: Continue an interrupted run in the folder, with the same data and options; the model
         is the same as without the interruption.
       overwrite: Replace the run that is in the folder.
+      devices: Devices to train and to solve on, the first so many (of each process): 1, 2, 4 or 8
+        together.
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
         slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); the first
         writes the folder.
@@ -89,8 +97,18 @@ class Fit:
         int | None, tyro.conf.arg(help_behavior_hint="(default: all)", metavar="IMAGES")
     ] = None
     hold_out: Annotated[int, tyro.conf.arg(metavar="IMAGES")] = 0
+    labels: bool = False
+    labels_file: Annotated[
+        Path | None, tyro.conf.arg(help_behavior_hint="(default: none)", metavar="FILE.npy")
+    ] = None
     resume: bool = False
     overwrite: bool = False
+    devices: Annotated[
+        int | None,
+        tyro.conf.arg(
+            help_behavior_hint="(default: all accelerators, or one CPU)", metavar="NUMBER"
+        ),
+    ] = None
     distributed: bool = False
     quiet: bool = False
     debug: bool = False
@@ -145,13 +163,19 @@ def run(options: Fit, out: Console, err: Console) -> None:
     config = options.full_config()
     if options.distributed:
         processes.join()
+    spread = devices.first(options.devices)
     first = processes.is_first()
     if first:
         folder.check_out(options.out, resume=options.resume, overwrite=options.overwrite)
     where = source.Source(
-        source.absolute(options.data), options.limit, options.hold_out, options.seed
+        source.absolute(options.data),
+        options.limit,
+        options.hold_out,
+        options.seed,
+        None if options.labels_file is None else source.absolute(str(options.labels_file)),
     )
     splits = source.load(where)
+    labels = _labels(options, splits.train)
     described = splits.describe()
     quiet = options.quiet or not first
     if not quiet:
@@ -168,14 +192,18 @@ def run(options: Fit, out: Console, err: Console) -> None:
             key(options.seed, Purpose.FIT),
             splits.train.images,
             config,
+            labels=labels,
             run_dir=options.out,
             resume=options.resume,
             overwrite=options.overwrite,
+            devices=spread,
             on_progress=report,
         )
     if not first:
         return
-    folder.write_config(options.out, where, described, options.seed, config)
+    folder.write_config(
+        options.out, where, described, options.seed, config, labels=labels is not None
+    )
     if options.overwrite:  # an evaluation of the model that is gone
         (options.out / folder.EVALUATION).unlink(missing_ok=True)
     metrics = _draw(model, splits, options.seed, options.out)
@@ -192,14 +220,34 @@ def run(options: Fit, out: Console, err: Console) -> None:
     if int(model.solution.status) == aeot.Status.INTERRUPTED:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not metrics["converged"]:
-        err.print(f"Warning: {metrics['status']}", style="yellow", soft_wrap=True, markup=False)
+        _warn(err, metrics["status"])
+    short = [str(one["label"]) for one in metrics["classes"] or () if not one["converged"]]
+    if short:
+        _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
+
+
+def _warn(err: Console, text: str) -> None:
+    err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False)
+
+
+def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
+    if not (options.labels or options.labels_file):
+        return None
+    if train.labels is None:
+        raise ValueError(
+            f"`--labels` is given, but {options.data!r} has no labels; pass them with "
+            "--labels-file, an .npy file of one integer per image."
+        )
+    return train.labels
 
 
 def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, Any]:
     """Draw the figures, and collect what they and the model tell."""
     solution, tolerance = model.solution, model.config.solver.tolerance
     certificate = solution.certificate
-    images, info = aeot.sample_with_info(key(seed, Purpose.FIGURES), model, _DRAWN)
+    # By this process alone: of several, the others are done.
+    draw_key = key(seed, Purpose.FIGURES)
+    images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
     plot.save(plot.image_grid(images[:_SHOWN]), out / folder.SAMPLES)
 
     judged = splits.train if splits.held_out is None else splits.held_out
@@ -234,6 +282,7 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
         "num_empty": int(certificate.num_empty),
         "expected_empty": float(certificate.expected_empty),
         "num_targets": len(splits.train),
+        "classes": None if model.classes is None else _class_metrics(model.classes),
         "reconstruction_mse": measured["mse"],
         "reconstruction": {
             **measured,
@@ -259,6 +308,19 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
     }
 
 
+def _class_metrics(classes: aeot.Classes) -> list[dict[str, Any]]:
+    certificate = classes.solution.certificate
+    columns = {
+        "label": classes.labels,
+        "share": classes.shares,
+        "mass_error": certificate.mass_error,
+        "mass_error_se": certificate.mass_error_se,
+        "converged": classes.solution.converged,
+    }
+    rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
 def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     two_se = 2 * metrics["mass_error_se"]
@@ -268,6 +330,9 @@ def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
         f"{metrics['num_empty']} of {metrics['num_targets']:,}, "
         f"{metrics['expected_empty']:.1f} expected by chance",
     )
+    if metrics["classes"] is not None:
+        done = sum(one["converged"] for one in metrics["classes"])
+        table.add_row("classes", f"{len(metrics['classes'])}, {done} of them to the tolerance")
     measured = metrics["reconstruction"]
     table.add_row("reconstruction", f"{measured['mse']:.4f} a pixel ({measured['images']} images)")
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")

@@ -61,7 +61,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_config(
-    run: Path, source: Source, described: dict[str, Any], seed: int, config: aeot.Config
+    run: Path,
+    source: Source,
+    described: dict[str, Any],
+    seed: int,
+    config: aeot.Config,
+    *,
+    labels: bool,
 ) -> None:
     """Record what the run was asked to do, and on which images."""
     content = {
@@ -70,6 +76,7 @@ def write_config(
         "seed": seed,
         "source": dataclasses.asdict(source),
         "data": described,
+        "labels": labels,
         "config": config_to_json(config),
     }
     write_json(run / CONFIG, content)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -9,7 +10,7 @@ from rich.console import Console
 
 import aeot_jax as aeot
 from aeot_jax import files, plot
-from aeot_jax.cli import folder
+from aeot_jax.cli import devices, folder
 from aeot_jax.cli.seeds import Purpose, key
 
 
@@ -23,6 +24,8 @@ class Sample:
       out: Picture to write, a .png file with all of them in a grid.
       npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
         channels).
+      label: Make images of this class; the model must be one of `fit --labels`.
+      devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
       seed: Of the draw; the same seed gives the same images.
       debug: Show where an error comes from.
     """
@@ -31,6 +34,15 @@ class Sample:
     num: int = 64
     out: Path | None = None
     npz: Path | None = None
+    label: Annotated[
+        int | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
+    ] = None
+    devices: Annotated[
+        int | None,
+        tyro.conf.arg(
+            help_behavior_hint="(default: all accelerators, or one CPU)", metavar="NUMBER"
+        ),
+    ] = None
     seed: int = 0
     debug: bool = False
 
@@ -56,7 +68,18 @@ def run(options: Sample, out: Console, err: Console) -> None:
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"`--{name}` is {str(path)!r}; pass a file that ends in {suffix}.")
     model = folder.load_model(options.run)
-    images, info = aeot.sample_with_info(key(options.seed, Purpose.SAMPLE), model, options.num)
+    if options.label is not None and model.classes is None:
+        raise ValueError(
+            f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
+            "without labels; fit one with --labels."
+        )
+    images, info = aeot.sample_with_info(
+        key(options.seed, Purpose.SAMPLE),
+        model,
+        options.num,
+        label=options.label,
+        devices=devices.first(options.devices),
+    )
     pixels = np.rint(np.asarray(images) * 255).astype(np.uint8)
     if options.npz is not None:
         with files.replacing(options.npz) as temporary:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from aeot_jax.data import archive, images
+from aeot_jax.data.convert import to_labels
 from aeot_jax.data.images import ImageSet
 
 MIN_HELD_OUT = 20
@@ -25,12 +27,14 @@ class Source:
       hold_out: training images set aside for evaluation, chosen by the seed; only for a source
         without test images of its own.
       seed: of that choice.
+      labels: absolute path of an .npy file of labels, in place of those of the training images.
     """
 
     path: str
     limit: int | None = None
     hold_out: int = 0
     seed: int = 0
+    labels: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,8 @@ def load(source: Source) -> Splits:
             f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} images."
         )
     train = images.load(source.path)
+    if source.labels is not None:
+        train = dataclasses.replace(train, labels=_read_labels(source.labels, len(train)))
     test = load_test(source.path)
     if test is not None and test.images.shape[1:] != train.images.shape[1:]:
         raise ValueError(
@@ -117,6 +123,21 @@ def load_test(path: str) -> ImageSet | None:
         return images.load(path, split="test")
     except FileNotFoundError:
         return None  # the documented answer to a split that is not there
+
+
+def _read_labels(path: str, num_images: int) -> Int32[np.ndarray, " n"]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"`--labels-file` {path!r} is no file; check the path.")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except archive.DAMAGE as error:
+        raise ValueError(
+            f"`--labels-file` {path!r} cannot be read ({error}); write integers with np.save."
+        ) from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"`--labels-file` {path!r} is an .npz file; pass an .npy file.")
+    return to_labels(found, num_images, f"the labels of `--labels-file` {path!r}")
 
 
 def _archive_without_test(path: Path) -> bool:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from aeot_jax.ot import planes, singular
+from aeot_jax.ot import candidates, planes, singular
 from aeot_jax.ot.singular import Extension
 from aeot_jax.typing import PRNGKey
 
@@ -117,7 +117,7 @@ def _look(
     """Winner, the two highest planes (-1 for none), whether near the singular set and rejected."""
     seen = planes.look(ext.mu.sample(key, size), ext.y, ext.h, ext.frame)
     mixed = (seen.gaps < ext.band) & (seen.angles > ext.threshold)
-    _, accepted, _ = singular.resolve(seen, ext)
+    _, accepted, _ = candidates.resolve(seen, ext)
     winner = seen.index[:, 0]
     if seen.index.shape[1] == 1:
         pairs = jnp.stack([winner, jnp.full_like(winner, -1)], axis=1)

@@ -16,8 +16,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.typing import Devices
@@ -145,6 +147,54 @@ def _program(
     return lambda *arguments: mapped(np.arange(own), arguments)
 
 
+def deal(
+    where: Layout, body: Callable[..., Any], items: Array, *arguments: Any, **options: Hashable
+) -> Any:
+    """Evaluate a body over items that are dealt to the devices, compiled as in ``run``.
+
+    Args:
+      where: the layout.
+      body: ``body(items, *arguments, **options)``, a function of a module, whose results have the
+        items in front and follow each from its own item alone.
+      items: an array with the items in front; their number need not divide by that of the devices.
+      *arguments: trees of arrays, the same for all devices.
+      **options: static.
+
+    Returns:
+      The results in the order of the items, a copy on every device of several processes or under
+      "shard_map", else on the first device.
+    """
+    count = items.shape[0]
+    surplus = -count % max(1, len(where.devices))
+    if surplus:  # the last shares are filled up with items whose results are dropped
+        items = items[jnp.arange(count + surplus) % count]
+    results = _dealing_program(where, body, tuple(sorted(options.items())))(items, arguments)
+    return jax.tree.map(lambda leaf: leaf[:count], results) if surplus else results
+
+
+@functools.lru_cache(maxsize=64)
+def _dealing_program(
+    where: Layout, body: Callable[..., Any], options: tuple[tuple[str, Hashable], ...]
+) -> Callable[[Array, tuple[Any, ...]], Any]:
+    def apply(items: Array, arguments: tuple[Any, ...]) -> Any:
+        return body(items, *arguments, **dict(options))
+
+    if where.kind == "none":
+        return jax.jit(apply)
+    if where.kind == "shard_map":
+        mesh = _mesh(where)
+        mapped = jax.shard_map(apply, mesh=mesh, in_specs=(P(SAMPLES), P()), out_specs=P(SAMPLES))
+        return jax.jit(mapped, out_shardings=NamedSharding(mesh, P()))
+    pmapped = jax.pmap(apply, axis_name=SAMPLES, in_axes=(0, None), devices=where.devices)
+
+    def gathered(items: Array, arguments: tuple[Any, ...]) -> Any:
+        results = pmapped(items.reshape(len(where.devices), -1, *items.shape[1:]), arguments)
+        results = jax.device_put(results, where.devices[0])
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+
+    return gathered
+
+
 def _mesh(where: Layout) -> Mesh:
     return jax.make_mesh(
         (len(where.devices),), (SAMPLES,), axis_types=(AxisType.Auto,), devices=where.devices
@@ -162,9 +212,12 @@ def place(where: Layout, tree: Any) -> Any:
 
 def local(tree: Any) -> Any:
     """The arrays as this process holds them, for what it does by itself."""
-    return _mapped(
-        lambda a: a.addressable_data(0) if isinstance(a, jax.Array) else jnp.asarray(a), tree
-    )
+
+    def held(leaf: Any) -> jax.Array:
+        known = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
+        return leaf.addressable_data(0) if known else jnp.asarray(leaf)
+
+    return _mapped(held, tree)
 
 
 def _put(sharding: NamedSharding, value: Any) -> jax.Array:

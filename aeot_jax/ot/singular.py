@@ -44,11 +44,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.measures import Measure
 from aeot_jax.ot import planes, power, problem
-from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
+from aeot_jax.typing import Heights, PRNGKey, Targets
 
 _NEIGHBOURS = 3
 """Planes besides the highest that the band reaches on average."""
@@ -61,9 +61,6 @@ _QUANTILE = 0.99
 
 _UNCERTAINTY = 0.1
 """Margin in mean distances to the nearest face: the solver's default relative error of masses."""
-
-_CHUNK = 4096
-"""Candidates carried together; a chunk gathers 17 codes a candidate."""
 
 
 @jax.tree_util.register_dataclass
@@ -97,20 +94,6 @@ class Extension:
     neighbour_angles: Float[Array, "*batch q"]
 
 
-class GenerateInfo(NamedTuple):
-    """What ``generate`` saw at each candidate.
-
-    Attributes:
-      index: the cell that holds it (n,).
-      num_blended: targets blended (n,); 1 is a code itself.
-      angle: largest plane angle within the margin (n,), radians; 0 if no second plane is there.
-    """
-
-    index: Int[Array, "*batch n"]
-    num_blended: Int[Array, "*batch n"]
-    angle: Float[Array, "*batch n"]
-
-
 def extension(
     key: PRNGKey,
     mu: Measure,
@@ -122,6 +105,9 @@ def extension(
     threshold: float | None = None,
 ) -> Extension:
     """Learn band, margin and singular threshold of a transport map from samples.
+
+    On one device: it takes a hundredth of the time of a solve (measured at 10,000 targets in 32
+    dimensions), and less where there are more targets.
 
     Args:
       key: consumed.
@@ -231,54 +217,3 @@ def _quantile(angles: Float[Array, " q"]) -> Float[Array, ""]:
     count = jnp.isfinite(angles).sum()
     rank = jnp.ceil(_QUANTILE * (count - 1)).astype(jnp.int32)
     return jnp.sort(angles)[rank]  # NaN comes last
-
-
-@partial(jax.jit, static_argnames=("n",))
-def generate(
-    key: PRNGKey, ext: Extension, n: int
-) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """Draw n candidates from the source, carry them by the extension, and mark the singular set.
-
-    Args:
-      key: consumed.
-      ext: from ``extension``.
-      n: candidates; static under jit.
-
-    Returns:
-      New codes z (n, d), whether each is accepted (n,), and what was seen.
-
-    Raises:
-      ValueError: if n is not positive.
-    """
-    if n < 1:
-        raise ValueError(f"`n` is {n}; pass how many candidates to draw, at least 1.")
-    size = min(n, _CHUNK)
-    chunks = -(-n // size)
-
-    def chunk(i: Int[Array, ""]) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-        return extend(ext.mu.sample(jax.random.fold_in(key, i), size), ext)
-
-    drawn = jax.lax.map(chunk, jnp.arange(chunks))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
-
-
-def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """The extension at given samples of the source; see ``generate``.
-
-    Args:
-      x: samples (n, d).
-      ext: from ``extension``.
-
-    Returns:
-      As ``generate``.
-    """
-    return resolve(planes.look(x, ext.y, ext.h, ext.frame), ext)
-
-
-def resolve(seen: planes.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """Blend what is not beyond a singular face, and reject what is too near to one."""
-    z, num_blended = planes.blend(seen, ext.band, ext.threshold)
-    # The planes of i and j meet at a distance of their gap over |y_i - y_j|.
-    widths = jnp.linalg.norm(seen.codes - seen.codes[:, :1], axis=-1)
-    widest = jnp.where(seen.gaps < ext.margin * widths, seen.angles, 0.0).max(1)
-    return z, widest <= ext.threshold, GenerateInfo(seen.index[:, 0], num_blended, widest)

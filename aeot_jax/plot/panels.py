@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from aeot_jax.measures import Measure
-from aeot_jax.ot import singular
+from aeot_jax.ot import candidates
 from aeot_jax.ot.singular import Extension
 from aeot_jax.plot.planar import (
     draw_angles,
@@ -82,7 +82,7 @@ def singular_set(key: PRNGKey, ext: Extension, *, half_width: float | None = Non
     from matplotlib.figure import Figure
 
     x = ext.mu.sample(key, _SAMPLES)
-    z, accepted, _ = singular.extend(x, ext)
+    z, accepted, _ = candidates.extend(x, ext)
     source, codes, kept = np.asarray(x), np.asarray(z), np.asarray(accepted)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 7.4), layout="constrained")

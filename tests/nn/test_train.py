@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from aeot_jax.nn import models, train
 KEY = jax.random.key(0)
 MODEL = models.AutoencoderConfig(kind="mlp", latent_dim=2, width=16)
 CONFIG = train.TrainConfig(epochs=4, batch_size=16, learning_rate=1e-2, warmup=0.1)
+DEVICES = tuple(jax.devices())
 
 
 def compilations(function: Any) -> int:
@@ -52,6 +54,63 @@ def test_resuming_at_an_epoch_border_is_bit_identical(fitted):
     resumed, rest = train.fit(KEY, bars(), MODEL, CONFIG, state=states[1])
     jax.tree.map(np.testing.assert_array_equal, state, resumed)
     assert rest == history[2:]
+
+
+@pytest.fixture(scope="module")
+def spread():
+    before, states = compilations(train.run_epoch), []
+    state, history = train.fit(
+        KEY, bars(), MODEL, CONFIG, devices=DEVICES, on_epoch=lambda s, _: states.append(s)
+    )
+    return state, history, states, compilations(train.run_epoch) - before
+
+
+def assert_close(state, other):
+    """Sums of floats differ by their order; four epochs make little of it."""
+    for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_eight_devices_train_as_one_does_by_one_program(fitted, spread):
+    state, history, _, programs = spread
+    assert programs == 1
+    np.testing.assert_allclose(history, fitted[1], rtol=1e-5)
+    assert_close(state, fitted[0])
+    assert {leaf.devices() == {DEVICES[0]} for leaf in jax.tree.leaves(state)} == {True}
+
+
+def test_every_device_holds_the_same_parameters(spread):
+    for leaf in jax.tree.leaves(spread[2][-1]):
+        first, *others = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(others) == 7
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+
+
+def test_devices_share_images_and_exchange_nothing_but_sums(spread):
+    images, key = jax.device_put((bars(), KEY), train._sharding(DEVICES))
+    program = train.run_epoch.lower(
+        spread[2][0], key, images, model_config=MODEL, train_config=CONFIG, devices=DEVICES
+    )
+    text = program.compile().as_text()
+    assert text is not None
+    assert re.search(r" all-reduce(-start)?\(", text)
+    assert not re.search(r" (all-gather|all-to-all|collective-permute)(-start)?\(", text)
+    assert "f32[2,6,6,1]" in text, "16 images, 2 a device"
+    assert "[16,6,6,1]" not in text
+
+
+def test_a_training_resumes_on_other_devices(fitted, spread):
+    state, rest = train.fit(KEY, bars(), MODEL, CONFIG, state=spread[2][1], devices=DEVICES[3:4])
+    assert {leaf.devices() == {DEVICES[3]} for leaf in jax.tree.leaves(state)} == {True}
+    np.testing.assert_allclose(rest, fitted[1][2:], rtol=1e-5)
+    assert_close(state, fitted[0])
+
+
+def test_the_default_batch_is_rounded_to_what_devices_can_share():
+    default = train.TrainConfig()
+    assert [train.batch_size(5_000, default, n) for n in (1, 2, 5, 8)] == [156, 156, 155, 152]
+    assert train.batch_size(60_000, default, 8) == 256
 
 
 def test_a_finished_state_is_returned_as_it_is(fitted):
@@ -130,6 +189,18 @@ def test_defaults_fit_the_number_of_images(n):
         (lambda: train.fit(KEY, np.zeros((4, 8, 8, 1)), MODEL, CONFIG), "dtype float32"),
         (lambda: train.fit(KEY, np.zeros((99, 2, 8, 1), np.uint8), MODEL, CONFIG), "resize"),
         (lambda: train.encode_all({}, bars(2), MODEL, batch=0), "`batch` is 0"),
+        (
+            lambda: train.fit(KEY, bars(), MODEL, CONFIG, devices=DEVICES[:3]),
+            "`batch_size` is 16, which 3 devices cannot share evenly; pass a multiple of 3",
+        ),
+        (
+            lambda: train.batch_size(4, train.TrainConfig(), 8),
+            "`devices` holds 8 devices, but a batch of 4 images has 4; pass at most 4",
+        ),
+        (
+            lambda: train.fit(KEY, bars(), MODEL, CONFIG, devices=DEVICES[:1] * 2),
+            "`devices` names a device twice",
+        ),
     ],
 )
 def test_bad_input_says_the_way_out(call, message):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax.ot import parallel, solver
+from aeot_jax.ot import candidates, parallel, solver
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()
@@ -86,6 +86,51 @@ def test_a_certificate_does_not_depend_on_the_devices():
         assert jax.tree.leaves(other) == jax.tree.leaves(alone)
 
 
+def test_a_certificate_inside_jit_is_that_outside():
+    mu, y, _ = PROBLEMS["net"]
+    h = jnp.zeros(60)
+    inside = jax.jit(lambda h: aeot.certify(KEY, mu, y, h, num_samples=5_000))(h)
+    alone = aeot.certify(KEY, mu, y, h, num_samples=5_000)
+    np.testing.assert_allclose(inside.mass_error, alone.mass_error, rtol=1e-6)
+    assert inside.num_empty == alone.num_empty
+
+
+@pytest.fixture(scope="module")
+def ext():
+    """Of a source with points of its own, which travel to every device."""
+    _, y, _ = PROBLEMS["net"]
+    mu = aeot.Empirical(jax.random.normal(jax.random.key(2), (500, 3)))
+    return aeot.extension(KEY, mu, y, -0.5 * (y * y).sum(1))
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Eleven chunks, which no number of devices divides."""
+    monkeypatch.setattr(candidates, "CHUNK", 64)
+    return 700
+
+
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+def test_candidates_do_not_depend_on_the_devices(ext, chunks, kind, num_devices):
+    alone = aeot.generate(KEY, ext, chunks)
+    devices = tuple(DEVICES[:num_devices])
+    spread = aeot.generate(KEY, ext, chunks, parallel=kind, devices=devices)
+    for found, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(alone), strict=True):
+        assert found.devices() == {DEVICES[0]}
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_fewer_chunks_than_devices_are_the_same_candidates(ext, chunks):
+    """A device that owns one chunk runs another program than one that owns them all."""
+    for n in (100, 64):
+        alone = aeot.generate(KEY, ext, n)
+        spread = aeot.generate(KEY, ext, n, devices=tuple(DEVICES[:4]))
+        for found, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(alone), strict=True):
+            assert found.shape[0] == n
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_a_step_is_one_reduction_of_integers():
     mu, y, config = PROBLEMS["doubling"]
     spread = replace(config, parallel="shard_map")
@@ -124,12 +169,14 @@ def test_auto_spreads_over_accelerators_and_not_over_the_cores_of_a_cpu(monkeypa
         ("pmap", (DEVICES[0], DEVICES[0]), "`devices` names a device twice"),
     ],
 )
-def test_devices_that_do_not_fit_are_named_before_the_first_step(kind, devices, said):
+def test_devices_that_do_not_fit_are_named_before_the_first_step(ext, kind, devices, said):
     mu, y, config = PROBLEMS["net"]
     with pytest.raises(ValueError, match=re.escape(said)):
         aeot.solve(KEY, mu, y, config=replace(config, parallel=kind, devices=devices))
     with pytest.raises(ValueError, match=re.escape(said)):
         aeot.certify(KEY, mu, y, jnp.zeros(60), parallel=kind, devices=devices)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        aeot.generate(KEY, ext, 100, parallel=kind, devices=devices)
 
 
 def test_all_devices_that_do_not_divide_the_streams_are_named(monkeypatch):

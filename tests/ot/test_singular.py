@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from aeot_jax import Empirical, Gaussian, extension, generate, solve_exact
-from aeot_jax.ot import singular
+from aeot_jax.ot import candidates, singular
 from aeot_jax.ot.planes import plane_angles
 
 KEY = jax.random.key(0)
@@ -20,7 +20,7 @@ N = 2000  # candidates of most draws: one shape, one compilation
 POINTS = jnp.asarray(np.random.default_rng(5).normal(size=(20_000, 2)), jnp.float32)
 MU = Empirical(POINTS)
 
-extend = jax.jit(singular.extend)
+extend = jax.jit(candidates.extend)
 
 
 def voronoi(y):

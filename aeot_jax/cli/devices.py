@@ -1,0 +1,28 @@
+"""The option --devices: a number on the command line, devices in the program."""
+
+import jax
+
+from aeot_jax.typing import Devices
+
+
+def first(number: int | None) -> Devices | None:
+    """The first so many devices of each process; None stays None, the default.
+
+    Raises:
+      ValueError: if there are not so many.
+    """
+    if number is None:
+        return None
+    present = jax.devices()
+    own = [
+        [device for device in present if device.process_index == process]
+        for process in range(jax.process_count())
+    ]
+    fewest = min(map(len, own))
+    if not 1 <= number <= fewest:
+        hint = "; JAX_NUM_CPU_DEVICES makes more of a CPU" if present[0].platform == "cpu" else ""
+        raise ValueError(
+            f"`--devices` is {number}, but JAX finds {fewest} ({present[0].platform}); pass from 1 "
+            f"to {fewest}{hint}."
+        )
+    return tuple(device for devices in own for device in devices[:number])

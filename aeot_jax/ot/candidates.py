@@ -1,0 +1,127 @@
+"""New codes: candidates of the source carried by the extension, the singular set marked."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from aeot_jax.numerics import isolated
+from aeot_jax.ot import planes, problem
+from aeot_jax.ot.parallel import Layout, Parallel, deal, layout, local, place
+from aeot_jax.ot.singular import Extension
+from aeot_jax.typing import Devices, PRNGKey, Samples
+
+CHUNK = 4096
+"""Candidates carried together; a chunk gathers 17 codes a candidate."""
+
+
+class GenerateInfo(NamedTuple):
+    """What ``generate`` saw at each candidate.
+
+    Attributes:
+      index: the cell that holds it (n,).
+      num_blended: targets blended (n,); 1 is a code itself.
+      angle: largest plane angle within the margin (n,), radians; 0 if no second plane is there.
+    """
+
+    index: Int[Array, "*batch n"]
+    num_blended: Int[Array, "*batch n"]
+    angle: Float[Array, "*batch n"]
+
+
+def generate(
+    key: PRNGKey,
+    ext: Extension,
+    n: int,
+    *,
+    parallel: Parallel = "auto",
+    devices: Devices | None = None,
+) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """Draw n candidates from the source, carry them by the extension, and mark the singular set.
+
+    Args:
+      key: consumed.
+      ext: from ``extension``.
+      n: candidates; static under jit.
+      parallel: how chunks of 4096 candidates are dealt to devices, with the same candidates to the
+        last bit; as in ``certify``. Inside jit choose "none".
+      devices: the devices to use; None is all.
+
+    Returns:
+      New codes z (n, d), whether each is accepted (n,), and what was seen.
+
+    Raises:
+      ValueError: if n is not positive, or the devices do not fit.
+    """
+    if n < 1:
+        raise ValueError(f"`n` is {n}; pass how many candidates to draw, at least 1.")
+    where = (
+        layout(parallel, devices)
+        if parallel != "auto" or problem.is_concrete(key, ext)
+        else Layout("none")
+    )
+    size = min(n, CHUNK)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size)))
+    drawn = draw(where, keys, place(where, ext), size)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
+
+
+def draw(
+    where: Layout, keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, size: int
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    """Chunks of candidates, one for each key, dealt to devices; see ``generate``.
+
+    Args:
+      where: the layout of the devices.
+      keys: consumed.
+      ext: from ``extension``, placed in the layout.
+      size: candidates of a chunk; static.
+
+    Returns:
+      As ``generate``, with the chunks in front.
+    """
+    return local(deal(where, _chunks, keys, ext, size=size))
+
+
+def _chunks(
+    keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    def chunk(_: Any, key: PRNGKey, ext: Extension) -> Any:
+        return extend(ext.mu.sample(key, size), ext)
+
+    def isolated_chunk(key: PRNGKey) -> Any:
+        # A device that owns one chunk runs no loop, and its program would round in its own way.
+        # Under shard_map what stands for no result must vary over devices as a result does.
+        like = jax.random.key_data(key)
+        none = jax.tree.map(
+            lambda a: jnp.zeros_like(like, a.dtype, shape=a.shape),
+            jax.eval_shape(chunk, None, key, ext),
+        )
+        # A band is never negative, which the compiler does not know.
+        return isolated(~(ext.band < 0), chunk, none, key, ext)
+
+    return jax.lax.map(isolated_chunk, keys)
+
+
+def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """The extension at given samples of the source; see ``generate``.
+
+    Args:
+      x: samples (n, d).
+      ext: from ``extension``.
+
+    Returns:
+      As ``generate``.
+    """
+    return resolve(planes.look(x, ext.y, ext.h, ext.frame), ext)
+
+
+def resolve(seen: planes.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """Blend what is not beyond a singular face, and reject what is too near to one."""
+    z, num_blended = planes.blend(seen, ext.band, ext.threshold)
+    # The planes of i and j meet at a distance of their gap over |y_i - y_j|.
+    widths = jnp.linalg.norm(seen.codes - seen.codes[:, :1], axis=-1)
+    widest = jnp.where(seen.gaps < ext.margin * widths, seen.angles, 0.0).max(1)
+    return z, widest <= ext.threshold, GenerateInfo(seen.index[:, 0], num_blended, widest)
