@@ -24,8 +24,11 @@ from aeot_jax.model import sample as sample
 from aeot_jax.model import sample_with_info as sample_with_info
 from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig as TrainConfig
+from aeot_jax.ot.barycentric import barycentric as barycentric
 from aeot_jax.ot.candidates import GenerateInfo as GenerateInfo
 from aeot_jax.ot.candidates import generate as generate
+from aeot_jax.ot.centres import Centres as Centres
+from aeot_jax.ot.centres import mass_centres as mass_centres
 from aeot_jax.ot.certify import certify as certify
 from aeot_jax.ot.config import SolverConfig as SolverConfig
 from aeot_jax.ot.distance import Distance as Distance
@@ -48,8 +51,13 @@ from aeot_jax.ot.result import SolveError as SolveError
 from aeot_jax.ot.result import Status as Status
 from aeot_jax.ot.result import message as message
 from aeot_jax.ot.result import raise_if_failed as raise_if_failed
+from aeot_jax.ot.simplicial import Complex as Complex
+from aeot_jax.ot.simplicial import simplicial as simplicial
+from aeot_jax.ot.simplicial import triangulate as triangulate
 from aeot_jax.ot.singular import Extension as Extension
 from aeot_jax.ot.singular import extension as extension
+from aeot_jax.ot.smoothing import smooth_brenier as smooth_brenier
+from aeot_jax.ot.smoothing import smooth_transport as smooth_transport
 from aeot_jax.ot.solve import Solution as Solution
 from aeot_jax.ot.solve import SolveProgress as SolveProgress
 from aeot_jax.ot.solve import solve as solve
