@@ -19,11 +19,9 @@ heights are known up to a mass error, 0.1 by the solver's default, and a cell wh
 tenth has faces off by about a tenth of its width: nearer candidates could be on either side.
 
 Rejecting the whole band instead, as published, takes from every mode in proportion to its singular
-faces. With the clusters of ``benchmarks/modes.py`` (d = 32, m = 10,000, Gaussian source) it rejects
-29 % and distorts the modes' shares to a reverse KL of 0.023; leaving planes out rejects 4 % at
-0.0001, with as many codes inside their modes. On codes of 10,000 images it rejected 56 % (MNIST)
-and 50 % (Fashion-MNIST) where this rejects 4 %; the Frechet distance of ``metrics.frechet`` fell
-from 0.68 to 0.43 on the first and rose from 2.3 to 2.8 on the second.
+faces: on clusters in 32 dimensions it rejected 29 % and distorted the modes' shares to a reverse KL
+of 0.023, where leaving planes out rejects 4 % at 0.0003 (``benchmarks/modes.py``); on the codes of
+10,000 images half or more where this rejects 4 %.
 
 Nothing is set by hand. The band reaches the fourth plane on average. The threshold is the angle
 between codes that are neighbours on the data's own manifold, 99 % of them: a face whose angle is
