@@ -6,8 +6,12 @@ highest, and the blend weighs their targets by how far,
 .. math:: \lambda_j \propto (\langle x, y_j\rangle + h_j - u_h(x) + \delta)_+ ,
 
 with :math:`\delta` the band or the gap to the sixth plane, whichever is less, so that at most five
-targets are blended and each comes and goes with weight 0. A plane beyond a singular face, one at
-more than a threshold's plane angle with the highest, gets none.
+targets are blended and each comes and goes with weight 0. Planes that meet at more than a
+threshold's plane angle meet at a *singular* face, which nothing is blended across: a plane counts
+as far as the highest is connected to it through regular faces of the band, its weight is the
+largest that a chain of planes, each regular to the next, can pass on (the least weight of the
+chain). Two planes that meet at a regular face have the same chains, so the weights do not change
+where the winner does.
 
 **Variance.** A mean of codes varies less than a code: of independent ones it keeps
 :math:`s = \sum_j \lambda_j^2` of their covariance, so a plain blend draws every mode together
@@ -48,9 +52,6 @@ _EDGE = 6
 
 _LEVEL = 0.75
 """Part of the gap to the last plane over which the weights of the local mean fall to 0."""
-
-_ROUNDING = 1 + 1e-4
-"""Factor within which squared chords count as equal."""
 
 _TINY = 1e-30
 """Weight of a target's own plane where the others leave it none."""
@@ -127,12 +128,13 @@ def blend(
     Returns:
       Codes z (n, d), and how many targets each is made of (n,).
     """
-    share = jnp.where(planes.angles <= threshold, planes.within(band), 0.0)[:, :_EDGE]
+    regular = _regular(planes.unit, min(_EDGE, planes.gaps.shape[1]), threshold)
+    share = _reached(planes.within(band)[:, :_EDGE], regular)
     share = share / share.sum(1, keepdims=True)
     # Offsets from the winner: where all weights but one vanish the code itself comes out exactly.
     offsets = planes.codes - planes.codes[:, :1]
     blended = _mean(share, offsets[:, :_EDGE])
-    local = _mean(_local_shares(planes, share, threshold), offsets)
+    local = _mean(_local_shares(planes.gaps, share, regular), offsets)
     spread = jnp.sqrt((share * share).sum(1, keepdims=True))
     z = planes.codes[:, 0] + local + (blended - local) / spread
     num_blended = (share > 0).sum(1)
@@ -143,22 +145,34 @@ def _mean(share: Float[Array, "n k"], codes: Float[Array, "n k d"]) -> Samples:
     return jnp.einsum("nk,nkd->nd", share, codes, precision=PRECISION)
 
 
+def _reached(weights: Float[Array, "n e"], regular: Bool[Array, "n e k"]) -> Float[Array, "n e"]:
+    """What of each weight reaches the winner through chains of regular faces."""
+    num_blended = weights.shape[1]
+    pair = jnp.minimum(weights[:, :, None], weights[:, None, :])
+    pair = jnp.where(regular[:, :, :num_blended], pair, 0.0)
+    reached = jnp.zeros_like(weights).at[:, 0].set(weights[:, 0])
+    for _ in range(num_blended - 1):  # a chain has no more links
+        passed = jnp.minimum(reached[:, :, None], pair).max(1)
+        reached = jnp.maximum(reached, passed)
+    return reached
+
+
 def _local_shares(
-    planes: Planes, share: Float[Array, "n e"], threshold: Float[Array, ""]
+    gaps: Float[Array, "n k"], share: Float[Array, "n e"], regular: Bool[Array, "n e k"]
 ) -> Float[Array, "n k"]:
     """Weights of the local mean: of each blended target's own, by its share of the blend.
 
     Whose faces are singular is asked of each blended target and not of the winner: else the mean
     would jump where the winner changes.
     """
-    gaps, own = planes.gaps, jnp.eye(share.shape[1], planes.gaps.shape[1])
+    own = jnp.eye(share.shape[1], gaps.shape[1])
     last = gaps[:, -1:]
     end = jnp.where(jnp.isfinite(last), last, 0.0)
     inside = jnp.clip(end - gaps, 0.0, _LEVEL * end)
     # Where fewer targets have cells than planes are looked at, they all count alike.
     few = ~jnp.isfinite(last) if gaps.shape[1] == _PLANES else jnp.ones_like(last, bool)
     weights = jnp.where(few, jnp.where(jnp.isfinite(gaps), 1.0, 0.0), inside)
-    weights = weights[:, None, :] * _regular(planes.unit, share.shape[1], threshold)
+    weights = weights[:, None, :] * regular
     weights = jnp.maximum(weights, _TINY * own[None])
     weights = weights / weights.sum(2, keepdims=True)
     return jnp.einsum("ne,nek->nk", share, weights, precision=PRECISION)
@@ -174,5 +188,4 @@ def _regular(
     squares = (offsets * offsets).sum(-1)
     products = jnp.einsum("ned,nkd->nek", offsets[:, :num_blended], offsets, precision=PRECISION)
     chords = squares[:, :num_blended, None] + squares[:, None, :] - 2 * products
-    # The threshold is itself the angle of two codes: rounding shall not make their face singular.
-    return chords <= (2 * jnp.sin(threshold / 2)) ** 2 * _ROUNDING
+    return chords <= (2 * jnp.sin(threshold / 2)) ** 2

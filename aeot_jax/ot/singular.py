@@ -9,9 +9,7 @@ blend would mix modes. Such a face is *singular*: its plane angle with the highe
 
 exceeds a threshold, on targets centred and scaled to unit variance, so that angles mean the same
 on every data set. A plane beyond a singular face is left out of the blend: on either side of it
-the extension follows that side alone, and jumps where the map does. (Where of three cells that
-meet two faces are regular and one is singular, the winner decides what is left out, and z may step
-by less than the threshold.)
+the extension follows that side alone, and jumps where the map does.
 
 What is rejected is the singular set itself, as widely as it is uncertain: candidates nearer to a
 singular face than a *margin*, a tenth of the mean distance from a sample to the nearest face. The
@@ -56,6 +54,10 @@ _NUM_SAMPLES = 4096
 
 _QUANTILE = 0.99
 """Share of codes whose nearest neighbours lie within the threshold."""
+
+_ABOVE = 1 + 1e-4
+"""Factor of the threshold above that quantile: it is the angle of two codes itself, and rounding
+shall not put their own face beyond it."""
 
 _UNCERTAINTY = 0.1
 """Margin in mean distances to the nearest face: the solver's default relative error of masses."""
@@ -182,7 +184,7 @@ def _learn(
     return _Learned(
         band=gaps.max(1).mean(),
         margin=_UNCERTAINTY * jnp.where(jnp.isfinite(values[:, 1]), distance, 0.0).mean(),
-        threshold=_quantile(neighbour_angles),
+        threshold=jnp.minimum(_quantile(neighbour_angles) * _ABOVE, jnp.pi),
         face_angles=face_angles,
         neighbour_angles=neighbour_angles,
     )

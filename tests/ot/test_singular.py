@@ -59,7 +59,15 @@ def dense(x, ext):
     angles = angles64(unit[:, None], unit[None])
     winner = scores.argmax(1)
     regular = angles <= float(ext.threshold)
-    weights = np.maximum(band - gaps, 0) * regular[winner]
+    weights = np.maximum(band - gaps, 0)
+    # The widest way from the winner along regular faces, by relaxing until nothing changes.
+    pair = np.minimum(weights[:, :, None], weights[:, None]) * regular
+    reached = weights * (np.arange(len(y)) == winner[:, None])
+    while (
+        (wider := np.maximum(reached, np.minimum(reached[..., None], pair).max(1))) > reached
+    ).any():
+        reached = wider
+    weights = reached
     share = weights / weights.sum(1, keepdims=True)
     # The local mean: of each blended target over the planes regular to it, weighted by its share.
     last = rank[:, NUM_PLANES - 1 : NUM_PLANES]
@@ -105,7 +113,7 @@ def test_codes_and_angles_equal_the_dense_float64_extension(ext, band):
     if band is not None:  # so wide that the sixth plane cuts it everywhere
         ext = replace(ext, band=jnp.float32(band))
     ext = replace(ext, margin=5 * ext.margin)  # so that much is rejected
-    x = np.asarray(POINTS)
+    x = np.asarray(POINTS[:4000])
     z, accepted, info = extend(jnp.asarray(x), ext)
     z64, widest64, weights64 = dense(x, ext)
     np.testing.assert_allclose(z, z64, atol=1e-4)
@@ -141,6 +149,19 @@ def test_the_extension_is_continuous_where_the_map_jumps(ext, segment, band):
     assert fine < 0.01
 
 
+def test_the_extension_jumps_at_singular_faces_only(ext, segment):
+    """Also where three cells meet at two regular faces and a singular one."""
+    ext = replace(ext, threshold=0.5 * ext.threshold)  # so that such places are many
+    z, _, info = extend(jnp.asarray(segment), ext)
+    index = np.asarray(info.index)
+    unit = unit64(Y)
+    singular_step = angles64(unit[index[:-1]], unit[index[1:]]) > float(ext.threshold)
+    steps = np.linalg.norm(np.diff(np.asarray(z), axis=0), axis=1)
+    assert (np.diff(index) != 0).sum() > singular_step.sum() >= 2
+    assert steps[~singular_step].max() < 0.01
+    assert steps[singular_step].max() > 0.1
+
+
 def test_codes_are_targets_exactly_where_nothing_is_blended(ext):
     z, accepted, info = generate(KEY, ext, N)
     alone = np.asarray(info.num_blended) == 1
@@ -171,7 +192,7 @@ def threshold64(y):
     rank = min(y.shape[1] + 1, len(y) - 1)
     nearest = np.argpartition(cdist(y, y, "sqeuclidean"), rank, axis=1)[:, rank]
     unit = unit64(y)
-    return np.quantile(angles64(unit, unit[nearest]), 0.99, method="higher")
+    return np.quantile(angles64(unit, unit[nearest]), 0.99, method="higher") * (1 + 1e-4)
 
 
 @pytest.mark.parametrize("m", [4, 40])
@@ -191,7 +212,9 @@ def test_of_many_codes_some_with_a_cell_are_looked_at(monkeypatch):
     every = np.asarray(everything.neighbour_angles)
     apart = abs(np.asarray(some.neighbour_angles)[:, None] - every[None])
     assert (np.nanmin(apart, axis=1) < 1e-6).all()
-    assert float(some.threshold) == float(some.neighbour_angles.max())
+    assert float(some.threshold) == pytest.approx(
+        1.0001 * float(some.neighbour_angles.max()), rel=1e-6
+    )
 
 
 def test_shift_and_scale_of_the_targets_carry_over(ext):
