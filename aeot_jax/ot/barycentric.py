@@ -43,6 +43,8 @@ def barycentric(
     """
     samples, targets = check_arguments(x, y, centres)
     most = targets.shape[0] - 1
+    if most == 0:
+        raise ValueError("`y` has one target, to which every map carries all; pass at least 2.")
     if k is None:
         k = max(1, min(targets.shape[1] + 1, most))
     if not 1 <= k <= most:

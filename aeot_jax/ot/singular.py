@@ -43,6 +43,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.measures import Measure
+from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import planes, power, problem
 from aeot_jax.typing import Heights, PRNGKey, Targets
 
@@ -177,7 +178,8 @@ def _learn(
     values, index = power.top_k(x, y, h, min(_NEIGHBOURS + 1, num_targets))
     # A plane at -inf is no neighbour.
     gaps = jnp.where(jnp.isfinite(values), values[:, :1] - values, 0.0)
-    distance = gaps[:, 1] / jnp.linalg.norm(y[index[:, 0]] - y[index[:, 1]], axis=1)
+    # Copies, which are not known under jit, have no face between them.
+    distance = safe_ratio(gaps[:, 1], jnp.linalg.norm(y[index[:, 0]] - y[index[:, 1]], axis=1))
     face_angles = planes.plane_angles(unit[index[:, 0]], unit[index[:, 1]])
     face_angles = jnp.where(jnp.isfinite(values[:, 1]), face_angles, jnp.nan)
     neighbour_angles = _neighbour_angles(code_key, unit, h, min(dim + 1, num_targets - 1))

@@ -94,7 +94,11 @@ def _check(
             f"`x` has shape {samples.shape}, but `y` has shape {targets.shape}; pass one sample "
             "(d,) or samples (n, d)."
         )
-    if problem.is_concrete(temperature) and not 0 < float(np.asarray(temperature)) < np.inf:
+    if jnp.ndim(temperature) != 0:
+        shape = jnp.shape(temperature)
+        raise ValueError(f"`temperature` has shape {shape}; pass one number, and `vmap` for more.")
+    smallest = float(jnp.finfo(jnp.float32).tiny)
+    if problem.is_concrete(temperature) and not smallest <= float(np.asarray(temperature)) < np.inf:
         raise ValueError(f"`temperature` is {temperature}; pass a positive number.")
     return (
         jnp.atleast_2d(samples),
@@ -127,7 +131,10 @@ def _block(
     yb = jax.lax.dynamic_slice_in_dim(y, start, size)
     hb = jax.lax.dynamic_slice_in_dim(h, start, size)
     hb = jnp.where(start + jnp.arange(size) >= b * size, hb, -jnp.inf)
-    return (jnp.matmul(x, yb.T, precision=PRECISION) + hb[None, :]) / eps, yb
+    # -inf over the temperature would have a NaN for its derivative.
+    known = jnp.isfinite(hb)[None, :]
+    scores = jnp.matmul(x, yb.T, precision=PRECISION) + jnp.where(known, hb[None, :], 0.0)
+    return jnp.where(known, scores / eps, -jnp.inf), yb
 
 
 def _num_blocks(y: Targets) -> int:

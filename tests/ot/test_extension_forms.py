@@ -140,6 +140,13 @@ def test_many_targets_are_streamed_in_blocks_that_agree_with_one():
     np.testing.assert_allclose(smooth_transport(X[:100], y, h, 0.01), mean, atol=1e-4)
     gradient = jax.grad(lambda x: smooth_brenier(x, y, h, 0.01).sum())(jnp.asarray(X[:100]))
     np.testing.assert_allclose(gradient, mean, atol=1e-4)
+    # The slope in the temperature is the entropy of the weights.
+    weights = softmax(scores / 0.01, axis=1)
+    entropy = -(weights * np.log(np.maximum(weights, 1e-300))).sum()
+    slope = jax.grad(lambda eps: smooth_brenier(X[:100], y, h, eps).sum())(0.01)
+    assert float(slope) == pytest.approx(entropy, rel=1e-3)
+    moved = jax.grad(lambda eps: smooth_transport(X[:100], y, h, eps).sum())(0.01)
+    assert np.isfinite(float(moved))
 
 
 def test_the_smooth_map_tends_to_the_discrete_one_off_the_faces():
@@ -239,6 +246,10 @@ def test_too_few_known_centres_are_refused():
 
 
 def test_other_bad_arguments_of_the_forms_are_named():
+    with pytest.raises(ValueError, match=r"`temperature` has shape \(2,\); pass one number"):
+        smooth_transport(X, Y, H, np.ones(2))
+    with pytest.raises(ValueError, match=r"`y` has one target"):
+        barycentric(X, Y[:1], mass_centres(KEY, UniformCube(2), Y[:1], H[:1], num_samples=64))
     with pytest.raises(ValueError, match=r"`temperature` is 0; pass a positive number"):
         smooth_transport(X, Y, H, 0)
     with pytest.raises(ValueError, match=r"`x` has shape \(2000, 2\), but `y` has shape \(64, 3\)"):

@@ -253,6 +253,14 @@ def test_copies_of_targets_change_nothing(ext):
     assert (accepted_copied == accepted).mean() > 0.995
 
 
+def test_copies_that_jit_cannot_see_leave_everything_finite():
+    copied = jax.jit(lambda y, h: extension(KEY, MU, y, h))(np.tile(Y, (2, 1)), np.tile(H, 2))
+    for learned in (copied.band, copied.margin, copied.threshold):
+        assert np.isfinite(float(learned))
+    z, _, _ = generate(KEY, copied, N)
+    assert np.isfinite(z).all()
+
+
 def test_of_copies_with_unlike_heights_the_highest_counts(ext):
     copied = extension(KEY, MU, np.tile(Y, (2, 1)), np.concatenate([H - 1, H]))
     assert float(copied.band) == pytest.approx(float(ext.band), rel=1e-5)
