@@ -1,8 +1,17 @@
 """The option --devices: a number on the command line, devices in the program."""
 
+from typing import Annotated
+
 import jax
+import tyro
 
 from aeot_jax.typing import Devices
+
+Number = Annotated[
+    int | None,
+    tyro.conf.arg(help_behavior_hint="(default: all accelerators, or one CPU)", metavar="NUMBER"),
+]
+"""Type of the option."""
 
 
 def first(number: int | None) -> Devices | None:

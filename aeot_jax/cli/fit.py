@@ -18,6 +18,7 @@ from rich.table import Table
 import aeot_jax as aeot
 from aeot_jax import plot, processes
 from aeot_jax.cli import devices, folder, source
+from aeot_jax.cli.devices import Number
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
@@ -103,12 +104,7 @@ class Fit:
     ] = None
     resume: bool = False
     overwrite: bool = False
-    devices: Annotated[
-        int | None,
-        tyro.conf.arg(
-            help_behavior_hint="(default: all accelerators, or one CPU)", metavar="NUMBER"
-        ),
-    ] = None
+    devices: Number = None
     distributed: bool = False
     quiet: bool = False
     debug: bool = False

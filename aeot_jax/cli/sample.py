@@ -11,6 +11,7 @@ from rich.console import Console
 import aeot_jax as aeot
 from aeot_jax import files, plot
 from aeot_jax.cli import devices, folder
+from aeot_jax.cli.devices import Number
 from aeot_jax.cli.seeds import Purpose, key
 
 
@@ -37,12 +38,7 @@ class Sample:
     label: Annotated[
         int | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
     ] = None
-    devices: Annotated[
-        int | None,
-        tyro.conf.arg(
-            help_behavior_hint="(default: all accelerators, or one CPU)", metavar="NUMBER"
-        ),
-    ] = None
+    devices: Number = None
     seed: int = 0
     debug: bool = False
 

@@ -24,11 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from aeot_jax import processes
+from aeot_jax import meshes, processes
 from aeot_jax.nn import models
 from aeot_jax.typing import Devices, PRNGKey
 
@@ -253,8 +253,7 @@ def run_epoch(
 
 def _sharding(devices: Devices, *axes: str) -> NamedSharding:
     """Leading axes dealt to the devices, or with none of them a copy on each."""
-    mesh = jax.make_mesh((len(devices),), (_BATCH,), axis_types=(AxisType.Auto,), devices=devices)
-    return NamedSharding(mesh, P(*axes))
+    return NamedSharding(meshes.row(devices, _BATCH), P(*axes))
 
 
 def fit(
@@ -296,8 +295,7 @@ def fit(
     """
     images = _check_images(images)
     n, height, width, channels = images.shape
-    if len(set(devices)) != len(devices):
-        raise ValueError(f"`devices` names a device twice, {devices}; pass each once.")
+    meshes.check_distinct(devices)
     several = devices if len(devices) > 1 else ()
     if several:
         size = batch_size(n, train_config, len(devices))

@@ -57,11 +57,7 @@ def generate(
     """
     if n < 1:
         raise ValueError(f"`n` is {n}; pass how many candidates to draw, at least 1.")
-    where = (
-        layout(parallel, devices)
-        if parallel != "auto" or problem.is_concrete(key, ext)
-        else Layout("none")
-    )
+    where = layout(parallel, devices, inside_jit=not problem.is_concrete(key, ext))
     size = min(n, CHUNK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size)))
     drawn = draw(where, keys, place(where, ext), size)

@@ -57,7 +57,7 @@ def certify(
         raise ValueError(f"`num_samples` is {num_samples!r}; pass an integer, at least 2.")
     concrete = problem.is_concrete(key, mu, targets, heights, weights)
     same = problem.representatives(targets) if problem.is_concrete(targets) else None
-    where = layout(parallel, devices) if concrete or parallel != "auto" else Layout("none")
+    where = layout(parallel, devices, inside_jit=not concrete)
     key, mu, targets, heights, weights = place(where, (key, mu, targets, heights, weights))
     return local(
         certify_checked(key, mu, targets, heights, weights, num_samples, same, where=where)

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from aeot_jax import meshes
 from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.typing import Devices
 
@@ -46,7 +47,9 @@ class Layout(NamedTuple):
     devices: Devices = ()
 
 
-def layout(parallel: Parallel, devices: Devices | None = None) -> Layout:
+def layout(
+    parallel: Parallel, devices: Devices | None = None, *, inside_jit: bool = False
+) -> Layout:
     """Resolve what the user asked for.
 
     "auto" is ``shard_map`` over the devices given; where none are, over all devices of several
@@ -56,10 +59,13 @@ def layout(parallel: Parallel, devices: Devices | None = None) -> Layout:
     Args:
       parallel: as asked for.
       devices: as given; None is all that are present.
+      inside_jit: whether a trace is under way, in which "auto" leaves all where it is.
 
     Raises:
       ValueError: if the streams cannot be dealt to these devices.
     """
+    if inside_jit and parallel == "auto":
+        return Layout("none")
     several = jax.process_count() > 1
     if several and parallel == "pmap":
         raise ValueError(
@@ -84,8 +90,7 @@ def layout(parallel: Parallel, devices: Devices | None = None) -> Layout:
     present = "" if devices is not None else ", all that are present"
     devices = tuple(jax.devices()) if devices is None else devices
     owners = [device.process_index for device in devices]
-    if len(set(devices)) != len(devices):
-        raise ValueError(f"`devices` names a device twice, {devices}; pass each once.")
+    meshes.check_distinct(devices)
     check_shares([owners.count(p) for p in range(jax.process_count())], present)
     return Layout("pmap" if parallel == "pmap" else "shard_map", devices)
 
@@ -135,7 +140,8 @@ def _program(
     if where.kind == "none":
         return jax.jit(body)
     if where.kind == "shard_map":
-        return jax.jit(jax.shard_map(body, mesh=_mesh(where), in_specs=P(), out_specs=P()))
+        mesh = meshes.row(where.devices, SAMPLES)
+        return jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P(), out_specs=P()))
     mapped = jax.pmap(
         lambda _, arguments: body(*arguments),
         axis_name=SAMPLES,
@@ -182,7 +188,7 @@ def _dealing_program(
     if where.kind == "none":
         return jax.jit(apply)
     if where.kind == "shard_map":
-        mesh = _mesh(where)
+        mesh = meshes.row(where.devices, SAMPLES)
         mapped = jax.shard_map(apply, mesh=mesh, in_specs=(P(SAMPLES), P()), out_specs=P(SAMPLES))
         return jax.jit(mapped, out_shardings=NamedSharding(mesh, P()))
     pmapped = jax.pmap(apply, axis_name=SAMPLES, in_axes=(0, None), devices=where.devices)
@@ -195,16 +201,11 @@ def _dealing_program(
     return gathered
 
 
-def _mesh(where: Layout) -> Mesh:
-    return jax.make_mesh(
-        (len(where.devices),), (SAMPLES,), axis_types=(AxisType.Auto,), devices=where.devices
-    )
-
-
 def place(where: Layout, tree: Any) -> Any:
     """Copy a tree of arrays to every device of the layout, once, so that no chunk does it again."""
     if where.kind == "shard_map":
-        return _mapped(functools.partial(_put, NamedSharding(_mesh(where), P())), tree)
+        everywhere = NamedSharding(meshes.row(where.devices, SAMPLES), P())
+        return _mapped(functools.partial(_put, everywhere), tree)
     if where.kind == "none" and where.devices:
         return jax.device_put(tree, where.devices[0])
     return tree
