@@ -127,11 +127,12 @@ def wasserstein(
     if not 2 <= num_samples < 2**31 - NUM_STREAMS * _SAMPLES_PER_STREAM:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least 2 and less than 2^31.")
     same = problem.representatives(targets) if problem.is_concrete(targets) else None
-    merged = np.arange(targets.shape[0], dtype=np.int32) if same is None else same
+    merged = weights if same is None else problem.merged_weights(weights, same)
+    own = np.arange(targets.shape[0], dtype=np.int32) if same is None else same
     per_stream = min(_SAMPLES_PER_STREAM, -(-num_samples // NUM_STREAMS))
     rounds = -(-num_samples // (per_stream * NUM_STREAMS))
     return _wasserstein(
-        key, mu, targets, heights, weights, merged, jnp.int32(rounds), per_stream=per_stream
+        key, mu, targets, heights, weights, own, merged, jnp.int32(rounds), per_stream=per_stream
     )
 
 
@@ -159,6 +160,7 @@ def _wasserstein(
     h: Heights,
     nu: Weights,
     same: Int[Array, " m"],
+    merged: Weights,
     rounds: Int[Array, ""],
     *,
     per_stream: int,
@@ -188,12 +190,11 @@ def _wasserstein(
     held = jnp.maximum(counts.sum(0), 1).astype(jnp.float32)
     cell_sum = jnp.zeros_like(sums.cell_sum).at[same].add(sums.cell_sum)
     cell_mean = (cell_sum / held[:, None] - centre[None, :]) / unit
-    weights = jnp.zeros_like(nu).at[same].add(nu)
     order = _curve(v)
 
     def coupling_cost(group: tuple[Int[Array, " m"], Float[Array, ""]]) -> Float[Array, ""]:
         w = group[0] / group[0].sum()
-        return group[1] + _repair(w, weights, v, cell_mean, order)
+        return group[1] + _repair(w, merged, v, cell_mean, order)
 
     # All streams, then all but one, in one loop: what is compiled is compiled once.
     total = counts.sum(0)[None, :]
