@@ -81,7 +81,7 @@ def _default(x: jax.Array, ext: aeot.Extension) -> jax.Array:
 
 @jax.jit
 def _plain_mean(x: jax.Array, ext: aeot.Extension) -> jax.Array:
-    """The default's weights and no more: a blend that varies less than the codes."""
+    """The default's shares and no more: a blend that varies less than the codes."""
     seen = planes.look(x, ext.y, ext.h, ext.frame)
-    weights = jnp.where(seen.angles <= ext.threshold, seen.within(ext.band), 0.0)
-    return jnp.einsum("nk,nkd->nd", weights / weights.sum(1, keepdims=True), seen.codes)
+    share, _ = planes.shares(seen, ext.band, ext.threshold)
+    return jnp.einsum("nk,nkd->nd", share, seen.codes[:, : share.shape[1]])

@@ -15,7 +15,6 @@ from pathlib import Path
 import forms
 import harness
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import aeot_jax as aeot
@@ -38,12 +37,6 @@ NUM_COMPARED = 400 if ARGUMENTS.quick else 10_000
 
 _NUM_NEIGHBOURS = 5_000
 """Images of each set in the comparisons of neighbours."""
-
-
-def decoded(model: aeot.AEOT, z: np.ndarray) -> np.ndarray:
-    """Images of codes, 1000 at a time."""
-    parts = [aeot.decode(model, jnp.asarray(z[i : i + 1000])) for i in range(0, len(z), 1000)]
-    return np.concatenate([np.asarray(part) for part in parts])
 
 
 def work(source: str, keep: bool) -> None:
@@ -89,7 +82,7 @@ def scores(
     test_codes: np.ndarray,
 ) -> dict[str, float]:
     """Judge codes by their images, their law and their distance from the data's own codes."""
-    images = decoded(model, z)
+    images = np.asarray(aeot.decode(model, z))
     features = extract(feature_map, images)
     some = slice(_NUM_NEIGHBOURS)
     neighbours = prdc(real[some], features[some])

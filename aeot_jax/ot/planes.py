@@ -7,11 +7,12 @@ highest, and the blend weighs their targets by how far,
 
 with :math:`\delta` the band or the gap to the sixth plane, whichever is less, so that at most five
 targets are blended and each comes and goes with weight 0. Planes that meet at more than a
-threshold's plane angle meet at a *singular* face, which nothing is blended across: a plane counts
+threshold's plane angle meet at a *singular* face, across which no weight is passed: a plane counts
 as far as the highest is connected to it through regular faces of the band, its weight is the
 largest that a chain of planes, each regular to the next, can pass on (the least weight of the
 chain). Two planes that meet at a regular face have the same chains, so the weights do not change
-where the winner does.
+where the winner does. (Two planes that are each regular to a third may be blended though they meet
+at a singular face themselves.)
 
 **Variance.** A mean of codes varies less than a code: of independent ones it keeps
 :math:`s = \sum_j \lambda_j^2` of their covariance, so a plain blend draws every mode together
@@ -63,7 +64,10 @@ def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Ar
     Computed as 2 atan2(|u - v|, |u + v|) of the unit normals: arccos loses half of the digits at
     small angles.
     """
-    u, v = _normals(a), _normals(b)
+    return _angles(_normals(a), _normals(b))
+
+
+def _angles(u: Float[Array, "*#b e"], v: Float[Array, "*#b e"]) -> Float[Array, "*b"]:
     return 2 * jnp.atan2(jnp.linalg.norm(u - v, axis=-1), jnp.linalg.norm(u + v, axis=-1))
 
 
@@ -80,14 +84,14 @@ class Planes(NamedTuple):
       index: whose they are (n, k).
       gaps: how far each is below the highest (n, k); infinite for a target without a cell.
       codes: their targets (n, k, d).
-      unit: the same, centred and scaled (n, k, d).
+      normals: unit normals of their planes, the targets centred and scaled (n, k, d + 1).
       angles: with the highest (n, k), radians; 0 for the highest itself.
     """
 
     index: Int[Array, "n k"]
     gaps: Float[Array, "n k"]
     codes: Float[Array, "n k d"]
-    unit: Float[Array, "n k d"]
+    normals: Float[Array, "n k e"]
     angles: Float[Array, "n k"]
 
     def within(self, band: Float[Array, ""]) -> Float[Array, "n k"]:
@@ -109,10 +113,10 @@ def look(x: Samples, y: Targets, h: Heights, frame: Frame) -> Planes:
     """
     values, index = power.top_k(x, y, h, min(_PLANES, y.shape[0]))
     codes = y[index]
-    unit = (codes - frame.centre[None, None, :]) / frame.scale
-    angles = plane_angles(unit[:, :1], unit[:, 1:])
+    normals = _normals((codes - frame.centre[None, None, :]) / frame.scale)
+    angles = _angles(normals[:, :1], normals[:, 1:])
     angles = jnp.concatenate([jnp.zeros_like(values[:, :1]), angles], axis=1)
-    return Planes(index, values[:, :1] - values, codes, unit, angles)
+    return Planes(index, values[:, :1] - values, codes, normals, angles)
 
 
 def blend(
@@ -128,17 +132,35 @@ def blend(
     Returns:
       Codes z (n, d), and how many targets each is made of (n,).
     """
-    regular = _regular(planes.unit, min(_EDGE, planes.gaps.shape[1]), threshold)
-    share = _reached(planes.within(band)[:, :_EDGE], regular)
-    share = share / share.sum(1, keepdims=True)
-    # Offsets from the winner: where all weights but one vanish the code itself comes out exactly.
+    share, regular = shares(planes, band, threshold)
+    # Offsets from the winner keep their digits wherever the codes lie.
     offsets = planes.codes - planes.codes[:, :1]
     blended = _mean(share, offsets[:, :_EDGE])
     local = _mean(_local_shares(planes.gaps, share, regular), offsets)
     spread = jnp.sqrt((share * share).sum(1, keepdims=True))
     z = planes.codes[:, 0] + local + (blended - local) / spread
     num_blended = (share > 0).sum(1)
+    # Whatever the root is rounded to, a code by itself comes out exactly.
     return jnp.where(num_blended[:, None] == 1, planes.codes[:, 0], z), num_blended
+
+
+def shares(
+    planes: Planes, band: Float[Array, ""], threshold: Float[Array, ""]
+) -> tuple[Float[Array, "n e"], Bool[Array, "n e k"]]:
+    """Shares of the planes in the blend, and which faces between them are regular.
+
+    Args:
+      planes: from ``look``.
+      band: in units of the scores.
+      threshold: plane angle above which a face is singular, radians.
+
+    Returns:
+      Shares of the e highest planes, sum 1; whether the face of each of them with each plane is
+      regular.
+    """
+    regular = _regular(planes.normals, min(_EDGE, planes.gaps.shape[1]), threshold)
+    share = _reached(planes.within(band)[:, :_EDGE], regular)
+    return share / share.sum(1, keepdims=True), regular
 
 
 def _mean(share: Float[Array, "n k"], codes: Float[Array, "n k d"]) -> Samples:
@@ -179,10 +201,9 @@ def _local_shares(
 
 
 def _regular(
-    unit: Float[Array, "n k d"], num_blended: int, threshold: Float[Array, ""]
+    normals: Float[Array, "n k d"], num_blended: int, threshold: Float[Array, ""]
 ) -> Bool[Array, "n e k"]:
     """Whether the face between each blended target and each plane is regular."""
-    normals = _normals(unit)
     # Offsets from the winner's normal: their products keep the digits of small angles.
     offsets = normals - normals[:, :1]
     squares = (offsets * offsets).sum(-1)

@@ -8,7 +8,7 @@ blend would mix modes. Such a face is *singular*: its plane angle with the highe
 .. math:: \cos\theta_{ij} = \frac{\langle (y_i, -1), (y_j, -1)\rangle}{|(y_i, -1)| |(y_j, -1)|},
 
 exceeds a threshold, on targets centred and scaled to unit variance, so that angles mean the same
-on every data set. A plane beyond a singular face is left out of the blend: on either side of it
+on every data set. Planes are blended along regular faces only: on either side of a singular one
 the extension follows that side alone, and jumps where the map does.
 
 What is rejected is the singular set itself, as widely as it is uncertain: candidates nearer to a

@@ -16,6 +16,11 @@ Y = np.array([[-5.0, 0.0], [5.0, 0.0]])[LABELS] + 0.3 * np.random.default_rng(0)
 H = solve_exact(Y, source="uniform").h
 EXT = extension(KEY, UniformCube(2), Y, H)
 
+SEEN = np.concatenate(
+    [EXT.mu.sample(jax.random.fold_in(KEY, i), 4096) for i in range(10)], dtype=np.float64
+)
+"""The samples that ``found`` looks at."""
+
 
 @pytest.fixture(scope="module")
 def found():
@@ -23,10 +28,9 @@ def found():
 
 
 def test_faces_are_the_winners_and_runners_up_of_samples(found):
-    x = np.concatenate([EXT.mu.sample(jax.random.fold_in(KEY, i), 4096) for i in range(10)])
-    order = np.sort(np.argsort(-(x.astype(np.float64) @ Y.T + H), axis=1)[:, :2], axis=1)
+    order = np.sort(np.argsort(-(SEEN @ Y.T + H), axis=1)[:, :2], axis=1)
     faces, counts = np.unique(order, axis=0, return_counts=True)
-    assert found.num_samples == found.counts.sum() == len(x)
+    assert found.num_samples == found.counts.sum() == len(SEEN)
     expected, seen = (
         dict(zip(map(tuple, f.tolist()), c, strict=True))
         for f, c in (
@@ -69,8 +73,7 @@ def test_shares_are_those_of_generate(found):
 
 
 def test_mass_near_is_that_of_samples_with_a_plane_of_the_other_cluster_in_their_band(found):
-    x = np.concatenate([EXT.mu.sample(jax.random.fold_in(KEY, i), 4096) for i in range(10)])
-    scores = x.astype(np.float64) @ Y.T + H
+    scores = SEEN @ Y.T + H
     left, right = scores[:, LABELS == 0].max(1), scores[:, LABELS == 1].max(1)
     near = abs(left - right) < float(EXT.band)
     # Within a cluster a few faces are singular, too.
