@@ -40,6 +40,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.measures import Measure
@@ -59,6 +60,9 @@ _QUANTILE = 0.99
 _ABOVE = 1 + 1e-4
 """Factor of the threshold above that quantile: it is the angle of two codes itself, and rounding
 shall not put their own face beyond it."""
+
+_PI = float(np.float32(np.pi))
+"""Largest threshold: a little above pi, and what the extension of a single cell holds."""
 
 _UNCERTAINTY = 0.1
 """Margin in mean distances to the nearest face: the solver's default relative error of masses."""
@@ -81,7 +85,7 @@ class Extension:
       face_angles: angle between the two highest planes over samples of the source (s,), radians;
         NaN where there is no second.
       neighbour_angles: angle between codes and their (d+1)-th nearest code (q,), radians; NaN at a
-        code that owns no cell.
+        code that owns no cell, or owns the only one.
     """
 
     mu: Measure
@@ -145,7 +149,7 @@ def extension(
 
 def check_options(threshold: float | None, num_samples: int | None) -> None:
     """Refuse a threshold that is no angle and a number of samples below one."""
-    if threshold is not None and not 0 < threshold <= jnp.pi:
+    if threshold is not None and not 0 < threshold <= _PI:
         raise ValueError(f"`threshold` is {threshold}; pass an angle in (0, pi], in radians.")
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least 1.")
@@ -186,7 +190,7 @@ def _learn(
     return _Learned(
         band=gaps.max(1).mean(),
         margin=_UNCERTAINTY * jnp.where(jnp.isfinite(values[:, 1]), distance, 0.0).mean(),
-        threshold=jnp.minimum(_quantile(neighbour_angles) * _ABOVE, jnp.pi),
+        threshold=_threshold(neighbour_angles),
         face_angles=face_angles,
         neighbour_angles=neighbour_angles,
     )
@@ -211,11 +215,16 @@ def _neighbour_angles(key: PRNGKey, unit: Targets, h: Heights, k: int) -> Float[
     voronoi = jnp.where(active, -0.5 * (unit * unit).sum(1), -jnp.inf)
     _, nearest = power.top_k(unit[chosen], unit, voronoi, k + 1)
     farthest = nearest[:, jnp.minimum(k, num_active - 1)]
-    return jnp.where(active[chosen], planes.plane_angles(unit[chosen], unit[farthest]), jnp.nan)
+    angles = planes.plane_angles(unit[chosen], unit[farthest])
+    return jnp.where(active[chosen] & (num_active > 1), angles, jnp.nan)
 
 
-def _quantile(angles: Float[Array, " q"]) -> Float[Array, ""]:
-    """Least angle that is not exceeded by ``_QUANTILE`` of those that are not NaN."""
+def _threshold(angles: Float[Array, " q"]) -> Float[Array, ""]:
+    """Least angle that is not exceeded by ``_QUANTILE`` of those that are not NaN; pi without any.
+
+    One cell alone has no face, and nothing is to be separated.
+    """
     count = jnp.isfinite(angles).sum()
     rank = jnp.ceil(_QUANTILE * (count - 1)).astype(jnp.int32)
-    return jnp.sort(angles)[rank]  # NaN comes last
+    quantile = jnp.sort(angles)[rank]  # NaN comes last
+    return jnp.where(count > 0, jnp.minimum(quantile * _ABOVE, jnp.pi), jnp.pi)

@@ -262,9 +262,10 @@ def draw_angles(axes: "Axes", ext: Extension) -> None:
     angle = np.asarray(ext.face_angles, np.float64)
     angle = angle[np.isfinite(angle)]
     cut = float(ext.threshold)
-    top = max([cut, *angle]) * 1.05
-    # The cut is an edge of the bins, but for rounding, so that no bar has two colours.
-    width = cut / max(4, min(40, round(40 * cut / top)))
+    top = max([cut, *angle]) * 1.05 or 1.0  # targets that all coincide have no angle but 0
+    # The cut is an edge of the bins, but for rounding, so that no bar has two colours; a cut in the
+    # lowest hundredth is not told from 0.
+    width = max(cut / max(4, min(40, round(40 * cut / top))), top / 400)
     edges = np.arange(0, np.ceil(top / width) + 1) * (width * (1 + 1e-6))
     for part, colour in ((angle <= cut, BLUE), (angle > cut, RED)):
         axes.hist(angle[part], edges, color=colour, edgecolor="white", linewidth=0.4)

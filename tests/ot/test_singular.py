@@ -285,10 +285,15 @@ def test_targets_without_a_cell_change_nothing(ext):
 def test_one_target_with_a_cell_is_all_there_is(others):
     y = Y[: others + 1]
     h = np.array([0.0] + others * [-np.inf], np.float32)
-    z, accepted, info = generate(KEY, extension(KEY, MU, y, h), N)
+    ext = extension(KEY, MU, y, h)
+    assert float(ext.threshold) == np.float32(np.pi)  # there is nothing to separate
+    assert np.isnan(ext.neighbour_angles).all()
+    z, accepted, info = generate(KEY, ext, N)
     np.testing.assert_array_equal(z, np.tile(y[:1], (N, 1)))
     assert accepted.all()
     assert (info.num_blended == 1).all()
+    again = extension(KEY, MU, y, h, threshold=float(ext.threshold))
+    assert float(again.threshold) == float(ext.threshold)
 
 
 def test_two_targets_blend_on_the_segment_between_them():

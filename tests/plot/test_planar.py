@@ -1,9 +1,11 @@
 """What is drawn of the plane is the geometry: whole, in the right colours, red where it jumps."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -149,6 +151,24 @@ def test_few_targets_on_a_line_are_drawn_too(count, tmp_path):
     plot.save(plot.singular_set(KEY, ext), tmp_path / "singular.png")
 
 
+@pytest.mark.parametrize("threshold", [None, 0.0])
+def test_targets_that_all_coincide_are_drawn_too(threshold, tmp_path):
+    y = np.full((2, 2), 0.3)
+    ext = extension(KEY, UniformCube(2), y, np.zeros(2), num_samples=64)
+    if threshold is not None:  # as learned under jit, where copies are not known
+        ext = replace(ext, threshold=jnp.float32(threshold), face_angles=jnp.zeros(64))
+    figure = plot.singular_set(KEY, ext)
+    plot.save(figure, tmp_path / "singular.png")
+    bars: Any = figure.axes[3].patches
+    assert sum(bar.get_height() for bar in bars) == (0 if threshold is None else 64)
+
+
+def test_a_cut_that_is_nearly_zero_leaves_the_bars_countable(ext):
+    shown = axes()
+    plot.draw_angles(shown, replace(ext, threshold=jnp.float32(1e-6)))
+    assert len(shown.patches) < 1000
+
+
 def test_near_targets_have_near_colours():
     colours = plot.target_colours(Y)
     assert ((colours >= 0) & (colours <= 1)).all()
@@ -161,7 +181,7 @@ def test_mistakes_are_explained():
     with pytest.raises(ValueError, match="`mu` has dimension 3; only transport in the plane"):
         plot.plane(KEY, Gaussian(3), Y, H)
     with pytest.raises(ValueError, match="`half_width` is None, but Empirical"):
-        plot.draw_cells(axes(), Empirical(jax.numpy.asarray(Y)), Y, H)
+        plot.draw_cells(axes(), Empirical(jnp.asarray(Y)), Y, H)
     with pytest.raises(ValueError, match=r"`half_width` is -1\.0"):
         plot.draw_cells(axes(), Gaussian(2), Y, H, half_width=-1.0)
     with pytest.raises(ValueError, match=r"`h` has shape \(3,\)"):
