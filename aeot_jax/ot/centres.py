@@ -97,13 +97,16 @@ def nearest(
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """Distances (n, k) to the k nearest known centres, from the least up, and whose they are.
 
-    A distance is infinite where fewer than k centres are known.
+    A distance is infinite where fewer than k centres are known. Differentiable, whose they are
+    held; at distance 0 the derivative is 0.
     """
     # The nearest centre is the highest plane of the Voronoi heights.
     voronoi = jnp.where(centres.counts > 0, -0.5 * (centres.points**2).sum(1), -jnp.inf)
-    values, index = power.top_k(x, centres.points, voronoi, k)
+    held = jax.lax.stop_gradient((x, centres.points, voronoi))
+    values, index = power.top_k(*held, k)
     # From differences: |x - c|^2 by way of the heights would lose the digits of small distances.
-    r = jnp.linalg.norm(x[:, None, :] - centres.points[index], axis=-1)
+    square = jnp.square(x[:, None, :] - centres.points[index]).sum(-1)
+    r = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     r = jnp.where(jnp.isfinite(values), r, jnp.inf)
     order = jnp.argsort(r, axis=1)
     return jnp.take_along_axis(r, order, axis=1), jnp.take_along_axis(index, order, axis=1)

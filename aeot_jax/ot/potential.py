@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.numerics import PRECISION, axis_size
 from aeot_jax.ot import power, problem
+from aeot_jax.ot.samples import check_samples
 from aeot_jax.typing import Counts, Heights, Index, Samples, Targets, Weights
 
 
@@ -63,7 +64,7 @@ def energy(
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
-    samples = _samples(x, targets, (2,))
+    samples = check_samples(x, targets, ranks=(2,))
     if axis_name is not None:
         axis_size(axis_name)  # refuses an axis that nothing maps
     value, index = power.assign(*lax.stop_gradient((samples, targets, heights)))
@@ -86,7 +87,7 @@ def brenier(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     """
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
-    samples = _samples(x, targets, (1, 2))
+    samples = check_samples(x, targets)
     rows = jnp.atleast_2d(samples)
     value, index = _winner(*lax.stop_gradient((rows, targets, heights)))
     return _plane(rows, targets, heights, value, index).reshape(samples.shape[:-1])
@@ -157,20 +158,6 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
     points = problem.check_targets(y)
     potential = problem.check_heights(psi, points, "psi")
     return kantorovich(x, points, potential - jnp.square(points).sum(1) / 2)
-
-
-def _samples(x: ArrayLike, y: Targets, ranks: tuple[int, ...]) -> Float[Array, "..."]:
-    """Samples as float32, of the targets' dimension; ``assign`` looks at their values."""
-    samples = jnp.asarray(x)
-    if samples.ndim not in ranks or samples.size == 0 or samples.shape[-1] != y.shape[1]:
-        shapes = " or ".join(("(d,)", "(n, d)")[rank - 1] for rank in ranks)
-        raise ValueError(
-            f"`x` has shape {samples.shape}, but `y` has shape {y.shape}; pass samples {shapes} "
-            f"with d = {y.shape[1]}."
-        )
-    if jnp.issubdtype(samples.dtype, jnp.complexfloating):
-        raise ValueError(f"`x` has dtype {samples.dtype}; pass real numbers.")
-    return samples.astype(jnp.float32)
 
 
 def _weighted_sum(nu: Weights, h: Heights) -> Float[Array, ""]:

@@ -11,9 +11,7 @@ it blends over every face, singular ones too, and takes the value of a target no
 Source: Cuturi, Peyre 2018, "Semi-dual regularized optimal transport" (smoothed dual).
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +20,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import problem
+from aeot_jax.ot.samples import check_samples, in_chunks
 from aeot_jax.typing import Heights, Samples, Targets
 
 _BLOCK = 512
 """Targets scored together."""
-
-_CHUNK = 4096
-"""Samples carried together: with a block of targets, 8 MiB of scores."""
 
 _FLOOR = -1e38
 """Scores of targets that take no part."""
@@ -56,7 +52,7 @@ def smooth_brenier(
       ValueError: if shapes or known values do not fit.
     """
     rows, shape, targets, heights, eps = _check(x, y, h, temperature)
-    value = _in_chunks(lambda part: _potential(part, targets, heights, eps), rows)
+    value = in_chunks(lambda part: _potential(part, targets, heights, eps), rows, _BLOCK)
     return value.reshape(shape[:-1])
 
 
@@ -65,7 +61,7 @@ def smooth_transport(
 ) -> Float[Array, "..."]:
     r"""The entropic map :math:`\nabla u_\varepsilon`: all targets, weighted by their scores.
 
-    Targets are streamed; no weights (n, m) are written.
+    Samples and targets are streamed; no weights (n, m) are written.
 
     Args:
       x: one sample (d,) or samples (n, d).
@@ -80,7 +76,8 @@ def smooth_transport(
       ValueError: if shapes or known values do not fit.
     """
     rows, shape, targets, heights, eps = _check(x, y, h, temperature)
-    return _in_chunks(lambda part: _map(part, targets, heights, eps), rows).reshape(shape)
+    mean = in_chunks(lambda part: _map(part, targets, heights, eps), rows, _BLOCK)
+    return mean.reshape(shape)
 
 
 def _check(
@@ -88,12 +85,7 @@ def _check(
 ) -> tuple[Samples, tuple[int, ...], Targets, Heights, Float[Array, ""]]:
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
-    samples = jnp.asarray(x, jnp.float32)
-    if samples.ndim not in (1, 2) or samples.shape[-1] != targets.shape[1]:
-        raise ValueError(
-            f"`x` has shape {samples.shape}, but `y` has shape {targets.shape}; pass one sample "
-            "(d,) or samples (n, d)."
-        )
+    samples = check_samples(x, targets)
     if jnp.ndim(temperature) != 0:
         shape = jnp.shape(temperature)
         raise ValueError(f"`temperature` has shape {shape}; pass one number, and `vmap` for more.")
@@ -107,19 +99,6 @@ def _check(
         heights,
         jnp.asarray(temperature, jnp.float32),
     )
-
-
-T = TypeVar("T", bound=Array)
-
-
-def _in_chunks(function: Callable[[Samples], T], x: Samples) -> T:
-    """Apply a function to chunks of samples, the last one padded."""
-    n = x.shape[0]
-    if n <= _CHUNK:
-        return function(x)
-    padded = jnp.pad(x, ((0, -n % _CHUNK), (0, 0))).reshape(-1, _CHUNK, x.shape[1])
-    out = jax.lax.map(function, padded)
-    return out.reshape(-1, *out.shape[2:])[:n]
 
 
 def _block(

@@ -89,6 +89,34 @@ def test_one_sample_a_batch_and_vmap_agree(form):
     np.testing.assert_allclose(FORMS[form](x[0]), together[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["barycentric", "inverse_distance"])
+def test_many_samples_are_their_parts_and_have_a_gradient(form):
+    off = X[64:]  # the others are centres, where the forms have kinks
+    x = np.tile(off, (3, 1))  # more than a chunk
+    np.testing.assert_allclose(FORMS[form](x), np.tile(FORMS[form](off), (3, 1)), atol=1e-6)
+    gradient = jax.grad(lambda x: FORMS[form](x).sum())(jnp.asarray(x))
+    step = 2e-4 * np.array([1.0, 0.0], np.float32)
+    slope = np.asarray(FORMS[form](x + step) - FORMS[form](x - step)).sum(1) / 4e-4
+    # Where a centre enters or leaves between the two there is no slope, or a jump.
+    assert (abs(gradient[:, 0] - slope) < 0.02 + 0.02 * abs(slope)).mean() > 0.95
+    at_a_centre = jax.grad(lambda x: FORMS[form](x).sum())(SCATTERED.points[0])
+    assert np.isfinite(at_a_centre).all()
+
+
+def test_what_is_gathered_does_not_grow_with_the_samples():
+    n, m, d = 40_000, 100, 16
+    shapes = [jax.ShapeDtypeStruct((rows, d), jnp.float32) for rows in (n, m, m)]
+    counts = jnp.ones(m, jnp.int32)
+
+    def loss(x, y, points):
+        return barycentric(x, y, Centres(points, counts)).sum()
+
+    memory = jax.jit(jax.grad(loss)).lower(*shapes).compile().memory_analysis()
+    assert memory is not None
+    # The targets of all samples alone would be 44 MiB.
+    assert memory.temp_size_in_bytes < 32 * 2**20
+
+
 def test_errors_fall_in_order_as_codes_densify():
     x = X[(abs(X) < 0.4).all(1)]  # inside of the hull of the centres
     errors = {"transport": [], "barycentric": [], "simplicial": []}
@@ -248,6 +276,11 @@ def test_too_few_known_centres_are_refused():
 def test_other_bad_arguments_of_the_forms_are_named():
     with pytest.raises(ValueError, match=r"`temperature` has shape \(2,\); pass one number"):
         smooth_transport(X, Y, H, np.ones(2))
+    for form in FORMS.values():
+        with pytest.raises(ValueError, match="`x` holds a NaN or an infinity; pass finite numbers"):
+            form(np.where(np.arange(2000)[:, None] == 7, np.nan, X))
+        with pytest.raises(ValueError, match="`x` has dtype complex64; pass real numbers"):
+            form(X.astype(np.complex64))
     with pytest.raises(ValueError, match=r"`y` has one target"):
         barycentric(X, Y[:1], mass_centres(KEY, UniformCube(2), Y[:1], H[:1], num_samples=64))
     with pytest.raises(ValueError, match=r"`temperature` is 0; pass a positive number"):

@@ -291,6 +291,7 @@ def test_gradients_in_y_and_h_follow_the_winner():
         (lambda: kantorovich(X[None], Y, H), r"`x` has shape \(1, 64, 3\)"),
         (lambda: kantorovich(X[0, :2], Y, H), r"d = 3"),
         (lambda: brenier(X * 1j, Y, H), "`x` has dtype complex64"),
+        (lambda: kantorovich(X.at[3, 1].set(jnp.inf), Y, H), "`x` holds a NaN or an infinity"),
         (lambda: dual(Y, -jnp.inf * jnp.ones(M)), "`h` is -inf everywhere"),
     ],
 )

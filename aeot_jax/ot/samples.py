@@ -1,0 +1,73 @@
+"""Samples that a user passes: checked at the border, and carried a chunk at a time."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from aeot_jax.ot import problem
+from aeot_jax.typing import Samples
+
+_CHUNK = 4096
+"""Samples carried together at most."""
+
+_LEAST_CHUNK = 64
+"""And at least: the kernel scores whole multiples of it."""
+
+_FLOATS = 1 << 21
+"""Floats that a chunk of more samples than that may hold at once, 8 MiB."""
+
+T = TypeVar("T", bound=Array)
+
+
+def check_samples(
+    x: ArrayLike, y: Float[Array, "m d"], ranks: tuple[int, ...] = (1, 2)
+) -> Float[Array, "..."]:
+    """Samples as float32, of the targets' dimension.
+
+    Args:
+      x: one sample (d,) or samples (n, d).
+      y: targets, checked.
+      ranks: of these two what is taken.
+
+    Raises:
+      ValueError: if the shape does not fit, a number is complex, or one that is known is not
+        finite.
+    """
+    samples = jnp.asarray(x)
+    if samples.ndim not in ranks or samples.size == 0 or samples.shape[-1] != y.shape[1]:
+        shapes = " or ".join(("(d,)", "(n, d)")[rank - 1] for rank in ranks)
+        raise ValueError(
+            f"`x` has shape {samples.shape}, but `y` has shape {y.shape}; pass samples {shapes} "
+            f"with d = {y.shape[1]}."
+        )
+    if jnp.issubdtype(samples.dtype, jnp.complexfloating):
+        raise ValueError(f"`x` has dtype {samples.dtype}; pass real numbers.")
+    samples = samples.astype(jnp.float32)
+    # What is known outside of a trace is no longer known in it once it is converted.
+    known = x if problem.is_concrete(x) else samples
+    if problem.is_concrete(known) and not np.isfinite(np.asarray(known, np.float32)).all():
+        raise ValueError("`x` holds a NaN or an infinity; pass finite numbers.")
+    return samples
+
+
+def in_chunks(function: Callable[[Samples], T], x: Samples, floats: int) -> T:
+    """Apply a function to chunks of samples, the last one padded.
+
+    Args:
+      function: from samples (c, d) to an array (c, ...), row by row.
+      x: samples (n, d).
+      floats: how many it holds for each sample at once; chunks get so few samples that they hold
+        8 MiB together, but not less than 64.
+    """
+    n = x.shape[0]
+    fitting = _FLOATS // floats // _LEAST_CHUNK * _LEAST_CHUNK
+    chunk = min(_CHUNK, max(_LEAST_CHUNK, fitting))
+    if n <= chunk:
+        return function(x)
+    padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, x.shape[1])
+    out = jax.lax.map(function, padded)
+    return out.reshape(-1, *out.shape[2:])[:n]
