@@ -6,6 +6,7 @@ that have no weight, and hence no cell.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,17 +51,9 @@ class Classes:
           label: of the class.
 
         Raises:
-          ValueError: if there is no such class.
+          ValueError: if there is no such class, or it is not one label.
         """
-        known = np.asarray(self.labels)
-        found = np.flatnonzero(known == label)
-        if found.size != 1:
-            shown = ", ".join(map(str, known[:_SHOWN_LABELS]))
-            more = ", ..." if known.size > _SHOWN_LABELS else ""
-            raise ValueError(
-                f"`label` is {label!r}, which no image had; pass one of {shown}{more}."
-            )
-        index = int(found[0])
+        index = _place(label, np.asarray(self.labels))
         return jax.tree.map(lambda leaf: leaf[index], self.extension)
 
 
@@ -93,7 +86,8 @@ def solve_classes(
       The classes; ``solution.status`` says of each whether it converged.
 
     Raises:
-      ValueError: if the shapes disagree, a label is no integer, or the configuration does not fit.
+      ValueError: if the shapes disagree, a label is no integer of 32 bits, or the configuration
+        does not fit.
     """
     targets = problem.check_targets(codes, "codes")
     problem.check_measure(mu, targets)
@@ -128,7 +122,27 @@ def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
             f"`labels` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
             f"the {num_codes} codes."
         )
+    info = np.iinfo(np.int32)
+    beyond = (host < info.min) | (host > info.max)
+    if beyond.any():
+        index = int(beyond.argmax())
+        raise ValueError(
+            f"`labels` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
+            "instance with np.unique(labels, return_inverse=True)[1]."
+        )
     return host
+
+
+def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:
+    """Where a label is among those of the classes."""
+    if np.ndim(label) != 0:
+        raise ValueError(f"`label` has shape {np.shape(label)}; pass one label, an integer.")
+    found = np.flatnonzero(known == label)
+    if found.size != 1:
+        shown = ", ".join(map(str, known[:_SHOWN_LABELS]))
+        more = ", ..." if known.size > _SHOWN_LABELS else ""
+        raise ValueError(f"`label` is {label!r}, which no image had; pass one of {shown}{more}.")
+    return int(found[0])
 
 
 def _stack(

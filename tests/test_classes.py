@@ -10,7 +10,7 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax import SolverConfig, Status, checkpoint
-from aeot_jax.classes import solve_classes
+from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot import candidates
 from aeot_jax.ot.config import plan
@@ -146,5 +146,15 @@ def test_mistakes_are_explained(model, classes):
         solve_classes(KEY, Gaussian(3), CODES, LABELS[1:], CONFIG)
     with pytest.raises(ValueError, match="and dtype float64; pass one integer"):
         solve_classes(KEY, Gaussian(3), CODES, LABELS / 2, CONFIG)
+    wide = LABELS.astype(np.int64) + 2**31 * (LABELS == 5)
+    place = int(np.flatnonzero(LABELS == 5)[0])
+    with pytest.raises(ValueError, match=f"`labels` is 2147483653 at {place}, beyond 32 bits"):
+        solve_classes(KEY, Gaussian(3), CODES, wide, CONFIG)
+    for label, sentence in (
+        (np.array([3, 5]), r"`label` has shape \(2,\); pass one label, an integer"),
+        ("cat", "`label` is 'cat', which no image had; pass one of -1, 3, 5, 7"),
+    ):
+        with pytest.raises(ValueError, match=sentence):  # `of` itself has its types checked here
+            _place(label, np.asarray(classes.labels))
     with pytest.raises(ValueError, match="`threshold` is 4"):
         solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, threshold=4.0)

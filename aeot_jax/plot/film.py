@@ -41,13 +41,12 @@ def film_strip(*walks: Walk, titles: Sequence[str] | None = None) -> "Figure":
       The figure; `save` writes it.
 
     Raises:
-      ValueError: if there is no walk, or not one title for each.
+      ValueError: if there is no walk, something else than a walk, or not one title for each.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    if not walks:
-        raise ValueError("`walks` is empty; pass at least one walk.")
+    _check(walks)
     titles = [_TITLES[walk.along] for walk in walks] if titles is None else titles
     if len(titles) != len(walks):
         raise ValueError(
@@ -78,6 +77,16 @@ def film_strip(*walks: Walk, titles: Sequence[str] | None = None) -> "Figure":
             top -= _TITLE + inches + _FACES + _BELOW
         faces.set_xlabel("t")
     return figure
+
+
+def _check(walks: tuple[object, ...]) -> None:
+    if not walks:
+        raise ValueError("`walks` is empty; pass at least one walk.")
+    others = [walk for walk in walks if not isinstance(walk, Walk)]
+    if others:
+        several = isinstance(others[0], list | tuple)
+        way_out = "unpack it, film_strip(*walks)" if several else "pass what `interpolate` returns"
+        raise ValueError(f"`walks` holds a {type(others[0]).__name__}; {way_out}.")
 
 
 def _strip_inches(walk: Walk) -> float:

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from aeot_jax import plot
+from aeot_jax.plot.film import _check
 from aeot_jax.plot.style import RED
 from aeot_jax.walk import Crossings, Walk
 
@@ -79,3 +80,10 @@ def test_mistakes_are_explained():
         plot.film_strip()
     with pytest.raises(ValueError, match="`titles` has 1 entries for 2 walks"):
         plot.film_strip(walk(), walk(), titles=["one"])
+    # `film_strip` itself has its types checked here.
+    with pytest.raises(ValueError, match=r"`walks` holds a list; unpack it, film_strip\(\*walks\)"):
+        _check(([walk()],))
+    with pytest.raises(
+        ValueError, match="`walks` holds a ndarray; pass what `interpolate` returns"
+    ):
+        _check((walk(), np.zeros(3)))
