@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt32
 
 from aeot_jax.classes import Classes
+from aeot_jax.data.convert import check_floats
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
-from aeot_jax.ot import singular
+from aeot_jax.ot import problem, singular
 from aeot_jax.ot.candidates import CHUNK, GenerateInfo, draw
 from aeot_jax.ot.config import SolverConfig
 from aeot_jax.ot.parallel import Layout, Parallel, layout, place
@@ -157,7 +158,8 @@ def encode(model: AEOT, images: ArrayLike) -> Float[Array, "n z"]:
       Codes (n, z): on the training images about zero mean and unit variance in each coordinate.
 
     Raises:
-      ValueError: if the images are of another size than the model's.
+      ValueError: if the images are of another size than the model's, or floats whose values are
+        known (not traced) leave [0, 1].
     """
     x = jnp.asarray(images)
     if x.ndim == 3 and model.image_shape[2] == 1:
@@ -167,6 +169,8 @@ def encode(model: AEOT, images: ArrayLike) -> Float[Array, "n z"]:
             f"`images` has shape {jnp.shape(images)}, but the model was fitted to images of shape "
             f"{model.image_shape}; pass (n, {', '.join(map(str, model.image_shape))})."
         )
+    if problem.is_concrete(images) and jnp.issubdtype(x.dtype, jnp.floating):
+        check_floats(np.asarray(images).reshape(x.shape), "`images`")
     return _encode(model, x)
 
 

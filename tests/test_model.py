@@ -167,6 +167,15 @@ def test_wrong_shapes_are_named_with_the_right_ones(model):
         decode(model, np.zeros(3, np.float32))
 
 
+def test_pixels_out_of_range_are_refused_as_by_fit(model):
+    images = tiny.images().astype(np.float32)
+    with pytest.raises(ValueError, match=r"pixels of `images` span 0 to 25\d, outside \[0, 1\]"):
+        encode(model, images)
+    images[3, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="image 3 of `images` has NaN or infinite pixels"):
+        encode(model, jnp.asarray(images / 255))
+
+
 def test_the_model_is_a_pytree_of_arrays(model):
     leaves, structure = jax.tree.flatten(model)
     assert all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)

@@ -1,5 +1,6 @@
 """Conversion: users' images and labels to uint8 and int32, or a sentence on why not."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -163,12 +164,10 @@ def _from_integers(array: np.ndarray, subject: str) -> np.ndarray:
     return array.astype(np.uint8, copy=False)
 
 
-def _from_floats(array: np.ndarray, subject: str) -> np.ndarray:
-    n = len(array)
-    step = max(1, 2**22 // array[0].size)
-    blocks = [slice(start, start + step) for start in range(0, n, step)]
+def check_floats(array: np.ndarray, subject: str) -> None:
+    """Raise a ValueError unless float pixels (n, h, w, c) are finite and lie in [0, 1]."""
     low, high = np.inf, -np.inf
-    for block in blocks:
+    for block in _blocks(array):
         finite = np.isfinite(array[block])
         if not finite.all():
             bad = ~finite.all(axis=(1, 2, 3))
@@ -182,8 +181,18 @@ def _from_floats(array: np.ndarray, subject: str) -> np.ndarray:
             f"the float pixels of {subject} span {low:g} to {high:g}, outside [0, 1]; "
             f"pass {_rescaled(low, high)}."
         )
+
+
+def _blocks(array: np.ndarray) -> list[slice]:
+    """A few images at a time."""
+    step = max(1, 2**22 // math.prod(array.shape[1:]))
+    return [slice(start, start + step) for start in range(0, len(array), step)]
+
+
+def _from_floats(array: np.ndarray, subject: str) -> np.ndarray:
+    check_floats(array, subject)
     result = np.empty(array.shape, np.uint8)
-    for block in blocks:
+    for block in _blocks(array):
         # float64 so that a float16 pixel is not rounded twice
         result[block] = np.rint(np.clip(array[block].astype(np.float64), 0, 1) * 255)
     return result
