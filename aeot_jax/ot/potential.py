@@ -16,8 +16,9 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.numerics import PRECISION, axis_size
-from aeot_jax.ot import power, problem
+from aeot_jax.ot import problem
 from aeot_jax.ot.samples import check_samples
+from aeot_jax.ot.transport import centre, winner
 from aeot_jax.typing import Counts, Heights, Index, Samples, Targets, Weights
 
 
@@ -67,7 +68,8 @@ def energy(
     samples = check_samples(x, targets, ranks=(2,))
     if axis_name is not None:
         axis_size(axis_name)  # refuses an axis that nothing maps
-    value, index = power.assign(*lax.stop_gradient((samples, targets, heights)))
+    index = winner(samples, targets, heights)
+    value = _planes(*lax.stop_gradient((samples, targets, heights)), index)
     return _mean_energy(heights, samples, targets, weights, value, index, axis_name)
 
 
@@ -89,8 +91,8 @@ def brenier(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     heights = problem.check_heights(h, targets)
     samples = check_samples(x, targets)
     rows = jnp.atleast_2d(samples)
-    value, index = _winner(*lax.stop_gradient((rows, targets, heights)))
-    return _plane(rows, targets, heights, value, index).reshape(samples.shape[:-1])
+    index = winner(rows, targets, heights)
+    return _planes(rows, targets, heights, index).reshape(samples.shape[:-1])
 
 
 def kantorovich(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
@@ -99,6 +101,10 @@ def kantorovich(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]
     It is the c-transform of :func:`dual` for the cost :math:`|x - y|^2/2`: :math:`\varphi(x) =
     \min_i |x - y_i|^2/2 - \psi_i`. So :math:`\varphi(x) + \psi_i \le |x - y_i|^2/2` everywhere,
     with equality at i if x lies in its cell.
+
+    Where source and targets both lie far from the origin phi is the small difference of large
+    squares, and heights in float32 have lost its digits already: shift both to the origin first,
+    or pass psi to :func:`c_transform`.
 
     Args:
       x: one sample (d,) or samples (n, d).
@@ -140,7 +146,7 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
     The cost is symmetric, so one function serves both directions. ``c_transform(x, y, dual(y, h))``
     is ``kantorovich(x, y, h)``. ``c_transform(y, x, phi)``, with phi at samples x of the source,
     leads back to psi: exactly, up to rounding, at a target whose cell holds a sample, and above it
-    at any other.
+    at any other. Rounding follows the distances between the points, wherever they lie.
 
     Args:
       x: where to evaluate, one point (d,) or points (n, d).
@@ -157,7 +163,19 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
     """
     points = problem.check_targets(y)
     potential = problem.check_heights(psi, points, "psi")
-    return kantorovich(x, points, potential - jnp.square(points).sum(1) / 2)
+    samples = check_samples(x, points)
+    rows = jnp.atleast_2d(samples)
+    # The expanded square, by which planes are compared, keeps its digits around a centre only.
+    middle = centre(points, potential)
+    near = points - middle[None, :]
+    index = winner(rows - middle[None, :], near, potential - jnp.square(near).sum(1) / 2)
+    cost = jnp.square(rows - points[index]).sum(1) / 2
+    return (cost - potential[index]).reshape(samples.shape[:-1])
+
+
+def _planes(x: Samples, y: Targets, h: Heights, index: Index) -> Float[Array, " n"]:
+    """The planes of given targets at the samples."""
+    return jnp.einsum("nd,nd->n", x, y[index], precision=PRECISION) + h[index]
 
 
 def _weighted_sum(nu: Weights, h: Heights) -> Float[Array, ""]:
@@ -233,47 +251,3 @@ def _total_tangent(local: Float[Array, ""], axis_name: Hashable | None) -> Float
         solve=lambda _, v: lax.psum(v, axis_name),
         transpose_solve=lambda _, v: v,
     )
-
-
-@jax.custom_batching.custom_vmap
-def _winner(x: Samples, y: Targets, h: Heights) -> tuple[Float[Array, " n"], Index]:
-    """``assign``, but a batch of single samples becomes one call on many samples."""
-    return power.assign(x, y, h)
-
-
-@_winner.def_vmap
-def _winner_vmap(
-    axis_size: int, in_batched: list[bool], x: jax.Array, y: jax.Array, h: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], tuple[bool, bool]]:
-    if in_batched == [True, False, False]:
-        value, index = _winner(x.reshape(-1, x.shape[-1]), y, h)
-        shape = (axis_size, x.shape[1])
-        return (value.reshape(shape), index.reshape(shape)), (True, True)
-    axes = [0 if batched else None for batched in in_batched]
-    return jax.vmap(power.assign, in_axes=axes)(x, y, h), (True, True)
-
-
-@jax.custom_jvp
-def _plane(
-    x: Samples, y: Targets, h: Heights, value: Float[Array, " n"], index: Index
-) -> Float[Array, " n"]:
-    """The winning plane at each sample, whose value is known."""
-    del x, y, h, index
-    return value
-
-
-@partial(_plane.defjvp, symbolic_zeros=True)
-def _plane_jvp(
-    primals: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    x, y, _, _, index = primals
-    dx, dy, dh = tangents[:3]
-    value = _plane(*primals)
-    tangent = jnp.zeros_like(value)
-    if not isinstance(dx, SymbolicZero):
-        tangent += jnp.einsum("nd,nd->n", y[index], dx, precision=PRECISION)
-    if not isinstance(dy, SymbolicZero):
-        tangent += jnp.einsum("nd,nd->n", x, dy[index], precision=PRECISION)
-    if not isinstance(dh, SymbolicZero):
-        tangent += dh[index]
-    return value, tangent

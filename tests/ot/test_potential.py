@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.certify import certify
-from aeot_jax.ot.potential import brenier, dual, energy, kantorovich
+from aeot_jax.ot.potential import brenier, c_transform, dual, energy, kantorovich
+from aeot_jax.ot.transport import transport
 
 N, M, D = 64, 10, 3
 X_KEY, Y_KEY, H_KEY = jax.random.split(jax.random.key(0), 3)
@@ -239,6 +240,41 @@ def test_potentials_equal_the_dense_ones():
     close(kantorovich(X, Y, H), c_transform)
     assert kantorovich(X[0], Y, H) == kantorovich(X, Y, H)[0]
     np.testing.assert_array_equal(dual(Y, H.at[2].set(-jnp.inf))[2], -jnp.inf)
+
+
+def far_from_the_origin():
+    """Samples and targets around (1000, 1000, 1000), and heights with which many cells are met."""
+    x, y = (np.asarray(a, np.float32) + np.float32(1000) for a in (X, Y))
+    h = np.asarray(H, np.float64) - (y.astype(np.float64) @ np.full(3, 1000.0) - 3e6)
+    h = (h - np.square(np.asarray(Y, np.float64)).sum(1) / 2).astype(np.float32)
+    return x, y, h
+
+
+def test_far_from_the_origin_the_winners_are_those_of_float64():
+    x, y, h = far_from_the_origin()
+    x64, y64, h64 = (a.astype(np.float64) for a in (x, y, h))
+    index = (x64 @ y64.T + h64).argmax(1)
+    assert len(np.unique(index)) > 5
+    np.testing.assert_array_equal(transport(x, y, h), y[index])
+    gradient = jax.grad(lambda x: kantorovich(x, y, h).sum())(jnp.asarray(x))
+    np.testing.assert_array_equal(gradient, x - y[index])
+    np.testing.assert_array_equal(
+        jax.grad(energy)(h, x, y, NU),
+        np.bincount(index, minlength=M).astype(np.float32) / np.float32(N) - np.asarray(NU),
+    )
+
+
+def test_the_c_transform_rounds_by_distances_and_not_by_the_offset():
+    x, y, _ = far_from_the_origin()
+    cost = np.square(x[:, None].astype(np.float64) - y[None]).sum(2) / 2 - np.asarray(H)
+    np.testing.assert_allclose(c_transform(x, y, H), cost.min(1), rtol=1e-6, atol=1e-6)
+    index = cost.argmin(1)
+    dx, dpsi = jax.grad(lambda x, psi: c_transform(x, y, psi).sum(), (0, 1))(jnp.asarray(x), H)
+    np.testing.assert_array_equal(dx, x - y[index])
+    np.testing.assert_array_equal(dpsi, -np.bincount(index, minlength=M))
+    without = H.at[index[0]].set(-jnp.inf)
+    cost[:, index[0]] = np.inf
+    np.testing.assert_allclose(c_transform(x, y, without), cost.min(1), rtol=1e-6, atol=1e-6)
 
 
 def test_the_discriminator_gives_the_generator():
