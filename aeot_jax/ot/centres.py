@@ -22,6 +22,9 @@ _SAMPLES_PER_CELL = 64
 _BATCH = 4096
 """Samples of a batch."""
 
+_MOST = np.iinfo(np.int32).max // _BATCH * _BATCH
+"""Most samples of a draw: so many whole batches as an int32 counts."""
+
 
 class Centres(NamedTuple):
     """Mass centres with the number of samples behind each.
@@ -35,7 +38,17 @@ class Centres(NamedTuple):
     counts: Int[Array, "*batch m"]
 
     def merge(self, other: "Centres") -> "Centres":
-        """The centres of both draws together; of whichever order, up to rounding."""
+        """The centres of both draws together; of whichever order, up to rounding.
+
+        Raises:
+          ValueError: if a count, where it is known, leaves int32.
+        """
+        if problem.is_concrete(self.counts, other.counts):
+            most = np.add(self.counts, other.counts, dtype=np.int64).max()
+            if most > np.iinfo(np.int32).max:
+                raise ValueError(
+                    f"`other` brings a cell to {most} samples; counts are int32: merge fewer."
+                )
         counts = self.counts + other.counts
         share = safe_ratio(other.counts.astype(jnp.float32), counts.astype(jnp.float32))
         points = self.points + share[..., None] * (other.points - self.points)
@@ -66,8 +79,10 @@ def mass_centres(
     heights = problem.check_heights(h, targets)
     problem.check_measure(mu, targets)
     wanted = _SAMPLES_PER_CELL * targets.shape[0] if num_samples is None else num_samples
-    if not 1 <= wanted < 2**31:
-        raise ValueError(f"`num_samples` is {wanted}; counts are int32: pass 1 to 2^31 - 1.")
+    if not 1 <= wanted <= _MOST:
+        raise ValueError(
+            f"`num_samples` is {wanted}; counts are int32, and batches whole: pass 1 to {_MOST}."
+        )
     batch = min(_BATCH, wanted)
     return _mass_centres(key, mu, targets, heights, -(-wanted // batch), batch)
 

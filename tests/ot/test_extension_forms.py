@@ -265,6 +265,16 @@ def test_a_number_of_centres_out_of_range_is_refused(k):
         inverse_distance(X, Y, SCATTERED, 65)
 
 
+@pytest.mark.parametrize("num_samples", [0, 2**31 - 1, 2**31])
+def test_samples_beyond_what_counts_hold_are_refused(num_samples):
+    """In whole batches 2^31 - 1 samples would be 2^31."""
+    with pytest.raises(ValueError, match=rf"`num_samples` is {num_samples};.* 1 to 2147479552"):
+        mass_centres(KEY, UniformCube(2), Y, H, num_samples=num_samples)
+    many = Centres(SCATTERED.points, jnp.where(jnp.arange(64) == 5, 2**30, 1))
+    with pytest.raises(ValueError, match="`other` brings a cell to 2147483648 samples"):
+        many.merge(many)
+
+
 def test_too_few_known_centres_are_refused():
     few = Centres(SCATTERED.points, jnp.where(jnp.arange(64) < 3, 1, 0))
     with pytest.raises(ValueError, match=r"3 cells that a sample has reached of 64; `k` = 3 takes"):
@@ -291,5 +301,3 @@ def test_other_bad_arguments_of_the_forms_are_named():
         barycentric(X, Y[:10], SCATTERED)
     with pytest.raises(ValueError, match=r"`centres` has dimension 6"):
         triangulate(Centres(jnp.zeros((20, 6)), jnp.ones(20, jnp.int32)))
-    with pytest.raises(ValueError, match=r"`num_samples` is 0"):
-        mass_centres(KEY, UniformCube(2), Y, H, num_samples=0)
