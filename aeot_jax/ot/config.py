@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from aeot_jax.measures import Measure
@@ -110,12 +111,14 @@ class SolverConfig:
         whole = ("batch_size", "plateau_steps", "max_samples", "max_steps")
         for name in ("tolerance", "learning_rate", "time_limit", *whole):
             value = getattr(self, name)
+            _check_number(name, value)
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value!r}; pass a positive number.")
             if name in whole and value is not None and not hasattr(value, "__index__"):
                 raise ValueError(f"`{name}` is {value!r}; pass a whole number, as an integer.")
         for name in ("adam_share", "average_share"):
             share = getattr(self, name)
+            _check_number(name, share)
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"`{name}` is {share!r}; pass a share within [0, 1].")
         for name, choices in (
@@ -164,6 +167,12 @@ class SolverConfig:
             "plateau_steps": 40,
         }
         return cls(**{**settings, **changes})
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Refuse what is no single real number, the text of one too; None passes."""
+    if value is not None and (np.ndim(value) or not hasattr(value, "__float__")):
+        raise ValueError(f"`{name}` is {value!r}; pass a number.")
 
 
 @functools.cache

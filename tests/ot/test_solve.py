@@ -156,6 +156,23 @@ def test_a_bad_configuration_is_named(changes, sentence):
         aeot.SolverConfig(**changes)
 
 
+@pytest.mark.parametrize("field", ["tolerance", "learning_rate", "max_steps", "adam_share"])
+@pytest.mark.parametrize("value", ["0.1", [0.1, 0.2], 1j, np.ones(2)])
+def test_what_is_no_number_is_named(field, value):
+    config = aeot.SolverConfig()
+    # Not by the constructor, whose types are checked in these tests before its values are.
+    object.__setattr__(config, field, value)
+    with pytest.raises(ValueError, match=rf"`{field}` is .*; pass a number"):
+        config.__post_init__()
+
+
+@pytest.mark.parametrize("value", [0.1, np.float32(0.1), jnp.float32(0.1)])
+def test_a_number_of_any_kind_is_taken(value):
+    config = aeot.SolverConfig()
+    object.__setattr__(config, "tolerance", value)
+    config.__post_init__()
+
+
 @pytest.mark.parametrize("source", ["uniform", "gaussian"])
 def test_heights_on_the_line_are_those_of_the_closed_form(source):
     p = one_dim(3, 8, source)
