@@ -23,7 +23,8 @@ class GenerateInfo(NamedTuple):
     Attributes:
       index: the cell that holds it (n,).
       num_blended: targets blended (n,); 1 is a code itself.
-      angle: largest plane angle within the margin (n,), radians; 0 if no second plane is there.
+      angle: largest plane angle within the margin (n,), radians, of the seventeen highest planes;
+        0 if no second plane is there.
     """
 
     index: Int[Array, "*batch n"]

@@ -46,7 +46,11 @@ class SingularSet(NamedTuple):
         codes far from all others, or cells whose faces too few samples crossed.
       mass_near: share of samples with a plane beyond a singular face in their band: there, a blend
         without regard to the singular set would mix pieces.
-      share_rejected: share of samples that ``generate`` rejects.
+      share_rejected: share of samples that ``generate`` rejects, nearer to a singular face than the
+        margin. Neither share bounds the other: the band is a gap of scores, the margin a distance
+        in the source. At a distance r from the face of two codes their scores differ by r times the
+        distance of the codes, so that between pieces far apart the margin reaches beyond the band,
+        and inside of a piece the band beyond the margin.
       num_samples: samples drawn.
     """
 

@@ -81,6 +81,8 @@ class Extension:
       frame: centre and scale of the targets, in which angles are measured.
       band: how far below the highest plane others are blended, in units of the scores.
       margin: distance from a singular face within which candidates are rejected, in the source.
+        Seen are the faces of the seventeen highest planes: where pieces lie much further apart than
+        they are wide, those of the other piece come in later, and less is rejected.
       threshold: largest plane angle that is not singular, radians.
       face_angles: angle between the two highest planes over samples of the source (s,), radians;
         NaN where there is no second.
