@@ -137,7 +137,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
     """
     solver = dataclasses.replace(config.solver, optimizer=None, devices=None)
     tree = dataclasses.asdict(dataclasses.replace(config, solver=solver))
-    for name in ("parallel", "devices"):
+    for name in ("parallel", "devices", "target_shards"):
         del tree["solver"][name]
     return tree
 

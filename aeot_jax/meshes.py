@@ -1,4 +1,4 @@
-"""Devices in a row, to which work is dealt."""
+"""Devices in a row or a grid, to which work is dealt."""
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -15,3 +15,9 @@ def check_distinct(devices: Devices) -> None:
 def row(devices: Devices, axis: str) -> Mesh:
     """A mesh of one axis of that name."""
     return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def grid(devices: Devices, axes: tuple[str, str], width: int) -> Mesh:
+    """A mesh of two axes of those names, the second of that width."""
+    shape = len(devices) // width, width
+    return jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * 2, devices=devices)

@@ -19,7 +19,8 @@ from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot import problem, singular
 from aeot_jax.ot.candidates import CHUNK, GenerateInfo, draw
 from aeot_jax.ot.config import SolverConfig
-from aeot_jax.ot.parallel import Layout, Parallel, layout, place
+from aeot_jax.ot.layouts import Layout, Parallel, layout
+from aeot_jax.ot.parallel import place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solve import Solution
 from aeot_jax.typing import Devices, PRNGKey

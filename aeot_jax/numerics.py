@@ -19,8 +19,12 @@ def safe_ratio(
     return jnp.where(zero, 0.0, numerator / jnp.where(zero, 1.0, denominator))
 
 
-def axis_size(axis_name: Hashable) -> int:
+def axis_size(axis_name: Hashable, argument: str = "axis_name") -> int:
     """Number of shards of a mapped axis, or of several together.
+
+    Args:
+      axis_name: the axis.
+      argument: name of the argument that gave it, for the error.
 
     Raises:
       ValueError: if no map around has such an axis.
@@ -29,7 +33,7 @@ def axis_size(axis_name: Hashable) -> int:
         return jax.lax.axis_size(axis_name)
     except NameError as error:
         raise ValueError(
-            f"`axis_name` is {axis_name!r}, but no `pmap`, `shard_map` or `vmap` around this call "
+            f"`{argument}` is {axis_name!r}, but no `pmap`, `shard_map` or `vmap` around this call "
             "maps an axis of that name; give the map or its mesh this axis, or pass None."
         ) from error
 
@@ -55,5 +59,13 @@ def isolated(
       value: what it changes.
       *operands: what else it reads.
     """
-    hidden = jax.lax.optimization_barrier((value, *operands))
-    return jax.lax.cond(always, function, lambda value, *_: value, *hidden)
+    return jax.lax.cond(always, function, lambda value, *_: value, *hidden((value, *operands)))
+
+
+def hidden(tree: _Value) -> _Value:
+    """The same arrays, of which the compiler no longer knows what it knew.
+
+    Each has a barrier of its own: a common one would let all vary over every axis of a mesh over
+    which one does.
+    """
+    return jax.tree.map(jax.lax.optimization_barrier, tree)

@@ -4,6 +4,7 @@ Records annotate their arrays with ``*batch`` in front: under ``vmap`` a record 
 """
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 Samples = Float[Array, "n d"]
@@ -17,6 +18,12 @@ Heights = Float[Array, " m"]
 
 Weights = Float[Array, " m"]
 """Weights of the targets; they sum to 1."""
+
+HostTargets = Float[np.ndarray, "m d"]
+"""Target points that no device holds whole."""
+
+HostWeights = Float[np.ndarray, " m"]
+"""Weights, or heights, that no device holds whole."""
 
 Counts = Int[Array, " m"]
 """Number of samples that fell into each cell."""

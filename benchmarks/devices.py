@@ -35,6 +35,7 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.ot import parallel, solver
+from aeot_jax.ot.layouts import layout
 from aeot_jax.typing import Devices
 
 _STEPS = 32
@@ -106,7 +107,7 @@ def chunk(config: aeot.SolverConfig, m: int, d: int):
     """A chunk of steps with its data where the devices want it."""
     mu, y, nu = problem(m, d)
     state = aeot.init(jax.random.key(0), mu, y, nu, replace(config, parallel="none", devices=None))
-    where = parallel.layout(config.parallel, config.devices)
+    where = layout(config.parallel, config.devices)
     state, mu, y, nu = parallel.place(where, (state, mu, y, nu))
     return partial(solver.run_steps, state, mu, y, nu, _STEPS, config)
 

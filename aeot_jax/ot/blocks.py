@@ -71,17 +71,20 @@ def best_of_groups(
 ) -> tuple[jax.Array, jax.Array]:
     """Best plane at each sample among the ``size`` targets from ``start`` (n,) on.
 
-    n is a multiple of ``RESCORE``.
+    n is a multiple of ``RESCORE``. A group that reaches beyond the last target ends with it.
     """
     n, d = x.shape
+    last = y.shape[0] - size
 
     def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        score = group_scores(part[0], y, h, part[1][:, None], size)[:, 0]
+        begin = jnp.minimum(part[1], last)
+        score = group_scores(part[0], y, h, begin[:, None], size)[:, 0]
+        places = jnp.arange(size, dtype=jnp.int32)[None, :]
+        score = jnp.where(places >= (part[1] - begin)[:, None], score, -jnp.inf)
         value = jnp.max(score, axis=1)
         # `jnp.argmax` is scalar code on a CPU; two reductions are not.
-        places = jnp.arange(size, dtype=jnp.int32)[None, :]
         place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
-        return value, part[1] + place
+        return value, begin + place
 
     at_once = together(size * d)
     value, index = lax.map(rescore, (x.reshape(-1, at_once, d), start.reshape(-1, at_once)))

@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from aeot_jax.numerics import isolated
 from aeot_jax.ot import planes, problem
-from aeot_jax.ot.parallel import Layout, Parallel, deal, layout, local, place
+from aeot_jax.ot.layouts import Layout, Parallel, layout
+from aeot_jax.ot.parallel import deal, local, place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.typing import Devices, PRNGKey, Samples
 

@@ -3,12 +3,21 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Int
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
-from aeot_jax.ot.estimate import NUM_STREAMS, Certificate, certificate, draw_counts
-from aeot_jax.ot.parallel import Layout, Parallel, layout, local, place, run
+from aeot_jax.ot.estimate import (
+    NUM_STREAMS,
+    Certificate,
+    CertificateSums,
+    certificate_of,
+    certificate_sums,
+    draw_counts,
+)
+from aeot_jax.ot.layouts import DEALT, Layout, Parallel, layout
+from aeot_jax.ot.parallel import collect, local, place, run, shard
 from aeot_jax.typing import Counts, Devices, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
@@ -25,6 +34,7 @@ def certify(
     *,
     parallel: Parallel = "auto",
     devices: Devices | None = None,
+    target_shards: int = 1,
 ) -> Certificate:
     """Measure the mass error of heights on samples that nothing else has used.
 
@@ -42,6 +52,7 @@ def certify(
       parallel: how the samples are spread over devices; see ``SolverConfig``. Inside jit choose
         "none".
       devices: the devices to use; None is all.
+      target_shards: devices among which the targets are dealt; see ``SolverConfig``.
 
     Returns:
       The certificate; its ``num_samples`` says how many were drawn.
@@ -49,19 +60,32 @@ def certify(
     Raises:
       ValueError: if shapes, weights, heights, the source's dimension or the devices do not fit.
     """
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
     if num_samples < 2 or not hasattr(num_samples, "__index__"):
         raise ValueError(f"`num_samples` is {num_samples!r}; pass an integer, at least 2.")
-    concrete = problem.is_concrete(key, mu, targets, heights, weights)
-    same = problem.representatives(targets) if problem.is_concrete(targets) else None
-    where = layout(parallel, devices, inside_jit=not concrete)
-    key, mu, targets, heights, weights = place(where, (key, mu, targets, heights, weights))
-    return local(
-        certify_checked(key, mu, targets, heights, weights, num_samples, same, where=where)
-    )
+    if target_shards != 1:
+        where = layout(parallel, devices, target_shards)
+        if not problem.is_concrete(key, mu, y, h, nu):
+            raise ValueError(
+                f"`target_shards` is {target_shards} under jit, where the targets cannot be dealt "
+                "to devices; call `certify` outside jit, or pass 1."
+            )
+        of_host = problem.host_targets(y)
+        arrays = of_host, problem.host_heights(h, of_host), problem.host_weights(nu, of_host)
+        problem.check_measure(mu, of_host)
+        same = problem.representatives(of_host)
+        key, mu = place(where, (key, mu))
+        targets, heights, weights = (shard(where, array) for array in arrays)
+    else:
+        targets = problem.check_targets(y)
+        heights = problem.check_heights(h, targets)
+        weights = problem.check_weights(nu, targets)
+        problem.check_measure(mu, targets)
+        concrete = problem.is_concrete(key, mu, targets, heights, weights)
+        same = problem.representatives(targets) if problem.is_concrete(targets) else None
+        where = layout(parallel, devices, inside_jit=not concrete)
+        arguments = key, mu, targets, heights, weights
+        key, mu, targets, heights, weights = place(where, arguments)
+    return certify_checked(key, mu, targets, heights, weights, num_samples, same, where=where)
 
 
 def certify_checked(
@@ -87,7 +111,7 @@ def certify_checked(
       same: representative of each target, None where all differ.
       samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
         kernel is compiled.
-      where: layout of the devices; the arrays are placed in it.
+      where: layout of the devices; the arrays are placed in it, or dealt to it.
     """
     samples_per_stream = min(samples_per_stream, -(-num_samples // NUM_STREAMS))
     batches = -(-num_samples // (samples_per_stream * NUM_STREAMS))
@@ -97,8 +121,13 @@ def certify_checked(
             f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
         )
     arguments = key, mu, y, h, nu, np.int32(batches)
-    counts = run(where, _counts, *arguments, samples_per_stream=samples_per_stream)
-    return _finish(counts, nu, total, same)
+    specs = (P(), P(), DEALT, DEALT, DEALT, P()), DEALT
+    counts = run(where, _counts, *arguments, specs=specs, samples_per_stream=samples_per_stream)
+    if same is not None:
+        counts, nu = _merged(where, counts, nu, same)
+    specs = (DEALT, DEALT, P()), P()
+    sums = run(where, _sums, counts, nu, np.float32(total), specs=specs)
+    return _certificate(local(sums), total)
 
 
 def _counts(
@@ -111,25 +140,52 @@ def _counts(
     *,
     samples_per_stream: int,
     axis_name: str | None,
+    targets_axis: str | None,
 ) -> Counts:
-    """Counts of fresh independent samples over all devices of the axis."""
+    """Counts of fresh independent samples over all devices of the axes."""
     return draw_counts(
-        key, mu, y, h, nu, batches, samples_per_stream=samples_per_stream, axis_name=axis_name
+        key,
+        mu,
+        y,
+        h,
+        nu,
+        batches,
+        samples_per_stream=samples_per_stream,
+        axis_name=axis_name,
+        targets_axis=targets_axis,
     )[0]
 
 
+def _sums(
+    counts: Counts,
+    nu: Weights,
+    num_samples: Float[Array, ""],
+    *,
+    axis_name: str | None,
+    targets_axis: str | None,
+) -> CertificateSums:
+    """What the certificate needs to know of all targets; every row of devices does the same."""
+    del axis_name
+    return certificate_sums(counts, nu, num_samples, targets_axis)
+
+
+_certificate = jax.jit(certificate_of)
+"""A program of its own, so that its floats are rounded alike in every layout."""
+
+
+def _merged(
+    where: Layout, counts: Counts, nu: Weights, same: Int[np.ndarray, " m"]
+) -> tuple[Counts, Weights]:
+    """Counts and weights of each group of coinciding targets, at its representative."""
+    if where.target_shards == 1:
+        return _added(counts, jnp.asarray(same)), problem.merged_weights(nu, same)
+    own, weights = (collect(array, same.size) for array in (counts, nu))
+    together = np.zeros_like(own)
+    np.add.at(together, same, own)
+    merged = problem.host_merged_weights(weights, same)
+    return shard(where, together), shard(where, merged)
+
+
 @jax.jit
-def _merged(counts: Counts, same: Int[Array, " m"]) -> Counts:
-    """Counts of each group of coinciding targets, at its representative."""
+def _added(counts: Counts, same: Int[Array, " m"]) -> Counts:
     return jnp.zeros_like(counts).at[same].add(counts)
-
-
-_certificate = jax.jit(certificate)
-
-
-def _finish(
-    counts: Counts, nu: Weights, total: int, same: Int[np.ndarray, " m"] | None
-) -> Certificate:
-    if same is not None:
-        counts, nu = _merged(counts, jnp.asarray(same)), problem.merged_weights(nu, same)
-    return _certificate(counts, nu, total)

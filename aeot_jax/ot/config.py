@@ -13,9 +13,9 @@ import optax
 from aeot_jax.measures import Measure
 from aeot_jax.ot import orbit, warmstart
 from aeot_jax.ot.estimate import NUM_STREAMS, samples_to_verify
-from aeot_jax.ot.parallel import NAMES as PARALLELS
-from aeot_jax.ot.parallel import Layout, Parallel
-from aeot_jax.ot.parallel import layout as layout_of
+from aeot_jax.ot.layouts import NAMES as PARALLELS
+from aeot_jax.ot.layouts import SHARDS, Layout, Parallel
+from aeot_jax.ot.layouts import layout as layout_of
 from aeot_jax.ot.sampling import NAMES as SAMPLINGS
 from aeot_jax.ot.sampling import Sampling, choose
 from aeot_jax.typing import Devices
@@ -87,7 +87,11 @@ class SolverConfig:
         ``shard_map`` over several devices or processes, and "none" on one device or a CPU. The
         heights are the same bits whatever is chosen (on a CPU; see ``devices``).
       devices: the devices to use, 1, 2, 4 or 8 of them; None is all that are present. Devices of
-        one kind agree to the last bit. Neither field is kept with a model.
+        one kind agree to the last bit.
+      target_shards: devices among which the targets are dealt, 1, 2, 4 or 8, where one device
+        cannot hold them all: of 8 devices and 4 shards, 2 rows of 4 devices share the samples. The
+        heights are the same bits again; an ``optimizer`` must then work element by element. None
+        of these three fields is kept with a model.
     """
 
     tolerance: float | None = 0.1
@@ -106,6 +110,7 @@ class SolverConfig:
     time_limit: float | None = None
     parallel: Parallel = "auto"
     devices: Devices | None = None
+    target_shards: int = 1
 
     def __post_init__(self):
         whole = ("batch_size", "plateau_steps", "max_samples", "max_steps")
@@ -127,6 +132,7 @@ class SolverConfig:
             ("start", ("auto", *warmstart.NAMES)),
             ("sampling", ("auto", *SAMPLINGS)),
             ("parallel", PARALLELS),
+            ("target_shards", SHARDS),
         ):
             if getattr(self, name) not in choices:
                 listed = ", ".join(map(repr, choices))
@@ -207,12 +213,12 @@ class Phases(NamedTuple):
 
 
 def layout(config: SolverConfig) -> Layout:
-    """Where the samples of a solve are drawn.
+    """Where the samples of a solve are drawn and the targets lie.
 
     Raises:
-      ValueError: if the streams cannot be dealt to the devices.
+      ValueError: if streams and targets cannot be dealt to the devices.
     """
-    return layout_of(config.parallel, config.devices)
+    return layout_of(config.parallel, config.devices, config.target_shards)
 
 
 class Plan(NamedTuple):

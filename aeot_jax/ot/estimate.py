@@ -7,6 +7,7 @@ variation between the masses and the weights (Cauchy-Schwarz).
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import axis_size, safe_ratio
-from aeot_jax.ot import sampling
+from aeot_jax.ot import blockwise, sampling
 from aeot_jax.ot.sampling import Sampling
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
@@ -34,7 +35,8 @@ def stream_counts(
     streams: Int[Array, " s"],
     samples_per_stream: int,
     way: Sampling = "independent",
-) -> tuple[Counts, Float[Array, " s"]]:
+    targets_axis: str | None = None,
+) -> tuple[Counts, Float[Array, "s k"]]:
     r"""Count the samples of some logical streams that fall into each cell.
 
     Every stream draws by the key and its own id, so that the total over all streams is the same
@@ -49,17 +51,22 @@ def stream_counts(
       streams: ids of the streams to draw (s,).
       samples_per_stream: samples of each stream.
       way: how to draw.
+      targets_axis: a mapped axis over whose devices the targets are dealt: y, h, nu and the counts
+        are those of this device.
 
     Returns:
-      Counts (m,), int32, with sum s * samples_per_stream; and for each stream
-      :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, which
-      ``chi_square_between`` takes off.
+      Counts (m,), int32, with sum s * samples_per_stream over all devices; and for each stream
+      :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
+      blocks of targets of this device, which ``chi_square_between`` takes off.
     """
 
-    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, ""]]:
-        index = sampling.cells(key, mu, y, h, stream, samples_per_stream, NUM_STREAMS, way)
-        own = jnp.zeros_like(counts).at[index].add(1)
-        return counts + own, _scatter(own, nu, samples_per_stream)
+    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
+        index = sampling.cells(
+            key, mu, y, h, stream, samples_per_stream, NUM_STREAMS, way, targets_axis
+        )
+        own = jnp.zeros_like(counts).at[index].add(1)  # an index of m belongs to another device
+        n = jnp.float32(samples_per_stream)
+        return counts + own, blockwise.each(_scatter, (own, nu), n, targets_axis=targets_axis)
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
     zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
@@ -75,6 +82,7 @@ def batch_counts(
     samples_per_stream: int,
     axis_name: str | None = None,
     way: Sampling = "independent",
+    targets_axis: str | None = None,
 ) -> tuple[Counts, Float[Array, " s"]]:
     """Counts (m,) of one batch, all logical streams of it.
 
@@ -88,6 +96,7 @@ def batch_counts(
       axis_name: a mapped axis over whose devices the streams are dealt; the counts are summed over
         it, so that every device gets the counts of the whole batch.
       way: how to draw.
+      targets_axis: a mapped axis over whose devices the targets are dealt.
 
     Returns:
       Counts, and the scatter of every stream (8,); see ``stream_counts``.
@@ -96,29 +105,34 @@ def batch_counts(
       ValueError: if the size of the axis does not divide the number of streams.
     """
     streams = own_streams(axis_name)
-    drawn = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way)
-    return _over_axis(*drawn, streams, axis_name)
+    drawn = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis)
+    return _over_axes(*drawn, streams, axis_name, targets_axis)
 
 
-def _over_axis(
+def _over_axes(
     counts: Counts,
-    within: Float[Array, " s"],
+    within: Float[Array, "s k"],
     streams: Int[Array, " s"],
     axis_name: str | None,
+    targets_axis: str | None,
 ) -> tuple[Counts, Float[Array, " k"]]:
     """Counts of all devices and the scatter of all streams, by one reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum
     of floats would depend on the order of the devices.
     """
+    within = blockwise.added(within.T, targets_axis)
     if axis_name is None:
         return counts, within
     bits = jax.lax.bitcast_convert_type(within, jnp.int32)
     places = jnp.zeros_like(bits, shape=NUM_STREAMS) + 0 * streams[:1]
-    both = jnp.concatenate([counts, places.at[streams].set(bits)])
-    both = jax.lax.psum(both, axis_name)
-    m = counts.shape[0]
-    return both[:m], jax.lax.bitcast_convert_type(both[m:], jnp.float32)
+    places = places.at[streams].set(bits)
+    if targets_axis is not None:  # the scatter is the same over that axis, the counts are not
+        counts, places = (jax.lax.psum(part, axis_name) for part in (counts, places))
+    else:
+        both = jax.lax.psum(jnp.concatenate([counts, places]), axis_name)
+        counts, places = jnp.split(both, [counts.shape[0]])
+    return counts, jax.lax.bitcast_convert_type(places, jnp.float32)
 
 
 def own_streams(axis_name: str | None) -> Int[Array, " s"]:
@@ -141,12 +155,48 @@ def _scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array
     return safe_ratio(excess * excess, nu).sum()
 
 
+class _Sums(NamedTuple):
+    """What the estimates of chi^2 need to know of all targets.
+
+    Attributes:
+      active: targets of positive weight.
+      scatter: see ``_scatter``.
+      excess: the scatter less what chance gives it.
+      pairs: estimate of the sum of w^2 / nu^2.
+      triples: estimate of the sum of w^3 / nu^2.
+    """
+
+    active: Int[Array, ""]
+    scatter: Float[Array, ""]
+    excess: Float[Array, ""]
+    pairs: Float[Array, ""]
+    triples: Float[Array, ""]
+
+
+def _sums(counts: Counts, nu: Weights, n: Float[Array, ""]) -> _Sums:
+    """The sums over some targets."""
+    active = nu > 0
+    c = jnp.where(active, counts, 0).astype(jnp.float32)
+    excess = c - n * nu
+    # Factorial moments: E c(c-1) = n(n-1) w^2 and E c(c-1)(c-2) = n(n-1)(n-2) w^3.
+    ratio = safe_ratio(c, n * nu)
+    pairs = ratio * jnp.maximum(safe_ratio(c - 1, (n - 1) * nu), 0.0)
+    return _Sums(
+        active=active.sum(dtype=jnp.int32),
+        scatter=safe_ratio(excess * excess, nu).sum(),
+        excess=safe_ratio(excess * excess - c, nu).sum(),
+        pairs=pairs.sum(),
+        triples=(pairs * jnp.maximum(c - 2, 0.0) / jnp.maximum(n - 2, 1.0)).sum(),
+    )
+
+
 def chi_square_between(
     counts: Counts,
     within: Float[Array, " s"],
     nu: Weights,
     num_samples: ArrayLike,
     num_batches: ArrayLike = 1,
+    targets_axis: str | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     r"""Estimate chi^2 from pairs of samples in different streams, which are independent.
 
@@ -160,6 +210,7 @@ def chi_square_between(
       nu: weights (m,).
       num_samples: n, the sum of the counts.
       num_batches: batches drawn.
+      targets_axis: a mapped axis over whose devices the targets are dealt.
 
     Returns:
       The estimate, unbiased but for a net that spans the streams, and its standard error, as of
@@ -167,12 +218,13 @@ def chi_square_between(
     """
     n = jnp.asarray(num_samples, jnp.float32)
     between = 1 - 1 / (within.shape[0] * jnp.asarray(num_batches, jnp.float32))
-    chi2 = (_scatter(counts, nu, n) - within.sum()) / (n * n * between)
-    return chi2, chi_square(counts, nu, n)[1] / jnp.sqrt(between)
+    sums = blockwise.totals(_sums, (counts, nu), n, targets_axis=targets_axis)
+    chi2 = (sums.scatter - within.sum()) / (n * n * between)
+    return chi2, _chi_square(sums, n)[1] / jnp.sqrt(between)
 
 
 def chi_square(
-    counts: Counts, nu: Weights, num_samples: ArrayLike
+    counts: Counts, nu: Weights, num_samples: ArrayLike, targets_axis: str | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     r"""Estimate chi^2 without bias from the counts of n independent samples.
 
@@ -189,22 +241,21 @@ def chi_square(
       counts: samples in each cell (m,), independent of the heights that made the cells.
       nu: weights (m,); entries of weight 0 are left out.
       num_samples: n, the sum of the counts; at least 2.
+      targets_axis: a mapped axis over whose devices the targets are dealt.
 
     Returns:
       The estimate and its standard error, scalars.
     """
     n = jnp.asarray(num_samples, jnp.float32)
-    active = nu > 0
-    c = jnp.where(active, counts, 0).astype(jnp.float32)
-    excess = c - n * nu
-    chi2 = safe_ratio(excess * excess - c, nu).sum() / (n * (n - 1)) + 1 / (n - 1)
-    # Factorial moments: E c(c-1) = n(n-1) w^2 and E c(c-1)(c-2) = n(n-1)(n-2) w^3.
-    ratio = safe_ratio(c, n * nu)
-    pairs = ratio * jnp.maximum(safe_ratio(c - 1, (n - 1) * nu), 0.0)
-    triples = pairs * jnp.maximum(c - 2, 0.0) / jnp.maximum(n - 2, 1.0)
+    return _chi_square(blockwise.totals(_sums, (counts, nu), n, targets_axis=targets_axis), n)
+
+
+def _chi_square(sums: _Sums, n: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """``chi_square`` from the sums over all targets."""
+    chi2 = sums.excess / (n * (n - 1)) + 1 / (n - 1)
     mean = 1 + chi2
-    zeta1 = jnp.maximum(triples.sum() - mean * mean, 0.0)
-    zeta2 = jnp.maximum(pairs.sum() - mean * mean, active.sum() - 1.0)
+    zeta1 = jnp.maximum(sums.triples - mean * mean, 0.0)
+    zeta2 = jnp.maximum(sums.pairs - mean * mean, sums.active - 1.0)
     variance = (4 * (n - 2) * zeta1 + 2 * zeta2) / (n * (n - 1))
     return chi2, jnp.sqrt(variance)
 
@@ -255,6 +306,24 @@ class Certificate:
     num_samples: Int[Array, "*batch"]
 
 
+class CertificateSums(NamedTuple):
+    """What a certificate needs to know of all targets.
+
+    Attributes:
+      chi_square: for chi^2 and its standard error.
+      stray: samples in cells of weight 0.
+      empty: targets of positive weight that no sample reached.
+      expected_empty: how many would be empty by chance.
+      worst: largest relative error beyond what chance explains.
+    """
+
+    chi_square: _Sums
+    stray: Int[Array, ""]
+    empty: Int[Array, ""]
+    expected_empty: Float[Array, ""]
+    worst: Float[Array, ""]
+
+
 def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certificate:
     """Turn the counts of fresh samples into a certificate; the one residual that everything reads.
 
@@ -263,25 +332,66 @@ def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certific
       nu: weights (m,), sum 1.
       num_samples: the sum of the counts, at least 2.
     """
+    return certificate_of(certificate_sums(counts, nu, num_samples), num_samples)
+
+
+def certificate_sums(
+    counts: Counts, nu: Weights, num_samples: ArrayLike, targets_axis: str | None = None
+) -> CertificateSums:
+    """The part of ``certificate`` that looks at all targets.
+
+    Args:
+      counts: samples in each cell (m,).
+      nu: weights (m,), sum 1.
+      num_samples: the sum of all counts.
+      targets_axis: a mapped axis over whose devices the targets are dealt.
+    """
     n = jnp.asarray(num_samples, jnp.float32)
-    active = nu > 0
-    chi2, chi2_se = chi_square(counts, nu, num_samples)
-    stray = jnp.where(active, 0, counts).sum() / n
+    arrays = counts, nu
+
+    def sums(
+        counts: Counts, nu: Weights, n: Float[Array, ""]
+    ) -> tuple[_Sums, Int[Array, ""], Int[Array, ""], Float[Array, ""]]:
+        active = nu > 0
+        by_chance = jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0)))
+        return (
+            _sums(counts, nu, n),
+            jnp.where(active, 0, counts).sum(dtype=jnp.int32),
+            (active & (counts == 0)).sum(dtype=jnp.int32),
+            jnp.where(active, by_chance, 0.0).sum(),
+        )
+
+    def beyond(
+        counts: Counts, nu: Weights, n: Float[Array, ""], active: Int[Array, ""]
+    ) -> Float[Array, ""]:
+        # Bernstein's inequality for a binomial share, over all cells and both sides at once.
+        log_level = jnp.log(2 * active / (1 - _CONFIDENCE))
+        bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
+        beyond = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
+        return jnp.max(safe_ratio(jnp.where(nu > 0, beyond, 0.0), nu))
+
+    of_all, stray, empty, by_chance = blockwise.totals(sums, arrays, n, targets_axis=targets_axis)
+    of_blocks = blockwise.each(beyond, arrays, n, of_all.active, targets_axis=targets_axis)
+    worst = jnp.max(blockwise.gathered(of_blocks, targets_axis))
+    return CertificateSums(of_all, stray, empty, by_chance, worst)
+
+
+def certificate_of(sums: CertificateSums, num_samples: ArrayLike) -> Certificate:
+    """The part of ``certificate`` that is the same for any number of targets."""
+    n = jnp.asarray(num_samples, jnp.float32)
+    chi2, chi2_se = _chi_square(sums.chi_square, n)
+    stray = sums.stray / n
     error, error_se = mass_error(chi2, chi2_se)
     error = jnp.where(stray > 0, jnp.inf, error)
-    # Bernstein's inequality for a binomial share, over all cells and both sides at once.
-    log_level = jnp.log(2 * active.sum() / (1 - _CONFIDENCE))
-    bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
-    beyond = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
     return Certificate(
         mass_error=error,
         mass_error_se=error_se,
         chi2=chi2,
         chi2_se=chi2_se,
         total_variation=jnp.minimum(error / 2 + error_se, 1.0),
-        worst=jnp.max(safe_ratio(jnp.where(active, beyond, 0.0), nu)),
-        num_empty=(active & (counts == 0)).sum(),
-        expected_empty=jnp.where(active, jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0))), 0.0).sum(),
+        worst=sums.worst,
+        num_empty=sums.empty,
+        expected_empty=sums.expected_empty,
         stray_mass=stray,
         num_samples=jnp.asarray(num_samples, jnp.int32),
     )
@@ -301,7 +411,7 @@ def samples_to_verify(num_targets: int, error: float, standard_error: float) -> 
     return max(2, int((num_targets / 2) ** 0.5 / (error * standard_error)) + 1)
 
 
-@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name", "way"))
+@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name", "way", "targets_axis"))
 def draw_counts(
     key: PRNGKey,
     mu: Measure,
@@ -313,6 +423,7 @@ def draw_counts(
     samples_per_stream: int,
     axis_name: str | None = None,
     way: Sampling = "independent",
+    targets_axis: str | None = None,
 ) -> tuple[Counts, Float[Array, " s"]]:
     """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
 
@@ -325,13 +436,17 @@ def draw_counts(
     streams = own_streams(axis_name)
 
     def body(
-        i: Int[Array, ""], carry: tuple[Counts, Float[Array, " s"]]
-    ) -> tuple[Counts, Float[Array, " s"]]:
+        i: Int[Array, ""], carry: tuple[Counts, Float[Array, "s k"]]
+    ) -> tuple[Counts, Float[Array, "s k"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = stream_counts(batch_key, mu, y, h, nu, streams, samples_per_stream, way)
+        drawn = stream_counts(
+            batch_key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis
+        )
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
-    empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1], 0.0 * streams
-    counts, within = jax.lax.fori_loop(0, num_batches, body, empty)
-    return _over_axis(counts, within, streams, axis_name)
+    empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
+    own = blockwise.NUM_BLOCKS // blockwise.num_shards(targets_axis)
+    none = 0.0 * streams[:, None] + jnp.zeros_like(h, shape=(1, own))
+    counts, within = jax.lax.fori_loop(0, num_batches, body, (empty, none))
+    return _over_axes(counts, within, streams, axis_name, targets_axis)

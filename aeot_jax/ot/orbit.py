@@ -14,6 +14,8 @@ Source: Hammersley and Morton 1956 (antithetic variates); the use of all signs o
 is this library's.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,23 +88,43 @@ def assign_orbits(x: Samples, y: Targets, h: Heights) -> Int[Array, "8 n"]:
       For each of the 8 samples of ``members(x)`` the index that ``assign`` gives, up to the
       rounding of planes that all but meet.
     """
+    return leaders(x, y, h)[1]
 
-    def on_cpu(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
+
+def leaders(x: Samples, y: Targets, h: Heights) -> tuple[Float[Array, "8 n"], Int[Array, "8 n"]]:
+    """Indices as ``assign_orbits``, and before them the scores that decided for them.
+
+    Of parts of the targets that begin at multiples of 128, the one with the highest score (the
+    first of several) holds the index that ``assign_orbits`` gives for all targets together, if
+    their number is such a multiple, too.
+    """
+
+    def on_cpu(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_cells_by_group, x, y, h, _CHUNK)
 
-    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
+    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_cells_by_argmax, x, y, h, _ACCELERATOR_CHUNK)
 
     return lax.platform_dependent(x, y, h, cpu=sequential_vmap(on_cpu), default=on_accelerator)
 
 
-def _in_chunks(kernel, x: jax.Array, y: jax.Array, h: jax.Array, chunk: int) -> jax.Array:
+def _in_chunks(
+    kernel: Callable[..., tuple[jax.Array, jax.Array]],
+    x: jax.Array,
+    y: jax.Array,
+    h: jax.Array,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
     """Apply a kernel to chunks of orbits of one shape; the last are padded."""
     n, d = x.shape
     chunk = min(chunk, n + -n % SIZE)  # eight of them fill what is scored again together
     padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
-    index = lax.map(lambda part: kernel(part, y, h), padded)
-    return jnp.swapaxes(index, 0, 1).reshape(SIZE, -1)[:, :n]
+    best, index = lax.map(lambda part: kernel(part, y, h), padded)
+
+    def together(chunks: jax.Array) -> jax.Array:
+        return jnp.swapaxes(chunks, 0, 1).reshape(SIZE, -1)[:, :n]
+
+    return together(best), together(index)
 
 
 def _parts(rows: jax.Array) -> jax.Array:
@@ -118,7 +140,7 @@ def _products(yb: jax.Array, x_parts: jax.Array) -> list[jax.Array]:
     return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
 
 
-def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
+def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Keep the best group of every sample, then score that group again, as ``assign`` does."""
     n, m = x.shape[0], y.shape[0]
     block = blocks.whole_groups(_BLOCK, m, _GROUP)
@@ -148,14 +170,14 @@ def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
 
     empty = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
     carry = lax.fori_loop(0, -(-m // block), body, (empty,) * SIZE)
-    winner = jnp.stack([winner for _, winner in carry])
+    best, winner = (jnp.stack(parts) for parts in zip(*carry, strict=True))
     _, index = blocks.best_of_groups(
         members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
     )
-    return index.reshape(SIZE, n)
+    return best, index.reshape(SIZE, n)
 
 
-def _cells_by_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
+def _cells_by_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Blocks large enough to fill an accelerator, with a maximum and an argmax each."""
     block = min(_ACCELERATOR_BLOCK, y.shape[0])
     x_parts = _parts(x)
@@ -175,4 +197,4 @@ def _cells_by_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
         blocks.full(shape, -jnp.inf, x.dtype, x, y, h),
         blocks.full(shape, 0, jnp.int32, x, y, h),
     )
-    return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)[1]
+    return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)

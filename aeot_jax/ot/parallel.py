@@ -1,9 +1,14 @@
-"""Samples spread over devices: one body, and thin wrappers that deal the logical streams.
+"""Samples and targets spread over devices: one body, and thin wrappers that deal to them.
 
-A body is a pure function ``body(*arguments, axis_name=..., **options)`` that sums its counts over
-``axis_name`` and returns what is the same on every device. It runs alone, under ``pmap`` or under
-``shard_map``, and gives the same bits in each: streams draw by their own ids, counts are integers,
-and the arithmetic of floats is isolated from the program around it (``numerics.isolated``).
+A body is a pure function ``body(*arguments, axis_name=..., targets_axis=..., **options)`` that sums
+its counts over ``axis_name`` and returns what is the same on every device. It runs alone, under
+``pmap`` or under ``shard_map``, and gives the same bits in each: streams draw by their own ids,
+counts are integers, and the arithmetic of floats is isolated from the program around it
+(``numerics.isolated``).
+
+Under ``shard_map`` the targets may be dealt, too, over a second axis ``targets_axis``: then what
+has a row a target lies in parts on the devices, and sums over targets are added up in one order
+(``blockwise.py``).
 
 Several processes, each started with ``jax.distributed.initialize``, are one mesh of all their
 devices; every process calls the same functions with the same arguments.
@@ -11,137 +16,65 @@ devices; every process calls the same functions with the same arguments.
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from aeot_jax import meshes
-from aeot_jax.ot.estimate import NUM_STREAMS
-from aeot_jax.typing import Devices
-
-Parallel = Literal["auto", "none", "pmap", "shard_map"]
-"""Ways to spread samples over devices."""
-
-NAMES: tuple[Parallel, ...] = ("auto", "none", "pmap", "shard_map")
-
-SAMPLES = "samples"
-"""Name of the mapped axis over which the streams are dealt."""
+from aeot_jax.ot import blockwise
+from aeot_jax.ot.layouts import DEALT, SAMPLES, Layout
 
 
-class Layout(NamedTuple):
-    """Where a body runs; static.
-
-    Attributes:
-      kind: "none", "pmap" or "shard_map".
-      devices: over which the streams are dealt; one or none of them under "none", where none is
-        JAX's default device.
-    """
-
-    kind: Literal["none", "pmap", "shard_map"]
-    devices: Devices = ()
-
-
-def layout(
-    parallel: Parallel, devices: Devices | None = None, *, inside_jit: bool = False
-) -> Layout:
-    """Resolve what the user asked for.
-
-    "auto" is ``shard_map`` over the devices given; where none are, over all devices of several
-    processes, over as many accelerators as streams can be dealt to, and "none" on a CPU, whose
-    devices share the same cores.
-
-    Args:
-      parallel: as asked for.
-      devices: as given; None is all that are present.
-      inside_jit: whether a trace is under way, in which "auto" leaves all where it is.
-
-    Raises:
-      ValueError: if the streams cannot be dealt to these devices.
-    """
-    if inside_jit and parallel == "auto":
-        return Layout("none")
-    several = jax.process_count() > 1
-    if several and parallel == "pmap":
-        raise ValueError(
-            f"`parallel` is 'pmap', which serves one process, but there are {jax.process_count()}; "
-            "choose 'shard_map' or 'auto'."
-        )
-    if parallel == "none":
-        if devices is not None and len(devices) != 1:
-            raise ValueError(
-                f"`devices` holds {len(devices)} devices, but `parallel` is 'none', which runs on "
-                "one; choose 'shard_map' or 'pmap', or pass one device."
-            )
-        return Layout("none", devices or ())
-    if parallel == "auto" and devices is None and not several:
-        accelerators = 1 if jax.default_backend() == "cpu" else jax.device_count()
-        fitting = max(n for n in _numbers() if n <= accelerators)
-        if fitting == 1:
-            return Layout("none")
-        devices = tuple(jax.devices()[:fitting])
-    elif parallel == "auto" and devices is not None and len(devices) == 1 and not several:
-        return Layout("none", devices)
-    present = "" if devices is not None else ", all that are present"
-    devices = tuple(jax.devices()) if devices is None else devices
-    owners = [device.process_index for device in devices]
-    meshes.check_distinct(devices)
-    check_shares([owners.count(p) for p in range(jax.process_count())], present)
-    return Layout("pmap" if parallel == "pmap" else "shard_map", devices)
-
-
-def _numbers() -> list[int]:
-    """Numbers of devices to which whole streams can be dealt."""
-    return [n for n in range(1, NUM_STREAMS + 1) if NUM_STREAMS % n == 0]
-
-
-def check_shares(shares: list[int], present: str = "") -> None:
-    """Refuse numbers of devices, one a process, over which the streams cannot be dealt."""
-    number = sum(shares)
-    if number not in _numbers():
-        listed = ", ".join(map(str, _numbers()))
-        raise ValueError(
-            f"`devices` holds {number} devices{present}, over which the {NUM_STREAMS} logical "
-            f"streams cannot be dealt evenly; pass a tuple of {listed} devices."
-        )
-    if len(set(shares)) > 1:
-        raise ValueError(
-            f"`devices` holds {shares} devices of the {len(shares)} processes; pass equally many "
-            "of each, because every process takes part."
-        )
-
-
-def run(where: Layout, body: Callable[..., Any], *arguments: Any, **options: Hashable) -> Any:
+def run(
+    where: Layout,
+    body: Callable[..., Any],
+    *arguments: Any,
+    specs: tuple[Any, Any] = (P(), P()),
+    **options: Hashable,
+) -> Any:
     """Evaluate a body, compiled once for each layout and set of options.
 
     Args:
       where: the layout.
       body: a function of a module, not a closure: programs are remembered by it.
       *arguments: trees of arrays, the same for all devices.
+      specs: where targets are dealt, how arguments and results lie on the mesh: trees, or
+        beginnings of trees, of ``P()`` and ``DEALT``. Elsewhere they lie alike on all devices.
       **options: static.
 
     Returns:
-      What the body returns, the same on every device.
+      What the body returns, the same on every device, or dealt.
     """
-    return _program(where, body, tuple(sorted(options.items())))(*arguments)
+    leaves, structure = jax.tree.flatten(specs if where.target_shards > 1 else (P(), P()))
+    return _program(where, body, tuple(sorted(options.items())), tuple(leaves), structure)(
+        *arguments
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _program(
-    where: Layout, body: Callable[..., Any], options: tuple[tuple[str, Hashable], ...]
+    where: Layout,
+    body: Callable[..., Any],
+    options: tuple[tuple[str, Hashable], ...],
+    specs: tuple[P, ...],
+    structure: Any,
 ) -> Callable[..., Any]:
     axis_name = None if where.kind == "none" else SAMPLES
-    body = functools.partial(body, axis_name=axis_name, **dict(options))
+    axes = {"axis_name": axis_name, "targets_axis": where.targets_axis}
+    body = functools.partial(body, **axes, **dict(options))
     if where.kind == "none":
         return jax.jit(body)
     if where.kind == "shard_map":
-        mesh = meshes.row(where.devices, SAMPLES)
-        return jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P(), out_specs=P()))
+        of_arguments, of_results = jax.tree.unflatten(structure, specs)
+        return jax.jit(
+            jax.shard_map(body, mesh=where.mesh, in_specs=of_arguments, out_specs=of_results)
+        )
     mapped = jax.pmap(
         lambda _, arguments: body(*arguments),
         axis_name=SAMPLES,
@@ -188,7 +121,7 @@ def _dealing_program(
     if where.kind == "none":
         return jax.jit(apply)
     if where.kind == "shard_map":
-        mesh = meshes.row(where.devices, SAMPLES)
+        mesh = where.mesh
         mapped = jax.shard_map(apply, mesh=mesh, in_specs=(P(SAMPLES), P()), out_specs=P(SAMPLES))
         return jax.jit(mapped, out_shardings=NamedSharding(mesh, P()))
     pmapped = jax.pmap(apply, axis_name=SAMPLES, in_axes=(0, None), devices=where.devices)
@@ -202,13 +135,39 @@ def _dealing_program(
 
 
 def place(where: Layout, tree: Any) -> Any:
-    """Copy a tree of arrays to every device of the layout, once, so that no chunk does it again."""
+    """Copy a tree of arrays to every device of the layout, once, so that no chunk does it again.
+
+    What lies on the layout's mesh already, dealt or not, stays as it is.
+    """
     if where.kind == "shard_map":
-        everywhere = NamedSharding(meshes.row(where.devices, SAMPLES), P())
-        return _mapped(functools.partial(_put, everywhere), tree)
+        return _mapped(functools.partial(_put, NamedSharding(where.mesh, P())), tree)
     if where.kind == "none" and where.devices:
         return jax.device_put(tree, where.devices[0])
     return tree
+
+
+def shard(where: Layout, host: np.ndarray) -> jax.Array:
+    """Deal an array with a row a target to the devices of a layout that has target shards.
+
+    It is filled up with zeros to whole blocks, and every device is given its own rows, straight
+    from the host: none ever holds all.
+    """
+    shape = (blockwise.padded(host.shape[0]), *host.shape[1:])
+
+    def rows(index: Any) -> np.ndarray:
+        start, stop, _ = index[0].indices(shape[0])
+        own = host[start:stop]
+        beyond = stop - start - own.shape[0]
+        return np.pad(own, ((0, beyond),) + ((0, 0),) * (host.ndim - 1)) if beyond else own
+
+    return jax.make_array_from_callback(shape, NamedSharding(where.mesh, DEALT), rows)
+
+
+def collect(array: jax.Array, num_targets: int) -> np.ndarray:
+    """The rows of an array that was dealt, on the host of every process, without what fills up."""
+    if array.is_fully_addressable:
+        return np.asarray(array)[:num_targets]
+    return multihost_utils.process_allgather(array, tiled=True)[:num_targets]
 
 
 def local(tree: Any) -> Any:
@@ -222,7 +181,7 @@ def local(tree: Any) -> Any:
 
 
 def _put(sharding: NamedSharding, value: Any) -> jax.Array:
-    if isinstance(value, jax.Array) and value.sharding == sharding:
+    if isinstance(value, jax.Array) and getattr(value.sharding, "mesh", None) == sharding.mesh:
         return value
     if jax.process_count() == 1:
         return jax.device_put(value, sharding)

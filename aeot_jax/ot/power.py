@@ -160,11 +160,36 @@ def _is_usable_body(array: jax.Array, *, infinite_below: bool) -> jax.Array:
 _is_usable = jax.jit(_is_usable_body, static_argnames="infinite_below")
 
 
+def leaders(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Find the best among some of the targets, to be compared with the best among others.
+
+    Where parts of the targets begin at multiples of 128, the part with the highest score (the first
+    of several) holds the index that :func:`assign` gives for all targets, to the last bit: these
+    are the scores by which it decides. They differ from its values by rounding.
+
+    Args:
+      x: samples (n, d), known to be good.
+      y: targets (m, d).
+      h: heights (m,).
+
+    Returns:
+      The scores (n,), and the indices (n,) that ``assign`` gives.
+    """
+    return _assign_body(x, y, h, block=_fitting(128, y.shape[0]), kernel=_leader_by_block)
+
+
 def _assign_body(
-    x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
+    x: jax.Array,
+    y: jax.Array,
+    h: jax.Array,
+    *,
+    block: int,
+    kernel: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
+    kernel = functools.partial(kernel or _best_by_block, block=block)
+
     def by_block(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _in_chunks(functools.partial(_best_by_block, block=block), x, y, h, ())
+        return _in_chunks(kernel, x, y, h, ())
 
     def by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_best_by_target, x, y, h, ())
@@ -247,13 +272,31 @@ def _best_by_block(
     x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """Best plane by way of group maxima, then the winning group of each sample again."""
+    _, winner = _winning_group(x, y, h, block)
+    return blocks.best_of_groups(x, y, h, winner, min(block, _GROUP))
+
+
+def _leader_by_block(
+    x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """The maximum that decided for the winning group, and the best plane of that group."""
+    best, winner = _winning_group(x, y, h, block)
+    return best, blocks.best_of_groups(x, y, h, winner, min(block, _GROUP))[1]
+
+
+def _winning_group(
+    x: jax.Array, y: jax.Array, h: jax.Array, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """Highest maximum over a group at each sample, and where the first group with it begins.
+
+    Groups begin at multiples of their size, whatever m is: the ragged tail is filled up.
+    """
     n, m = x.shape[0], y.shape[0]
     size = min(block, _GROUP)
     x1 = _with_one(x)
 
-    def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def merged(yb: jax.Array, hb: jax.Array, start: jax.Array | int, carry: tuple) -> tuple:
         best, winner = carry
-        yb, hb, start = blocks.window(y, h, b, block)
         maxima = _group_maxima(x1, yb, hb)
         for j in range(maxima.shape[1]):
             better = maxima[:, j] > best
@@ -261,9 +304,19 @@ def _best_by_block(
             winner = jnp.where(better, start + j * size, winner)
         return best, winner
 
+    def body(b: jax.Array, carry: tuple) -> tuple:
+        start = b * block
+        yb = lax.dynamic_slice_in_dim(y, start, block)
+        return merged(yb, lax.dynamic_slice_in_dim(h, start, block), start, carry)
+
     carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    _, winner = lax.fori_loop(0, -(-m // block), body, carry)
-    return blocks.best_of_groups(x, y, h, winner, size)
+    carry = lax.fori_loop(0, m // block, body, carry)
+    tail = m % block
+    if not tail:
+        return carry
+    yb = jnp.pad(y[m - tail :], ((0, block - tail), (0, 0)))
+    hb = jnp.pad(h[m - tail :], (0, block - tail), constant_values=-jnp.inf)
+    return merged(yb, hb, m - tail, carry)
 
 
 def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:

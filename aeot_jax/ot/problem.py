@@ -1,6 +1,7 @@
 """Targets and weights: checked at the border, merged where they coincide, centred and scaled."""
 
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
-from aeot_jax.typing import Heights, Targets, Weights
+from aeot_jax.ot import blockwise
+from aeot_jax.typing import Heights, HostTargets, HostWeights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
 
@@ -27,12 +29,24 @@ def is_concrete(*values: object) -> bool:
 def as_float32(name: str, value: ArrayLike, ndim: int) -> Float[Array, "..."]:
     """Convert to float32 and check the rank; what float32 cannot hold is an error, not infinity."""
     array = jnp.asarray(value)
+    _check_kind(name, array, ndim)
+    return array.astype(jnp.float32)
+
+
+def _on_host(name: str, value: ArrayLike, ndim: int) -> Float[np.ndarray, "..."]:
+    """``as_float32`` with NumPy, so that no device holds the array."""
+    array = np.asarray(value)
+    _check_kind(name, array, ndim)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def _check_kind(name: str, array: Array | np.ndarray, ndim: int) -> None:
     if array.ndim != ndim:
         wanted = {1: "one number a target, shape (m,)", 2: "one point a row, shape (m, d)"}[ndim]
         raise ValueError(f"`{name}` has shape {array.shape}; pass {wanted}.")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(f"`{name}` has dtype {array.dtype}; pass real numbers.")
-    return array.astype(jnp.float32)
 
 
 def check_targets(y: ArrayLike, name: str = "y") -> Targets:
@@ -42,6 +56,18 @@ def check_targets(y: ArrayLike, name: str = "y") -> Targets:
       ValueError: if the shape is not (m, d), a dimension is 0 or a number is not finite.
     """
     targets = as_float32(name, y, 2)
+    _check_points(name, targets)
+    return targets
+
+
+def host_targets(y: ArrayLike, name: str = "y") -> HostTargets:
+    """``check_targets`` for targets that no device can hold whole."""
+    targets = _on_host(name, y, 2)
+    _check_points(name, targets)
+    return targets
+
+
+def _check_points(name: str, targets: Targets | HostTargets) -> None:
     if targets.shape[0] == 0 or targets.shape[1] == 0:
         raise ValueError(f"`{name}` has shape {targets.shape}; pass at least one target, (m, d).")
     if is_concrete(targets):
@@ -51,7 +77,6 @@ def check_targets(y: ArrayLike, name: str = "y") -> Targets:
                 f"`{name}` holds NaN or infinity (first in row {int(finite.argmin())}); remove or "
                 "repair such rows."
             )
-    return targets
 
 
 def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
@@ -61,29 +86,47 @@ def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
       ValueError: if the shape disagrees with y, a weight is negative or not finite, all are zero,
         or the sum is not 1.
     """
-    num_targets = y.shape[0]
     if nu is None:
-        return jnp.full_like(y[:, 0], 1.0 / num_targets)
+        return jnp.full_like(y[:, 0], 1.0 / y.shape[0])
     weights = as_float32("nu", nu, 1)
-    if weights.shape[0] != num_targets:
-        raise ValueError(
-            f"`nu` has shape {weights.shape}, but `y` has shape {y.shape}; pass one weight per "
-            "target."
-        )
+    _check_one_each("nu", weights, y, "weight")
     if not is_concrete(weights):
         return weights
-    host = np.asarray(weights, np.float64)
-    if not np.isfinite(host).all():
-        raise ValueError("`nu` holds NaN or infinity; pass finite weights that sum to 1.")
-    if (host < 0).any():
+    return jnp.asarray(_normalised(np.asarray(weights, np.float64)), jnp.float32)
+
+
+def host_weights(nu: ArrayLike | None, y: HostTargets) -> HostWeights:
+    """``check_weights`` on the host."""
+    if nu is None:
+        return np.full_like(y[:, 0], 1.0 / y.shape[0])
+    weights = _on_host("nu", nu, 1)
+    _check_one_each("nu", weights, y, "weight")
+    return _normalised(weights.astype(np.float64)).astype(np.float32)
+
+
+def _check_one_each(
+    name: str, array: Array | np.ndarray, y: Targets | HostTargets, what: str
+) -> None:
+    if array.shape[0] != y.shape[0]:
         raise ValueError(
-            f"`nu` has a negative weight, {host.min():.6g} at {host.argmin()}; weights are >= 0."
+            f"`{name}` has shape {array.shape}, but `y` has shape {y.shape}; pass one {what} per "
+            "target."
         )
-    if not host.any():
+
+
+def _normalised(nu: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Weights divided by their sum, or an error that says what is wrong with them."""
+    if not np.isfinite(nu).all():
+        raise ValueError("`nu` holds NaN or infinity; pass finite weights that sum to 1.")
+    if (nu < 0).any():
+        raise ValueError(
+            f"`nu` has a negative weight, {nu.min():.6g} at {nu.argmin()}; weights are >= 0."
+        )
+    if not nu.any():
         raise ValueError("`nu` is zero everywhere; at least one weight must be positive.")
-    if abs(host.sum() - 1) > _WEIGHT_SUM_TOLERANCE:
-        raise ValueError(f"`nu` sums to {host.sum():.6g}; divide it by its sum to get 1.")
-    return jnp.asarray(host / host.sum(), jnp.float32)
+    if abs(nu.sum() - 1) > _WEIGHT_SUM_TOLERANCE:
+        raise ValueError(f"`nu` sums to {nu.sum():.6g}; divide it by its sum to get 1.")
+    return nu / nu.sum()
 
 
 def check_heights(h: ArrayLike, y: Targets, name: str = "h") -> Heights:
@@ -93,26 +136,33 @@ def check_heights(h: ArrayLike, y: Targets, name: str = "h") -> Heights:
       ValueError: if the shape disagrees with y, a height is NaN or +inf, or none is finite.
     """
     heights = as_float32(name, h, 1)
-    if heights.shape[0] != y.shape[0]:
-        raise ValueError(
-            f"`{name}` has shape {heights.shape}, but `y` has shape {y.shape}; pass one height per "
-            "target."
-        )
+    _check_one_each(name, heights, y, "height")
     if is_concrete(heights):
-        host = np.asarray(heights)
-        bad = np.isnan(host) | (host == np.inf)
-        if bad.any():
-            index = int(bad.argmax())
-            raise ValueError(
-                f"`{name}` is {host[index]} at {index}; heights are finite, or -inf for a target "
-                "that owns no cell."
-            )
-        if not np.isfinite(host).any():
-            raise ValueError(f"`{name}` is -inf everywhere; at least one target must own a cell.")
+        _check_known_heights(name, np.asarray(heights))
     return heights
 
 
-def check_measure(mu: Measure, y: Targets) -> None:
+def host_heights(h: ArrayLike, y: HostTargets, name: str = "h") -> HostWeights:
+    """``check_heights`` on the host."""
+    heights = _on_host(name, h, 1)
+    _check_one_each(name, heights, y, "height")
+    _check_known_heights(name, heights)
+    return heights
+
+
+def _check_known_heights(name: str, h: Float[np.ndarray, " m"]) -> None:
+    bad = np.isnan(h) | (h == np.inf)
+    if bad.any():
+        index = int(bad.argmax())
+        raise ValueError(
+            f"`{name}` is {h[index]} at {index}; heights are finite, or -inf for a target "
+            "that owns no cell."
+        )
+    if not np.isfinite(h).any():
+        raise ValueError(f"`{name}` is -inf everywhere; at least one target must own a cell.")
+
+
+def check_measure(mu: Measure, y: Targets | HostTargets) -> None:
     """Refuse a source whose dimension is not that of the targets."""
     if mu.dim != y.shape[1]:
         raise ValueError(
@@ -121,7 +171,7 @@ def check_measure(mu: Measure, y: Targets) -> None:
         )
 
 
-def representatives(y: Targets) -> Int[np.ndarray, " m"] | None:
+def representatives(y: Targets | HostTargets) -> Int[np.ndarray, " m"] | None:
     """Lowest index of the target that equals each target; None where all differ.
 
     Coinciding targets share one cell, which ``assign`` gives to the lowest index: their weights
@@ -142,8 +192,13 @@ def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
     """
     if not is_concrete(nu):
         return jnp.zeros_like(nu).at[jnp.asarray(same)].add(nu)
-    merged = np.bincount(same, np.asarray(nu, np.float64), len(same))
-    return jnp.asarray(merged / merged.sum(), jnp.float32)
+    return jnp.asarray(host_merged_weights(np.asarray(nu), same))
+
+
+def host_merged_weights(nu: HostWeights, same: Int[np.ndarray, " m"]) -> HostWeights:
+    """``merged_weights`` on the host."""
+    merged = np.bincount(same, nu.astype(np.float64), len(same))
+    return (merged / merged.sum()).astype(np.float32)
 
 
 def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
@@ -171,14 +226,32 @@ class Frame(NamedTuple):
         return (y - self.centre[None, :]) / self.scale
 
 
-def frame(y: Targets, nu: Weights) -> Frame:
-    """Weighted mean of the targets and root mean square of a coordinate around it."""
+def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
+    """Weighted mean of the targets and root mean square of a coordinate around it.
+
+    Args:
+      y: targets (m, d).
+      nu: weights (m,).
+      targets_axis: a mapped axis over whose devices the targets are dealt.
+    """
+    size = jnp.max(jnp.abs(y))
+    if targets_axis is not None:
+        size = jax.lax.pmax(size, targets_axis)
     # Scale first: squares of targets near 1e-30 or 1e+30 leave float32.
-    size = jnp.maximum(jnp.max(jnp.abs(y)), jnp.finfo(jnp.float32).tiny)
-    unit = y / size
-    centre = jnp.matmul(nu, unit, precision=PRECISION)
-    deviation = jnp.square(unit - centre[None, :]).mean(1)
-    variance = jnp.matmul(nu, deviation, precision=PRECISION)
+    size = jnp.maximum(size, jnp.finfo(jnp.float32).tiny)
+
+    def mean(y: Targets, nu: Weights, size: Float[Array, ""]) -> Float[Array, " d"]:
+        return jnp.matmul(nu, y / size, precision=PRECISION)
+
+    def square(
+        y: Targets, nu: Weights, size: Float[Array, ""], centre: Float[Array, " d"]
+    ) -> Float[Array, ""]:
+        deviation = jnp.square(y / size - centre[None, :]).mean(1)
+        return jnp.matmul(nu, deviation, precision=PRECISION)
+
+    of_targets = partial(blockwise.totals, targets_axis=targets_axis)
+    centre = of_targets(mean, (y, nu), size)
+    variance = of_targets(square, (y, nu), size, centre)
     # Targets that all coincide, up to rounding, have no size: any scale serves.
     scale = jnp.where(variance > 1e-13, jnp.sqrt(variance), 1.0)
     return Frame(centre * size, scale * size)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax import sobol
 from aeot_jax.measures import Measure
@@ -82,29 +82,55 @@ def cells(
     num_samples: int,
     num_streams: int,
     sampling: Sampling,
+    targets_axis: str | None = None,
 ) -> Index:
     """Cells that hold the samples of one logical stream of a batch.
 
     Args:
       key: key of the batch.
       mu: source measure.
-      y: targets (m, d), prepared.
+      y: targets (m, d), prepared; further ones own no cell.
       h: heights (m,).
       stream: id of the stream.
       num_samples: samples of each stream n, a multiple of 8 for orbits.
       num_streams: streams of the batch.
       sampling: the way to draw.
+      targets_axis: a mapped axis over whose devices the targets are dealt, m to each.
 
     Returns:
-      Indices (n,). Streams are independent of each other, but for a net, which spans them all.
+      Indices (n,), m where the cell is another device's. Streams are independent of each other, but
+      for a net, which spans them all.
     """
+    num_targets = h.shape[0]
+    h = jnp.pad(h, (0, y.shape[0] - num_targets), constant_values=-jnp.inf)
+
+    def kept(leaders: tuple[jax.Array, jax.Array]) -> Index:
+        scores, index = (found.reshape(num_samples) for found in leaders)
+        return jnp.where(is_winner(scores, str(targets_axis)), index, num_targets)
+
     if sampling == "sobol":
         total = num_samples * num_streams
         points = sobol.uniforms(key, mu.dim, stream * num_samples, num_samples, total)
         x = mu.from_uniform(points)  # pyright: ignore[reportAttributeAccessIssue]
-        return power.assign(x, y, h)[1]
+        return kept(power.leaders(x, y, h)) if targets_axis else power.assign(x, y, h)[1]
     stream_key = jax.random.fold_in(key, stream)
     if sampling == "orbits":
         x = mu.sample(stream_key, num_samples // orbit.SIZE)
+        if targets_axis is not None:
+            return kept(orbit.leaders(x, y, h))
         return orbit.assign_orbits(x, y, h).reshape(num_samples)
-    return power.assign(mu.sample(stream_key, num_samples), y, h)[1]
+    x = mu.sample(stream_key, num_samples)
+    return kept(power.leaders(x, y, h)) if targets_axis else power.assign(x, y, h)[1]
+
+
+def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"]:
+    """Whether this device's best score of each sample is the best of all devices.
+
+    Of equals the first wins, as among the targets of one device. Four bytes a sample and device
+    travel: whoever wins knows the index.
+    """
+    everyone = jax.lax.all_gather(scores, targets_axis)
+    shards = jnp.arange(everyone.shape[0], dtype=jnp.int32)[:, None]
+    best = jnp.max(everyone, axis=0)
+    winner = jnp.min(jnp.where(everyone == best[None, :], shards, everyone.shape[0]), axis=0)
+    return winner == jax.lax.axis_index(targets_axis)

@@ -18,9 +18,11 @@ from aeot_jax.ot import estimate, exact, parallel, problem, solver
 from aeot_jax.ot.certify import certify_checked
 from aeot_jax.ot.config import Plan, SolverConfig, layout, phases, plan, samples_to_continue
 from aeot_jax.ot.estimate import Certificate
+from aeot_jax.ot.layouts import Layout
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solver import SolverState
-from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
+from aeot_jax.ot.updates import planned_anew
+from aeot_jax.typing import Heights, HostTargets, HostWeights, PRNGKey, Targets, Weights
 
 _CHUNK_WORK = 2e11
 """Floating-point operations of a chunk: about a second of two cores."""
@@ -95,7 +97,8 @@ class Solution:
     """Heights with their certificate.
 
     Attributes:
-      h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0.
+      h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0. NumPy's where the
+        targets were dealt to devices.
       status: code of ``Status``; ``message(status)`` is a sentence.
       certificate: from fresh samples drawn after the decision to stop.
       method: code of ``Method``: what found the heights.
@@ -105,7 +108,7 @@ class Solution:
       history: one entry a chunk of steps.
     """
 
-    h: Float[Array, "*batch m"]
+    h: Float[Array | np.ndarray, "*batch m"]
     status: Int[Array, "*batch"]
     certificate: Certificate
     method: Int[Array, "*batch"]
@@ -165,17 +168,24 @@ def solve(
       ValueError: if targets, weights, source, configuration or devices do not fit, or if several
         processes were given different ones.
     """
-    targets = problem.check_targets(y)
-    weights = problem.check_weights(nu, targets)
+    where = layout(config)  # what it refuses is refused before the first step
+    if where.target_shards > 1:
+        targets = problem.host_targets(y)
+        weights = problem.host_weights(nu, targets)
+    else:
+        targets = problem.check_targets(y)
+        weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
-    layout(config)  # what it refuses is refused before the first step
     decisions = repr(replace(config, optimizer=None, devices=None))
     processes.check_agreement(key=key, mu=mu, y=targets, nu=weights, config=decisions)
     exactly = _is_exact(mu, targets, config)
     same = problem.representatives(targets)
     if same is not None:
         problem.warn_of_duplicates(same)
-        weights = problem.merged_weights(weights, same)
+        if isinstance(weights, np.ndarray):
+            weights = problem.host_merged_weights(weights, same)
+        else:
+            weights = problem.merged_weights(weights, same)
     found = _solve_exactly(key, mu, targets, weights, config) if exactly else None
     if found is not None and (found.converged or config.method == "exact"):
         solution = found
@@ -186,10 +196,10 @@ def solve(
             solution = _better(solution, found)
     if same is None:
         return solution
-    return replace(solution, h=solution.h[jnp.asarray(same)])
+    return replace(solution, h=solution.h[same])
 
 
-def _is_exact(mu: Measure, y: Targets, config: SolverConfig) -> bool:
+def _is_exact(mu: Measure, y: Targets | HostTargets, config: SolverConfig) -> bool:
     """Whether the exact solver is asked for, or can answer and nothing says otherwise."""
     possible = type(mu) in _EXACT_SOURCES and y.shape[1] <= _EXACT_DIMS
     if config.method == "exact" and not possible:
@@ -198,19 +208,26 @@ def _is_exact(mu: Measure, y: Targets, config: SolverConfig) -> bool:
             f"`mu` is {type(mu).__name__} in {mu.dim}; choose 'auto'."
         )
     defaults = SolverConfig()
-    unasked = ("method", "tolerance", "parallel", "devices")
+    unasked = ("method", "tolerance", "parallel", "devices", "target_shards")
     asked = replace(config, **{name: getattr(defaults, name) for name in unasked}) != defaults
     few = y.shape[0] <= _MOST_EXACT_TARGETS
     return config.method == "exact" or (config.method == "auto" and possible and few and not asked)
 
 
 def _solve_exactly(
-    key: PRNGKey, mu: Measure, y: Targets, nu: Weights, config: SolverConfig
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets | HostTargets,
+    nu: Weights | HostWeights,
+    config: SolverConfig,
 ) -> Solution:
-    """The exact heights with their certificate, which float32 may keep from the tolerance."""
+    """The exact heights with their certificate, which float32 may keep from the tolerance.
+
+    So few targets in so few dimensions need no sharding.
+    """
     found = exact.solve_exact(np.asarray(y), np.asarray(nu), source=_EXACT_SOURCES[type(mu)])
     sizes = plan(y.shape[0], mu, config)
-    h = jnp.asarray(found.h, jnp.float32)
+    h, y, nu = jnp.asarray(found.h, jnp.float32), jnp.asarray(y), jnp.asarray(nu)
     check_key = jax.random.fold_in(key, _EXACT_KEY)
     certificate = certify_checked(check_key, mu, y, h, nu, sizes.check_samples, None)
     reached = _is_reached(certificate, config)
@@ -250,28 +267,46 @@ def _history(entries: list[tuple[int, float, float]]) -> History:
     return History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2])
 
 
+def _begun(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets | HostTargets,
+    nu: Weights | HostWeights,
+    config: SolverConfig,
+    where: Layout,
+) -> tuple[SolverState, Measure, Targets, Weights]:
+    """The state before the first step and the data, where the devices want them."""
+    if isinstance(y, np.ndarray) and isinstance(nu, np.ndarray):
+        key, mu = parallel.place(where, (key, mu))
+        own_y, own_nu = parallel.shard(where, y), parallel.shard(where, nu)
+        state = solver.init_dealt(key, mu, own_y, own_nu, y.shape[0], config)
+        return state, mu, own_y, own_nu
+    return parallel.place(where, (solver.init(key, mu, y, nu, config), mu, y, nu))
+
+
 def _solve(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
-    nu: Weights,
+    targets: Targets | HostTargets,
+    weights: Weights | HostWeights,
     config: SolverConfig,
     on_progress: Callable[[SolveProgress], None],
 ) -> Solution:
     """``solve`` by sampling, for a problem that is known to be good."""
     started = time.monotonic()
-    sizes = plan(y.shape[0], mu, config)
+    num_targets = targets.shape[0]
+    sizes = plan(num_targets, mu, config)
     init_key, check_key = jax.random.split(key)
-    state = solver.init(init_key, mu, y, nu, config)
-    check_samples = solver.num_start_samples(mu, y.shape[0], config)
+    check_samples = solver.num_start_samples(mu, num_targets, config)
     where = layout(config)
-    state, mu, y, nu, check_key = parallel.place(where, (state, mu, y, nu, check_key))
+    state, mu, y, nu = _begun(init_key, mu, targets, weights, config, where)
+    check_key = parallel.place(where, check_key)
     history: list[tuple[int, float, float]] = []
     goal = sizes.phases.num_steps * sizes.batch
     confirming = False
     for attempt in itertools.count():
         state, status = _advance(
-            state, mu, y, nu, config, goal, started, history.append, on_progress
+            state, mu, y, nu, num_targets, config, goal, started, history.append, on_progress
         )
         look_key = jax.random.fold_in(check_key, attempt)
         certificate, status = _certified(look_key, mu, y, nu, state, status, sizes, where)
@@ -292,20 +327,22 @@ def _solve(
                 goal = samples_to_continue(drawn, error, sizes, config)
                 if goal >= _ANEW * drawn:
                     num_steps = -(-(goal - drawn) // sizes.batch)
-                    state = solver.planned_anew(state, phases(num_steps, mu, config))
+                    state = planned_anew(state, phases(num_steps, mu, config))
                     state = parallel.place(where, state)
                 continue
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
-        state = parallel.local(state)
-        extra = int(solver.num_gap_samples(state))
-        extra += solver.num_look_samples(y.shape[0], mu, config) * len(history)
+        dealt = where.target_shards > 1
+        h = state.heights
+        h = parallel.collect(h, num_targets) if dealt else parallel.local(h)
+        extra = int(solver.num_gap_samples(state, num_targets))
+        extra += solver.num_look_samples(num_targets, mu, config) * len(history)
         return Solution(
-            h=state.heights,
+            h=h,
             status=jnp.asarray(status, jnp.int32),
             certificate=certificate,
             method=_method(config),
-            num_steps=state.step,
+            num_steps=parallel.local(state.step),
             num_samples=jnp.asarray(drawn),
             num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED)),
             history=_history(history),
@@ -325,7 +362,7 @@ def _certified(
     state: SolverState,
     status: Status,
     sizes: Plan,
-    where: parallel.Layout,
+    where: Layout,
 ) -> tuple[Certificate, Status]:
     """A certificate of the heights reached; an interruption makes it a short one."""
 
@@ -334,7 +371,7 @@ def _certified(
         drawn = certify_checked(
             key, mu, y, state.heights, nu, number, None, sizes.samples_per_stream, where
         )
-        return parallel.local(jax.block_until_ready(drawn))
+        return jax.block_until_ready(drawn)
 
     try:
         return draw(key, status), status
@@ -355,6 +392,7 @@ def _advance(
     mu: Measure,
     y: Targets,
     nu: Weights,
+    num_targets: int,
     config: SolverConfig,
     goal: int,
     started: float,
@@ -366,8 +404,8 @@ def _advance(
     Returns:
       The last finite state, and RUNNING or the reason to stop.
     """
-    sizes = plan(y.shape[0], mu, config)
-    work = 2 * sizes.batch * y.shape[0] * y.shape[1]
+    sizes = plan(num_targets, mu, config)
+    work = 2 * sizes.batch * num_targets * y.shape[1]
     chunk = max(1, min(_CHUNK_STEPS, int(_CHUNK_WORK / work)))
     try:
         while (drawn := int(state.batches) * sizes.batch) < goal:
@@ -380,7 +418,7 @@ def _advance(
             num_steps = min(chunk, left, batches)
             if config.plateau_steps is not None:  # at most one doubling in a chunk
                 num_steps = min(num_steps, config.plateau_steps)
-            new, *chi2 = solver.run_steps(state, mu, y, nu, num_steps, config)
+            new, *chi2 = solver.run_steps(state, mu, y, nu, num_steps, config, num_targets)
             error, error_se, finite = _look(new.h, nu, *chi2)
             if not bool(finite):
                 return state, Status.NON_FINITE
@@ -467,7 +505,7 @@ def solve_jit(
     status = jnp.where(bound <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
     finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
     started = solver.num_start_samples(mu, y.shape[0], budget)
-    gaps = solver.num_gap_samples(state)
+    gaps = solver.num_gap_samples(state, y.shape[0])
     return Solution(
         h=state.heights,
         status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),

@@ -18,7 +18,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, isolated
+from aeot_jax.ot import blockwise
 from aeot_jax.typing import Heights, Targets, Weights
 
 Start = Literal["auto", "zero", "voronoi", "gaussian"]
@@ -44,6 +45,8 @@ def heights(
     nu: Weights,
     mean: Float[Array, " d"],
     covariance: Float[Array, "d d"],
+    *,
+    targets_axis: str | None = None,
 ) -> Heights:
     """Starting heights (m,) by name (see the module's docstring).
 
@@ -53,21 +56,49 @@ def heights(
       nu: weights (m,).
       mean: mean of the source (d,).
       covariance: covariance of the source (d, d).
+      targets_axis: a mapped axis over whose devices the targets are dealt.
     """
     if start == "zero":
         return jnp.zeros_like(nu)
-    centred = y - jnp.matmul(nu, y, precision=PRECISION)[None, :]
-    tilt = jnp.matmul(y, mean, precision=PRECISION)
-    spread = jnp.matmul((centred * nu[:, None]).T, centred, precision=PRECISION)
-    if start == "voronoi":
-        ratio = jnp.sqrt(jnp.trace(covariance) / jnp.maximum(jnp.trace(spread), 1e-30))
-        return -0.5 * ratio * (centred * centred).sum(1) - tilt
+
+    def weighted_mean(y: Targets, nu: Weights) -> Float[Array, " d"]:
+        return jnp.matmul(nu, y, precision=PRECISION)
+
+    def weighted_square(y: Targets, nu: Weights, b: Float[Array, " d"]) -> Float[Array, "d d"]:
+        centred = y - b[None, :]
+        return jnp.matmul((centred * nu[:, None]).T, centred, precision=PRECISION)
+
+    b = blockwise.totals(weighted_mean, (y, nu), targets_axis=targets_axis)
+    spread = blockwise.totals(weighted_square, (y, nu), b, targets_axis=targets_axis)
+
+    def quadratic(
+        y: Targets, b: Float[Array, " d"], mean: Float[Array, " d"], form: Float[Array, "d d"]
+    ) -> Heights:
+        centred = y - b[None, :]
+        tilt = jnp.matmul(y, mean, precision=PRECISION)
+        if start == "voronoi":
+            return -0.5 * form[0, 0] * (centred * centred).sum(1) - tilt
+        product = jnp.matmul(centred, form, precision=PRECISION)
+        return -0.5 * (product * centred).sum(1) - tilt
+
+    form = _ratio if start == "voronoi" else _inverse_hessian
+    made = isolated(~(spread[0, 0] < 0), form, covariance, spread)
+    return blockwise.rows(quadratic, y, b, mean, made)[: nu.shape[0]]
+
+
+def _ratio(covariance: Float[Array, "d d"], spread: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Size of the source over that of the targets, in every entry."""
+    ratio = jnp.sqrt(jnp.trace(covariance) / jnp.maximum(jnp.trace(spread), 1e-30))
+    return jnp.full_like(covariance, ratio)
+
+
+def _inverse_hessian(
+    covariance: Float[Array, "d d"], spread: Float[Array, "d d"]
+) -> Float[Array, "d d"]:
+    """A^-1 = C^1/2 (C^1/2 S C^1/2)^-1/2 C^1/2."""
     root = _spectral(covariance, 0.5)
 
     def product(*matrices: Float[Array, "d d"]) -> Float[Array, "d d"]:
         return jnp.linalg.multi_dot(matrices, precision=PRECISION)
 
-    # A^-1 = C^1/2 (C^1/2 S C^1/2)^-1/2 C^1/2
-    inverse_hessian = product(root, _spectral(product(root, spread, root), -0.5), root)
-    form = jnp.matmul(centred, inverse_hessian, precision=PRECISION)
-    return -0.5 * (form * centred).sum(1) - tilt
+    return product(root, _spectral(product(root, spread, root), -0.5), root)

@@ -31,7 +31,7 @@ def test_cells_are_those_of_the_members(n, m, d, kernel):
     if kernel == "cpu":
         index = jax.jit(orbit.assign_orbits)(x, y, h)
     else:
-        index = jax.jit(lambda x, y, h: orbit._in_chunks(orbit._cells_by_argmax, x, y, h, 64))(
+        index = jax.jit(lambda x, y, h: orbit._in_chunks(orbit._cells_by_argmax, x, y, h, 64)[1])(
             x, y, h
         )
     assert index.shape == (8, n)

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax.ot import candidates, parallel, solver
+from aeot_jax.ot import candidates, layouts, parallel, solver
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()
@@ -74,6 +74,7 @@ def test_a_whole_solve_does_not_depend_on_the_devices():
         np.testing.assert_array_equal(other.h, solutions[0].h)
         assert other.mass_error == solutions[0].mass_error
         assert other.num_samples == solutions[0].num_samples
+        assert isinstance(other.h, jax.Array)
         assert len(other.h.devices()) == 1
 
 
@@ -151,12 +152,12 @@ def test_a_step_is_one_reduction_of_integers():
 
 
 def test_auto_spreads_over_accelerators_and_not_over_the_cores_of_a_cpu(monkeypatch):
-    assert parallel.layout("auto") == parallel.Layout("none")
-    assert parallel.layout("auto", (DEVICES[3],)) == parallel.Layout("none", (DEVICES[3],))
-    assert parallel.layout("auto", tuple(DEVICES[:2])).kind == "shard_map"
+    assert layouts.layout("auto") == layouts.Layout("none")
+    assert layouts.layout("auto", (DEVICES[3],)) == layouts.Layout("none", (DEVICES[3],))
+    assert layouts.layout("auto", tuple(DEVICES[:2])).kind == "shard_map"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "device_count", lambda: 6)
-    assert parallel.layout("auto") == parallel.Layout("shard_map", tuple(DEVICES[:4]))
+    assert layouts.layout("auto") == layouts.Layout("shard_map", tuple(DEVICES[:4]))
 
 
 @pytest.mark.parametrize(
@@ -182,15 +183,15 @@ def test_devices_that_do_not_fit_are_named_before_the_first_step(ext, kind, devi
 def test_all_devices_that_do_not_divide_the_streams_are_named(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: DEVICES[:7])
     with pytest.raises(ValueError, match="`devices` holds 7 devices, all that are present"):
-        parallel.layout("pmap")
+        layouts.layout("pmap")
 
 
 def test_every_process_must_take_part(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match=r"holds \[2, 0\] devices of the 2 processes"):
-        parallel.layout("shard_map", tuple(DEVICES[:2]))
+        layouts.layout("shard_map", tuple(DEVICES[:2]))
     with pytest.raises(ValueError, match="`parallel` is 'pmap', which serves one process, but"):
-        parallel.layout("pmap")
+        layouts.layout("pmap")
 
 
 def test_what_is_no_choice_of_devices_is_named():

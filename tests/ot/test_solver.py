@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax.ot import solver
+from aeot_jax.ot import solver, updates
 from aeot_jax.ot.config import NEVER, phases, plan, uncorrected_adam
 
 KEY = jax.random.key(0)
@@ -128,7 +128,7 @@ def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     nu = jnp.full(60, 1 / 60)
     state, _, _ = solver.run_steps(aeot.init(KEY, MU, Y, nu, CONFIG), MU, Y, nu, 60, CONFIG)
-    anew = solver.planned_anew(state, phases(400, MU, CONFIG))
+    anew = updates.planned_anew(state, phases(400, MU, CONFIG))
     np.testing.assert_array_equal(anew.h, state.average)
     assert anew.phase_from == 60
     assert anew.phase_steps == 60 + 120  # three tenths
@@ -143,7 +143,7 @@ def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     assert error(Y, last.heights) < error(Y, state.heights)
     many = replace(CONFIG, average_share=0.0)
     never = aeot.init(KEY, MU, Y, nu, many)
-    assert solver.planned_anew(never, phases(400, MU, many)) is never
+    assert updates.planned_anew(never, phases(400, MU, many)) is never
 
 
 def test_pure_adam_converges():

@@ -1,0 +1,160 @@
+"""Devices that share the work: which they are, what is dealt to them, and what cannot be."""
+
+from typing import Literal, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from aeot_jax import meshes
+from aeot_jax.ot.estimate import NUM_STREAMS
+from aeot_jax.typing import Devices
+
+Parallel = Literal["auto", "none", "pmap", "shard_map"]
+"""Ways to spread samples over devices."""
+
+NAMES: tuple[Parallel, ...] = ("auto", "none", "pmap", "shard_map")
+
+SAMPLES = "samples"
+"""Name of the mapped axis over which the streams are dealt."""
+
+TARGETS = "targets"
+"""Name of the mapped axis over which the targets are dealt, where they are."""
+
+DEALT = P(TARGETS)
+"""How an array with a row a target lies on a mesh that deals targets."""
+
+SHARDS = (1, 2, 4, 8)
+"""Numbers of devices among which targets can be dealt."""
+
+
+class Layout(NamedTuple):
+    """Where a body runs; static.
+
+    Attributes:
+      kind: "none", "pmap" or "shard_map".
+      devices: over which the streams are dealt; one or none of them under "none", where none is
+        JAX's default device.
+      target_shards: devices among which the targets are dealt, under "shard_map"; each row of so
+        many devices draws streams of its own.
+    """
+
+    kind: Literal["none", "pmap", "shard_map"]
+    devices: Devices = ()
+    target_shards: int = 1
+
+    @property
+    def targets_axis(self) -> str | None:
+        """Name of the axis over which the targets are dealt, None where they are not."""
+        return TARGETS if self.target_shards > 1 else None
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices as a mesh, under "shard_map"."""
+        if self.target_shards > 1:
+            return meshes.grid(self.devices, (SAMPLES, TARGETS), self.target_shards)
+        return meshes.row(self.devices, SAMPLES)
+
+
+def layout(
+    parallel: Parallel,
+    devices: Devices | None = None,
+    target_shards: int = 1,
+    *,
+    inside_jit: bool = False,
+) -> Layout:
+    """Resolve what the user asked for.
+
+    "auto" is ``shard_map`` over the devices given; where none are, over all devices of several
+    processes, over as many accelerators as streams can be dealt to, and "none" on a CPU, whose
+    devices share the same cores. Where targets are to be dealt, it is ``shard_map`` anyway.
+
+    Args:
+      parallel: as asked for.
+      devices: as given; None is all that are present.
+      target_shards: devices among which the targets are dealt.
+      inside_jit: whether a trace is under way, in which "auto" leaves all where it is.
+
+    Raises:
+      ValueError: if streams and targets cannot be dealt to these devices.
+    """
+    if target_shards not in SHARDS:
+        raise ValueError(f"`target_shards` is {target_shards!r}; choose one of 1, 2, 4, 8.")
+    if target_shards > 1:
+        return _layout_of_shards(parallel, devices, target_shards)
+    if inside_jit and parallel == "auto":
+        return Layout("none")
+    several = jax.process_count() > 1
+    if several and parallel == "pmap":
+        raise ValueError(
+            f"`parallel` is 'pmap', which serves one process, but there are {jax.process_count()}; "
+            "choose 'shard_map' or 'auto'."
+        )
+    if parallel == "none":
+        if devices is not None and len(devices) != 1:
+            raise ValueError(
+                f"`devices` holds {len(devices)} devices, but `parallel` is 'none', which runs on "
+                "one; choose 'shard_map' or 'pmap', or pass one device."
+            )
+        return Layout("none", devices or ())
+    if parallel == "auto" and devices is None and not several:
+        accelerators = 1 if jax.default_backend() == "cpu" else jax.device_count()
+        fitting = max(n for n in _numbers() if n <= accelerators)
+        if fitting == 1:
+            return Layout("none")
+        devices = tuple(jax.devices()[:fitting])
+    elif parallel == "auto" and devices is not None and len(devices) == 1 and not several:
+        return Layout("none", devices)
+    present = "" if devices is not None else ", all that are present"
+    devices = tuple(jax.devices()) if devices is None else devices
+    _check_devices(devices, present)
+    return Layout("pmap" if parallel == "pmap" else "shard_map", devices)
+
+
+def _layout_of_shards(parallel: Parallel, devices: Devices | None, target_shards: int) -> Layout:
+    """``layout`` where the targets are dealt."""
+    if parallel not in ("auto", "shard_map"):
+        raise ValueError(
+            f"`target_shards` is {target_shards}, but `parallel` is {parallel!r}, which gives "
+            "every device all targets; choose 'shard_map' or 'auto'."
+        )
+    present = "" if devices is not None else ", all that are present"
+    devices = tuple(jax.devices()) if devices is None else devices
+    if len(devices) % target_shards:
+        raise ValueError(
+            f"`target_shards` is {target_shards}, which does not divide the {len(devices)} "
+            f"`devices`{present}; choose fewer shards, or pass a multiple of {target_shards} "
+            "devices."
+        )
+    _check_devices(devices, present, target_shards)
+    return Layout("shard_map", devices, target_shards)
+
+
+def _check_devices(devices: Devices, present: str, target_shards: int = 1) -> None:
+    """Refuse devices to which the streams cannot be dealt."""
+    meshes.check_distinct(devices)
+    owners = [device.process_index for device in devices]
+    shares = [owners.count(p) for p in range(jax.process_count())]
+    check_shares(shares, present, target_shards)
+
+
+def _numbers() -> list[int]:
+    """Numbers of devices, or rows of devices, to which whole streams can be dealt."""
+    return [n for n in range(1, NUM_STREAMS + 1) if NUM_STREAMS % n == 0]
+
+
+def check_shares(shares: list[int], present: str = "", target_shards: int = 1) -> None:
+    """Refuse numbers of devices, one a process, over which the streams cannot be dealt."""
+    number = sum(shares)
+    if number // target_shards not in _numbers():
+        listed = ", ".join(str(n * target_shards) for n in _numbers())
+        rows = f" in rows of {target_shards}" if target_shards > 1 else ""
+        raise ValueError(
+            f"`devices` holds {number} devices{present}{rows}, over which the {NUM_STREAMS} "
+            f"logical streams cannot be dealt evenly; pass a tuple of {listed} devices."
+        )
+    if len(set(shares)) > 1:
+        raise ValueError(
+            f"`devices` holds {shares} devices of the {len(shares)} processes; pass equally many "
+            "of each, because every process takes part."
+        )

@@ -1,0 +1,64 @@
+"""What one step of the solver hands to the next."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.ot import problem
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SolverState:
+    """All that one step needs; arrays only.
+
+    Attributes:
+      key: key of the whole solve; step t draws with ``fold_in(key, t)``.
+      h: heights of the normalised targets (m,), their weighted mean 0; -inf where the weight is 0.
+      optimizer_state: of the first phase.
+      step: steps taken.
+      batches: batches drawn by them.
+      multiplier: batches of the next step.
+      phase_from: step with which the first phase begins.
+      phase_steps: step with which it ends, the horizon of its rate.
+      gap: mean gap between the best and the second score.
+      gap_draws: estimates of it so far.
+      spread: standard deviation over targets of <x, y_i>.
+      best: least residual norm so far, for the doubling on a plateau.
+      stalled: steps since then.
+      average: mean of the heights of the last steps (m,), once they are being averaged.
+      averaged: how many that are.
+      average_from: the step that is the first of them.
+      frame: centre and scale of the targets.
+    """
+
+    key: Array
+    h: Float[Array, "*batch m"]
+    optimizer_state: Any
+    step: Int[Array, "*batch"]
+    batches: Int[Array, "*batch"]
+    multiplier: Int[Array, "*batch"]
+    phase_from: Int[Array, "*batch"]
+    phase_steps: Int[Array, "*batch"]
+    gap: Float[Array, "*batch"]
+    gap_draws: Int[Array, "*batch"]
+    spread: Float[Array, "*batch"]
+    best: Float[Array, "*batch"]
+    stalled: Int[Array, "*batch"]
+    average: Float[Array, "*batch m"]
+    averaged: Int[Array, "*batch"]
+    average_from: Int[Array, "*batch"]
+    frame: problem.Frame
+
+    @property
+    def heights(self) -> Float[Array, "*batch m"]:
+        """The answer so far, for the targets as the user gave them (m,)."""
+        h = jnp.where((self.averaged > 0)[..., None], self.average, self.h)
+        return h * self.frame.scale[..., None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name; a record takes arrays only, a dict of them may hold anything."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
