@@ -13,6 +13,9 @@ Samples = Float[Array, "n d"]
 Targets = Float[Array, "m d"]
 """Target points (codes), one a row."""
 
+WorkingTargets = Float[Array, "rows d"]
+"""Targets as the kernel takes them; rows beyond the heights own no cell."""
+
 Heights = Float[Array, " m"]
 """Heights of the supporting planes of Brenier's potential, one a target."""
 

@@ -17,7 +17,7 @@ from aeot_jax.measures import Measure
 from aeot_jax.numerics import axis_size, safe_ratio
 from aeot_jax.ot import blockwise, sampling
 from aeot_jax.ot.sampling import Sampling
-from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+from aeot_jax.typing import Counts, Heights, PRNGKey, Weights, WorkingTargets
 
 NUM_STREAMS = 8
 """Logical sample streams of a draw; devices own whole streams, so that no draw depends on them."""
@@ -29,7 +29,7 @@ _CONFIDENCE = 0.99
 def stream_counts(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     h: Heights,
     nu: Weights,
     streams: Int[Array, " s"],
@@ -76,7 +76,7 @@ def stream_counts(
 def batch_counts(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     h: Heights,
     nu: Weights,
     samples_per_stream: int,
@@ -415,7 +415,7 @@ def samples_to_verify(num_targets: int, error: float, standard_error: float) -> 
 def draw_counts(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     h: Heights,
     nu: Weights,
     num_batches: ArrayLike,

@@ -20,7 +20,7 @@ from aeot_jax import sobol
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import orbit, power
-from aeot_jax.typing import Heights, Index, PRNGKey, Targets
+from aeot_jax.typing import Heights, Index, PRNGKey, Targets, WorkingTargets
 
 Sampling = Literal["independent", "sobol", "orbits"]
 """Ways to draw."""
@@ -76,7 +76,7 @@ def prepared(key: PRNGKey, mu: Measure, y: Targets, sampling: Sampling) -> Targe
 def cells(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     h: Heights,
     stream: Int[Array, ""],
     num_samples: int,
@@ -89,7 +89,7 @@ def cells(
     Args:
       key: key of the batch.
       mu: source measure.
-      y: targets (m, d), prepared; further ones own no cell.
+      y: targets (m, d), prepared; further rows own no cell.
       h: heights (m,).
       stream: id of the stream.
       num_samples: samples of each stream n, a multiple of 8 for orbits.

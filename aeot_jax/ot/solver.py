@@ -22,7 +22,7 @@ from aeot_jax.ot.config import Plan, SolverConfig, layout, plan, samples_per_str
 from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.ot.layouts import DEALT
 from aeot_jax.ot.state import SolverState as SolverState
-from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
 _MIXING, _LOOK = 2**32 - 1, 2**32 - 2
 """What the key of a solve is folded with to turn the targets, and to look; no step has these
@@ -330,7 +330,7 @@ def num_look_samples(num_targets: int, mu: Measure, config: SolverConfig) -> int
 def _look(
     state: SolverState,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     nu: Weights,
     samples_per_stream: int,
     axis_name: str | None,
@@ -364,7 +364,7 @@ def _mixing_key(key: PRNGKey) -> PRNGKey:
 
 def _working_targets(
     y: Targets, frame: problem.Frame, key: PRNGKey, mu: Measure, config: SolverConfig
-) -> Targets:
+) -> WorkingTargets:
     """Targets as the steps use them: centred, scaled, and turned where orbits want it.
 
     There they are filled up to whole blocks of the kernel.
@@ -383,7 +383,7 @@ def _working_targets(
 def _step(
     state: SolverState,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     nu: Weights,
     config: SolverConfig,
     num_targets: int,

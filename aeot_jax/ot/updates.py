@@ -47,7 +47,7 @@ from aeot_jax.ot import blockwise, power
 from aeot_jax.ot.config import FEW_DIMS, Phases, SolverConfig, samples_per_stream
 from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.ot.state import SolverState
-from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
 
 class _Gain(NamedTuple):
@@ -89,7 +89,7 @@ def updated(
     counts: Counts,
     gap_key: PRNGKey,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     nu: Weights,
     *,
     config: SolverConfig,
@@ -234,7 +234,7 @@ def _double_on_plateau(
 def _mean_gap(
     key: PRNGKey,
     mu: Measure,
-    y: Targets,
+    y: WorkingTargets,
     nu: Weights,
     state: SolverState,
     targets_axis: str | None,
