@@ -1,5 +1,6 @@
 """Two real processes over loopback: one answer, one writer, and no hang when one dies."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -63,6 +64,8 @@ def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
     mu = aeot.Gaussian(6)
     config = aeot.SolverConfig(tolerance=0.3, sampling="independent", start="zero")
     alone = aeot.solve(jax.random.key(0), mu, y, config=config)
+    few_steps = dataclasses.replace(config, max_steps=8, tolerance=None)
+    whole = aeot.solve(jax.random.key(0), mu, y, config=few_steps)
     fresh = aeot.certify(jax.random.key(1), mu, y, alone.h, num_samples=10_000)
     ext = aeot.extension(jax.random.key(2), mu, y, alone.h)
     z, _, _ = aeot.generate(jax.random.key(3), ext, 5_000)
@@ -71,6 +74,7 @@ def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
     for other in found:
         np.testing.assert_array_equal(np.float32(other["h"]), alone.h)
         assert other["error"] == float(fresh.mass_error)
+        np.testing.assert_array_equal(np.float32(other["halves"]), whole.h)  # of the targets each
         # With other targets in one of them, both stop before the first step.
         assert "`y` ([1]) differ from those of process 0" in other["said"]
         np.testing.assert_array_equal(np.float32(other["z"]), z[::500])

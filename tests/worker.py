@@ -1,5 +1,6 @@
 """One of several processes of a test: joins the others and does what it is told."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -59,6 +60,8 @@ def main(what: str, address: str, rank: int, folder: str) -> None:
             aeot.solve(key, mu, y + rank, config=config)
         except ValueError as error:
             found["said"] = str(error)
+        halves = dataclasses.replace(config, max_steps=8, tolerance=None, target_shards=2)
+        found["halves"] = aeot.solve(key, mu, y, config=halves).h.tolist()
         ext = aeot.extension(jax.random.key(2), mu, y, solution.h)
         z, _, _ = aeot.generate(jax.random.key(3), ext, 5_000)  # two chunks
         found["z"] = np.asarray(z)[::500].tolist()

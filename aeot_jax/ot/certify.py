@@ -70,11 +70,13 @@ def certify(
                 "to devices; call `certify` outside jit, or pass 1."
             )
         of_host = problem.host_targets(y)
-        arrays = of_host, problem.host_heights(h, of_host), problem.host_weights(nu, of_host)
+        known = problem.host_heights(h, of_host)
         problem.check_measure(mu, of_host)
+        nu = problem.host_weights(nu, of_host)
         same = problem.representatives(of_host)
         key, mu = place(where, (key, mu))
-        targets, heights, weights = (shard(where, array) for array in arrays)
+        targets, weights = shard(where, of_host), shard(where, nu)
+        heights = shard(where, known, fill=-np.inf)  # what fills up owns no cell
     else:
         targets = problem.check_targets(y)
         heights = problem.check_heights(h, targets)
@@ -95,7 +97,7 @@ def certify_checked(
     h: Heights,
     nu: Weights,
     num_samples: int,
-    same: Int[np.ndarray, " m"] | None,
+    same: Int[np.ndarray, " own"] | None,
     samples_per_stream: int = _SAMPLES_PER_STREAM,
     where: Layout = Layout("none"),  # noqa: B008 - a tuple
 ) -> Certificate:
@@ -174,7 +176,7 @@ _certificate = jax.jit(certificate_of)
 
 
 def _merged(
-    where: Layout, counts: Counts, nu: Weights, same: Int[np.ndarray, " m"]
+    where: Layout, counts: Counts, nu: Weights, same: Int[np.ndarray, " own"]
 ) -> tuple[Counts, Weights]:
     """Counts and weights of each group of coinciding targets, at its representative."""
     if where.target_shards == 1:

@@ -115,7 +115,7 @@ def _over_axes(
     streams: Int[Array, " s"],
     axis_name: str | None,
     targets_axis: str | None,
-) -> tuple[Counts, Float[Array, " k"]]:
+) -> tuple[Counts, Float[Array, " 8"]]:
     """Counts of all devices and the scatter of all streams, by one reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum

@@ -146,11 +146,11 @@ def place(where: Layout, tree: Any) -> Any:
     return tree
 
 
-def shard(where: Layout, host: np.ndarray) -> jax.Array:
+def shard(where: Layout, host: np.ndarray, fill: float = 0.0) -> jax.Array:
     """Deal an array with a row a target to the devices of a layout that has target shards.
 
-    It is filled up with zeros to whole blocks, and every device is given its own rows, straight
-    from the host: none ever holds all.
+    It is filled up to whole blocks, and every device is given its own rows, straight from the host:
+    none ever holds all.
     """
     shape = (blockwise.padded(host.shape[0]), *host.shape[1:])
 
@@ -158,7 +158,8 @@ def shard(where: Layout, host: np.ndarray) -> jax.Array:
         start, stop, _ = index[0].indices(shape[0])
         own = host[start:stop]
         beyond = stop - start - own.shape[0]
-        return np.pad(own, ((0, beyond),) + ((0, 0),) * (host.ndim - 1)) if beyond else own
+        around = ((0, beyond),) + ((0, 0),) * (host.ndim - 1)
+        return np.pad(own, around, constant_values=fill) if beyond else own
 
     return jax.make_array_from_callback(shape, NamedSharding(where.mesh, DEALT), rows)
 

@@ -22,7 +22,15 @@ from aeot_jax.ot.layouts import Layout
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solver import SolverState
 from aeot_jax.ot.updates import planned_anew
-from aeot_jax.typing import Heights, HostTargets, HostWeights, PRNGKey, Targets, Weights
+from aeot_jax.typing import (
+    Heights,
+    HostTargets,
+    HostWeights,
+    PRNGKey,
+    Targets,
+    Weights,
+    WorkingTargets,
+)
 
 _CHUNK_WORK = 2e11
 """Floating-point operations of a chunk: about a second of two cores."""
@@ -274,7 +282,7 @@ def _begun(
     nu: Weights | HostWeights,
     config: SolverConfig,
     where: Layout,
-) -> tuple[SolverState, Measure, Targets, Weights]:
+) -> tuple[SolverState, Measure, WorkingTargets, Float[Array, " rows"]]:
     """The state before the first step and the data, where the devices want them."""
     if isinstance(y, np.ndarray) and isinstance(nu, np.ndarray):
         key, mu = parallel.place(where, (key, mu))
