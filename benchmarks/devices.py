@@ -1,28 +1,35 @@
 r"""Scaling over the devices present, what the parallel path costs, and a model of a step's time.
 
 Run it as ``python benchmarks/devices.py`` (``JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=8`` gives eight
-devices that share the machine's cores: identity is tested there, speed is not).
+devices that share the machine's cores: identity is tested there, speed is not), and with
+``--target-shards`` for targets that no device holds whole.
 
-**The model.** One step of n samples in d dimensions over m targets, on G devices in a ring:
+**The model.** One step of n samples in d dimensions over m targets, on R rows of T devices each:
+every row draws n / R samples, every device of a row holds m / T targets. In rings,
 
-.. math:: t = \frac{2 n m d}{G F r} + \frac{G-1}{G}\frac{2 \cdot 4 (m + 8)}{B} + 2 (G-1) \lambda
-              + \frac{4 m p}{M}
+.. math:: t = \frac{2 n m d}{R T F r} + \frac{R-1}{R}\frac{2 \cdot 4 (m / T + 8)}{B}
+              + \frac{T-1}{1}\frac{4 n / R}{B}
+              + (2 (R-1) + \frac{8}{R} (T-1) + 4 (T-1)) \lambda + \frac{4 m p}{T M}
 
 the kernel (F FLOP/s of one device that the kernel reaches at full float32 precision, r = 1, or
-about 2 to 4 for orbits), the one all-reduce of m + 8 int32 (B bytes/s of a link in one direction,
-:math:`\lambda` seconds a hop), and the update of the heights, which every device repeats (p about
-20 passes over m floats at M bytes/s of memory).
+about 2 to 4 for orbits); the one all-reduce of m / T + 8 int32 over the rows (B bytes/s of a link
+in one direction, :math:`\lambda` seconds a hop); within a row, one gather of a float a sample and
+device for each of its 8 / R streams, and two reductions of some numbers a block; and the update of
+the heights, which every row repeats (p about 20 passes over m / T floats at M bytes/s of memory).
+T = 1 is the layout without target shards.
 
 Kernel and reduction both grow like m, so no *large* m makes the reduction win: what decides is
 the samples and dimensions of a device. The reduction outweighs the kernel where
 
-.. math:: (n / G)\, d < 4 r\,\frac{F}{B}\,\frac{G-1}{G}
+.. math:: (n / R)\, d < 4 r\,\frac{F}{B}\,\frac{R-1}{R}
 
-at any m, and where latency rules, below :math:`m = G F r (G-1) \lambda / (n d)`.
+at any m, and where latency rules, below :math:`m = R F r (R-1) \lambda / (n d)`. The gather
+outweighs the kernel where a device's targets are few: (m / T) d < 2 r (F / B) (T - 1).
 ``predict`` evaluates it.
 """
 
 import argparse
+import collections
 from dataclasses import replace
 from functools import partial
 
@@ -46,9 +53,10 @@ def predict(
     m: int,
     d: int,
     n: int,
-    devices: int,
+    rows: int,
     flops: float,
     bandwidth: float,
+    target_shards: int = 1,
     latency: float = 2e-6,
     memory: float = 1e12,
     gain: float = 1.0,
@@ -60,25 +68,32 @@ def predict(
       m: targets.
       d: dimensions.
       n: samples of a step, of all devices together.
-      devices: G.
+      rows: R, devices among which the samples are dealt.
       flops: F, of one device, as the kernel reaches them.
       bandwidth: B, bytes/s of a link in one direction.
+      target_shards: T, devices among which the targets are dealt.
       latency: seconds a hop.
       memory: M, bytes/s.
       gain: r, of orbits.
       passes: p.
     """
-    kernel = 2.0 * n * m * d / (devices * flops * gain)
-    reduction = (devices - 1) / devices * 8.0 * (m + 8) / bandwidth + 2 * (devices - 1) * latency
-    update = 4.0 * m * passes / memory
-    per_target = 2.0 * n * d / (devices * flops * gain) - (devices - 1) / devices * 8.0 / bandwidth
-    crossing = 2 * (devices - 1) * latency / per_target if per_target > 0 else float("inf")
+    own, others = m / target_shards, target_shards - 1
+    kernel = 2.0 * n * own * d / (rows * flops * gain)
+    reduction = (rows - 1) / rows * 8.0 * (own + 8) / bandwidth + 2 * (rows - 1) * latency
+    gather = others * 4.0 * n / rows / bandwidth + (8 / rows + 4) * others * latency
+    update = 4.0 * own * passes / memory
+    per_target = 2.0 * n * d / (rows * flops * gain) - (rows - 1) / rows * 8.0 / bandwidth
+    hops = 2 * (rows - 1) * latency * target_shards
+    crossing = hops / per_target if per_target > 0 else float("inf")
+    step = kernel + reduction + gather + update
     return {
         "kernel_s": kernel,
         "reduction_s": reduction,
+        "gather_s": gather,
         "update_s": update,
-        "step_s": kernel + reduction + update,
-        "reduction_share": reduction / (kernel + reduction + update),
+        "step_s": step,
+        "reduction_share": reduction / step,
+        "gather_share": gather / step,
         "m_above_which_the_kernel_outweighs_the_reduction": crossing,
     }
 
@@ -159,14 +174,75 @@ def scaling(m: int, d: int, batch: int, rounds: int) -> None:
         print({key: row[key] for key in row if not key.endswith("spread_s")})
 
 
+def shards(m: int, d: int, batch: int, steps: int) -> None:
+    """Steps over targets that no device holds whole, and what each device holds of them."""
+    mu = aeot.Gaussian(d)
+    y = np.random.default_rng(1).standard_normal((m, d), np.float32)
+    nu = np.full(m, 1 / m, np.float32)
+    base = aeot.SolverConfig(tolerance=None, max_steps=10_000, start="zero", batch_size=batch)
+    first = None
+    for number in (n for n in (8, 4, 2) if jax.device_count() % n == 0):
+        config = replace(base, parallel="shard_map", target_shards=number)
+        where = layout("shard_map", None, number)
+        own_y, own_nu = parallel.shard(where, y), parallel.shard(where, nu)
+        state = solver.init_dealt(jax.random.key(0), mu, own_y, own_nu, m, config)
+        run = jax.jit(partial(solver.run_steps, num_steps=steps, config=config, num_targets=m))
+        compiled = run.lower(state, mu, own_y, own_nu).compile()
+        call = partial(compiled, state, mu, own_y, own_nu)
+        timing = harness.interleave({"": call}, 1)[""]
+        moved, *_ = call()
+        h = parallel.collect(moved.h, m)
+        first = h if first is None else first
+        vectors = {
+            "y": [own_y],
+            "heights": [moved.h, moved.average],
+            "optimizer": jax.tree.leaves(moved.optimizer_state),
+        }
+        rows = jax.device_count() // number
+        row = {
+            "work": f"m={m} d={d}",
+            "way": f"{rows} x {number}",
+            "devices": jax.device_count(),
+            "samples_per_step": batch,
+            "steps": steps,
+            "samples_per_s": batch * steps / timing.summary()["wall_s"],
+            "device_mib": {name: _most(arrays) / 2**20 for name, arrays in vectors.items()},
+            "whole_mib": {
+                name: sum(array.nbytes for array in arrays) / 2**20
+                for name, arrays in vectors.items()
+            },
+            "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20,  # pyright: ignore
+            "bytes_reduced_per_step": 4 * (len(h) // number + 8) if rows > 1 else 0,
+            "bytes_gathered_per_step": 4 * number * batch // rows,
+            "same_heights_as_first": bool((h == first).all()),
+            **timing.summary(),
+        }
+        harness.record("devices", row)
+        print({key: row[key] for key in row if not key.endswith("spread_s")})
+
+
+def _most(arrays: list[jax.Array]) -> int:
+    """Bytes of the arrays on the device that holds most of them."""
+    held = collections.Counter()
+    for array in arrays:
+        for part in array.addressable_shards:
+            held[part.device] += part.data.nbytes
+    return max(held.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Scaling over devices.")
-    parser.add_argument("--targets", type=int, default=10_000)
+    parser.add_argument("--target-shards", action="store_true", help="targets in shards instead")
+    parser.add_argument("--targets", type=int, help="10,000, or 1,000,000 in shards")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2, help="timed, with targets in shards")
     options = parser.parse_args()
-    scaling(options.targets, options.dim, options.batch, options.rounds)
+    if options.target_shards:
+        shards(options.targets or 1_000_000, options.dim, options.batch, options.steps)
+    else:
+        scaling(options.targets or 10_000, options.dim, options.batch, options.rounds)
 
 
 if __name__ == "__main__":
