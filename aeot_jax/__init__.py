@@ -58,8 +58,8 @@ from aeot_jax.ot.singular import Extension as Extension
 from aeot_jax.ot.singular import extension as extension
 from aeot_jax.ot.smoothing import smooth_brenier as smooth_brenier
 from aeot_jax.ot.smoothing import smooth_transport as smooth_transport
-from aeot_jax.ot.solve import Solution as Solution
-from aeot_jax.ot.solve import SolveProgress as SolveProgress
+from aeot_jax.ot.solution import Solution as Solution
+from aeot_jax.ot.solution import SolveProgress as SolveProgress
 from aeot_jax.ot.solve import solve as solve
 from aeot_jax.ot.solve import solve_jit as solve_jit
 from aeot_jax.ot.solver import SolverState as SolverState

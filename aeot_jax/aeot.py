@@ -28,7 +28,8 @@ from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
 from aeot_jax.ot.config import SolverConfig, check_budget, layout
-from aeot_jax.ot.solve import SolveProgress, solve
+from aeot_jax.ot.solution import SolveProgress
+from aeot_jax.ot.solve import solve
 from aeot_jax.typing import Devices, PRNGKey
 
 STAGES = ("autoencoder", "codes", "transport", "map")

@@ -25,7 +25,7 @@ from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.problem import Frame
 from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solve import History, Solution
+from aeot_jax.ot.solution import History, Solution
 from aeot_jax.typing import PRNGKey
 
 MODEL_FILE = "model.npz"

@@ -18,7 +18,8 @@ from aeot_jax.ot import problem, singular
 from aeot_jax.ot.config import SolverConfig, plan
 from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solve import Solution, solve_jit
+from aeot_jax.ot.solution import Solution
+from aeot_jax.ot.solve import solve_jit
 from aeot_jax.typing import PRNGKey
 
 _LARGEST_VMAP_DIM = 12

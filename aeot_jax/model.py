@@ -22,7 +22,7 @@ from aeot_jax.ot.config import SolverConfig
 from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import place
 from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solve import Solution
+from aeot_jax.ot.solution import Solution
 from aeot_jax.typing import Devices, PRNGKey
 
 _BLOCK = 1024

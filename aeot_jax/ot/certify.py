@@ -9,15 +9,14 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.estimate import (
-    NUM_STREAMS,
     Certificate,
     CertificateSums,
     certificate_of,
     certificate_sums,
-    draw_counts,
 )
 from aeot_jax.ot.layouts import DEALT, Layout, Parallel, layout
 from aeot_jax.ot.parallel import collect, local, place, run, shard
+from aeot_jax.ot.streams import NUM_STREAMS, draw_counts
 from aeot_jax.typing import Counts, Devices, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512

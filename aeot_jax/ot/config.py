@@ -12,12 +12,13 @@ import optax
 
 from aeot_jax.measures import Measure
 from aeot_jax.ot import orbit, warmstart
-from aeot_jax.ot.estimate import NUM_STREAMS, samples_to_verify
+from aeot_jax.ot.estimate import samples_to_verify
 from aeot_jax.ot.layouts import NAMES as PARALLELS
 from aeot_jax.ot.layouts import SHARDS, Layout, Parallel
 from aeot_jax.ot.layouts import layout as layout_of
 from aeot_jax.ot.sampling import NAMES as SAMPLINGS
 from aeot_jax.ot.sampling import Sampling, choose
+from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Devices
 
 _MARGIN = 0.85

@@ -31,7 +31,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION, safe_ratio
 from aeot_jax.ot import power, problem
-from aeot_jax.ot.estimate import NUM_STREAMS
+from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from aeot_jax import meshes
-from aeot_jax.ot.estimate import NUM_STREAMS
+from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Devices
 
 Parallel = Literal["auto", "none", "pmap", "shard_map"]

@@ -3,9 +3,8 @@
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax import processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
-from aeot_jax.ot import estimate, exact, parallel, problem, solver
+from aeot_jax.ot import estimate, exact, parallel, problem, solver, streams
 from aeot_jax.ot.certify import certify_checked
 from aeot_jax.ot.config import Plan, SolverConfig, layout, phases, plan, samples_to_continue
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.layouts import Layout
 from aeot_jax.ot.result import Method, Status
+from aeot_jax.ot.solution import History, Solution, SolveProgress
 from aeot_jax.ot.solver import SolverState
 from aeot_jax.ot.updates import planned_anew
 from aeot_jax.typing import (
@@ -57,88 +57,6 @@ _ANEW = 2
 
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
-
-
-class History(NamedTuple):
-    """One entry a chunk of steps; see ``solver.run_steps`` for how it is estimated.
-
-    The estimates are unbiased; but most average over heights that move, and stopping looks at them:
-    they are a picture and not the certificate.
-
-    Attributes:
-      num_samples: samples so far (c,).
-      mass_error: of the chunk's mean masses (c,).
-      mass_error_se: its standard error (c,).
-    """
-
-    num_samples: Int[Array | np.ndarray, "*batch c"]
-    mass_error: Float[Array | np.ndarray, "*batch c"]
-    mass_error_se: Float[Array | np.ndarray, "*batch c"]
-
-
-class SolveProgress(NamedTuple):
-    """What a progress callback gets after each chunk.
-
-    Attributes:
-      num_samples: samples that have moved the heights.
-      planned_samples: samples after which the tolerance should be reached.
-      mass_error: running estimate, see ``History``.
-      mass_error_se: its standard error.
-    """
-
-    num_samples: int
-    planned_samples: int
-    mass_error: float
-    mass_error_se: float
-
-    def __str__(self) -> str:
-        """The estimate in words; within its noise, what it is below."""
-        bound = self.mass_error + 2 * self.mass_error_se
-        if self.mass_error < 2 * self.mass_error_se:
-            return f"mass error below {bound:.3f}"
-        return f"mass error {self.mass_error:.3f}"
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Solution:
-    """Heights with their certificate.
-
-    Attributes:
-      h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0. NumPy's where the
-        targets were dealt to devices.
-      status: code of ``Status``; ``message(status)`` is a sentence.
-      certificate: from fresh samples drawn after the decision to stop.
-      method: code of ``Method``: what found the heights.
-      num_steps: steps of the solver.
-      num_samples: samples that moved the heights; 0 if they are exact.
-      num_check_samples: all other samples: starts, gaps, certificates.
-      history: one entry a chunk of steps.
-    """
-
-    h: Float[Array | np.ndarray, "*batch m"]
-    status: Int[Array, "*batch"]
-    certificate: Certificate
-    method: Int[Array, "*batch"]
-    num_steps: Int[Array, "*batch"]
-    num_samples: Int[Array, "*batch"]
-    num_check_samples: Int[Array, "*batch"]
-    history: History
-
-    @property
-    def converged(self) -> Array:
-        """Whether mass_error + 2 mass_error_se is within the tolerance."""
-        return self.status == Status.CONVERGED
-
-    @property
-    def mass_error(self) -> Array:
-        """Certified mass error: sqrt of sum (w - nu)^2 / nu."""
-        return self.certificate.mass_error
-
-    @property
-    def mass_error_se(self) -> Array:
-        """Its standard error."""
-        return self.certificate.mass_error_se
 
 
 def solve(
@@ -497,7 +415,7 @@ def solve_jit(
 
     state = jax.lax.fori_loop(0, num_steps, body, state)
     batches = -(-sizes.check_samples // sizes.batch)
-    counts, _ = estimate.draw_counts(
+    counts, _ = streams.draw_counts(
         check_key,
         mu,
         y,

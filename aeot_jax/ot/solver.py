@@ -17,11 +17,20 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, moments
 from aeot_jax.numerics import PRECISION, isolated
-from aeot_jax.ot import blockwise, estimate, parallel, problem, sampling, updates, warmstart
+from aeot_jax.ot import (
+    blockwise,
+    estimate,
+    parallel,
+    problem,
+    sampling,
+    streams,
+    updates,
+    warmstart,
+)
 from aeot_jax.ot.config import Plan, SolverConfig, layout, plan, samples_per_stream
-from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.ot.layouts import DEALT
 from aeot_jax.ot.state import SolverState as SolverState
+from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
 _MIXING, _LOOK = 2**32 - 1, 2**32 - 2
@@ -143,7 +152,7 @@ def _init(
         prepared = _working_targets(y, frame, run_key, mu, config)
 
         def residual(h: Heights) -> Float[Array, ""]:
-            counts, _ = estimate.batch_counts(
+            counts, _ = streams.batch_counts(
                 start_key,
                 mu,
                 prepared,
@@ -339,7 +348,7 @@ def _look(
     """chi^2 of the answer so far, with its standard error."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, _LOOK), state.step)
     answer = state.heights / state.frame.scale
-    counts, _ = estimate.draw_counts(
+    counts, _ = streams.draw_counts(
         key,
         mu,
         y,
@@ -393,7 +402,7 @@ def _step(
     """One step on working targets; also the counts that it saw and their scatter by stream."""
     key = jax.random.fold_in(state.key, state.step)
     batch_key, gap_key = jax.random.split(key)
-    counts, within = estimate.draw_counts(
+    counts, within = streams.draw_counts(
         batch_key,
         mu,
         y,

@@ -45,8 +45,8 @@ from aeot_jax.measures import Measure
 from aeot_jax.numerics import isolated, safe_ratio
 from aeot_jax.ot import blockwise, power
 from aeot_jax.ot.config import FEW_DIMS, Phases, SolverConfig, samples_per_stream
-from aeot_jax.ot.estimate import NUM_STREAMS
 from aeot_jax.ot.state import SolverState
+from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jax.typing import ArrayLike
 
-from aeot_jax.ot.solve import Solution
+from aeot_jax.ot.solution import Solution
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:

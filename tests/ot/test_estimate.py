@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aeot_jax import Empirical, Gaussian
-from aeot_jax.ot import estimate, power
+from aeot_jax.ot import estimate, power, streams
 
 NU = np.array([0.1, 0.2, 0.3, 0.4])
 W = np.array([0.16, 0.17, 0.27, 0.40])
@@ -136,15 +136,15 @@ def test_counts_are_those_of_the_samples_in_the_cells():
     h = jnp.zeros(40)
     key = jax.random.key(9)
     nu = jnp.full(40, 1 / 40)
-    counts, _ = estimate.draw_counts(key, mu, y, h, nu, 2, samples_per_stream=16)
+    counts, _ = streams.draw_counts(key, mu, y, h, nu, 2, samples_per_stream=16)
     expected = np.zeros(40, int)
     for batch in range(2):
-        for stream in range(estimate.NUM_STREAMS):
+        for stream in range(streams.NUM_STREAMS):
             stream_key = jax.random.fold_in(jax.random.fold_in(key, batch), stream)
             _, index = power.assign(mu.sample(stream_key, 16), y, h)
             expected += np.bincount(np.asarray(index), minlength=40)
     np.testing.assert_array_equal(counts, expected)
-    assert counts.sum() == 2 * 16 * estimate.NUM_STREAMS
+    assert counts.sum() == 2 * 16 * streams.NUM_STREAMS
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
@@ -153,11 +153,11 @@ def test_devices_do_not_change_the_counts(num_devices):
     h = jnp.zeros(40)
     key = jax.random.key(9)
     nu = jnp.full(40, 1 / 40)
-    alone, within = estimate.batch_counts(key, Gaussian(3), y, h, nu, 16)
-    assert within.shape == (estimate.NUM_STREAMS,)
+    alone, within = streams.batch_counts(key, Gaussian(3), y, h, nu, 16)
+    assert within.shape == (streams.NUM_STREAMS,)
 
     def body(_):
-        return estimate.batch_counts(key, Gaussian(3), y, h, nu, 16, "devices")[0]
+        return streams.batch_counts(key, Gaussian(3), y, h, nu, 16, "devices")[0]
 
     mapped = jax.pmap(body, axis_name="devices", devices=jax.devices()[:num_devices])
     for counts in mapped(jnp.arange(num_devices)):
@@ -171,7 +171,7 @@ def test_streams_that_do_not_divide_are_named():
 
     def body(_):
         zero, nu = jnp.zeros(3), jnp.full(3, 1 / 3)
-        return estimate.batch_counts(jax.random.key(0), Gaussian(3), y, zero, nu, 4, "i")[0]
+        return streams.batch_counts(jax.random.key(0), Gaussian(3), y, zero, nu, 4, "i")[0]
 
     with pytest.raises(ValueError, match="size 3, which does not divide the 8"):
         jax.vmap(body, axis_name="i")(jnp.arange(3))
@@ -179,7 +179,7 @@ def test_streams_that_do_not_divide_are_named():
 
 def test_ties_of_an_empirical_source_go_to_the_lowest_index():
     y = jnp.array([[1.0], [1.0], [-1.0]])
-    counts, _ = estimate.draw_counts(
+    counts, _ = streams.draw_counts(
         jax.random.key(0),
         Empirical(jnp.array([[2.0]])),
         y,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aeot_jax.measures import Empirical, FromSampler, Gaussian, UniformBall, UniformCube
-from aeot_jax.ot import estimate, sampling
+from aeot_jax.ot import estimate, sampling, streams
 
 KEY = jax.random.key(0)
 
@@ -46,7 +46,7 @@ def test_counts_agree_with_those_of_independent_samples(way, dim):
     turned = sampling.prepared(jax.random.key(3), mu, y, way)
 
     def draw(key, y, way):
-        return estimate.draw_counts(key, mu, y, h, nu, 200, samples_per_stream=16, way=way)[0]
+        return streams.draw_counts(key, mu, y, h, nu, 200, samples_per_stream=16, way=way)[0]
 
     counts, reference = draw(KEY, turned, way), draw(jax.random.key(9), y, "independent")
     n = 200 * 128
@@ -64,11 +64,11 @@ def test_chi_square_between_streams_is_unbiased(way):
     h, nu = jnp.zeros(20), jnp.full(20, 1 / 20)
 
     def estimated(key):
-        counts, within = estimate.batch_counts(key, mu, y, h, nu, 64, None, way)
+        counts, within = streams.batch_counts(key, mu, y, h, nu, 64, None, way)
         return estimate.chi_square_between(counts, within, nu, 512)
 
     chi2, chi2_se = jax.lax.map(estimated, jax.random.split(KEY, 400))
-    counts, _ = estimate.draw_counts(jax.random.key(5), mu, y, h, nu, 100, samples_per_stream=512)
+    counts, _ = streams.draw_counts(jax.random.key(5), mu, y, h, nu, 100, samples_per_stream=512)
     truth, truth_se = estimate.chi_square(counts, nu, counts.sum())
     spread = np.std(np.asarray(chi2)) / 20
     assert abs(float(chi2.mean() - truth)) < 5 * (spread + float(truth_se))

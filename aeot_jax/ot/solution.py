@@ -1,0 +1,93 @@
+"""What a solve tells: heights, their certificate, how they came about, and how far it is."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.ot.estimate import Certificate
+from aeot_jax.ot.result import Status
+
+
+class History(NamedTuple):
+    """One entry a chunk of steps; see ``solver.run_steps`` for how it is estimated.
+
+    The estimates are unbiased; but most average over heights that move, and stopping looks at them:
+    they are a picture and not the certificate.
+
+    Attributes:
+      num_samples: samples so far (c,).
+      mass_error: of the chunk's mean masses (c,).
+      mass_error_se: its standard error (c,).
+    """
+
+    num_samples: Int[Array | np.ndarray, "*batch c"]
+    mass_error: Float[Array | np.ndarray, "*batch c"]
+    mass_error_se: Float[Array | np.ndarray, "*batch c"]
+
+
+class SolveProgress(NamedTuple):
+    """What a progress callback gets after each chunk.
+
+    Attributes:
+      num_samples: samples that have moved the heights.
+      planned_samples: samples after which the tolerance should be reached.
+      mass_error: running estimate, see ``History``.
+      mass_error_se: its standard error.
+    """
+
+    num_samples: int
+    planned_samples: int
+    mass_error: float
+    mass_error_se: float
+
+    def __str__(self) -> str:
+        """The estimate in words; within its noise, what it is below."""
+        bound = self.mass_error + 2 * self.mass_error_se
+        if self.mass_error < 2 * self.mass_error_se:
+            return f"mass error below {bound:.3f}"
+        return f"mass error {self.mass_error:.3f}"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """Heights with their certificate.
+
+    Attributes:
+      h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0. NumPy's where the
+        targets were dealt to devices.
+      status: code of ``Status``; ``message(status)`` is a sentence.
+      certificate: from fresh samples drawn after the decision to stop.
+      method: code of ``Method``: what found the heights.
+      num_steps: steps of the solver.
+      num_samples: samples that moved the heights; 0 if they are exact.
+      num_check_samples: all other samples: starts, gaps, certificates.
+      history: one entry a chunk of steps.
+    """
+
+    h: Float[Array | np.ndarray, "*batch m"]
+    status: Int[Array, "*batch"]
+    certificate: Certificate
+    method: Int[Array, "*batch"]
+    num_steps: Int[Array, "*batch"]
+    num_samples: Int[Array, "*batch"]
+    num_check_samples: Int[Array, "*batch"]
+    history: History
+
+    @property
+    def converged(self) -> Array:
+        """Whether mass_error + 2 mass_error_se is within the tolerance."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def mass_error(self) -> Array:
+        """Certified mass error: sqrt of sum (w - nu)^2 / nu."""
+        return self.certificate.mass_error
+
+    @property
+    def mass_error_se(self) -> Array:
+        """Its standard error."""
+        return self.certificate.mass_error_se
