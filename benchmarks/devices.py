@@ -8,7 +8,7 @@ devices that share the machine's cores: identity is tested there, speed is not),
 every row draws n / R samples, every device of a row holds m / T targets. In rings,
 
 .. math:: t = \frac{2 n m d}{R T F r} + \frac{R-1}{R}\frac{2 \cdot 4 (m / T + 8)}{B}
-              + \frac{T-1}{1}\frac{4 n / R}{B}
+              + (T-1)\frac{4 n / R}{B}
               + (2 (R-1) + \frac{8}{R} (T-1) + 4 (T-1)) \lambda + \frac{4 m p}{T M}
 
 the kernel (F FLOP/s of one device that the kernel reaches at full float32 precision, r = 1, or
@@ -23,7 +23,7 @@ the samples and dimensions of a device. The reduction outweighs the kernel where
 
 .. math:: (n / R)\, d < 4 r\,\frac{F}{B}\,\frac{R-1}{R}
 
-at any m, and where latency rules, below :math:`m = R F r (R-1) \lambda / (n d)`. The gather
+at any m, and where latency rules, below :math:`m = R T F r (R-1) \lambda / (n d)`. The gather
 outweighs the kernel where a device's targets are few: (m / T) d < 2 r (F / B) (T - 1).
 ``predict`` evaluates it.
 """
@@ -213,7 +213,7 @@ def shards(m: int, d: int, batch: int, steps: int) -> None:
             },
             "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20,  # pyright: ignore
             "bytes_reduced_per_step": 4 * (len(h) // number + 8) if rows > 1 else 0,
-            "bytes_gathered_per_step": 4 * number * batch // rows,
+            "bytes_gathered_per_step": 4 * (number - 1) * batch // rows,
             "same_heights_as_first": bool((h == first).all()),
             **timing.summary(),
         }

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
+from aeot_jax.ot.config import most_at_once
 from aeot_jax.ot.estimate import (
     Certificate,
     CertificateSums,
@@ -121,9 +122,17 @@ def certify_checked(
         raise ValueError(
             f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
         )
-    arguments = key, mu, y, h, nu, np.int32(batches)
-    specs = (P(), P(), DEALT, DEALT, DEALT, P()), DEALT
-    counts = run(where, _counts, *arguments, specs=specs, samples_per_stream=samples_per_stream)
+    specs = (P(), P(), DEALT, DEALT, DEALT, P(), P()), DEALT
+    at_once = most_at_once(samples_per_stream * NUM_STREAMS, *y.shape)
+    if not problem.is_concrete(key, mu, y, h, nu):
+        at_once = batches  # each call would be traced again
+    counts = None
+    for first in range(0, batches, at_once):
+        numbers = np.int32(first), np.int32(min(at_once, batches - first))
+        arguments = key, mu, y, h, nu, *numbers
+        own = run(where, _counts, *arguments, specs=specs, samples_per_stream=samples_per_stream)
+        counts = own if counts is None else counts + own
+    assert counts is not None  # there is a batch
     if same is not None:
         counts, nu = _merged(where, counts, nu, same)
     specs = (DEALT, DEALT, P()), P()
@@ -137,13 +146,14 @@ def _counts(
     y: Targets,
     h: Heights,
     nu: Weights,
+    first: Int[Array, ""],
     batches: Int[Array, ""],
     *,
     samples_per_stream: int,
     axis_name: str | None,
     targets_axis: str | None,
 ) -> Counts:
-    """Counts of fresh independent samples over all devices of the axes."""
+    """Counts of some batches of fresh independent samples over all devices of the axes."""
     return draw_counts(
         key,
         mu,
@@ -151,6 +161,7 @@ def _counts(
         h,
         nu,
         batches,
+        first,
         samples_per_stream=samples_per_stream,
         axis_name=axis_name,
         targets_axis=targets_axis,

@@ -48,6 +48,9 @@ _WHOLE = {"independent": 8, "sobol": 8, "orbits": 256}
 """What the samples of a stream are a multiple of, where the user names no batch: the kernel of the
 orbits is quick on whole vectors of them, 32 (measured)."""
 
+_CHUNK_WORK = 2e11
+"""Floating-point operations of one call: about a second of two cores."""
+
 _LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
 
@@ -91,8 +94,9 @@ class SolverConfig:
         one kind agree to the last bit.
       target_shards: devices among which the targets are dealt, 1, 2, 4 or 8, where one device
         cannot hold them all: of 8 devices and 4 shards, 2 rows of 4 devices share the samples. The
-        heights are the same bits again; an ``optimizer`` must then work element by element. None
-        of these three fields is kept with a model.
+        heights are the same bits again; an ``optimizer`` must then work element by element.
+        ``solve_jit``, and with it ``solve_classes``, holds all targets of a problem on one device.
+        None of these three fields is kept with a model.
     """
 
     tolerance: float | None = 0.1
@@ -114,7 +118,7 @@ class SolverConfig:
     target_shards: int = 1
 
     def __post_init__(self):
-        whole = ("batch_size", "plateau_steps", "max_samples", "max_steps")
+        whole = ("batch_size", "plateau_steps", "max_samples", "max_steps", "target_shards")
         for name in ("tolerance", "learning_rate", "time_limit", *whole):
             value = getattr(self, name)
             _check_number(name, value)
@@ -197,6 +201,11 @@ def uncorrected_adam(
         return moves, optax.ScaleByAdamState(count=state.count + 1, mu=mean, nu=square)
 
     return optax.GradientTransformation(corrected.init, update)
+
+
+def most_at_once(num_samples: int, num_targets: int, dim: int) -> int:
+    """Batches of one call: a second of two cores, so that limits and Ctrl-C work."""
+    return max(1, int(_CHUNK_WORK / (2 * num_samples * num_targets * dim)))
 
 
 class Phases(NamedTuple):

@@ -232,8 +232,8 @@ def certificate_sums(
         # Bernstein's inequality for a binomial share, over all cells and both sides at once.
         log_level = jnp.log(2 * active / (1 - _CONFIDENCE))
         bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
-        beyond = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
-        return jnp.max(safe_ratio(jnp.where(nu > 0, beyond, 0.0), nu))
+        excess = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
+        return jnp.max(safe_ratio(jnp.where(nu > 0, excess, 0.0), nu))
 
     of_all, stray, empty, by_chance = blockwise.totals(sums, arrays, n, targets_axis=targets_axis)
     of_blocks = blockwise.each(beyond, arrays, n, of_all.active, targets_axis=targets_axis)

@@ -167,8 +167,11 @@ def shard(where: Layout, host: np.ndarray, fill: float = 0.0) -> jax.Array:
 def collect(array: jax.Array, num_targets: int) -> np.ndarray:
     """The rows of an array that was dealt, on the host of every process, without what fills up."""
     if array.is_fully_addressable:
-        return np.asarray(array)[:num_targets]
-    return multihost_utils.process_allgather(array, tiled=True)[:num_targets]
+        return np.array(array)[:num_targets]
+    # What processes gather passes through their devices: a block at a time, lest one hold all.
+    blocks = jnp.split(array, blockwise.NUM_BLOCKS)
+    gathered = [multihost_utils.process_allgather(block, tiled=True) for block in blocks]
+    return np.concatenate(gathered)[:num_targets]
 
 
 def local(tree: Any) -> Any:

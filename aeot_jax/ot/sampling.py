@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from aeot_jax import sobol
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import orbit, power
-from aeot_jax.typing import Heights, Index, PRNGKey, Targets, WorkingTargets
+from aeot_jax.ot import blockwise, orbit, power
+from aeot_jax.typing import Heights, Index, PRNGKey, Samples, Targets, WorkingTargets
 
 Sampling = Literal["independent", "sobol", "orbits"]
 """Ways to draw."""
@@ -102,25 +102,31 @@ def cells(
       for a net, which spans them all.
     """
     num_targets = h.shape[0]
-    h = jnp.pad(h, (0, y.shape[0] - num_targets), constant_values=-jnp.inf)
+    # A kernel's block has the same shape however few targets there are: a product of matrices may
+    # round by its shape, and where planes nearly meet, rounding decides.
+    rows = max(y.shape[0], blockwise.ALIGNMENT)
+    y = jnp.pad(y, ((0, rows - y.shape[0]), (0, 0)))
+    h = jnp.pad(h, (0, rows - num_targets), constant_values=-jnp.inf)
 
-    def kept(leaders: tuple[jax.Array, jax.Array]) -> Index:
-        scores, index = (found.reshape(num_samples) for found in leaders)
-        return jnp.where(is_winner(scores, str(targets_axis)), index, num_targets)
+    def assigned(x: Samples) -> Index:
+        if targets_axis is None:
+            return power.assign(x, y, h)[1]
+        scores, index = power.leaders(x, y, h)
+        return jnp.where(is_winner(scores, targets_axis), index, num_targets)
 
     if sampling == "sobol":
         total = num_samples * num_streams
         points = sobol.uniforms(key, mu.dim, stream * num_samples, num_samples, total)
         x = mu.from_uniform(points)  # pyright: ignore[reportAttributeAccessIssue]
-        return kept(power.leaders(x, y, h)) if targets_axis else power.assign(x, y, h)[1]
+        return assigned(x)
     stream_key = jax.random.fold_in(key, stream)
     if sampling == "orbits":
         x = mu.sample(stream_key, num_samples // orbit.SIZE)
-        if targets_axis is not None:
-            return kept(orbit.leaders(x, y, h))
-        return orbit.assign_orbits(x, y, h).reshape(num_samples)
-    x = mu.sample(stream_key, num_samples)
-    return kept(power.leaders(x, y, h)) if targets_axis else power.assign(x, y, h)[1]
+        if targets_axis is None:
+            return orbit.assign_orbits(x, y, h).reshape(num_samples)
+        scores, index = (found.reshape(num_samples) for found in orbit.leaders(x, y, h))
+        return jnp.where(is_winner(scores, targets_axis), index, num_targets)
+    return assigned(mu.sample(stream_key, num_samples))
 
 
 def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"]:

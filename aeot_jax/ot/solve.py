@@ -15,13 +15,21 @@ from aeot_jax import processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
 from aeot_jax.ot import estimate, exact, parallel, problem, solver, streams
 from aeot_jax.ot.certify import certify_checked
-from aeot_jax.ot.config import Plan, SolverConfig, layout, phases, plan, samples_to_continue
+from aeot_jax.ot.config import (
+    Plan,
+    SolverConfig,
+    layout,
+    most_at_once,
+    phases,
+    plan,
+    samples_to_continue,
+)
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.layouts import Layout
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solution import History, Solution, SolveProgress
 from aeot_jax.ot.solver import SolverState
-from aeot_jax.ot.updates import planned_anew
+from aeot_jax.ot.updates import check_elementwise, optimizer, planned_anew
 from aeot_jax.typing import (
     Heights,
     HostTargets,
@@ -31,9 +39,6 @@ from aeot_jax.typing import (
     Weights,
     WorkingTargets,
 )
-
-_CHUNK_WORK = 2e11
-"""Floating-point operations of a chunk: about a second of two cores."""
 
 _CHUNK_STEPS = 64
 """Steps of a chunk at most."""
@@ -96,6 +101,7 @@ def solve(
     """
     where = layout(config)  # what it refuses is refused before the first step
     if where.target_shards > 1:
+        check_elementwise(optimizer(config))
         targets = problem.host_targets(y)
         weights = problem.host_weights(nu, targets)
     else:
@@ -108,10 +114,10 @@ def solve(
     same = problem.representatives(targets)
     if same is not None:
         problem.warn_of_duplicates(same)
-        if isinstance(weights, np.ndarray):
-            weights = problem.host_merged_weights(weights, same)
+        if where.target_shards > 1:
+            weights = problem.host_merged_weights(np.asarray(weights), same)
         else:
-            weights = problem.merged_weights(weights, same)
+            weights = problem.merged_weights(jnp.asarray(weights), same)
     found = _solve_exactly(key, mu, targets, weights, config) if exactly else None
     if found is not None and (found.converged or config.method == "exact"):
         solution = found
@@ -202,11 +208,12 @@ def _begun(
     where: Layout,
 ) -> tuple[SolverState, Measure, WorkingTargets, Float[Array, " rows"]]:
     """The state before the first step and the data, where the devices want them."""
-    if isinstance(y, np.ndarray) and isinstance(nu, np.ndarray):
+    if where.target_shards > 1:
         key, mu = parallel.place(where, (key, mu))
-        own_y, own_nu = parallel.shard(where, y), parallel.shard(where, nu)
+        own_y, own_nu = (parallel.shard(where, np.asarray(array)) for array in (y, nu))
         state = solver.init_dealt(key, mu, own_y, own_nu, y.shape[0], config)
         return state, mu, own_y, own_nu
+    y, nu = jnp.asarray(y), jnp.asarray(nu)
     return parallel.place(where, (solver.init(key, mu, y, nu, config), mu, y, nu))
 
 
@@ -258,8 +265,8 @@ def _solve(
                 continue
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
-        dealt = where.target_shards > 1
         h = state.heights
+        dealt = where.target_shards > 1
         h = parallel.collect(h, num_targets) if dealt else parallel.local(h)
         extra = int(solver.num_gap_samples(state, num_targets))
         extra += solver.num_look_samples(num_targets, mu, config) * len(history)
@@ -331,8 +338,7 @@ def _advance(
       The last finite state, and RUNNING or the reason to stop.
     """
     sizes = plan(num_targets, mu, config)
-    work = 2 * sizes.batch * num_targets * y.shape[1]
-    chunk = max(1, min(_CHUNK_STEPS, int(_CHUNK_WORK / work)))
+    chunk = min(_CHUNK_STEPS, most_at_once(sizes.batch, num_targets, y.shape[1]))
     try:
         while (drawn := int(state.batches) * sizes.batch) < goal:
             left = config.max_steps - int(state.step) if config.max_steps else chunk

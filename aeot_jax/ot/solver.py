@@ -67,7 +67,7 @@ def init(
     Raises:
       ValueError: if a shape, a known value or the configuration does not fit.
     """
-    targets, weights, num_targets = _checked(mu, y, nu, targets_axis)
+    targets, weights, num_targets = _checked(mu, y, nu, axis_name, targets_axis)
     options = {"config": config, "axis_name": axis_name, "targets_axis": targets_axis}
     sizes = plan(num_targets, mu, config)
     return _init_checked(key, mu, targets, weights, sizes=sizes, **options)
@@ -103,10 +103,19 @@ def _specs(optimizer_state: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _checked(
-    mu: Measure, y: ArrayLike, nu: ArrayLike | None, targets_axis: str | None
+    mu: Measure,
+    y: ArrayLike,
+    nu: ArrayLike | None,
+    axis_name: str | None,
+    targets_axis: str | None,
 ) -> tuple[Targets, Weights, int]:
     """Targets and weights of this device, and how many targets all devices have."""
     targets = problem.check_targets(y)
+    if targets_axis is not None and targets_axis == axis_name:
+        raise ValueError(
+            f"`axis_name` and `targets_axis` are both {axis_name!r}; samples and targets are dealt "
+            "over two axes, so name two, or pass None for one."
+        )
     if targets_axis is not None and nu is None:
         raise ValueError(
             f"`nu` is None, but `targets_axis` is {targets_axis!r}; pass the weights of the "
@@ -261,7 +270,7 @@ def step(
     Raises:
       ValueError: if a shape or an axis does not fit.
     """
-    targets, weights, num_targets = _checked(mu, y, nu, targets_axis)
+    targets, weights, num_targets = _checked(mu, y, nu, axis_name, targets_axis)
     working = _working_targets(targets, state.frame, state.key, mu, config)
     return _step(state, mu, working, weights, config, num_targets, axis_name, targets_axis)[0]
 

@@ -111,6 +111,7 @@ def draw_counts(
     h: Heights,
     nu: Weights,
     num_batches: ArrayLike,
+    first: ArrayLike = 0,
     *,
     samples_per_stream: int,
     axis_name: str | None = None,
@@ -119,7 +120,8 @@ def draw_counts(
 ) -> tuple[Counts, Float[Array, " s"]]:
     """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
 
-    The number of batches, at least 1, is traced: any amount of samples costs one compilation.
+    The number of batches, at least 1, is traced: any amount of samples costs one compilation. They
+    are numbered from ``first`` on, and each is drawn by the key and its number.
 
     Returns:
       Counts, and the scatter of every stream (8,), summed over the batches. All batches together
@@ -140,7 +142,8 @@ def draw_counts(
     empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
     own = blockwise.NUM_BLOCKS // blockwise.num_shards(targets_axis)
     none = 0.0 * streams[:, None] + jnp.zeros_like(h, shape=(1, own))
-    counts, within = jax.lax.fori_loop(0, num_batches, body, (empty, none))
+    last = first + jnp.asarray(num_batches)
+    counts, within = jax.lax.fori_loop(first, last, body, (empty, none))
     return _over_axes(counts, within, streams, axis_name, targets_axis)
 
 
@@ -165,7 +168,7 @@ def _over_axes(
     axis_name: str | None,
     targets_axis: str | None,
 ) -> tuple[Counts, Float[Array, " 8"]]:
-    """Counts of all devices and the scatter of all streams, by one reduction of integers.
+    """Counts of all devices and the scatter of all streams, by a reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum
     of floats would depend on the order of the devices.

@@ -113,7 +113,9 @@ def updated(
     num_samples = (batch * state.multiplier).astype(jnp.float32)
 
     def first_phase(state: SolverState) -> SolverState:
-        gradient = jnp.where(nu > 0, counts / num_samples - nu, 0.0)
+        # Both the optimiser and the norm read the gradient: it is rounded once for both.
+        zero = jnp.zeros_like(nu)
+        gradient = isolated(state.step >= 0, _residual, zero, counts, nu, num_samples)
         moves, optimizer_state = optax.with_extra_args_support(optimizer(config)).update(
             gradient, state.optimizer_state, jnp.where(nu > 0, state.h, 0.0)
         )
@@ -177,6 +179,32 @@ def optimizer(config: SolverConfig) -> optax.GradientTransformation:
     return config.optimizer or optax.adam(config.learning_rate)
 
 
+def check_elementwise(optimizer: optax.GradientTransformation) -> None:
+    """Refuse an optimiser that looks at all targets at once, where no device sees them all.
+
+    Raises:
+      ValueError: if half of a vector moves otherwise by itself than with its other half.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def moved(gradients: np.ndarray) -> list[float]:
+        """Moves of the first two targets."""
+        h = jnp.zeros(gradients.shape[1:])
+        state = optimizer.init(h)
+        for gradient in gradients:
+            move, state = optimizer.update(jnp.asarray(gradient), state, h)
+            h = h + jnp.asarray(move)
+        return np.asarray(h[:2]).tolist()
+
+    rows = [1e3, -2e3, 3e-3, 4e4], [-5e-2, 6e2, -7e3, 8], [9e-3, 1e-3, 2e3, -3e3]
+    gradients = np.array(rows, np.float32)
+    if not np.allclose(moved(gradients), moved(gradients[:, :2]), rtol=1e-5, atol=0):
+        raise ValueError(
+            "`optimizer` moves one height by what it sees of others, but `target_shards` deals the "
+            "targets to devices; choose an optimiser that works element by element, or 1 shard."
+        )
+
+
 def centred(h: Heights, nu: Weights, targets_axis: str | None) -> Heights:
     """Heights whose weighted mean over active targets is 0, and -inf elsewhere."""
 
@@ -185,6 +213,11 @@ def centred(h: Heights, nu: Weights, targets_axis: str | None) -> Heights:
 
     mean = blockwise.totals(weighted, (h, nu), targets_axis=targets_axis)
     return jnp.where(nu > 0, h - mean, -jnp.inf)
+
+
+def _residual(_: Weights, counts: Counts, nu: Weights, num_samples: Float[Array, ""]) -> Weights:
+    """Gradient of the energy, as seen."""
+    return jnp.where(nu > 0, counts / num_samples - nu, 0.0)
 
 
 def _averaged(state: SolverState) -> SolverState:

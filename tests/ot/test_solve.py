@@ -156,7 +156,9 @@ def test_a_bad_configuration_is_named(changes, sentence):
         aeot.SolverConfig(**changes)
 
 
-@pytest.mark.parametrize("field", ["tolerance", "learning_rate", "max_steps", "adam_share"])
+@pytest.mark.parametrize(
+    "field", ["tolerance", "learning_rate", "max_steps", "adam_share", "target_shards"]
+)
 @pytest.mark.parametrize("value", ["0.1", [0.1, 0.2], 1j, np.ones(2)])
 def test_what_is_no_number_is_named(field, value):
     config = aeot.SolverConfig()

@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -43,10 +44,11 @@ def dealt(y, config):
     [
         (300, 3, (2, 8), {"max_steps": 24}),  # a net, long steps and their average
         (300, 16, (4, 8), {"sampling": "independent"}),
-        (300, 16, (8,), {"method": "adam", "plateau_steps": 3, "start": "zero"}),
+        (300, 16, (2, 8), {"method": "adam", "plateau_steps": 1, "start": "zero"}),
+        (1024, 16, (8,), {"method": "adam", "plateau_steps": 1, "start": "zero"}),  # no surplus
         (1500, 32, (2, 8), {"batch_size": 2048}),  # orbits
     ],
-    ids=["net", "plain", "doubling", "orbits"],
+    ids=["net", "plain", "doubling", "whole blocks", "orbits"],
 )
 def test_the_shape_of_the_mesh_does_not_change_the_answer(m, d, shards, settings):
     mu, y, config = aeot.Gaussian(d), targets(m, d), replace(BASE, **settings)
@@ -145,6 +147,15 @@ def test_a_certificate_does_not_depend_on_the_shape_of_the_mesh():
             np.testing.assert_array_equal(one, other)
 
 
+def test_planes_that_nearly_meet_are_told_apart_alike():
+    """Fewer targets than a block of the kernel: its products round by their shape."""
+    mu, rng = aeot.Gaussian(16), np.random.default_rng(0)
+    y = np.repeat(rng.normal(size=(10, 16)), 10, 0) * (1 + 1e-7 * rng.normal(size=(100, 16)))
+    alone = aeot.certify(KEY, mu, y, np.zeros(100), num_samples=20_000)
+    found = aeot.certify(KEY, mu, y, np.zeros(100), num_samples=20_000, target_shards=8)
+    assert found.chi2 == alone.chi2
+
+
 def test_copies_in_two_shards_share_one_cell():
     mu, y = aeot.Gaussian(16), targets(300, 16)
     y[290] = y[3]
@@ -179,6 +190,8 @@ def test_axes_and_rows_that_do_not_fit_are_named():
         aeot.init(KEY, mu, y, None, BASE, targets_axis="targets")
     with pytest.raises(ValueError, match="`targets_axis` is 'targets', but no `pmap`"):
         aeot.init(KEY, mu, y, nu, BASE, targets_axis="targets")
+    with pytest.raises(ValueError, match="`axis_name` and `targets_axis` are both 'i'; samples"):
+        aeot.init(KEY, mu, y, nu, BASE, axis_name="i", targets_axis="i")
     specs = {"in_specs": (P("targets"), P("targets")), "out_specs": P("targets")}
     mapped = jax.shard_map(
         lambda y, nu: aeot.init(KEY, mu, y, nu, BASE, targets_axis="targets").h,
@@ -214,6 +227,13 @@ def test_what_is_no_number_of_shards_is_named():
         aeot.SolverConfig(target_shards=3)
     with pytest.raises(ValueError, match="`target_shards` is 16; choose one of 1, 2, 4, 8"):
         aeot.certify(KEY, aeot.Gaussian(3), targets(9, 3), np.zeros(9), target_shards=16)
+
+
+def test_an_optimizer_that_looks_at_all_targets_is_refused():
+    clipped = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(1.0))
+    config = replace(BASE, parallel="auto", target_shards=2, optimizer=clipped)
+    with pytest.raises(ValueError, match="`optimizer` moves one height by what it sees of others"):
+        aeot.solve(KEY, aeot.Gaussian(3), targets(300, 3), config=config)
 
 
 def test_targets_on_the_host_are_checked_as_others_are():
