@@ -169,7 +169,7 @@ def scaling(m: int, d: int, batch: int, rounds: int) -> None:
 
 
 def one_device(m: int, d: int, batch: int, rounds: int) -> None:
-    """What the parallel path costs where there is nothing to share; "none again" shows the noise."""
+    """What the parallel path costs with nothing to share; "none again" shows the noise."""
     base = aeot.SolverConfig(
         tolerance=None, max_steps=10_000, start="zero", parallel="none", batch_size=batch
     )
