@@ -233,6 +233,8 @@ def _fit(
             solution.h,
             num_samples=options.num_samples,
             threshold=options.threshold,
+            parallel=solver.parallel,
+            devices=solver.devices,
         )
         classes = None
         if labels is not None:

@@ -1,11 +1,16 @@
-"""Targets in blocks: what the kernels share to stream them, and to score a winning group again."""
+"""Work in blocks: what streams of targets share, and how blocks are scored and stacked."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, hidden
+
+_Tree = TypeVar("_Tree")
 
 RESCORE = 64
 """Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
@@ -89,3 +94,31 @@ def best_of_groups(
     at_once = together(size * d)
     value, index = lax.map(rescore, (x.reshape(-1, at_once, d), start.reshape(-1, at_once)))
     return value.reshape(n), index.reshape(n)
+
+
+def stacked(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
+    """Evaluate ``function(i, *operands)`` for i from 0 on and stack the results.
+
+    Nothing is fused across the border of a loop, nothing is known beyond a barrier, and a loop
+    whose length the compiler does not know stays a loop, even if it has one turn: each turn thus
+    has the same bits, wherever it stands and however many there are.
+    """
+    operands = hidden(operands)
+    shapes = jax.eval_shape(function, jnp.int32(0), *operands)
+    numbers = [leaf for leaf in jax.tree.leaves(operands) if _is_number(leaf)]
+    # Never true, which the compiler does not know.
+    never = jnp.max(numbers[0].ravel()[:1]) < -jnp.inf
+
+    def turn(i: jax.Array, stacked: _Tree) -> _Tree:
+        return jax.tree.map(
+            lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, i, 0),
+            stacked,
+            function(i, *operands),
+        )
+
+    empty = jax.tree.map(lambda s: full((number, *s.shape), 0, s.dtype, *numbers), shapes)
+    return lax.fori_loop(0, jnp.where(never, 0, number), turn, empty)
+
+
+def _is_number(leaf: Any) -> bool:
+    return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aeot_jax.numerics import axis_size, hidden
+from aeot_jax.numerics import axis_size
 from aeot_jax.ot import blocks
 
 NUM_BLOCKS = 8
@@ -128,7 +128,7 @@ def each(
         jnp.pad(array, (0, own * size - array.shape[0])) if array.ndim == 1 else array
         for array in arrays
     )
-    return _stacked(one, own, arrays, *operands)
+    return blocks.stacked(one, own, arrays, *operands)
 
 
 def rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> jax.Array:
@@ -151,7 +151,7 @@ def rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> ja
         places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT)
         return function(y.at[places].get(mode="fill", fill_value=0), *operands)
 
-    made = _stacked(one, num_chunks, y, *operands)
+    made = blocks.stacked(one, num_chunks, y, *operands)
     return made.reshape(num_chunks * ALIGNMENT, *made.shape[2:])
 
 
@@ -176,31 +176,3 @@ def gathered(tree: _Tree, targets_axis: str | None) -> _Tree:
         shape = (NUM_BLOCKS, *leaf.shape[1:])
         found.append(lax.bitcast_convert_type(part, leaf.dtype).reshape(shape))
     return jax.tree.unflatten(structure, found)
-
-
-def _stacked(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
-    """Evaluate ``function(i, *operands)`` for i from 0 on and stack the results.
-
-    Nothing is fused across the border of a loop, nothing is known beyond a barrier, and a loop
-    whose length the compiler does not know stays a loop, even if it has one turn: each turn thus
-    has the same bits, wherever it stands and however many there are.
-    """
-    operands = hidden(operands)
-    shapes = jax.eval_shape(function, jnp.int32(0), *operands)
-    numbers = [leaf for leaf in jax.tree.leaves(operands) if _is_number(leaf)]
-    # Never true, which the compiler does not know.
-    never = jnp.max(numbers[0].ravel()[:1]) < -jnp.inf
-
-    def turn(i: jax.Array, stacked: _Tree) -> _Tree:
-        return jax.tree.map(
-            lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, i, 0),
-            stacked,
-            function(i, *operands),
-        )
-
-    empty = jax.tree.map(lambda s: blocks.full((number, *s.shape), 0, s.dtype, *numbers), shapes)
-    return lax.fori_loop(0, jnp.where(never, 0, number), turn, empty)
-
-
-def _is_number(leaf: Any) -> bool:
-    return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

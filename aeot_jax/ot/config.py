@@ -142,8 +142,18 @@ class SolverConfig:
             if getattr(self, name) not in choices:
                 listed = ", ".join(map(repr, choices))
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {listed}.")
+        if self.learning_rate is None:
+            raise ValueError("`learning_rate` is None; pass a positive number.")
+        if self.optimizer is not None and not hasattr(self.optimizer, "update"):
+            raise ValueError(
+                f"`optimizer` is {self.optimizer!r}; pass an optax transformation, or None for Adam."
+            )
         if self.devices is not None and not self.devices:
             raise ValueError("`devices` is empty; pass a tuple of devices, or None for all.")
+        if self.devices is not None and not all(isinstance(d, jax.Device) for d in self.devices):
+            raise ValueError(
+                f"`devices` is {self.devices!r}; pass a tuple of `jax.devices()`, or None for all."
+            )
         if self.tolerance is None and not any((self.max_samples, self.max_steps, self.time_limit)):
             raise ValueError(
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "

@@ -122,6 +122,17 @@ def test_candidates_do_not_depend_on_the_devices(ext, chunks, kind, num_devices)
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("kind", "num_devices"), [("pmap", 2), ("shard_map", 8)])
+def test_an_extension_does_not_depend_on_the_devices(kind, num_devices):
+    mu, y, _ = PROBLEMS["plain"]
+    h = -0.5 * (y * y).sum(1)
+    alone = aeot.extension(KEY, mu, y, h, num_samples=700)  # no whole number of chunks
+    devices = tuple(DEVICES[:num_devices])
+    spread = aeot.extension(KEY, mu, y, h, num_samples=700, parallel=kind, devices=devices)
+    for found, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_fewer_chunks_than_devices_are_the_same_candidates(ext, chunks):
     """A device that owns one chunk runs another program than one that owns them all."""
     for n in (100, 64):

@@ -168,6 +168,21 @@ def test_what_is_no_number_is_named(field, value):
         config.__post_init__()
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("learning_rate", None, "`learning_rate` is None; pass a positive number"),
+        ("optimizer", "adam", "`optimizer` is 'adam'; pass an optax transformation"),
+        ("devices", "cpu", r"`devices` is 'cpu'; pass a tuple of `jax.devices\(\)`"),
+    ],
+)
+def test_what_is_of_another_kind_is_named(field, value, said):
+    config = aeot.SolverConfig()
+    object.__setattr__(config, field, value)  # as above
+    with pytest.raises(ValueError, match=said):
+        config.__post_init__()
+
+
 @pytest.mark.parametrize("value", [0.1, np.float32(0.1), jnp.float32(0.1)])
 def test_a_number_of_any_kind_is_taken(value):
     config = aeot.SolverConfig()
