@@ -146,7 +146,7 @@ class SolverConfig:
             raise ValueError("`learning_rate` is None; pass a positive number.")
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise ValueError(
-                f"`optimizer` is {self.optimizer!r}; pass an optax transformation, or None for Adam."
+                f"`optimizer` is {self.optimizer!r}; pass an optax transformation, or None (Adam)."
             )
         if self.devices is not None and not self.devices:
             raise ValueError("`devices` is empty; pass a tuple of devices, or None for all.")
