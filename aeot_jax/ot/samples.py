@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.ot import problem
@@ -46,12 +45,12 @@ def check_samples(
         )
     if jnp.issubdtype(samples.dtype, jnp.complexfloating):
         raise ValueError(f"`x` has dtype {samples.dtype}; pass real numbers.")
-    samples = samples.astype(jnp.float32)
-    # What is known outside of a trace is no longer known in it once it is converted.
-    known = x if problem.is_concrete(x) else samples
-    if problem.is_concrete(known) and not np.isfinite(np.asarray(known, np.float32)).all():
-        raise ValueError("`x` holds a NaN or an infinity; pass finite numbers.")
-    return samples
+    if problem.is_concrete(x):
+        with jax.ensure_compile_time_eval():  # where the samples are, and even within a trace
+            finite = bool(jnp.isfinite(jnp.asarray(x, jnp.float32)).all())
+        if not finite:
+            raise ValueError("`x` holds a NaN or an infinity; pass finite numbers.")
+    return samples.astype(jnp.float32)
 
 
 def in_chunks(function: Callable[[Samples], T], x: Samples, floats: int) -> T:
