@@ -14,10 +14,14 @@ def check_distinct(devices: Devices) -> None:
 
 def row(devices: Devices, axis: str) -> Mesh:
     """A mesh of one axis of that name."""
-    return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
+    return _mesh((len(devices),), (axis,), devices)
 
 
 def grid(devices: Devices, axes: tuple[str, str], width: int) -> Mesh:
     """A mesh of two axes of those names, the second of that width."""
-    shape = len(devices) // width, width
-    return jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return _mesh((len(devices) // width, width), axes, devices)
+
+
+def _mesh(shape: tuple[int, ...], axes: tuple[str, ...], devices: Devices) -> Mesh:
+    types = (AxisType.Auto,) * len(shape)
+    return jax.make_mesh(shape, axes, axis_types=types, devices=devices)

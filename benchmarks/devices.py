@@ -37,10 +37,10 @@ import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
+from aeot_jax import meshes
 from aeot_jax.ot import parallel, solver
 from aeot_jax.ot.layouts import layout
 from aeot_jax.typing import Devices
@@ -105,7 +105,7 @@ def problem(m: int, d: int) -> tuple[aeot.Gaussian, jax.Array, jax.Array]:
 
 def reduction_alone(m: int, devices: Devices):
     """The all-reduces of a chunk with nothing else in it."""
-    mesh = jax.make_mesh((len(devices),), ("i",), axis_types=(AxisType.Auto,), devices=devices)
+    mesh = meshes.row(devices, "i")
 
     def body(counts: jax.Array) -> jax.Array:
         def add(i: jax.Array, total: jax.Array) -> jax.Array:

@@ -9,12 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.config import most_at_once
-from aeot_jax.ot.estimate import (
-    Certificate,
-    CertificateSums,
-    certificate_of,
-    certificate_sums,
-)
+from aeot_jax.ot.estimate import Certificate, CertificateSums, certificate_of, certificate_sums
 from aeot_jax.ot.layouts import DEALT, Layout, Parallel, layout
 from aeot_jax.ot.parallel import collect, local, place, run, shard
 from aeot_jax.ot.streams import NUM_STREAMS, draw_counts

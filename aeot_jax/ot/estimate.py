@@ -25,7 +25,7 @@ class _Sums(NamedTuple):
 
     Attributes:
       active: targets of positive weight.
-      scatter: see ``_scatter``.
+      scatter: see the function.
       excess: the scatter less what chance gives it.
       pairs: estimate of the sum of w^2 / nu^2.
       triples: estimate of the sum of w^3 / nu^2.
@@ -38,6 +38,12 @@ class _Sums(NamedTuple):
     triples: Float[Array, ""]
 
 
+def scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array, ""]:
+    """Sum over active targets of (c - n nu)^2 / nu."""
+    excess = jnp.where(nu > 0, counts - jnp.asarray(num_samples, jnp.float32) * nu, 0.0)
+    return safe_ratio(excess * excess, nu).sum()
+
+
 def _sums(counts: Counts, nu: Weights, n: Float[Array, ""]) -> _Sums:
     """The sums over some targets."""
     active = nu > 0
@@ -48,7 +54,7 @@ def _sums(counts: Counts, nu: Weights, n: Float[Array, ""]) -> _Sums:
     pairs = ratio * jnp.maximum(safe_ratio(c - 1, (n - 1) * nu), 0.0)
     return _Sums(
         active=active.sum(dtype=jnp.int32),
-        scatter=safe_ratio(excess * excess, nu).sum(),
+        scatter=scatter(counts, nu, n),
         excess=safe_ratio(excess * excess - c, nu).sum(),
         pairs=pairs.sum(),
         triples=(pairs * jnp.maximum(c - 2, 0.0) / jnp.maximum(n - 2, 1.0)).sum(),

@@ -130,7 +130,7 @@ def _validated(
         if jnp.iscomplexobj(array):
             raise ValueError(f"`{name}` has type {array.dtype}; pass real numbers.")
     dtype = jnp.promote_types(jnp.result_type(x, y, h), jnp.float32)
-    _refuse_not_finite(given)
+    refuse_not_finite(given)
     return x.astype(dtype), y.astype(dtype), h.astype(dtype)
 
 
@@ -138,7 +138,7 @@ def _fitting(block: int, num_targets: int) -> int:
     return blocks.whole_groups(min(block, _MAX_BLOCK), num_targets, _GROUP)
 
 
-def _refuse_not_finite(given: dict[str, ArrayLike]) -> None:
+def refuse_not_finite(given: dict[str, ArrayLike]) -> None:
     """Refuse NaN and infinity where the values are known; under a transformation they are not."""
     for name, array in given.items():
         if isinstance(array, Tracer):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from aeot_jax.ot import problem
+from aeot_jax.ot import power, problem
 from aeot_jax.typing import Samples
 
 _CHUNK = 4096
@@ -46,10 +46,8 @@ def check_samples(
     if jnp.issubdtype(samples.dtype, jnp.complexfloating):
         raise ValueError(f"`x` has dtype {samples.dtype}; pass real numbers.")
     if problem.is_concrete(x):
-        with jax.ensure_compile_time_eval():  # where the samples are, and even within a trace
-            finite = bool(jnp.isfinite(jnp.asarray(x, jnp.float32)).all())
-        if not finite:
-            raise ValueError("`x` holds a NaN or an infinity; pass finite numbers.")
+        with jax.ensure_compile_time_eval():  # known, even within a trace
+            power.refuse_not_finite({"x": jnp.asarray(x, jnp.float32)})
     return samples.astype(jnp.float32)
 
 

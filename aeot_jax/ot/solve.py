@@ -123,7 +123,7 @@ def solve(
         solution = found
     else:
         report = on_progress or (lambda _: None)
-        solution = _solve(key, mu, targets, weights, config, report)
+        solution = _solve(key, mu, targets, weights, config, where, report)
         if found is not None:
             solution = _better(solution, found)
     if same is None:
@@ -223,6 +223,7 @@ def _solve(
     targets: Targets | HostTargets,
     weights: Weights | HostWeights,
     config: SolverConfig,
+    where: Layout,
     on_progress: Callable[[SolveProgress], None],
 ) -> Solution:
     """``solve`` by sampling, for a problem that is known to be good."""
@@ -231,7 +232,6 @@ def _solve(
     sizes = plan(num_targets, mu, config)
     init_key, check_key = jax.random.split(key)
     check_samples = solver.num_start_samples(mu, num_targets, config)
-    where = layout(config)
     state, mu, y, nu = _begun(init_key, mu, targets, weights, config, where)
     check_key = parallel.place(where, check_key)
     history: list[tuple[int, float, float]] = []

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import axis_size, safe_ratio
+from aeot_jax.numerics import axis_size
 from aeot_jax.ot import blockwise, sampling
+from aeot_jax.ot.estimate import scatter
 from aeot_jax.ot.sampling import Sampling
 from aeot_jax.typing import Counts, Heights, PRNGKey, Weights, WorkingTargets
 
@@ -60,7 +61,7 @@ def stream_counts(
         )
         own = jnp.zeros_like(counts).at[index].add(1)  # an index of m belongs to another device
         n = jnp.float32(samples_per_stream)
-        return counts + own, blockwise.each(_scatter, (own, nu), n, targets_axis=targets_axis)
+        return counts + own, blockwise.each(scatter, (own, nu), n, targets_axis=targets_axis)
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
     zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
@@ -185,9 +186,3 @@ def _over_axes(
         both = jax.lax.psum(jnp.concatenate([counts, places]), axis_name)
         counts, places = jnp.split(both, [counts.shape[0]])
     return counts, jax.lax.bitcast_convert_type(places, jnp.float32)
-
-
-def _scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array, ""]:
-    """Sum over active targets of (c - n nu)^2 / nu."""
-    excess = jnp.where(nu > 0, counts - jnp.asarray(num_samples, jnp.float32) * nu, 0.0)
-    return safe_ratio(excess * excess, nu).sum()

@@ -72,24 +72,28 @@ def heights(
     spread = blockwise.totals(weighted_square, (y, nu), b, targets_axis=targets_axis)
 
     def quadratic(
-        y: Targets, b: Float[Array, " d"], mean: Float[Array, " d"], form: Float[Array, "d d"]
+        y: Targets, b: Float[Array, " d"], mean: Float[Array, " d"], form: Float[Array, "..."]
     ) -> Heights:
         centred = y - b[None, :]
         tilt = jnp.matmul(y, mean, precision=PRECISION)
         if start == "voronoi":
-            return -0.5 * form[0, 0] * (centred * centred).sum(1) - tilt
+            return -0.5 * form * (centred * centred).sum(1) - tilt
         product = jnp.matmul(centred, form, precision=PRECISION)
         return -0.5 * (product * centred).sum(1) - tilt
 
-    form = _ratio if start == "voronoi" else _inverse_hessian
-    made = isolated(~(spread[0, 0] < 0), form, covariance, spread)
-    return blockwise.rows(quadratic, y, b, mean, made)[: nu.shape[0]]
+    always = ~(spread[0, 0] < 0)  # which the compiler does not know
+    if start == "voronoi":
+        form = isolated(always, _ratio, covariance[0, 0], covariance, spread)
+    else:
+        form = isolated(always, _inverse_hessian, covariance, spread)
+    return blockwise.rows(quadratic, y, b, mean, form)[: nu.shape[0]]
 
 
-def _ratio(covariance: Float[Array, "d d"], spread: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Size of the source over that of the targets, in every entry."""
-    ratio = jnp.sqrt(jnp.trace(covariance) / jnp.maximum(jnp.trace(spread), 1e-30))
-    return jnp.full_like(covariance, ratio)
+def _ratio(
+    _: Float[Array, ""], covariance: Float[Array, "d d"], spread: Float[Array, "d d"]
+) -> Float[Array, ""]:
+    """Size of the source over that of the targets."""
+    return jnp.sqrt(jnp.trace(covariance) / jnp.maximum(jnp.trace(spread), 1e-30))
 
 
 def _inverse_hessian(

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
+from aeot_jax import meshes
 from aeot_jax.ot import layouts, parallel, power, problem, sampling, solver
 
 KEY = jax.random.key(0)
@@ -26,8 +26,7 @@ def targets(m, d):
 
 
 def grid(rows, shards):
-    types = (AxisType.Auto,) * 2
-    return jax.make_mesh((rows, shards), ("samples", "targets"), axis_types=types)
+    return meshes.grid(tuple(DEVICES[: rows * shards]), ("samples", "targets"), shards)
 
 
 def dealt(y, config):
