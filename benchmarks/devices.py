@@ -212,9 +212,10 @@ def shards(m: int, d: int, batch: int, steps: int) -> None:
     for number in (n for n in (8, 4, 2) if jax.device_count() % n == 0):
         config = replace(base, parallel="shard_map", target_shards=number)
         where = layout("shard_map", None, number)
-        own_y, own_nu = parallel.shard(where, y), parallel.shard(where, nu)
+        rows = sizes.dealt(m, d)
+        own_y, own_nu = parallel.shard(where, y, rows), parallel.shard(where, nu, rows)
         state = solver.init_dealt(jax.random.key(0), mu, own_y, own_nu, m, config)
-        run = jax.jit(partial(solver.run_steps, num_steps=steps, config=config, num_targets=m))
+        run = jax.jit(partial(solver.run_steps, num_steps=steps, config=config))
         compiled = run.lower(state, mu, own_y, own_nu).compile()
         call = partial(compiled, state, mu, own_y, own_nu)
         timing = harness.interleave({"": call}, 1)[""]

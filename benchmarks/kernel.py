@@ -65,7 +65,7 @@ def problem(n: int, m: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def assign(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The kernel of this package, without its eager checks."""
-    return power._assign_body(x, y, h, block=128)
+    return power.best(x, y, h)
 
 
 def fused_maximum(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
@@ -94,7 +94,7 @@ def block_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, j
 
     def body(b, carry):
         best, index = carry
-        yb, hb, start = blocks.window(y, h, b, 64)
+        yb, hb, start = blocks.window(blocks.Rows(y), h, b, 64)
         value, place = naive(x, yb, hb)
         return jnp.maximum(best, value), jnp.where(value > best, start + place, index)
 
@@ -107,14 +107,14 @@ def kept_maxima(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, ja
     n, m = x.shape[0], y.shape[0]
 
     def maximum(b):
-        yb, hb, _ = blocks.window(y, h, b, 64)
+        yb, hb, _ = blocks.window(blocks.Rows(y), h, b, 64)
         return jnp.max(jnp.matmul(x, yb.T, precision=PRECISION) + hb[None, :], axis=1)
 
     maxima = lax.map(maximum, jnp.arange(-(-m // 64)))
     start = jnp.minimum(jnp.argmax(maxima, axis=0).astype(jnp.int32) * 64, m - 64)
 
     def rescore(part):
-        score = blocks.group_scores(part[0], y, h, part[1][:, None], 64)[:, 0]
+        score = blocks.group_scores(part[0], blocks.Rows(y), h, part[1][:, None], 64)[:, 0]
         return jnp.max(score, axis=1), part[1] + jnp.argmax(score, axis=1).astype(jnp.int32)
 
     value, index = lax.map(rescore, (x.reshape(-1, 64, x.shape[1]), start.reshape(-1, 64)))

@@ -1,7 +1,7 @@
 """Work in blocks: what streams of targets share, and how blocks are scored and stacked."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,50 @@ RESCORE = 64
 
 RESCORE_FLOATS = 1 << 18
 """Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
+
+
+class Rows(NamedTuple):
+    """Targets as a kernel takes them: they are shifted block by block when they are scored.
+
+    Scores around a centre near the targets keep the digits that an offset costs, and targets that
+    are stored whole are never copied for it.
+
+    Attributes:
+      points: as stored (m, d).
+      centre: what is taken off each (d,); None where they are near the origin already.
+    """
+
+    points: jax.Array
+    centre: jax.Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of targets and dimension."""
+        return self.points.shape
+
+    def part(self, start: jax.Array | int, size: int) -> jax.Array:
+        """The targets from ``start`` on (size, d), shifted."""
+        rows = lax.dynamic_slice_in_dim(self.points, start, size)
+        return rows if self.centre is None else rows - self.centre[None, :]
+
+
+def as_rows(y: jax.Array | Rows) -> Rows:
+    """Targets that are near the origin, or that know their centre."""
+    return y if isinstance(y, Rows) else Rows(y)
+
+
+def used(h: jax.Array) -> jax.Array:
+    """Number of targets up to the last one that has a height: what a kernel must score.
+
+    Targets that fill up an array come last and have none.
+    """
+    places = jnp.arange(1, h.shape[0] + 1, dtype=jnp.int32)
+    return jnp.max(jnp.where(h > -jnp.inf, places, 0))
+
+
+def number_of(used: jax.Array, block: int) -> jax.Array:
+    """Blocks that hold the targets that a kernel must score."""
+    return (used + (block - 1)) // block
 
 
 def whole_groups(block: int, num_targets: int, group: int) -> int:
@@ -42,7 +86,7 @@ def full(
 
 
 def window(
-    y: jax.Array, h: jax.Array, b: jax.Array, block: int
+    y: Rows, h: jax.Array, b: jax.Array, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Block b of the targets, its heights, and the index of its first target.
 
@@ -53,14 +97,12 @@ def window(
     start = jnp.minimum(b * block, y.shape[0] - block)
     heights = lax.dynamic_slice_in_dim(h, start, block)
     owned = start + jnp.arange(block, dtype=jnp.int32) >= b * block
-    return lax.dynamic_slice_in_dim(y, start, block), jnp.where(owned, heights, -jnp.inf), start
+    return y.part(start, block), jnp.where(owned, heights, -jnp.inf), start
 
 
-def group_scores(
-    x: jax.Array, y: jax.Array, h: jax.Array, start: jax.Array, size: int
-) -> jax.Array:
+def group_scores(x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: int) -> jax.Array:
     """Score again the groups that begin at ``start`` (n, k); the scores are (n, k, size)."""
-    slices = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(y, i, size)))(start)
+    slices = jax.vmap(jax.vmap(lambda i: y.part(i, size)))(start)
     heights = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(h, i, size)))(start)
     flat = slices.reshape(x.shape[0], -1, x.shape[1])
     return jnp.einsum("nd,nkd->nk", x, flat, precision=PRECISION).reshape(heights.shape) + heights
@@ -72,7 +114,7 @@ def together(floats: int) -> int:
 
 
 def best_of_groups(
-    x: jax.Array, y: jax.Array, h: jax.Array, start: jax.Array, size: int
+    x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: int
 ) -> tuple[jax.Array, jax.Array]:
     """Best plane at each sample among the ``size`` targets from ``start`` (n,) on.
 

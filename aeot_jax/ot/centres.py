@@ -13,8 +13,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import safe_ratio
-from aeot_jax.ot import power, problem
-from aeot_jax.typing import Heights, PRNGKey, Targets
+from aeot_jax.ot import power, problem, shift
+from aeot_jax.typing import PRNGKey
 
 _SAMPLES_PER_CELL = 64
 """Default samples a cell: a centre is off by an eighth of its cell's standard deviation."""
@@ -75,32 +75,37 @@ def mass_centres(
     Raises:
       ValueError: if shapes or values do not fit.
     """
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
-    problem.check_measure(mu, targets)
-    wanted = _SAMPLES_PER_CELL * targets.shape[0] if num_samples is None else num_samples
+    near = problem.near(y, h)
+    problem.check_measure(mu, near.y)
+    num_targets = np.shape(y)[0]
+    wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
     if not 1 <= wanted <= _MOST:
         raise ValueError(
             f"`num_samples` is {wanted}; counts are int32, and batches whole: pass 1 to {_MOST}."
         )
     batch = min(_BATCH, wanted)
-    return _mass_centres(key, mu, targets, heights, -(-wanted // batch), batch)
+    found = _mass_centres(key, mu, near, np.int32(-(-wanted // batch)), batch)
+    if near.y.shape[0] == num_targets:
+        return found
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:num_targets]), found)
 
 
 def _mass_centres_body(
-    key: PRNGKey, mu: Measure, y: Targets, h: Heights, num_batches: ArrayLike, batch: int
+    key: PRNGKey, mu: Measure, near: problem.Near, num_batches: ArrayLike, batch: int
 ) -> Centres:
+    rows, h, _ = shift.around(near.y, near.h)
+
     def body(i: Int[Array, ""], centres: Centres) -> Centres:
         x = mu.sample(jax.random.fold_in(key, i), batch)
-        _, index = power.assign(x, y, h)
+        _, index = power.best(x, rows, h)
         counts = jnp.zeros_like(centres.counts).at[index].add(1)
         # Sums around the mean so far, so that float32 keeps its digits over many batches.
-        offsets = jnp.zeros_like(y).at[index].add(x - centres.points[index])
+        offsets = jnp.zeros_like(near.y).at[index].add(x - centres.points[index])
         total = centres.counts + counts
         points = centres.points + safe_ratio(offsets, total.astype(jnp.float32)[:, None])
         return Centres(points, total)
 
-    none = Centres(jnp.zeros_like(y), jnp.zeros_like(h, dtype=jnp.int32))
+    none = Centres(jnp.zeros_like(near.y), jnp.zeros_like(h, dtype=jnp.int32))
     return jax.lax.fori_loop(0, num_batches, body, none)
 
 

@@ -1,17 +1,16 @@
 """The certificate: what fresh samples say about any heights."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
+from aeot_jax.ot import problem, shift, sizes
 from aeot_jax.ot.config import most_at_once
 from aeot_jax.ot.estimate import Certificate, CertificateSums, certificate_of, certificate_sums
 from aeot_jax.ot.layouts import DEALT, Layout, Parallel, layout
-from aeot_jax.ot.parallel import collect, local, place, run, shard
+from aeot_jax.ot.parallel import local, place, run, shard
 from aeot_jax.ot.streams import NUM_STREAMS, draw_counts
 from aeot_jax.typing import Counts, Devices, Heights, PRNGKey, Targets, Weights
 
@@ -57,46 +56,37 @@ def certify(
     """
     if num_samples < 2 or not hasattr(num_samples, "__index__"):
         raise ValueError(f"`num_samples` is {num_samples!r}; pass an integer, at least 2.")
+    concrete = problem.is_concrete(key, mu, y, h, nu)
+    if target_shards != 1 and not concrete:
+        raise ValueError(
+            f"`target_shards` is {target_shards} under jit, where the targets cannot be dealt to "
+            "devices; call `certify` outside jit, or pass 1."
+        )
+    where = layout(parallel, devices, target_shards, inside_jit=not concrete)
+    made = problem.make(mu, y, nu, dealt=target_shards != 1)
+    heights = made.heights(h)
     if target_shards != 1:
-        where = layout(parallel, devices, target_shards)
-        if not problem.is_concrete(key, mu, y, h, nu):
-            raise ValueError(
-                f"`target_shards` is {target_shards} under jit, where the targets cannot be dealt "
-                "to devices; call `certify` outside jit, or pass 1."
-            )
-        of_host = problem.host_targets(y)
-        known = problem.host_heights(h, of_host)
-        problem.check_measure(mu, of_host)
-        nu = problem.host_weights(nu, of_host)
-        same = problem.representatives(of_host)
+        rows = sizes.dealt(*made.y.shape)
         key, mu = place(where, (key, mu))
-        targets, weights = shard(where, of_host), shard(where, nu)
-        heights = shard(where, known, fill=-np.inf)  # what fills up owns no cell
+        targets, weights = (shard(where, np.asarray(a), rows) for a in (made.y, made.nu))
+        heights = shard(where, np.asarray(heights), rows, fill=-np.inf)  # these own no cell
     else:
-        targets = problem.check_targets(y)
-        heights = problem.check_heights(h, targets)
-        weights = problem.check_weights(nu, targets)
-        problem.check_measure(mu, targets)
-        concrete = problem.is_concrete(key, mu, targets, heights, weights)
-        same = problem.representatives(targets) if problem.is_concrete(targets) else None
-        where = layout(parallel, devices, inside_jit=not concrete)
-        arguments = key, mu, targets, heights, weights
+        arguments = key, mu, made.y, heights, made.nu
         key, mu, targets, heights, weights = place(where, arguments)
-    return certify_checked(key, mu, targets, heights, weights, num_samples, same, where=where)
+    return draw(key, mu, targets, heights, weights, num_samples, where=where)
 
 
-def certify_checked(
+def draw(
     key: PRNGKey,
     mu: Measure,
     y: Targets,
     h: Heights,
     nu: Weights,
     num_samples: int,
-    same: Int[np.ndarray, " own"] | None,
     samples_per_stream: int = _SAMPLES_PER_STREAM,
     where: Layout = Layout("none"),  # noqa: B008 - a tuple
 ) -> Certificate:
-    """``certify`` for arguments that are known to be good.
+    """``certify`` of a problem that ``problem.make`` has made.
 
     Args:
       key: consumed.
@@ -105,7 +95,6 @@ def certify_checked(
       h: heights (m,).
       nu: weights (m,).
       num_samples: samples at least.
-      same: representative of each target, None where all differ.
       samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
         kernel is compiled.
       where: layout of the devices; the arrays are placed in it, or dealt to it.
@@ -128,8 +117,6 @@ def certify_checked(
         own = run(where, _counts, *arguments, specs=specs, samples_per_stream=samples_per_stream)
         counts = own if counts is None else counts + own
     assert counts is not None  # there is a batch
-    if same is not None:
-        counts, nu = _merged(where, counts, nu, same)
     specs = (DEALT, DEALT, P()), P()
     sums = run(where, _sums, counts, nu, np.float32(total), specs=specs)
     return _certificate(local(sums), total)
@@ -149,11 +136,12 @@ def _counts(
     targets_axis: str | None,
 ) -> Counts:
     """Counts of some batches of fresh independent samples over all devices of the axes."""
+    rows, heights, _ = shift.around(y, h, targets_axis)
     return draw_counts(
         key,
         mu,
-        y,
-        h,
+        rows,
+        heights,
         nu,
         batches,
         first,
@@ -178,21 +166,3 @@ def _sums(
 
 _certificate = jax.jit(certificate_of)
 """A program of its own, so that its floats are rounded alike in every layout."""
-
-
-def _merged(
-    where: Layout, counts: Counts, nu: Weights, same: Int[np.ndarray, " own"]
-) -> tuple[Counts, Weights]:
-    """Counts and weights of each group of coinciding targets, at its representative."""
-    if where.target_shards == 1:
-        return _added(counts, jnp.asarray(same)), problem.merged_weights(nu, same)
-    own, weights = (collect(array, same.size) for array in (counts, nu))
-    together = np.zeros_like(own)
-    np.add.at(together, same, own)
-    merged = problem.host_merged_weights(weights, same)
-    return shard(where, together), shard(where, merged)
-
-
-@jax.jit
-def _added(counts: Counts, same: Int[Array, " m"]) -> Counts:
-    return jnp.zeros_like(counts).at[same].add(counts)

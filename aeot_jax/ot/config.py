@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from aeot_jax.measures import Measure
-from aeot_jax.ot import orbit, warmstart
+from aeot_jax.ot import orbit, sizes, warmstart
 from aeot_jax.ot.estimate import samples_to_verify
 from aeot_jax.ot.layouts import NAMES as PARALLELS
 from aeot_jax.ot.layouts import SHARDS, Layout, Parallel
@@ -160,6 +160,12 @@ class SolverConfig:
                 "`time_limit`."
             )
 
+    def of_programs(self) -> "SolverConfig":
+        """The decisions that are compiled into programs; what else there is, is as by default."""
+        compiled = ("method", "start", "optimizer", "learning_rate", "rate_unit", "sampling")
+        compiled += ("batch_size", "plateau_steps")
+        return SolverConfig(**{name: getattr(self, name) for name in compiled})
+
     @classmethod
     def paper(cls, num_targets: int, learning_rate: float = 5e-2, **changes: Any) -> "SolverConfig":
         """The published algorithm, for comparison: pair it with ``UniformCube``.
@@ -267,13 +273,13 @@ NEVER = 2**31 - 1
 
 
 def samples_per_stream(num_targets: int, mu: Measure, config: SolverConfig) -> int:
-    """Samples that each logical stream draws for a batch."""
+    """Samples that each logical stream draws for a batch; alike for all that share a size."""
     way = choose(mu, config.sampling, config.batch_size)
     if config.batch_size:
         whole = orbit.SIZE if way == "orbits" else 1
         return -(-config.batch_size // (NUM_STREAMS * whole)) * whole
     least, most = _BATCHES
-    whole, batch = _WHOLE[way], min(most, max(least, num_targets // 4))
+    whole, batch = _WHOLE[way], min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
     return max(1, round(batch / (NUM_STREAMS * whole))) * whole
 
 
@@ -359,13 +365,13 @@ def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
     return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
 
 
-def samples_to_continue(drawn: int, error: float, sizes: Plan, config: SolverConfig) -> int:
+def samples_to_continue(drawn: int, error: float, planned: Plan, config: SolverConfig) -> int:
     """Samples at which to certify again, after a draw that showed a mass error too large.
 
     The error falls like 1 / sqrt(samples); at least a quarter more is drawn, at most four times as
     much, so that one unlucky draw commits to neither a tiny nor a huge continuation.
     """
     if config.tolerance is None:
-        return sizes.max_samples
+        return planned.max_samples
     ratio = (error / (_MARGIN * config.tolerance)) ** 2
-    return min(sizes.max_samples, math.ceil(drawn * min(max(ratio, 1.25), 4.0)))
+    return min(planned.max_samples, math.ceil(drawn * min(max(ratio, 1.25), 4.0)))

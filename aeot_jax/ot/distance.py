@@ -120,7 +120,7 @@ def wasserstein(
     Raises:
       ValueError: if shapes, weights, heights or the source's dimension do not fit.
     """
-    targets = problem.check_targets(y)
+    targets, offset = problem.near_points(y)
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
@@ -132,7 +132,16 @@ def wasserstein(
     per_stream = min(_SAMPLES_PER_STREAM, -(-num_samples // NUM_STREAMS))
     rounds = -(-num_samples // (per_stream * NUM_STREAMS))
     return _wasserstein(
-        key, mu, targets, heights, weights, own, merged, jnp.int32(rounds), per_stream=per_stream
+        key,
+        mu,
+        targets,
+        jnp.asarray(offset, jnp.float32),
+        heights,
+        weights,
+        own,
+        merged,
+        jnp.int32(rounds),
+        per_stream=per_stream,
     )
 
 
@@ -157,6 +166,7 @@ def _wasserstein(
     key: PRNGKey,
     mu: Measure,
     y: Targets,
+    offset: Float[Array, " d"],
     h: Heights,
     nu: Weights,
     same: Int[Array, " m"],
@@ -166,7 +176,8 @@ def _wasserstein(
     per_stream: int,
 ) -> Distance:
     unit_key, draw_key = jax.random.split(key)
-    centre, scale = frame = problem.frame(y, nu)
+    frame = problem.frame(y, nu)
+    centre, scale = frame.centre + offset, frame.scale
     reach = jnp.abs(mu.sample(unit_key, _UNIT_SAMPLES) - centre[None, :]).max()
     unit = jnp.maximum(jnp.maximum(reach, scale), jnp.finfo(jnp.float32).tiny)
     normalised = frame.normalise(y)
@@ -249,7 +260,7 @@ def _draw(
     def add(carry: tuple[_Sums, Int[Array, ""]], stream: Int[Array, ""]):
         sums, i = carry
         x = mu.sample(jax.random.fold_in(jax.random.fold_in(key, i), stream), per_stream)
-        _, index = power.assign(x, y, h)
+        _, index = power.best(x, y, h)
         cost = jnp.square((x - centre[None, :]) / unit - v[index]).sum(1)
         seen = jnp.stack([cost, psi[index], cost - 2 * psi[index]])
         mean = seen.mean(1)

@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 
 from aeot_jax.measures import FromSampler, Measure
-from aeot_jax.ot import potential, power, problem
+from aeot_jax.ot import potential, power, problem, shift
 from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights
 
 if TYPE_CHECKING:
@@ -237,17 +237,18 @@ def pairs(
     of that of two batches.
     """
     targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
     problem.check_measure(mu, targets)
     if batch_size < 1:
         raise ValueError(f"`batch_size` is {batch_size}; pass at least 1.")
-    return (_pair(key, i, mu, targets, heights, batch_size=batch_size) for i in itertools.count())
+    near = problem.near(y, h)
+    return (_pair(key, i, mu, targets, near, batch_size=batch_size) for i in itertools.count())
 
 
 @partial(jax.jit, static_argnames="batch_size")
 def _pair(
-    key: PRNGKey, i: ArrayLike, mu: Measure, y: Targets, h: Heights, *, batch_size: int
+    key: PRNGKey, i: ArrayLike, mu: Measure, y: Targets, near: problem.Near, *, batch_size: int
 ) -> tuple[Samples, Samples]:
     x = mu.sample(jax.random.fold_in(key, i), batch_size)
-    _, index = power.assign(x, y, h)
+    rows, h, _ = shift.around(near.y, near.h)
+    _, index = power.best(x, rows, h)
     return x, y[index]

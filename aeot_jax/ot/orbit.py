@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blocks
+from aeot_jax.ot.blocks import Rows, as_rows
 from aeot_jax.typing import Heights, Samples, Targets
 
 SIZE = 8
@@ -76,7 +77,7 @@ def mixing(key: jax.Array, dim: int) -> Float[Array, "d d"]:
     return jax.random.rademacher(key, (dim, 1), jnp.float32) * jnp.asarray(transform.T, jnp.float32)
 
 
-def assign_orbits(x: Samples, y: Targets, h: Heights) -> Int[Array, "8 n"]:
+def assign_orbits(x: Samples, y: Targets | Rows, h: Heights) -> Int[Array, "8 n"]:
     """Find the cell of every sample of every orbit: ``assign`` of ``members(x)``, sooner.
 
     Args:
@@ -91,7 +92,9 @@ def assign_orbits(x: Samples, y: Targets, h: Heights) -> Int[Array, "8 n"]:
     return leaders(x, y, h)[1]
 
 
-def leaders(x: Samples, y: Targets, h: Heights) -> tuple[Float[Array, "8 n"], Int[Array, "8 n"]]:
+def leaders(
+    x: Samples, y: Targets | Rows, h: Heights
+) -> tuple[Float[Array, "8 n"], Int[Array, "8 n"]]:
     """Indices as ``assign_orbits``, and before them the scores that decided for them.
 
     Of parts of the targets that begin at multiples of 128, the one with the highest score (the
@@ -99,19 +102,20 @@ def leaders(x: Samples, y: Targets, h: Heights) -> tuple[Float[Array, "8 n"], In
     their number is such a multiple, too.
     """
 
-    def on_cpu(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_cells_by_group, x, y, h, _CHUNK)
 
-    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_cells_by_argmax, x, y, h, _ACCELERATOR_CHUNK)
 
+    y = as_rows(y)
     return lax.platform_dependent(x, y, h, cpu=sequential_vmap(on_cpu), default=on_accelerator)
 
 
 def _in_chunks(
     kernel: Callable[..., tuple[jax.Array, jax.Array]],
     x: jax.Array,
-    y: jax.Array,
+    y: Rows,
     h: jax.Array,
     chunk: int,
 ) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +123,8 @@ def _in_chunks(
     n, d = x.shape
     chunk = min(chunk, n + -n % SIZE)  # eight of them fill what is scored again together
     padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
-    best, index = lax.map(lambda part: kernel(part, y, h), padded)
+    used = blocks.used(h)
+    best, index = lax.map(lambda part: kernel(part, y, h, used), padded)
 
     def together(chunks: jax.Array) -> jax.Array:
         return jnp.swapaxes(chunks, 0, 1).reshape(SIZE, -1)[:, :n]
@@ -140,7 +145,9 @@ def _products(yb: jax.Array, x_parts: jax.Array) -> list[jax.Array]:
     return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
 
 
-def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _cells_by_group(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Keep the best group of every sample, then score that group again, as ``assign`` does."""
     n, m = x.shape[0], y.shape[0]
     block = blocks.whole_groups(_BLOCK, m, _GROUP)
@@ -168,8 +175,9 @@ def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
             state.append((best, winner))
         return tuple(state)
 
-    empty = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    carry = lax.fori_loop(0, -(-m // block), body, (empty,) * SIZE)
+    data = x, y.points, h
+    empty = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    carry = lax.fori_loop(0, blocks.number_of(used, block), body, (empty,) * SIZE)
     best, winner = (jnp.stack(parts) for parts in zip(*carry, strict=True))
     _, index = blocks.best_of_groups(
         members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
@@ -177,7 +185,9 @@ def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
     return best, index.reshape(SIZE, n)
 
 
-def _cells_by_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _cells_by_argmax(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Blocks large enough to fill an accelerator, with a maximum and an argmax each."""
     block = min(_ACCELERATOR_BLOCK, y.shape[0])
     x_parts = _parts(x)
@@ -192,9 +202,9 @@ def _cells_by_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Arra
         value, place = jnp.max(score, axis=1), jnp.argmax(score, axis=1).astype(jnp.int32)
         return jnp.maximum(best, value), jnp.where(value > best, start + place, index)
 
-    shape = (SIZE, x.shape[0])
+    shape, data = (SIZE, x.shape[0]), (x, y.points, h)
     carry = (
-        blocks.full(shape, -jnp.inf, x.dtype, x, y, h),
-        blocks.full(shape, 0, jnp.int32, x, y, h),
+        blocks.full(shape, -jnp.inf, x.dtype, *data),
+        blocks.full(shape, 0, jnp.int32, *data),
     )
-    return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
+    return lax.fori_loop(0, blocks.number_of(used, block), body, carry)

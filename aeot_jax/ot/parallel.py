@@ -146,22 +146,22 @@ def place(where: Layout, tree: Any) -> Any:
     return tree
 
 
-def shard(where: Layout, host: np.ndarray, fill: float = 0.0) -> jax.Array:
+def shard(where: Layout, host: np.ndarray, rows: int, fill: float = 0.0) -> jax.Array:
     """Deal an array with a row a target to the devices of a layout that has target shards.
 
-    It is filled up to whole blocks, and every device is given its own rows, straight from the host:
-    none ever holds all.
+    It is filled up to so many rows, whole blocks, and every device is given its own, straight from
+    the host: none ever holds all.
     """
-    shape = (blockwise.padded(host.shape[0]), *host.shape[1:])
+    shape = (rows, *host.shape[1:])
 
-    def rows(index: Any) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(shape[0])
         own = host[start:stop]
         beyond = stop - start - own.shape[0]
         around = ((0, beyond),) + ((0, 0),) * (host.ndim - 1)
         return np.pad(own, around, constant_values=fill) if beyond else own
 
-    return jax.make_array_from_callback(shape, NamedSharding(where.mesh, DEALT), rows)
+    return jax.make_array_from_callback(shape, NamedSharding(where.mesh, DEALT), part)
 
 
 def collect(array: jax.Array, num_targets: int) -> np.ndarray:

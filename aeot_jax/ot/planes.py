@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import power
+from aeot_jax.ot import power, shift
 from aeot_jax.ot.problem import Frame
 from aeot_jax.typing import Heights, Samples, Targets
 
@@ -111,7 +111,8 @@ def look(x: Samples, y: Targets, h: Heights, frame: Frame) -> Planes:
       h: heights (m,); -inf for a target without a cell.
       frame: centre and scale of the targets, in which angles are measured.
     """
-    values, index = power.top_k(x, y, h, min(_PLANES, y.shape[0]))
+    rows, heights, _ = shift.around(y, h)
+    values, index = power.highest(x, rows, heights, min(_PLANES, y.shape[0]))
     codes = y[index]
     normals = _normals((codes - frame.centre[None, None, :]) / frame.scale)
     angles = _angles(normals[:, :1], normals[:, 1:])

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, ArrayLike, Float
@@ -18,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 from aeot_jax.numerics import PRECISION, axis_size
 from aeot_jax.ot import problem
 from aeot_jax.ot.samples import check_samples
-from aeot_jax.ot.transport import centre, winner
+from aeot_jax.ot.transport import winner
 from aeot_jax.typing import Counts, Heights, Index, Samples, Targets, Weights
 
 
@@ -68,7 +69,7 @@ def energy(
     samples = check_samples(x, targets, ranks=(2,))
     if axis_name is not None:
         axis_size(axis_name)  # refuses an axis that nothing maps
-    index = winner(samples, targets, heights)
+    index = winner(samples, problem.near(y, h))
     value = _planes(*lax.stop_gradient((samples, targets, heights)), index)
     return _mean_energy(heights, samples, targets, weights, value, index, axis_name)
 
@@ -91,7 +92,7 @@ def brenier(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     heights = problem.check_heights(h, targets)
     samples = check_samples(x, targets)
     rows = jnp.atleast_2d(samples)
-    index = winner(rows, targets, heights)
+    index = winner(rows, problem.near(y, h))
     return _planes(rows, targets, heights, index).reshape(samples.shape[:-1])
 
 
@@ -161,16 +162,22 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
 
     Source: Villani 2009, definition 5.2.
     """
-    points = problem.check_targets(y)
-    potential = problem.check_heights(psi, points, "psi")
-    samples = check_samples(x, points)
+    near = problem.near(y, psi, "psi")
+    samples = check_samples(x, near.y, less=np.asarray(near.shift.centre))
     rows = jnp.atleast_2d(samples)
     # The expanded square, by which planes are compared, keeps its digits around a centre only.
-    middle = centre(points, potential)
-    near = points - middle[None, :]
-    index = winner(rows - middle[None, :], near, potential - jnp.square(near).sum(1) / 2)
-    cost = jnp.square(rows - points[index]).sum(1) / 2
-    return (cost - potential[index]).reshape(samples.shape[:-1])
+    middle = _mean(near.y, near.h)
+    points = near.y - middle[None, :]
+    heights = near.h - jnp.square(points).sum(1) / 2
+    index = winner(rows - middle[None, :], near._replace(y=points, h=heights))
+    cost = jnp.square(rows - near.y[index]).sum(1) / 2
+    return (cost - near.h[index]).reshape(samples.shape[:-1])
+
+
+def _mean(y: Targets, h: Heights) -> Float[Array, " d"]:
+    """Mean of the targets that have a height."""
+    active = jnp.isfinite(h)
+    return jnp.where(active[:, None], y / active.sum(), 0.0).sum(0)
 
 
 def _planes(x: Samples, y: Targets, h: Heights, index: Index) -> Float[Array, " n"]:

@@ -12,14 +12,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import blocks
+from aeot_jax.ot import blocks, problem, shift
+from aeot_jax.ot.blocks import Rows, as_rows
 
 _SMALL_DIM = 5
 """Up to here a scan over single targets beats a product on a CPU (measured)."""
@@ -64,8 +66,8 @@ def assign(
         above; an accelerator has a size of its own. It changes the time, not the answer.
 
     Returns:
-      The potential (n,) and the lowest index (n,) that attains it. Arithmetic is float32, or
-      float64 where JAX's 64-bit mode is on and an argument asks for it.
+      The potential (n,) and the lowest index (n,) that attains it, computed in float32 around the
+      middle of the targets: an offset of all targets moves no cell.
 
     Raises:
       ValueError: if shapes disagree, ``block`` is not positive, or an argument whose values are
@@ -73,8 +75,8 @@ def assign(
 
     Source: Lei et al., Engineering 6(3), 2020, section 3.
     """
-    x, y, h = _validated(x, y, h, block)
-    return _assign(x, y, h, block=_fitting(block, y.shape[0]))
+    samples, near = _validated(x, y, h, block)
+    return _assign(samples, near, block=_fitting(block, near.h.shape[0]))
 
 
 def top_k(
@@ -98,69 +100,82 @@ def top_k(
     Raises:
       ValueError: as for :func:`assign`, and if k is not in 1..m.
     """
-    x, y, h = _validated(x, y, h, block)
-    if not 1 <= k <= y.shape[0]:
+    samples, near = _validated(x, y, h, block)
+    num_targets = np.shape(h)[0]
+    if not 1 <= k <= num_targets:
         raise ValueError(
-            f"`k` is {k}, but `y` has {y.shape[0]} targets; pass k from 1 to {y.shape[0]}."
+            f"`k` is {k}, but `y` has {num_targets} targets; pass k from 1 to {num_targets}."
         )
-    return _top_k(x, y, h, k=k, block=_fitting(block, y.shape[0]))
+    return _top_k(samples, near, k=k, block=_fitting(block, near.h.shape[0]))
 
 
 def _validated(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, block: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the three arrays in one floating type, or explain what is wrong with them."""
-    given = {"x": x, "y": y, "h": h}
-    x, y, h = jnp.asarray(x), jnp.asarray(y), jnp.asarray(h)
-    if x.ndim != 2 or x.size == 0:
-        raise ValueError(f"`x` has shape {x.shape}; pass samples of shape (n, d), n and d from 1.")
-    if y.ndim != 2 or y.size == 0:
-        raise ValueError(f"`y` has shape {y.shape}; pass targets of shape (m, d), m and d from 1.")
-    if x.shape[1] != y.shape[1]:
+) -> tuple[Float[Array, "n d"], problem.Near]:
+    """Samples, and targets with heights near the origin, or what is wrong with them."""
+    near = problem.near(y, h, some=False)
+    arguments.count("block", block)
+    samples = arguments.real("x", x)
+    if samples.ndim != 2 or samples.size == 0:
         raise ValueError(
-            f"`x` has shape {x.shape}, but `y` has shape {y.shape}; pass the same dimension d."
+            f"`x` has shape {samples.shape}; pass samples of shape (n, d), n and d from 1."
         )
-    if h.shape != y.shape[:1]:
+    if samples.shape[1] != near.y.shape[1]:
         raise ValueError(
-            f"`h` has shape {h.shape}, but `y` has shape {y.shape}; pass one height per target."
+            f"`x` has shape {samples.shape}, but `y` has shape {np.shape(y)}; pass the same "
+            "dimension d."
         )
-    if block < 1:
-        raise ValueError(f"`block` is {block}; pass the number of targets scored at once, from 1.")
-    for name, array in (("x", x), ("y", y), ("h", h)):
-        if jnp.iscomplexobj(array):
-            raise ValueError(f"`{name}` has type {array.dtype}; pass real numbers.")
-    dtype = jnp.promote_types(jnp.result_type(x, y, h), jnp.float32)
-    refuse_not_finite(given)
-    return x.astype(dtype), y.astype(dtype), h.astype(dtype)
+    return samples, near
 
 
 def _fitting(block: int, num_targets: int) -> int:
     return blocks.whole_groups(min(block, _MAX_BLOCK), num_targets, _GROUP)
 
 
-def refuse_not_finite(given: dict[str, ArrayLike]) -> None:
-    """Refuse NaN and infinity where the values are known; under a transformation they are not."""
-    for name, array in given.items():
-        if isinstance(array, Tracer):
-            continue
-        with jax.ensure_compile_time_eval():  # a known array, perhaps under someone's trace
-            usable = bool(_is_usable(jnp.asarray(array), infinite_below=name == "h"))
-        if usable:
-            continue
-        allowed = "finite numbers or -inf" if name == "h" else "finite numbers"
-        raise ValueError(f"`{name}` holds a NaN or an infinity; pass {allowed}.")
+def best(
+    x: Float[Array, "n d"], y: Float[Array, "m d"] | Rows, h: Float[Array, " m"], block: int = 128
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    """``assign`` of arguments that are known to be good, of targets near the origin.
+
+    Args:
+      x: samples (n, d).
+      y: targets (m, d), or from ``shift.around``.
+      h: heights (m,).
+      block: as for ``assign``.
+    """
+    return _best(x, as_rows(y), h, block=_fitting(block, h.shape[0]))
 
 
-def _is_usable_body(array: jax.Array, *, infinite_below: bool) -> jax.Array:
-    if infinite_below:
-        return jnp.all(array < jnp.inf)
-    return jnp.all(jnp.isfinite(array))
+def highest(
+    x: Float[Array, "n d"], y: Float[Array, "m d"] | Rows, h: Float[Array, " m"], k: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """``top_k`` of arguments that are known to be good; as ``best``."""
+    return _highest(x, as_rows(y), h, k=k, block=_fitting(128, h.shape[0]))
 
 
-_is_usable = jax.jit(_is_usable_body, static_argnames="infinite_below")
+def _assign_body(
+    x: Float[Array, "n d"], near: problem.Near, *, block: int
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    rows, h, taken = shift.around(near.y, near.h)
+    value, index = _best(x, rows, h, block=block)
+    return value + (taken.of(x) + near.shift.of(x)), index
 
 
-def leaders(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+_assign = jax.jit(_assign_body, static_argnames="block")
+
+
+def _top_k_body(
+    x: Float[Array, "n d"], near: problem.Near, *, k: int, block: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    rows, h, taken = shift.around(near.y, near.h)
+    values, index = _highest(x, rows, h, k=k, block=block)
+    return values + (taken.of(x) + near.shift.of(x))[:, None], index
+
+
+_top_k = jax.jit(_top_k_body, static_argnames=("k", "block"))
+
+
+def leaders(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Find the best among some of the targets, to be compared with the best among others.
 
     Where parts of the targets begin at multiples of 128, the part with the highest score (the first
@@ -175,12 +190,13 @@ def leaders(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Ar
     Returns:
       The scores (n,), and the indices (n,) that ``assign`` gives.
     """
-    return _assign_body(x, y, h, block=_fitting(128, y.shape[0]), kernel=_leader_by_block)
+    block = _fitting(128, h.shape[0])
+    return _best(x, as_rows(y), h, block=block, kernel=_leader_by_block)
 
 
-def _assign_body(
+def _best(
     x: jax.Array,
-    y: jax.Array,
+    y: Rows,
     h: jax.Array,
     *,
     block: int,
@@ -188,13 +204,13 @@ def _assign_body(
 ) -> tuple[jax.Array, jax.Array]:
     kernel = functools.partial(kernel or _best_by_block, block=block)
 
-    def by_block(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def by_block(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(kernel, x, y, h, ())
 
-    def by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def by_target(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_best_by_target, x, y, h, ())
 
-    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_best_on_accelerator, x, y, h, ())
 
     # A batched product leaves the fused path of a CPU: there problems take turns under `vmap`.
@@ -202,29 +218,23 @@ def _assign_body(
     return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
 
-_assign = jax.jit(_assign_body, static_argnames="block")
-
-
-def _top_k_body(
-    x: jax.Array, y: jax.Array, h: jax.Array, *, k: int, block: int
+def _highest(
+    x: jax.Array, y: Rows, h: jax.Array, *, k: int, block: int
 ) -> tuple[jax.Array, jax.Array]:
     @sequential_vmap
-    def on_cpu(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(functools.partial(_top_by_block, k=k, block=block), x, y, h, (k,))
 
-    def on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(functools.partial(_top_on_accelerator, k=k), x, y, h, (k,))
 
     return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
 
-_top_k = jax.jit(_top_k_body, static_argnames=("k", "block"))
-
-
 def _in_chunks(
-    kernel: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    kernel: Callable[..., tuple[jax.Array, jax.Array]],
     x: jax.Array,
-    y: jax.Array,
+    y: Rows,
     h: jax.Array,
     shape: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
@@ -235,23 +245,25 @@ def _in_chunks(
     depends on how many others come with it, and ``x`` is not copied.
     """
     n, d = x.shape
+    used = blocks.used(h)
     width = max((d, *shape))
     chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * blocks.RESCORE)) * blocks.RESCORE)
     if n <= chunk:
-        value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h)
+        value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h, used)
         return value[:n], index[:n]
 
     def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         start = jnp.minimum(i * chunk, n - chunk)
-        value, index = kernel(lax.dynamic_slice_in_dim(x, start, chunk), y, h)
+        value, index = kernel(lax.dynamic_slice_in_dim(x, start, chunk), y, h, used)
         return (
             lax.dynamic_update_slice_in_dim(carry[0], value, start, 0),
             lax.dynamic_update_slice_in_dim(carry[1], index, start, 0),
         )
 
+    data = x, y.points, h
     carry = (
-        blocks.full((n, *shape), 0, x.dtype, x, y, h),
-        blocks.full((n, *shape), 0, jnp.int32, x, y, h),
+        blocks.full((n, *shape), 0, x.dtype, *data),
+        blocks.full((n, *shape), 0, jnp.int32, *data),
     )
     return lax.fori_loop(0, -(-n // chunk), body, carry)
 
@@ -269,23 +281,23 @@ def _group_maxima(x1: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
 
 
 def _best_by_block(
-    x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """Best plane by way of group maxima, then the winning group of each sample again."""
-    _, winner = _winning_group(x, y, h, block)
+    _, winner = _winning_group(x, y, h, used, block)
     return blocks.best_of_groups(x, y, h, winner, min(block, _GROUP))
 
 
 def _leader_by_block(
-    x: jax.Array, y: jax.Array, h: jax.Array, *, block: int
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """The maximum that decided for the winning group, and the best plane of that group."""
-    best, winner = _winning_group(x, y, h, block)
+    best, winner = _winning_group(x, y, h, used, block)
     return best, blocks.best_of_groups(x, y, h, winner, min(block, _GROUP))[1]
 
 
 def _winning_group(
-    x: jax.Array, y: jax.Array, h: jax.Array, block: int
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """Highest maximum over a group at each sample, and where the first group with it begins.
 
@@ -306,20 +318,23 @@ def _winning_group(
 
     def body(b: jax.Array, carry: tuple) -> tuple:
         start = b * block
-        yb = lax.dynamic_slice_in_dim(y, start, block)
-        return merged(yb, lax.dynamic_slice_in_dim(h, start, block), start, carry)
+        hb = lax.dynamic_slice_in_dim(h, start, block)
+        return merged(y.part(start, block), hb, start, carry)
 
-    carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    carry = lax.fori_loop(0, m // block, body, carry)
+    data = x, y.points, h
+    carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    carry = lax.fori_loop(0, jnp.minimum(blocks.number_of(used, block), m // block), body, carry)
     tail = m % block
     if not tail:
         return carry
-    yb = jnp.pad(y[m - tail :], ((0, block - tail), (0, 0)))
+    yb = jnp.pad(y.part(m - tail, tail), ((0, block - tail), (0, 0)))
     hb = jnp.pad(h[m - tail :], (0, block - tail), constant_values=-jnp.inf)
     return merged(yb, hb, m - tail, carry)
 
 
-def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _best_by_target(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Best plane by a scan over single targets: element-wise over samples, no product."""
     n, (m, d) = x.shape[0], y.shape
     unroll = min(_UNROLL, m)
@@ -329,7 +344,7 @@ def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
         best, index = carry
         # The ragged tail scores some targets twice; ties keep the first, so that is harmless.
         start = jnp.minimum(b * unroll, m - unroll)
-        yb = lax.dynamic_slice_in_dim(y, start, unroll)
+        yb = y.part(start, unroll)
         hb = lax.dynamic_slice_in_dim(h, start, unroll)
         for j in range(unroll):
             score = hb[j]
@@ -341,12 +356,13 @@ def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
             index = jnp.where(better, start + j, index)
         return best, index
 
-    carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    return lax.fori_loop(0, -(-m // unroll), body, carry)
+    data = x, y.points, h
+    carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    return lax.fori_loop(0, blocks.number_of(used, unroll), body, carry)
 
 
 def _top_by_block(
-    x: jax.Array, y: jax.Array, h: jax.Array, *, k: int, block: int
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, k: int, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """The k best planes lie in the k groups of highest maxima: find those, score them again.
 
@@ -359,8 +375,9 @@ def _top_by_block(
     num_blocks = -(-m // block)
     keep = min(k, (num_blocks - 1) * groups + -(-(m - (num_blocks - 1) * block) // size))
     # Many blocks are merged at a time: `lax.top_k` also looks at the list that it merges into.
-    num_merges = -(-num_blocks * groups // _MERGE)
-    merge = -(-num_blocks // num_merges)
+    merge = -(-num_blocks // -(-num_blocks * groups // _MERGE))
+    # The list must fill up, if need be with targets that have no height.
+    needed = jnp.maximum(blocks.number_of(used, block), min(num_blocks, -(-keep // groups)))
     # Below a target's own -inf there must be room for what is masked or not yet filled.
     lowest = jnp.finfo(x.dtype).min
     x1 = _with_one(x)
@@ -378,11 +395,12 @@ def _top_by_block(
         held = jnp.take_along_axis(carry[1], jnp.minimum(position, keep - 1), axis=1)
         return maxima, jnp.where(position < keep, held, i * merge * groups + position - keep)
 
+    data = x, y.points, h
     carry = (
-        blocks.full((n, keep), -jnp.inf, x.dtype, x, y, h),
-        blocks.full((n, keep), 0, jnp.int32, x, y, h),
+        blocks.full((n, keep), -jnp.inf, x.dtype, *data),
+        blocks.full((n, keep), 0, jnp.int32, *data),
     )
-    _, group = lax.fori_loop(0, num_merges, body, carry)
+    _, group = lax.fori_loop(0, blocks.number_of(needed, merge), body, carry)
     # In ascending order of targets, so that `top_k`, which keeps the first of equals, does right.
     group = jnp.sort(group, axis=1)
 
@@ -415,7 +433,9 @@ def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
     return score
 
 
-def _best_on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _best_on_accelerator(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Best plane by blocks large enough to fill an accelerator and small enough for its cache."""
     block = min(_ACCELERATOR_BLOCK, y.shape[0])
 
@@ -427,13 +447,13 @@ def _best_on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.
         position = jnp.argmax(score, axis=1).astype(jnp.int32)
         return jnp.maximum(best, value), jnp.where(value > best, start + position, index)
 
-    n = x.shape[0]
-    carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
+    n, data = x.shape[0], (x, y.points, h)
+    carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    return lax.fori_loop(0, blocks.number_of(used, block), body, carry)
 
 
 def _top_on_accelerator(
-    x: jax.Array, y: jax.Array, h: jax.Array, *, k: int
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, k: int
 ) -> tuple[jax.Array, jax.Array]:
     """The k best planes by merging the k best of each block into those of the blocks before.
 
@@ -449,5 +469,5 @@ def _top_on_accelerator(
         held = jnp.take_along_axis(carry[1], jnp.minimum(position, k - 1), axis=1)
         return value, jnp.where(position < k, held, start + position - k)
 
-    value, index = lax.top_k(_scores(x, y[:block], h[:block]), k)
-    return lax.fori_loop(1, -(-y.shape[0] // block), body, (value, index))
+    value, index = lax.top_k(_scores(x, y.part(0, block), h[:block]), k)
+    return lax.fori_loop(1, blocks.number_of(used, block), body, (value, index))

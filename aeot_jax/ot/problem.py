@@ -1,52 +1,64 @@
-"""Targets and weights: checked at the border, merged where they coincide, centred and scaled."""
+"""Targets and weights: checked at the border, centred, merged where they coincide, filled up; once.
+
+``make`` turns what the user passes into a ``Problem``, which holds what every function after it
+takes, and carries heights there and back.
+"""
 
 import warnings
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from aeot_jax import arguments
+from aeot_jax.arguments import is_concrete as is_concrete
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import blockwise
-from aeot_jax.typing import Heights, HostTargets, HostWeights, Targets, Weights
+from aeot_jax.ot import blockwise, shift, sizes
+from aeot_jax.ot.shift import Shift
+from aeot_jax.typing import Heights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
 
+_LEAST_WEIGHT = float(np.finfo(np.float32).tiny)
+"""Weights below it are none: float32 has no reciprocal for them, and no sample would ever tell."""
 
-def is_concrete(*values: object) -> bool:
-    """Whether no value is traced, so that its numbers can be looked at.
-
-    Look with NumPy: under someone's trace, jax.numpy returns tracers even for known arrays.
-    """
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+_EXACT_IN_FLOAT32 = (np.float32, np.float16, jnp.bfloat16, np.int8, np.uint8, np.int16, np.uint16)
+"""Dtypes whose numbers float32 holds: they may stay as they are stored until they are scored."""
 
 
-def as_float32(name: str, value: ArrayLike, ndim: int) -> Float[Array, "..."]:
-    """Convert to float32 and check the rank; what float32 cannot hold is an error, not infinity."""
-    array = jnp.asarray(value)
-    _check_kind(name, array, ndim)
-    return array.astype(jnp.float32)
-
-
-def _on_host(name: str, value: ArrayLike, ndim: int) -> Float[np.ndarray, "..."]:
-    """``as_float32`` with NumPy, so that no device holds the array."""
-    array = np.asarray(value)
-    _check_kind(name, array, ndim)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
-
-
-def _check_kind(name: str, array: Array | np.ndarray, ndim: int) -> None:
+def _ranked(name: str, value: Any, ndim: int) -> np.ndarray | Array:
+    """An array of a rank, in the caller's dtype."""
+    array = arguments.array(name, value)
     if array.ndim != ndim:
         wanted = {1: "one number a target, shape (m,)", 2: "one point a row, shape (m, d)"}[ndim]
         raise ValueError(f"`{name}` has shape {array.shape}; pass {wanted}.")
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise ValueError(f"`{name}` has dtype {array.dtype}; pass real numbers.")
+    return array
+
+
+def _points(name: str, y: Any) -> np.ndarray | Array:
+    """Points in the caller's dtype, all finite where that is known, and within float32."""
+    points = _ranked(name, y, 2)
+    if points.shape[0] == 0 or points.shape[1] == 0:
+        raise ValueError(f"`{name}` has shape {points.shape}; pass at least one target, (m, d).")
+    if is_concrete(points):
+        finite = _finite_rows(points)
+        if not finite.all():
+            raise ValueError(
+                f"`{name}` holds NaN or infinity (first in row {int(finite.argmin())}); remove or "
+                "repair such rows."
+            )
+    return points
+
+
+def _finite_rows(points: np.ndarray | Array) -> np.ndarray:
+    """Which rows float32 can hold."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.all(np.isfinite(np.asarray(points).astype(np.float32, copy=False)), axis=1)
 
 
 def check_targets(y: ArrayLike, name: str = "y") -> Targets:
@@ -55,28 +67,7 @@ def check_targets(y: ArrayLike, name: str = "y") -> Targets:
     Raises:
       ValueError: if the shape is not (m, d), a dimension is 0 or a number is not finite.
     """
-    targets = as_float32(name, y, 2)
-    _check_points(name, targets)
-    return targets
-
-
-def host_targets(y: ArrayLike, name: str = "y") -> HostTargets:
-    """``check_targets`` for targets that no device can hold whole."""
-    targets = _on_host(name, y, 2)
-    _check_points(name, targets)
-    return targets
-
-
-def _check_points(name: str, targets: Targets | HostTargets) -> None:
-    if targets.shape[0] == 0 or targets.shape[1] == 0:
-        raise ValueError(f"`{name}` has shape {targets.shape}; pass at least one target, (m, d).")
-    if is_concrete(targets):
-        finite = np.isfinite(np.asarray(targets)).all(1)
-        if not finite.all():
-            raise ValueError(
-                f"`{name}` holds NaN or infinity (first in row {int(finite.argmin())}); remove or "
-                "repair such rows."
-            )
+    return arguments.real(name, _points(name, y))
 
 
 def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
@@ -86,27 +77,29 @@ def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
       ValueError: if the shape disagrees with y, a weight is negative or not finite, all are zero,
         or the sum is not 1.
     """
+    return jnp.asarray(_rounded_weights(_weights(nu, y)))
+
+
+def _weights(nu: ArrayLike | None, y: np.ndarray | Array) -> np.ndarray | Array:
+    """Weights in float64, divided by their sum; traced ones as they are, in float32."""
     if nu is None:
-        return jnp.full_like(y[:, 0], 1.0 / y.shape[0])
-    weights = as_float32("nu", nu, 1)
+        return np.full(y.shape[0], 1.0 / y.shape[0])
+    weights = _ranked("nu", nu, 1)
     _check_one_each("nu", weights, y, "weight")
     if not is_concrete(weights):
-        return weights
-    return jnp.asarray(_normalised(np.asarray(weights, np.float64)), jnp.float32)
+        return arguments.real("nu", weights)
+    return _normalised(np.asarray(weights).astype(np.float64))
 
 
-def host_weights(nu: ArrayLike | None, y: HostTargets) -> HostWeights:
-    """``check_weights`` on the host."""
-    if nu is None:
-        return np.full_like(y[:, 0], 1.0 / y.shape[0])
-    weights = _on_host("nu", nu, 1)
-    _check_one_each("nu", weights, y, "weight")
-    return _normalised(weights.astype(np.float64)).astype(np.float32)
+def _rounded_weights(nu: np.ndarray | Array) -> np.ndarray | Array:
+    """Weights as float32; what is too small for it is 0."""
+    if not is_concrete(nu):
+        return nu
+    known = np.asarray(nu, np.float64)
+    return np.where(known < _LEAST_WEIGHT, 0.0, known).astype(np.float32)
 
 
-def _check_one_each(
-    name: str, array: Array | np.ndarray, y: Targets | HostTargets, what: str
-) -> None:
+def _check_one_each(name: str, array: Array | np.ndarray, y: Any, what: str) -> None:
     if array.shape[0] != y.shape[0]:
         raise ValueError(
             f"`{name}` has shape {array.shape}, but `y` has shape {y.shape}; pass one {what} per "
@@ -129,28 +122,27 @@ def _normalised(nu: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     return nu / nu.sum()
 
 
-def check_heights(h: ArrayLike, y: Targets, name: str = "h") -> Heights:
+def check_heights(h: ArrayLike, y: Any, name: str = "h") -> Heights:
     """Heights as float32 (m,): finite or -inf, at least one finite.
 
     Raises:
       ValueError: if the shape disagrees with y, a height is NaN or +inf, or none is finite.
     """
-    heights = as_float32(name, h, 1)
+    return arguments.real(name, _heights(name, h, y), infinite_below=True)
+
+
+def _heights(name: str, h: ArrayLike, y: Any, *, some: bool = True) -> np.ndarray | Array:
+    """Heights in the caller's dtype, looked at where they are known."""
+    heights = _ranked(name, h, 1)
     _check_one_each(name, heights, y, "height")
     if is_concrete(heights):
-        _check_known_heights(name, np.asarray(heights))
+        known = np.asarray(heights)
+        _check_known_heights(name, known, some)
+        arguments.rounded_to_float32(name, known, infinite_below=True)
     return heights
 
 
-def host_heights(h: ArrayLike, y: HostTargets, name: str = "h") -> HostWeights:
-    """``check_heights`` on the host."""
-    heights = _on_host(name, h, 1)
-    _check_one_each(name, heights, y, "height")
-    _check_known_heights(name, heights)
-    return heights
-
-
-def _check_known_heights(name: str, h: Float[np.ndarray, " m"]) -> None:
+def _check_known_heights(name: str, h: np.ndarray, some: bool) -> None:
     bad = np.isnan(h) | (h == np.inf)
     if bad.any():
         index = int(bad.argmax())
@@ -158,11 +150,11 @@ def _check_known_heights(name: str, h: Float[np.ndarray, " m"]) -> None:
             f"`{name}` is {h[index]} at {index}; heights are finite, or -inf for a target "
             "that owns no cell."
         )
-    if not np.isfinite(h).any():
+    if some and not np.isfinite(h).any():
         raise ValueError(f"`{name}` is -inf everywhere; at least one target must own a cell.")
 
 
-def check_measure(mu: Measure, y: Targets | HostTargets) -> None:
+def check_measure(mu: Measure, y: np.ndarray | Array) -> None:
     """Refuse a source whose dimension is not that of the targets."""
     if mu.dim != y.shape[1]:
         raise ValueError(
@@ -171,7 +163,7 @@ def check_measure(mu: Measure, y: Targets | HostTargets) -> None:
         )
 
 
-def representatives(y: Targets | HostTargets) -> Int[np.ndarray, " m"] | None:
+def representatives(y: np.ndarray | Array) -> Int[np.ndarray, " m"] | None:
     """Lowest index of the target that equals each target; None where all differ.
 
     Coinciding targets share one cell, which ``assign`` gives to the lowest index: their weights
@@ -185,22 +177,6 @@ def representatives(y: Targets | HostTargets) -> Int[np.ndarray, " m"] | None:
     return first[inverse.ravel()].astype(np.int32)
 
 
-def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
-    """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere.
-
-    Known weights are added on the host: float32 loses the sum of many small ones.
-    """
-    if not is_concrete(nu):
-        return jnp.zeros_like(nu).at[jnp.asarray(same)].add(nu)
-    return jnp.asarray(host_merged_weights(np.asarray(nu), same))
-
-
-def host_merged_weights(nu: HostWeights, same: Int[np.ndarray, " m"]) -> HostWeights:
-    """``merged_weights`` on the host."""
-    merged = np.bincount(same, nu.astype(np.float64), len(same))
-    return (merged / merged.sum()).astype(np.float32)
-
-
 def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
     """Say once that some targets coincide and what becomes of their weights."""
     copies = int((same != np.arange(same.size)).sum())
@@ -209,6 +185,206 @@ def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
         "mass is the sum of the group's weights.",
         stacklevel=3,
     )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A transport problem as all that follows takes it; see ``make``.
+
+    Attributes:
+      mu: source measure.
+      y: targets near the origin, float32 (rows, d); the user's first, then what fills up.
+      nu: weights (rows,), sum 1: those of coinciding targets at the first of them, 0 at the others
+        and where filled up. Both are NumPy's where the targets shall be dealt to devices.
+      num_targets: m, as the user counts.
+      same: index of the first target that equals each (m,); None where all differ, or may.
+      centre: what the host has taken off the targets (d,), in float64.
+    """
+
+    mu: Measure
+    y: Any
+    nu: Any
+    num_targets: int
+    same: Int[np.ndarray, " m"] | None
+    centre: Float[np.ndarray, " d"]
+
+    def heights(self, h: ArrayLike) -> Any:
+        """The user's heights (m,) as heights of this problem (rows,); of copies the highest.
+
+        Raises:
+          ValueError: as ``check_heights``.
+        """
+        of_users = jax.ShapeDtypeStruct((self.num_targets, self.y.shape[1]), jnp.float32)
+        heights = check_heights(h, of_users)
+        if not is_concrete(heights, self.y):
+            if self.same is not None:
+                lowest = jnp.full_like(heights, -jnp.inf)
+                heights = lowest.at[jnp.asarray(self.same)].max(heights)
+            surplus = self.y.shape[0] - self.num_targets
+            return jnp.pad(heights, (0, surplus), constant_values=-jnp.inf)
+        if self.same is None and self.y.shape[0] == self.num_targets:
+            return heights if isinstance(self.y, jax.Array) else np.asarray(heights)
+        filled = np.full(self.y.shape[0], -np.inf, np.float32)
+        own = np.arange(self.num_targets) if self.same is None else self.same
+        np.maximum.at(filled, own, np.asarray(heights))
+        return jnp.asarray(filled) if isinstance(self.y, jax.Array) else filled
+
+    def heights_of_users(self, h: Float[Array, " rows"]) -> Heights:
+        """Heights of this problem (rows,) for the user's targets (m,); a copy has -inf."""
+        if not is_concrete(h):
+            return h[: self.num_targets]
+        return jnp.asarray(np.asarray(h)[: self.num_targets])
+
+    def of_users(self, values: ArrayLike) -> Array | np.ndarray:
+        """Values of this problem's targets (rows, ...) as those of the user's (m, ...).
+
+        A copy has the value of the first. By NumPy, because slicing compiles.
+        """
+        if self.same is None and np.shape(values)[0] == self.num_targets:
+            return jnp.asarray(values) if isinstance(self.y, jax.Array) else np.asarray(values)
+        if not is_concrete(values):
+            own = jnp.arange(self.num_targets) if self.same is None else jnp.asarray(self.same)
+            return jnp.asarray(values)[own]
+        own = slice(self.num_targets) if self.same is None else self.same
+        found = np.asarray(values)[own]
+        return jnp.asarray(found) if isinstance(self.y, jax.Array) else found
+
+
+def make(mu: Measure, y: ArrayLike, nu: ArrayLike | None = None, *, dealt: bool = False) -> Problem:
+    """Check a problem, centre its targets, merge the weights of copies and fill it up.
+
+    Targets in a dtype that float32 does not hold are centred in float64 before they are rounded;
+    others are shifted where they are scored (``shift.around``), so that no copy is made of many.
+    Under a trace no value is known: copies are not found, and nothing is filled up.
+
+    Args:
+      mu: source measure.
+      y: targets (m, d), in any real dtype.
+      nu: weights (m,), sum 1; None is uniform.
+      dealt: whether the targets shall be dealt to devices: they then stay on the host as they are.
+
+    Raises:
+      ValueError: if targets, weights or the source's dimension do not fit.
+    """
+    points = _points("y", y)
+    check_measure(mu, points)
+    weights = _weights(nu, points)
+    num_targets = points.shape[0]
+    if not is_concrete(points):
+        weights = jnp.asarray(_rounded_weights(weights))
+        centre = np.zeros(points.shape[1])
+        return Problem(mu, arguments.real("y", points), weights, num_targets, None, centre)
+    active = np.asarray(weights) > 0 if is_concrete(weights) else np.ones(num_targets, bool)
+    near, centre = _near(points, active)
+    same = representatives(near)
+    if same is not None:
+        weights = _merged(weights, same)
+    weights = _rounded_weights(weights)
+    if dealt:
+        return Problem(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
+    rows = sizes.padded(*near.shape)
+    near = jnp.asarray(_filled(near, rows))
+    weights = jnp.asarray(_filled(weights, rows, 0.0))
+    return Problem(mu, near, weights, num_targets, same, centre)
+
+
+def near_points(y: ArrayLike) -> tuple[Targets, Float[np.ndarray, " d"]]:
+    """Targets as float32, and what was taken off to keep the digits of wider dtypes.
+
+    Raises:
+      ValueError: as ``check_targets``.
+    """
+    points = _points("y", y)
+    if not is_concrete(points):
+        return arguments.real("y", points), np.zeros(points.shape[1])
+    near, centre = _near(points, np.ones(len(points), bool))
+    return jnp.asarray(near), centre
+
+
+def _near(
+    points: np.ndarray | Array, active: np.ndarray
+) -> tuple[np.ndarray | Array, Float[np.ndarray, " d"]]:
+    """Known points as float32, and what was taken off to keep the digits of wider dtypes."""
+    if points.dtype in _EXACT_IN_FLOAT32:
+        return _as_float32(points), np.zeros(points.shape[1])
+    return shift.on_host(np.asarray(points), active if active.any() else ~active)
+
+
+def _as_float32(known: np.ndarray | Array) -> np.ndarray | Array:
+    """Known numbers as float32, by NumPy: under someone's trace jax.numpy would return tracers."""
+    return known if known.dtype == np.float32 else np.asarray(known).astype(np.float32)
+
+
+def _filled(array: np.ndarray | Array, rows: int, fill: float | None = None) -> Any:
+    """An array with more rows, of one number or copies of the first row."""
+    surplus = rows - array.shape[0]
+    if not surplus:
+        return array
+    if not is_concrete(array):
+        return jnp.pad(array, (0, surplus), constant_values=fill)
+    host = np.asarray(array)
+    first = host[:1] if fill is None else np.float32(fill)
+    return np.concatenate([host, np.broadcast_to(first, (surplus, *host.shape[1:]))])
+
+
+def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
+    """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere."""
+    return jnp.asarray(_rounded_weights(_merged(nu, same)))
+
+
+def _merged(nu: np.ndarray | Array, same: Int[np.ndarray, " m"]) -> np.ndarray | Array:
+    """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere.
+
+    Known weights are added in float64: float32 loses the sum of many small ones.
+    """
+    if not is_concrete(nu):
+        return jnp.zeros_like(nu).at[jnp.asarray(same)].add(nu)
+    merged = np.bincount(same, np.asarray(nu, np.float64), len(same))
+    return merged / merged.sum()
+
+
+class Near(NamedTuple):
+    """Targets with heights, as kernels take them after ``shift.around``.
+
+    Attributes:
+      y: float32 (rows, d); rows beyond the user's own no cell.
+      h: heights (rows,).
+      shift: what the host has taken off; zeros where nothing.
+    """
+
+    y: Targets
+    h: Heights
+    shift: Shift
+
+
+def near(y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True) -> Near:
+    """Check targets and heights; where they are known, centre them in float64 and fill them up.
+
+    Args:
+      y: targets (m, d), in any real dtype.
+      h: heights (m,); -inf for a target that owns no cell.
+      name: of the argument that gave the heights.
+      some: whether one target at least must own a cell.
+
+    Raises:
+      ValueError: if a shape or a known value does not fit.
+    """
+    points = _points("y", y)
+    heights = _heights(name, h, points, some=some)
+    known = is_concrete(heights)
+    if not is_concrete(points):
+        rounded = arguments.real(name, heights, infinite_below=True)
+        return Near(arguments.real("y", points), rounded, shift.none(points.shape[1]))
+    known = is_concrete(heights)
+    active = np.asarray(heights) > -np.inf if known else np.ones(len(points), bool)
+    own, centre = _near(points, active)
+    taken = shift.none(own.shape[1])._replace(centre=centre.astype(np.float32))
+    if not known:
+        rounded = arguments.real(name, heights, infinite_below=True)
+        return Near(jnp.asarray(own), rounded, taken)
+    rows = sizes.padded(*own.shape)
+    rounded = _filled(_as_float32(heights), rows, -np.inf)
+    return Near(jnp.asarray(_filled(own, rows)), jnp.asarray(rounded), taken)
 
 
 class Frame(NamedTuple):
@@ -234,24 +410,29 @@ def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
       nu: weights (m,).
       targets_axis: a mapped axis over whose devices the targets are dealt.
     """
-    size = jnp.max(jnp.abs(y))
+    taken = shift.around(y, jnp.where(nu > 0, 0.0, -jnp.inf), targets_axis)[2]
+    offset = jnp.asarray(taken.centre)
+    size = jnp.max(jnp.abs(y - offset[None, :]))
     if targets_axis is not None:
         size = jax.lax.pmax(size, targets_axis)
     # Scale first: squares of targets near 1e-30 or 1e+30 leave float32.
-    size = jnp.maximum(size, jnp.finfo(jnp.float32).tiny)
+    size = jnp.where(size > 0, jnp.maximum(size, jnp.finfo(jnp.float32).tiny), 1.0)
 
-    def mean(y: Targets, nu: Weights, size: Float[Array, ""]) -> Float[Array, " d"]:
-        return jnp.matmul(nu, y / size, precision=PRECISION)
+    def unit(y: Targets, offset: Float[Array, " d"], size: Float[Array, ""]) -> Targets:
+        return (y - offset[None, :]) / size
+
+    def mean(y: Targets, nu: Weights, *place: Array) -> Float[Array, " d"]:
+        return jnp.matmul(nu, unit(y, *place), precision=PRECISION)
 
     def square(
-        y: Targets, nu: Weights, size: Float[Array, ""], centre: Float[Array, " d"]
+        y: Targets, nu: Weights, centre: Float[Array, " d"], *place: Array
     ) -> Float[Array, ""]:
-        deviation = jnp.square(y / size - centre[None, :]).mean(1)
+        deviation = jnp.square(unit(y, *place) - centre[None, :]).mean(1)
         return jnp.matmul(nu, deviation, precision=PRECISION)
 
     of_targets = partial(blockwise.totals, targets_axis=targets_axis)
-    centre = of_targets(mean, (y, nu), size)
-    variance = of_targets(square, (y, nu), size, centre)
+    centre = of_targets(mean, (y, nu), offset, size)
+    variance = of_targets(square, (y, nu), centre, offset, size)
     # Targets that all coincide, up to rounding, have no size: any scale serves.
     scale = jnp.where(variance > 1e-13, jnp.sqrt(variance), 1.0)
-    return Frame(centre * size, scale * size)
+    return Frame(offset + centre * size, scale * size)

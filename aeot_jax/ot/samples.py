@@ -5,9 +5,10 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from aeot_jax.ot import power, problem
+from aeot_jax import arguments
 from aeot_jax.typing import Samples
 
 _CHUNK = 4096
@@ -23,7 +24,10 @@ T = TypeVar("T", bound=Array)
 
 
 def check_samples(
-    x: ArrayLike, y: Float[Array, "m d"], ranks: tuple[int, ...] = (1, 2)
+    x: ArrayLike,
+    y: Float[Array, "m d"],
+    ranks: tuple[int, ...] = (1, 2),
+    less: Float[np.ndarray, " d"] | None = None,
 ) -> Float[Array, "..."]:
     """Samples as float32, of the targets' dimension.
 
@@ -31,24 +35,24 @@ def check_samples(
       x: one sample (d,) or samples (n, d).
       y: targets, checked.
       ranks: of these two what is taken.
+      less: what is taken off each sample, before it is rounded where it is known.
 
     Raises:
       ValueError: if the shape does not fit, a number is complex, or one that is known is not
         finite.
     """
-    samples = jnp.asarray(x)
-    if samples.ndim not in ranks or samples.size == 0 or samples.shape[-1] != y.shape[1]:
+    given = arguments.array("x", x)
+    if given.ndim not in ranks or given.size == 0 or given.shape[-1] != y.shape[1]:
         shapes = " or ".join(("(d,)", "(n, d)")[rank - 1] for rank in ranks)
         raise ValueError(
-            f"`x` has shape {samples.shape}, but `y` has shape {y.shape}; pass samples {shapes} "
+            f"`x` has shape {given.shape}, but `y` has shape {y.shape}; pass samples {shapes} "
             f"with d = {y.shape[1]}."
         )
-    if jnp.issubdtype(samples.dtype, jnp.complexfloating):
-        raise ValueError(f"`x` has dtype {samples.dtype}; pass real numbers.")
-    if problem.is_concrete(x):
-        with jax.ensure_compile_time_eval():  # known, even within a trace
-            power.refuse_not_finite({"x": jnp.asarray(x, jnp.float32)})
-    return samples.astype(jnp.float32)
+    if less is None or not less.any():
+        return arguments.real("x", given)
+    if arguments.is_concrete(given):
+        return arguments.real("x", np.asarray(given, np.float64) - less)
+    return arguments.real("x", given) - less
 
 
 def in_chunks(function: Callable[[Samples], T], x: Samples, floats: int) -> T:

@@ -20,6 +20,7 @@ from aeot_jax import sobol
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blockwise, orbit, power
+from aeot_jax.ot.blocks import Rows, as_rows
 from aeot_jax.typing import Heights, Index, PRNGKey, Samples, Targets, WorkingTargets
 
 Sampling = Literal["independent", "sobol", "orbits"]
@@ -76,7 +77,7 @@ def prepared(key: PRNGKey, mu: Measure, y: Targets, sampling: Sampling) -> Targe
 def cells(
     key: PRNGKey,
     mu: Measure,
-    y: WorkingTargets,
+    y: WorkingTargets | Rows,
     h: Heights,
     stream: Int[Array, ""],
     num_samples: int,
@@ -89,7 +90,7 @@ def cells(
     Args:
       key: key of the batch.
       mu: source measure.
-      y: targets (m, d), prepared; further rows own no cell.
+      y: targets (m, d), prepared, or from ``shift.around``; further rows own no cell.
       h: heights (m,).
       stream: id of the stream.
       num_samples: samples of each stream n, a multiple of 8 for orbits.
@@ -104,14 +105,15 @@ def cells(
     num_targets = h.shape[0]
     # A kernel's block has the same shape however few targets there are: a product of matrices may
     # round by its shape, and where planes nearly meet, rounding decides.
-    rows = max(y.shape[0], blockwise.ALIGNMENT)
-    y = jnp.pad(y, ((0, rows - y.shape[0]), (0, 0)))
-    h = jnp.pad(h, (0, rows - num_targets), constant_values=-jnp.inf)
+    rows, number = as_rows(y), max(y.shape[0], blockwise.ALIGNMENT)
+    points = jnp.pad(rows.points, ((0, number - y.shape[0]), (0, 0)))
+    rows = rows._replace(points=points)
+    heights = jnp.pad(h, (0, number - num_targets), constant_values=-jnp.inf)
 
     def assigned(x: Samples) -> Index:
         if targets_axis is None:
-            return power.assign(x, y, h)[1]
-        scores, index = power.leaders(x, y, h)
+            return power.best(x, rows, heights)[1]
+        scores, index = power.leaders(x, rows, heights)
         return jnp.where(is_winner(scores, targets_axis), index, num_targets)
 
     if sampling == "sobol":
@@ -123,8 +125,8 @@ def cells(
     if sampling == "orbits":
         x = mu.sample(stream_key, num_samples // orbit.SIZE)
         if targets_axis is None:
-            return orbit.assign_orbits(x, y, h).reshape(num_samples)
-        scores, index = (found.reshape(num_samples) for found in orbit.leaders(x, y, h))
+            return orbit.assign_orbits(x, rows, heights).reshape(num_samples)
+        scores, index = (found.reshape(num_samples) for found in orbit.leaders(x, rows, heights))
         return jnp.where(is_winner(scores, targets_axis), index, num_targets)
     return assigned(mu.sample(stream_key, num_samples))
 

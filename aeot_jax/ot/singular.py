@@ -45,9 +45,10 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import safe_ratio
-from aeot_jax.ot import blocks, planes, power, problem
+from aeot_jax.ot import blocks, planes, power, problem, shift
 from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import deal, local, place
+from aeot_jax.ot.problem import Problem
 from aeot_jax.typing import Devices, Heights, PRNGKey, Samples, Targets
 
 _NEIGHBOURS = 3
@@ -139,23 +140,22 @@ def extension(
     Source: An et al., AE-OT, ICLR 2020, for extension and rejection by angle; band, margin and
     threshold from the data are this library's.
     """
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
+    made = problem.make(mu, y, nu)
+    heights = made.heights(h)
     check_options(threshold, num_samples)
-    if problem.is_concrete(targets, heights):
-        same = problem.representatives(targets)
-        if same is not None:
-            # Copies would be each other's neighbours, and leave no room for those of other codes.
-            heights = jnp.full_like(heights, -jnp.inf).at[same].max(heights)
-    concrete = problem.is_concrete(key, mu, targets, heights, weights)
+    concrete = problem.is_concrete(key, mu, y, h, nu)
     where = layout(parallel, devices, inside_jit=not concrete)
-    frame = problem.frame(targets, weights)
-    learned = _learn(where, key, mu, targets, heights, frame, num_samples or _NUM_SAMPLES)
+    frame = _frame(made.y, made.nu)
+    learned = _learn(where, key, made, heights, frame, num_samples or _NUM_SAMPLES)
     if threshold is not None:
         learned = learned._replace(threshold=jnp.float32(threshold))
-    return Extension(mu=mu, y=targets, h=heights, frame=frame, **learned._asdict())
+    frame = frame._replace(centre=frame.centre + jnp.asarray(made.centre, jnp.float32))
+    of_users = made.heights_of_users(heights)
+    targets = problem.check_targets(y)
+    return Extension(mu=mu, y=targets, h=of_users, frame=frame, **learned._asdict())
+
+
+_frame = jax.jit(problem.frame)
 
 
 def check_options(threshold: float | None, num_samples: int | None) -> None:
@@ -177,20 +177,25 @@ class _Learned(NamedTuple):
 def _learn(
     where: Layout,
     key: PRNGKey,
-    mu: Measure,
-    y: Targets,
+    made: Problem,
     h: Heights,
     frame: problem.Frame,
     num_samples: int,
 ) -> _Learned:
-    if y.shape[0] == 1:
+    if made.num_targets == 1:
         zero, none = jnp.zeros(()), jnp.zeros((0,))
         return _Learned(zero, zero, jnp.float32(jnp.pi), none, none)
-    x, chosen, unit, voronoi = _asked(key, mu, y, h, frame, num_samples)
-    k = min(mu.dim + 1, y.shape[0] - 1)
-    values, index = _highest(where, x, y, h, min(_NEIGHBOURS + 1, y.shape[0]))
+    y, rows = made.y, made.y.shape[0]
+    x, chosen, unit, voronoi = _asked(key, made.mu, y, h, frame, num_samples)
+    k = min(made.mu.dim + 1, rows - 1)
+    values, index = _highest(where, x, y, h, min(_NEIGHBOURS + 1, rows))
     _, nearest = _highest(where, unit[chosen], unit, voronoi, k + 1)
-    return _concluded(y, h, unit, values, index, chosen, nearest)
+    learned = _concluded(y, h, unit, values, index, chosen, nearest)
+    if rows == made.num_targets or rows > _NUM_SAMPLES:
+        return learned
+    # All codes were asked, and those that fill up.
+    angles = np.asarray(learned.neighbour_angles)[: made.num_targets]
+    return learned._replace(neighbour_angles=jnp.asarray(angles))
 
 
 @partial(jax.jit, static_argnames=("num_samples",))
@@ -226,8 +231,15 @@ def _highest_of_chunks(
     chunks: Float[Array, "c n d"], y: Targets, h: Heights, *, k: int
 ) -> tuple[Float[Array, "c n k"], Int[Array, "c n k"]]:
     return blocks.stacked(
-        lambda i, chunks, y, h: power.top_k(chunks[i], y, h, k), chunks.shape[0], chunks, y, h
+        lambda i, chunks, y, h: _highest_of(chunks[i], y, h, k), chunks.shape[0], chunks, y, h
     )
+
+
+def _highest_of(
+    x: Samples, y: Targets, h: Heights, k: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    rows, heights, _ = shift.around(y, h)
+    return power.highest(x, rows, heights, k)
 
 
 @jax.jit

@@ -13,8 +13,17 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax import processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
-from aeot_jax.ot import estimate, exact, parallel, problem, solver, streams
-from aeot_jax.ot.certify import certify_checked
+from aeot_jax.ot import (
+    estimate,
+    exact,
+    parallel,
+    problem,
+    shift,
+    sizes,
+    solver,
+    streams,
+)
+from aeot_jax.ot.certify import draw as draw_certificate
 from aeot_jax.ot.config import (
     Plan,
     SolverConfig,
@@ -26,14 +35,13 @@ from aeot_jax.ot.config import (
 )
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.layouts import Layout
+from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solution import History, Solution, SolveProgress
 from aeot_jax.ot.solver import SolverState
 from aeot_jax.ot.updates import check_elementwise, optimizer, planned_anew
 from aeot_jax.typing import (
     Heights,
-    HostTargets,
-    HostWeights,
     PRNGKey,
     Targets,
     Weights,
@@ -102,38 +110,24 @@ def solve(
     where = layout(config)  # what it refuses is refused before the first step
     if where.target_shards > 1:
         check_elementwise(optimizer(config))
-        targets = problem.host_targets(y)
-        weights = problem.host_weights(nu, targets)
-    else:
-        targets = problem.check_targets(y)
-        weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
+    made = problem.make(mu, y, nu, dealt=where.target_shards > 1)
     decisions = repr(replace(config, optimizer=None, devices=None))
-    processes.check_agreement(key=key, mu=mu, y=targets, nu=weights, config=decisions)
-    exactly = _is_exact(mu, targets, config)
-    same = problem.representatives(targets)
-    if same is not None:
-        problem.warn_of_duplicates(same)
-        if where.target_shards > 1:
-            weights = problem.host_merged_weights(np.asarray(weights), same)
-        else:
-            weights = problem.merged_weights(jnp.asarray(weights), same)
-    found = _solve_exactly(key, mu, targets, weights, config) if exactly else None
+    processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, config=decisions)
+    exactly = _is_exact(made, config)
+    if made.same is not None:
+        problem.warn_of_duplicates(made.same)
+    found = _solve_exactly(key, made, config) if exactly else None
     if found is not None and (found.converged or config.method == "exact"):
-        solution = found
-    else:
-        report = on_progress or (lambda _: None)
-        solution = _solve(key, mu, targets, weights, config, where, report)
-        if found is not None:
-            solution = _better(solution, found)
-    if same is None:
-        return solution
-    return replace(solution, h=solution.h[same])
+        return found
+    report = on_progress or (lambda _: None)
+    solution = _solve(key, made, config, where, report)
+    return solution if found is None else _better(solution, found)
 
 
-def _is_exact(mu: Measure, y: Targets | HostTargets, config: SolverConfig) -> bool:
+def _is_exact(made: Problem, config: SolverConfig) -> bool:
     """Whether the exact solver is asked for, or can answer and nothing says otherwise."""
-    possible = type(mu) in _EXACT_SOURCES and y.shape[1] <= _EXACT_DIMS
+    mu = made.mu
+    possible = type(mu) in _EXACT_SOURCES and mu.dim <= _EXACT_DIMS
     if config.method == "exact" and not possible:
         raise ValueError(
             f"`method` is 'exact', which takes Gaussian or UniformCube in 1 or 2 dimensions, but "
@@ -142,29 +136,27 @@ def _is_exact(mu: Measure, y: Targets | HostTargets, config: SolverConfig) -> bo
     defaults = SolverConfig()
     unasked = ("method", "tolerance", "parallel", "devices", "target_shards")
     asked = replace(config, **{name: getattr(defaults, name) for name in unasked}) != defaults
-    few = y.shape[0] <= _MOST_EXACT_TARGETS
+    few = made.num_targets <= _MOST_EXACT_TARGETS
     return config.method == "exact" or (config.method == "auto" and possible and few and not asked)
 
 
-def _solve_exactly(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets | HostTargets,
-    nu: Weights | HostWeights,
-    config: SolverConfig,
-) -> Solution:
+def _solve_exactly(key: PRNGKey, made: Problem, config: SolverConfig) -> Solution:
     """The exact heights with their certificate, which float32 may keep from the tolerance.
 
     So few targets in so few dimensions need no sharding.
     """
-    found = exact.solve_exact(np.asarray(y), np.asarray(nu), source=_EXACT_SOURCES[type(mu)])
-    sizes = plan(y.shape[0], mu, config)
-    h, y, nu = jnp.asarray(found.h, jnp.float32), jnp.asarray(y), jnp.asarray(nu)
+    own = slice(made.num_targets)
+    y, nu = np.asarray(made.y), np.asarray(made.nu)
+    found = exact.solve_exact(y[own], nu[own], source=_EXACT_SOURCES[type(made.mu)])
+    planned = plan(made.num_targets, made.mu, config)
+    h = np.full(len(y), -np.inf, np.float32)
+    h[own] = found.h
     check_key = jax.random.fold_in(key, _EXACT_KEY)
-    certificate = certify_checked(check_key, mu, y, h, nu, sizes.check_samples, None)
+    arrays = jnp.asarray(y), jnp.asarray(h), jnp.asarray(nu)
+    certificate = draw_certificate(check_key, made.mu, *arrays, planned.check_samples)
     reached = _is_reached(certificate, config)
     return Solution(
-        h=h,
+        h=made.of_users(h),
         status=jnp.asarray(Status.CONVERGED if reached else Status.STEP_LIMIT, jnp.int32),
         certificate=certificate,
         method=jnp.asarray(Method.EXACT, jnp.int32),
@@ -200,49 +192,42 @@ def _history(entries: list[tuple[int, float, float]]) -> History:
 
 
 def _begun(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets | HostTargets,
-    nu: Weights | HostWeights,
-    config: SolverConfig,
-    where: Layout,
+    key: PRNGKey, made: Problem, config: SolverConfig, where: Layout
 ) -> tuple[SolverState, Measure, WorkingTargets, Float[Array, " rows"]]:
     """The state before the first step and the data, where the devices want them."""
     if where.target_shards > 1:
-        key, mu = parallel.place(where, (key, mu))
-        own_y, own_nu = (parallel.shard(where, np.asarray(array)) for array in (y, nu))
-        state = solver.init_dealt(key, mu, own_y, own_nu, y.shape[0], config)
-        return state, mu, own_y, own_nu
-    y, nu = jnp.asarray(y), jnp.asarray(nu)
-    return parallel.place(where, (solver.init(key, mu, y, nu, config), mu, y, nu))
+        rows = sizes.dealt(*made.y.shape)
+        key, mu = parallel.place(where, (key, made.mu))
+        y, nu = (parallel.shard(where, np.asarray(array), rows) for array in (made.y, made.nu))
+        return solver.init_dealt(key, mu, y, nu, made.num_targets, config), mu, y, nu
+    y, nu = jnp.asarray(made.y), jnp.asarray(made.nu)
+    return parallel.place(where, (solver.begin(made, key, config), made.mu, y, nu))
 
 
 def _solve(
     key: PRNGKey,
-    mu: Measure,
-    targets: Targets | HostTargets,
-    weights: Weights | HostWeights,
+    made: Problem,
     config: SolverConfig,
     where: Layout,
     on_progress: Callable[[SolveProgress], None],
 ) -> Solution:
-    """``solve`` by sampling, for a problem that is known to be good."""
+    """``solve`` by sampling."""
     started = time.monotonic()
-    num_targets = targets.shape[0]
-    sizes = plan(num_targets, mu, config)
+    num_targets = made.num_targets
+    planned = plan(num_targets, made.mu, config)
     init_key, check_key = jax.random.split(key)
-    check_samples = solver.num_start_samples(mu, num_targets, config)
-    state, mu, y, nu = _begun(init_key, mu, targets, weights, config, where)
+    check_samples = solver.num_start_samples(made.mu, num_targets, config)
+    state, mu, y, nu = _begun(init_key, made, config, where)
     check_key = parallel.place(where, check_key)
     history: list[tuple[int, float, float]] = []
-    goal = sizes.phases.num_steps * sizes.batch
+    goal = planned.phases.num_steps * planned.batch
     confirming = False
     for attempt in itertools.count():
         state, status = _advance(
-            state, mu, y, nu, num_targets, config, goal, started, history.append, on_progress
+            state, mu, y, nu, planned, config, goal, started, history.append, on_progress
         )
         look_key = jax.random.fold_in(check_key, attempt)
-        certificate, status = _certified(look_key, mu, y, nu, state, status, sizes, where)
+        certificate, status = _certified(look_key, mu, y, nu, state, status, planned, where)
         check_samples += int(certificate.num_samples)
         reached = _is_reached(certificate, config)
         if reached and attempt > 0 and status is Status.RUNNING and not confirming:
@@ -253,25 +238,25 @@ def _solve(
         confirming = False
         if reached and status not in (Status.INTERRUPTED, Status.NON_FINITE):
             status = Status.CONVERGED
-        drawn = int(state.batches) * sizes.batch
+        drawn = int(state.batches) * planned.batch
         if status is Status.RUNNING:
-            if drawn < sizes.max_samples:
+            if drawn < planned.max_samples:
                 error = float(certificate.mass_error)
-                goal = samples_to_continue(drawn, error, sizes, config)
+                goal = samples_to_continue(drawn, error, planned, config)
                 if goal >= _ANEW * drawn:
-                    num_steps = -(-(goal - drawn) // sizes.batch)
+                    num_steps = -(-(goal - drawn) // planned.batch)
                     state = planned_anew(state, phases(num_steps, mu, config))
                     state = parallel.place(where, state)
                 continue
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
-        h = state.heights
+        h = solver.heights(state)
         dealt = where.target_shards > 1
-        h = parallel.collect(h, num_targets) if dealt else parallel.local(h)
-        extra = int(solver.num_gap_samples(state, num_targets))
-        extra += solver.num_look_samples(num_targets, mu, config) * len(history)
+        h = parallel.collect(h, y.shape[0]) if dealt else parallel.local(h)
+        extra = int(solver.num_gap_samples(state))
+        extra += solver.num_look_samples(planned.samples_per_stream, mu, config) * len(history)
         return Solution(
-            h=h,
+            h=made.of_users(h),
             status=jnp.asarray(status, jnp.int32),
             certificate=certificate,
             method=_method(config),
@@ -294,16 +279,15 @@ def _certified(
     nu: Weights,
     state: SolverState,
     status: Status,
-    sizes: Plan,
+    planned: Plan,
     where: Layout,
 ) -> tuple[Certificate, Status]:
     """A certificate of the heights reached; an interruption makes it a short one."""
 
     def draw(key: PRNGKey, status: Status) -> Certificate:
-        number = _check_samples(state, status, sizes)
-        drawn = certify_checked(
-            key, mu, y, state.heights, nu, number, None, sizes.samples_per_stream, where
-        )
+        number = _check_samples(state, status, planned)
+        h = solver.heights(state)
+        drawn = draw_certificate(key, mu, y, h, nu, number, planned.samples_per_stream, where)
         return jax.block_until_ready(drawn)
 
     try:
@@ -312,12 +296,12 @@ def _certified(
         return draw(jax.random.fold_in(key, 1), Status.INTERRUPTED), Status.INTERRUPTED
 
 
-def _check_samples(state: SolverState, status: Status, sizes: Plan) -> int:
+def _check_samples(state: SolverState, status: Status, planned: Plan) -> int:
     """Samples of a draw: those that decide, or, after a limit, at most a quarter of the solve's."""
     if status is Status.RUNNING:
-        return sizes.check_samples
-    least = _LEAST_CHECK_BATCHES * sizes.batch
-    return min(sizes.check_samples, max(int(state.batches) * sizes.batch // 4, least))
+        return planned.check_samples
+    least = _LEAST_CHECK_BATCHES * planned.batch
+    return min(planned.check_samples, max(int(state.batches) * planned.batch // 4, least))
 
 
 def _advance(
@@ -325,7 +309,7 @@ def _advance(
     mu: Measure,
     y: Targets,
     nu: Weights,
-    num_targets: int,
+    planned: Plan,
     config: SolverConfig,
     goal: int,
     started: float,
@@ -337,25 +321,25 @@ def _advance(
     Returns:
       The last finite state, and RUNNING or the reason to stop.
     """
-    sizes = plan(num_targets, mu, config)
-    chunk = min(_CHUNK_STEPS, most_at_once(sizes.batch, num_targets, y.shape[1]))
+    batch, per_stream = planned.batch, planned.samples_per_stream
+    chunk = min(_CHUNK_STEPS, most_at_once(batch, *y.shape))
     try:
-        while (drawn := int(state.batches) * sizes.batch) < goal:
+        while (drawn := int(state.batches) * batch) < goal:
             left = config.max_steps - int(state.step) if config.max_steps else chunk
             if left <= 0:
                 return state, Status.STEP_LIMIT
             if config.time_limit and _is_late(started, config.time_limit):
                 return state, Status.TIME_LIMIT
-            batches = -(-(goal - drawn) // (sizes.batch * int(state.multiplier)))
+            batches = -(-(goal - drawn) // (batch * int(state.multiplier)))
             num_steps = min(chunk, left, batches)
             if config.plateau_steps is not None:  # at most one doubling in a chunk
                 num_steps = min(num_steps, config.plateau_steps)
-            new, *chi2 = solver.run_steps(state, mu, y, nu, num_steps, config, num_targets)
+            new, *chi2 = solver.run_steps(state, mu, y, nu, num_steps, config, per_stream)
             error, error_se, finite = _look(new.h, nu, *chi2)
             if not bool(finite):
                 return state, Status.NON_FINITE
             state = new
-            drawn = int(state.batches) * sizes.batch
+            drawn = int(state.batches) * batch
             record((drawn, float(error), float(error_se)))
             on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
     except KeyboardInterrupt:
@@ -412,7 +396,7 @@ def solve_jit(
     y = problem.check_targets(y)
     nu = problem.check_weights(nu, y)
     budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
-    sizes = plan(y.shape[0], mu, budget)
+    planned = plan(y.shape[0], mu, budget)
     init_key, check_key = jax.random.split(key)
     state = solver.init(init_key, mu, y, nu, budget)
 
@@ -420,31 +404,32 @@ def solve_jit(
         return solver.step(state, mu, y, nu, budget, axis_name)
 
     state = jax.lax.fori_loop(0, num_steps, body, state)
-    batches = -(-sizes.check_samples // sizes.batch)
+    batches = -(-planned.check_samples // planned.batch)
+    rows, heights, _ = shift.around(y, state.heights)
     counts, _ = streams.draw_counts(
         check_key,
         mu,
-        y,
-        state.heights,
+        rows,
+        heights,
         nu,
         batches,
-        samples_per_stream=sizes.samples_per_stream,
+        samples_per_stream=planned.samples_per_stream,
         axis_name=axis_name,
     )
-    certificate = estimate.certificate(counts, nu, batches * sizes.batch)
+    certificate = estimate.certificate(counts, nu, batches * planned.batch)
     bound = certificate.mass_error + 2 * certificate.mass_error_se
     tolerance = -1.0 if config.tolerance is None else config.tolerance
     status = jnp.where(bound <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
     finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
     started = solver.num_start_samples(mu, y.shape[0], budget)
-    gaps = solver.num_gap_samples(state, y.shape[0])
+    gaps = solver.num_gap_samples(state)
     return Solution(
         h=state.heights,
         status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
         certificate=certificate,
         method=_method(config),
         num_steps=state.step,
-        num_samples=state.batches * sizes.batch,
-        num_check_samples=started + gaps + batches * sizes.batch,
+        num_samples=state.batches * planned.batch,
+        num_check_samples=started + gaps + batches * planned.batch,
         history=History(jnp.zeros((0,), jnp.int32), jnp.zeros((0,)), jnp.zeros((0,))),
     )

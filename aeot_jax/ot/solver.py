@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from aeot_jax.measures import MOMENT_SAMPLES, Measure, moments
+from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import (
     blockwise,
@@ -27,8 +27,9 @@ from aeot_jax.ot import (
     updates,
     warmstart,
 )
-from aeot_jax.ot.config import Plan, SolverConfig, layout, plan, samples_per_stream
+from aeot_jax.ot.config import Phases, SolverConfig, layout, plan, samples_per_stream
 from aeot_jax.ot.layouts import DEALT
+from aeot_jax.ot.problem import Frame, Problem
 from aeot_jax.ot.state import SolverState as SolverState
 from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
@@ -68,9 +69,43 @@ def init(
       ValueError: if a shape, a known value or the configuration does not fit.
     """
     targets, weights, num_targets = _checked(mu, y, nu, axis_name, targets_axis)
-    options = {"config": config, "axis_name": axis_name, "targets_axis": targets_axis}
-    sizes = plan(num_targets, mu, config)
-    return _init_checked(key, mu, targets, weights, sizes=sizes, **options)
+    axes = {"axis_name": axis_name, "targets_axis": targets_axis}
+    return _begin(key, mu, targets, weights, num_targets, config, **axes)
+
+
+def begin(made: Problem, key: PRNGKey, config: SolverConfig) -> SolverState:
+    """``init`` of a problem that ``problem.make`` has made."""
+    y, nu = jnp.asarray(made.y), jnp.asarray(made.nu)
+    return _begin(key, made.mu, y, nu, made.num_targets, config)
+
+
+def _begin(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    num_targets: int,
+    config: SolverConfig,
+    axis_name: str | None = None,
+    targets_axis: str | None = None,
+) -> SolverState:
+    planned = plan(num_targets, mu, config)
+    return _init_checked(
+        key,
+        mu,
+        y,
+        nu,
+        _traced(planned.phases),
+        config=config.of_programs(),
+        per_stream=planned.samples_per_stream,
+        axis_name=axis_name,
+        targets_axis=targets_axis,
+    )
+
+
+def _traced(phases: Phases) -> Phases:
+    """Phases as numbers that programs are not compiled for."""
+    return jax.tree.map(np.int32, phases)
 
 
 def init_dealt(
@@ -87,18 +122,23 @@ def init_dealt(
       config: the user's decisions.
     """
     row = jax.ShapeDtypeStruct(nu.shape, jnp.float32)
-    of_state = _specs(jax.eval_shape(updates.optimizer(config).init, row), row.shape)
-    specs = (P(), P(), DEALT, DEALT), of_state
-    options = {"config": config, "sizes": plan(num_targets, mu, config)}
+    optimizer_state = jax.eval_shape(updates.optimizer(config).init, row)
+    of_state = _specs(optimizer_state, row.shape, not is_centred(mu))
+    specs = (P(), P(), DEALT, DEALT, P()), of_state
+    planned = plan(num_targets, mu, config)
+    arguments = key, mu, y, nu, _traced(planned.phases)
+    options = {"config": config.of_programs(), "per_stream": planned.samples_per_stream}
     return SolverState(
-        **parallel.run(layout(config), _init_dict, key, mu, y, nu, specs=specs, **options)
+        **parallel.run(layout(config), _init_dict, *arguments, specs=specs, **options)
     )
 
 
-def _specs(optimizer_state: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+def _specs(optimizer_state: Any, shape: tuple[int, ...], tilted: bool) -> dict[str, Any]:
     """How the arrays of a state lie on a mesh that deals targets, whose vectors have this shape."""
     of_optimizer = jax.tree.map(lambda leaf: DEALT if leaf.shape == shape else P(), optimizer_state)
     dealt = {"h": DEALT, "average": DEALT, "optimizer_state": of_optimizer}
+    if tilted:
+        dealt["tilt"] = DEALT
     return {field.name: P() for field in fields(SolverState)} | dealt
 
 
@@ -131,9 +171,10 @@ def _init(
     mu: Measure,
     y: Targets,
     nu: Weights,
+    phases: Phases,
     *,
     config: SolverConfig,
-    sizes: Plan,
+    per_stream: int,
     axis_name: str | None,
     targets_axis: str | None,
 ) -> SolverState:
@@ -149,6 +190,8 @@ def _init(
     of_targets = partial(blockwise.totals, targets_axis=targets_axis)
     normal = isolated(always, lambda y, frame: frame.normalise(y), y, frame)
     square = of_targets(_weighted_square, (normal, nu))
+    source = jnp.zeros_like(mean) if is_centred(mu) else mean
+    mean = mean - source
     spread = isolated(always, _spread, frame.scale, square, mean, covariance)
 
     names = warmstart.NAMES if config.start == "auto" else (config.start,)
@@ -159,34 +202,39 @@ def _init(
     if len(candidates) > 1:
         way = _way(mu, config)
         prepared = _working_targets(y, frame, run_key, mu, config)
+        near = around(mu, source)
 
         def residual(h: Heights) -> Float[Array, ""]:
             counts, _ = streams.batch_counts(
                 start_key,
-                mu,
+                near,
                 prepared,
                 h,
                 nu,
-                sizes.samples_per_stream,
+                per_stream,
                 axis_name,
                 way,
                 targets_axis,
             )
-            return estimate.chi_square(counts, nu, sizes.batch, targets_axis)[0]
+            return estimate.chi_square(counts, nu, per_stream * NUM_STREAMS, targets_axis)[0]
 
         stacked = jnp.stack(candidates)
         h = stacked[jnp.argmin(jax.lax.map(residual, stacked))]
 
-    return _fresh(run_key, h, spread, frame, config, sizes)
+    centred = is_centred(mu)
+    tilt = jnp.zeros(1) if centred else blockwise.rows(_tilt, normal, source)[: nu.shape[0]]
+    return _fresh(run_key, h, spread, frame, source, tilt, config, phases)
 
 
 def _fresh(
     key: PRNGKey,
     h: Heights,
     spread: Float[Array, ""],
-    frame: problem.Frame,
+    frame: Frame,
+    source: Float[Array, " d"],
+    tilt: Float[Array, " t"],
     config: SolverConfig,
-    sizes: Plan,
+    phases: Phases,
 ) -> SolverState:
     """A state that has taken no step."""
     zero = jnp.zeros((), jnp.int32)
@@ -198,7 +246,7 @@ def _fresh(
         batches=zero,
         multiplier=zero + 1,
         phase_from=zero,
-        phase_steps=zero + sizes.phases.phase_steps,
+        phase_steps=zero + phases.phase_steps,
         gap=spread,
         gap_draws=zero,
         spread=spread,
@@ -206,12 +254,16 @@ def _fresh(
         stalled=zero,
         average=jnp.zeros_like(h),
         averaged=zero,
-        average_from=zero + sizes.phases.average_from,
+        average_from=zero + phases.average_from,
         frame=frame,
+        source=source,
+        tilt=tilt,
     )
 
 
-_init_checked = jax.jit(_init, static_argnames=("config", "sizes", "axis_name", "targets_axis"))
+_init_checked = jax.jit(
+    _init, static_argnames=("config", "per_stream", "axis_name", "targets_axis")
+)
 
 
 def _init_dict(*arguments: Any, **options: Any) -> dict[str, Any]:
@@ -220,6 +272,10 @@ def _init_dict(*arguments: Any, **options: Any) -> dict[str, Any]:
 
 def _weighted_square(y: Targets, nu: Weights) -> Float[Array, "d d"]:
     return jnp.matmul((y * nu[:, None]).T, y, precision=PRECISION)
+
+
+def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:
+    return jnp.matmul(y, source, precision=PRECISION)
 
 
 def _spread(
@@ -238,9 +294,9 @@ def num_start_samples(mu: Measure, num_targets: int, config: SolverConfig) -> in
     return candidates + (0 if mu.variance is not None else MOMENT_SAMPLES)
 
 
-def num_gap_samples(state: SolverState, num_targets: int) -> Int[Array, "*batch"]:
-    """Samples that the estimates of the gap have drawn; none are drawn for a single target."""
-    return state.gap_draws * (updates.GAP_SAMPLES if num_targets > 1 else 0)
+def num_gap_samples(state: SolverState) -> Int[Array, "*batch"]:
+    """Samples that the estimates of the gap have drawn."""
+    return state.gap_draws * updates.GAP_SAMPLES
 
 
 def step(
@@ -272,7 +328,14 @@ def step(
     """
     targets, weights, num_targets = _checked(mu, y, nu, axis_name, targets_axis)
     working = _working_targets(targets, state.frame, state.key, mu, config)
-    return _step(state, mu, working, weights, config, num_targets, axis_name, targets_axis)[0]
+    per_stream = samples_per_stream(num_targets, mu, config)
+    return _step(state, mu, working, weights, config, per_stream, axis_name, targets_axis)[0]
+
+
+@jax.jit
+def heights(state: SolverState) -> Heights:
+    """``state.heights`` as one program."""
+    return state.heights
 
 
 def run_steps(
@@ -282,22 +345,24 @@ def run_steps(
     nu: Weights,
     num_steps: int,
     config: SolverConfig,
-    num_targets: int | None = None,
+    per_stream: int | None = None,
 ) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
     """Some steps in one call; their number is traced, so any number costs one compilation.
 
-    Samples and targets are spread over devices as the configuration says; ``num_targets`` is their
-    number without those that fill up, and None where none do.
+    Samples and targets are spread over devices as the configuration says; ``per_stream`` samples
+    of each logical stream are a batch, by default as many as follow from the number of targets.
 
     Returns:
       The state, and an unbiased estimate of chi^2 with its standard error. It is the average over
       the heights that the steps met, each of which saw samples that are fresh for it. Samples of a
       net repel and cannot tell: there it is a look at the answer so far, by independent samples.
     """
-    of_state = _specs(state.optimizer_state, state.h.shape)
+    tilted = state.tilt.shape == state.h.shape
+    of_state = _specs(state.optimizer_state, state.h.shape, tilted)
     specs = (of_state, P(), DEALT, DEALT, P()), (of_state, P(), P())
     arguments = state.as_dict(), mu, y, nu, np.int32(num_steps)
-    options = {"config": config, "num_targets": num_targets or nu.shape[0]}
+    per_stream = per_stream or samples_per_stream(nu.shape[0], mu, config)
+    options = {"config": config.of_programs(), "per_stream": per_stream}
     moved, *chi2 = parallel.run(layout(config), _run_steps, *arguments, specs=specs, **options)
     return SolverState(**moved), *chi2
 
@@ -310,20 +375,20 @@ def _run_steps(
     num_steps: Int[Array, ""],
     *,
     config: SolverConfig,
-    num_targets: int,
+    per_stream: int,
     axis_name: str | None,
     targets_axis: str | None,
 ) -> tuple[dict[str, Any], Float[Array, ""], Float[Array, ""]]:
     """The body of ``run_steps``, for the devices of the axes; states as dicts."""
     state = SolverState(**state_dict)
     targets = _working_targets(y, state.frame, state.key, mu, config)
-    batch = samples_per_stream(num_targets, mu, config) * NUM_STREAMS
+    batch = per_stream * NUM_STREAMS
 
     def body(_: Int[Array, ""], carry: tuple) -> tuple:
         state, total, variance = carry
         multiplier = state.multiplier
         state, counts, within = _step(
-            state, mu, targets, nu, config, num_targets, axis_name, targets_axis
+            state, mu, targets, nu, config, per_stream, axis_name, targets_axis
         )
         chi2, chi2_se = estimate.chi_square_between(
             counts, within, nu, batch * multiplier, multiplier, targets_axis
@@ -332,17 +397,16 @@ def _run_steps(
 
     carry = (state, jnp.zeros(()), jnp.zeros(()))
     state, total, variance = jax.lax.fori_loop(0, num_steps, body, carry)
-    if num_look_samples(num_targets, mu, config):
-        per_stream = batch // NUM_STREAMS
+    if num_look_samples(per_stream, mu, config):
         return state.as_dict(), *_look(state, mu, targets, nu, per_stream, axis_name, targets_axis)
     return state.as_dict(), total / num_steps, jnp.sqrt(variance) / num_steps
 
 
-def num_look_samples(num_targets: int, mu: Measure, config: SolverConfig) -> int:
+def num_look_samples(per_stream: int, mu: Measure, config: SolverConfig) -> int:
     """Samples that ``run_steps`` draws beside those of its steps."""
     if _way(mu, config) != "sobol":
         return 0
-    return _LOOK_BATCHES * samples_per_stream(num_targets, mu, config) * NUM_STREAMS
+    return _LOOK_BATCHES * per_stream * NUM_STREAMS
 
 
 def _look(
@@ -356,12 +420,11 @@ def _look(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """chi^2 of the answer so far, with its standard error."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, _LOOK), state.step)
-    answer = state.heights / state.frame.scale
     counts, _ = streams.draw_counts(
         key,
-        mu,
+        around(mu, state.source),
         y,
-        answer,
+        state.answer,
         nu,
         _LOOK_BATCHES,
         samples_per_stream=samples_per_stream,
@@ -381,7 +444,7 @@ def _mixing_key(key: PRNGKey) -> PRNGKey:
 
 
 def _working_targets(
-    y: Targets, frame: problem.Frame, key: PRNGKey, mu: Measure, config: SolverConfig
+    y: Targets, frame: Frame, key: PRNGKey, mu: Measure, config: SolverConfig
 ) -> WorkingTargets:
     """Targets as the steps use them: centred, scaled, and turned where orbits want it.
 
@@ -389,7 +452,7 @@ def _working_targets(
     """
     way = _way(mu, config)
 
-    def prepared(y: Targets, frame: problem.Frame, key: PRNGKey) -> Targets:
+    def prepared(y: Targets, frame: Frame, key: PRNGKey) -> Targets:
         return sampling.prepared(key, mu, frame.normalise(y), way)
 
     if way == "orbits":
@@ -404,28 +467,29 @@ def _step(
     y: WorkingTargets,
     nu: Weights,
     config: SolverConfig,
-    num_targets: int,
+    per_stream: int,
     axis_name: str | None,
     targets_axis: str | None,
 ) -> tuple[SolverState, Counts, Float[Array, " s"]]:
     """One step on working targets; also the counts that it saw and their scatter by stream."""
     key = jax.random.fold_in(state.key, state.step)
     batch_key, gap_key = jax.random.split(key)
+    near = around(mu, state.source)
     counts, within = streams.draw_counts(
         batch_key,
-        mu,
+        near,
         y,
         state.h,
         nu,
         1 if config.plateau_steps is None else state.multiplier,
-        samples_per_stream=samples_per_stream(num_targets, mu, config),
+        samples_per_stream=per_stream,
         axis_name=axis_name,
         way=_way(mu, config),
         targets_axis=targets_axis,
     )
-    static = {"config": config, "num_targets": num_targets, "targets_axis": targets_axis}
+    static = {"config": config, "per_stream": per_stream, "targets_axis": targets_axis}
     update = partial(updates.updated, **static)
     # The counts are integers and the same in every layout; so that the heights are, too, no
     # layout's program may fuse this arithmetic with anything of its own.
-    state = isolated(state.step >= 0, update, state, counts, gap_key, mu, y, nu)
+    state = isolated(state.step >= 0, update, state, counts, gap_key, near, y, nu)
     return state, counts, within

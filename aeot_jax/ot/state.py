@@ -33,6 +33,9 @@ class SolverState:
       averaged: how many that are.
       average_from: the step that is the first of them.
       frame: centre and scale of the targets.
+      source: what is taken off the samples (d,): the source's mean, where it is not known to be 0.
+      tilt: scores of the normalised targets there (m,), which their heights have taken up; one 0
+        where nothing is taken off.
     """
 
     key: Array
@@ -52,12 +55,18 @@ class SolverState:
     averaged: Int[Array, "*batch"]
     average_from: Int[Array, "*batch"]
     frame: problem.Frame
+    source: Float[Array, "*batch d"]
+    tilt: Float[Array, "*batch t"]
+
+    @property
+    def answer(self) -> Float[Array, "*batch m"]:
+        """The answer so far, for the normalised targets and samples (m,)."""
+        return jnp.where((self.averaged > 0)[..., None], self.average, self.h)
 
     @property
     def heights(self) -> Float[Array, "*batch m"]:
         """The answer so far, for the targets as the user gave them (m,)."""
-        h = jnp.where((self.averaged > 0)[..., None], self.average, self.h)
-        return h * self.frame.scale[..., None]
+        return (self.answer - self.tilt) * self.frame.scale[..., None]
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name; a record takes arrays only, a dict of them may hold anything."""

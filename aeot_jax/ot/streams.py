@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import axis_size
 from aeot_jax.ot import blockwise, sampling
+from aeot_jax.ot.blocks import Rows
 from aeot_jax.ot.estimate import scatter
 from aeot_jax.ot.sampling import Sampling
 from aeot_jax.typing import Counts, Heights, PRNGKey, Weights, WorkingTargets
@@ -24,7 +25,7 @@ NUM_STREAMS = 8
 def stream_counts(
     key: PRNGKey,
     mu: Measure,
-    y: WorkingTargets,
+    y: WorkingTargets | Rows,
     h: Heights,
     nu: Weights,
     streams: Int[Array, " s"],
@@ -71,7 +72,7 @@ def stream_counts(
 def batch_counts(
     key: PRNGKey,
     mu: Measure,
-    y: WorkingTargets,
+    y: WorkingTargets | Rows,
     h: Heights,
     nu: Weights,
     samples_per_stream: int,
@@ -108,7 +109,7 @@ def batch_counts(
 def draw_counts(
     key: PRNGKey,
     mu: Measure,
-    y: WorkingTargets,
+    y: WorkingTargets | Rows,
     h: Heights,
     nu: Weights,
     num_batches: ArrayLike,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from aeot_jax.ot import power, problem
+from aeot_jax.ot import power, problem, shift
 from aeot_jax.ot.samples import check_samples
 from aeot_jax.typing import Heights, Index, Samples, Targets
 
@@ -26,38 +26,26 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     Source: Lei et al., Engineering 6(3), 2020, section 3; Brenier 1991.
     """
     targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
     samples = check_samples(x, targets)
-    index = winner(jnp.atleast_2d(samples), targets, heights)
-    return jnp.asarray(y)[index].reshape(samples.shape)
+    index = winner(jnp.atleast_2d(samples), problem.near(y, h))
+    return targets[index].reshape(samples.shape)
 
 
-def winner(x: Samples, y: Targets, h: Heights) -> Index:
-    """Whose cell holds each sample; as ``assign``, but with more digits where targets lie far off.
-
-    A shift of all targets moves every score of a sample alike, and so does one of all heights.
-    Scored is around the targets' mean and below the highest height, where rounding follows the
-    distances between targets and not those to the origin. Nothing is differentiated.
+def winner(x: Samples, near: problem.Near) -> Index:
+    """Whose cell holds each sample; as ``assign``. Nothing is differentiated.
 
     Args:
       x: samples (n, d).
-      y: targets (m, d).
-      h: heights (m,).
+      near: targets and heights.
     """
-    x, y, h = jax.lax.stop_gradient((x, y, h))
-    return _winner(x, y - centre(y, h)[None, :], h - h.max())
-
-
-def centre(y: Targets, h: Heights) -> Float[Array, " d"]:
-    """Mean of the targets that have a height."""
-    active = jnp.isfinite(h)
-    return jnp.where(active[:, None], y / active.sum(), 0.0).sum(0)
+    x, near = jax.lax.stop_gradient((x, near))
+    return _winner(x, near.y, near.h)
 
 
 @jax.custom_batching.custom_vmap
 def _winner(x: Samples, y: Targets, h: Heights) -> Index:
     """By ``assign``, but a batch of single samples becomes one call on many samples."""
-    return power.assign(x, y, h)[1]
+    return _cells(x, y, h)
 
 
 @_winner.def_vmap
@@ -68,4 +56,10 @@ def _winner_vmap(
         index = _winner(x.reshape(-1, x.shape[-1]), y, h)
         return index.reshape(axis_size, x.shape[1]), True
     axes = [0 if batched else None for batched in in_batched]
-    return jax.vmap(lambda *a: power.assign(*a)[1], in_axes=axes)(x, y, h), True
+    return jax.vmap(_cells, in_axes=axes)(x, y, h), True
+
+
+@jax.jit
+def _cells(x: Samples, y: Targets, h: Heights) -> Index:
+    rows, heights, _ = shift.around(y, h)
+    return power.best(x, rows, heights)[1]

@@ -44,7 +44,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import isolated, safe_ratio
 from aeot_jax.ot import blockwise, power
-from aeot_jax.ot.config import FEW_DIMS, Phases, SolverConfig, samples_per_stream
+from aeot_jax.ot.config import FEW_DIMS, Phases, SolverConfig
 from aeot_jax.ot.state import SolverState
 from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
@@ -93,7 +93,7 @@ def updated(
     nu: Weights,
     *,
     config: SolverConfig,
-    num_targets: int,
+    per_stream: int,
     targets_axis: str | None,
 ) -> SolverState:
     """The state after a step that saw these counts.
@@ -106,10 +106,10 @@ def updated(
       y: targets, centred and scaled (m, d); rows from m on own no cell.
       nu: weights (m,).
       config: the user's decisions.
-      num_targets: targets of all devices.
+      per_stream: samples of each logical stream in a batch.
       targets_axis: a mapped axis over whose devices the targets are dealt.
     """
-    batch = samples_per_stream(num_targets, mu, config) * NUM_STREAMS
+    batch = per_stream * NUM_STREAMS
     num_samples = (batch * state.multiplier).astype(jnp.float32)
 
     def first_phase(state: SolverState) -> SolverState:
@@ -129,8 +129,6 @@ def updated(
         look = (state.step - state.phase_steps) % _GAP_EVERY == 0
 
         def measured() -> Float[Array, ""]:
-            if num_targets == 1:  # there is no second score
-                return state.spread
             return _mean_gap(gap_key, mu, y, nu, state, targets_axis)
 
         gap = jax.lax.cond(look, measured, lambda: state.gap)
@@ -276,7 +274,7 @@ def _mean_gap(
     x = mu.sample(key, GAP_SAMPLES)
 
     def two_best(y: Targets, h: Heights, nu: Weights, x: Array) -> Float[Array, "n 2"]:
-        return power.top_k(x, y, jnp.where(nu > 0, h, -jnp.inf), 2)[0]
+        return power.highest(x, y, jnp.where(nu > 0, h, -jnp.inf), 2)[0]
 
     of_blocks = blockwise.each(two_best, (y, state.h, nu), x, targets_axis=targets_axis)
 

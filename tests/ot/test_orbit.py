@@ -7,6 +7,7 @@ import pytest
 
 from aeot_jax.measures import Gaussian, UniformBall, UniformCube
 from aeot_jax.ot import orbit, power
+from aeot_jax.ot.blocks import Rows
 
 KEY = jax.random.key(0)
 
@@ -31,9 +32,8 @@ def test_cells_are_those_of_the_members(n, m, d, kernel):
     if kernel == "cpu":
         index = jax.jit(orbit.assign_orbits)(x, y, h)
     else:
-        index = jax.jit(lambda x, y, h: orbit._in_chunks(orbit._cells_by_argmax, x, y, h, 64)[1])(
-            x, y, h
-        )
+        cells = orbit._cells_by_argmax
+        index = jax.jit(lambda x, y, h: orbit._in_chunks(cells, x, Rows(y), h, 64)[1])(x, y, h)
     assert index.shape == (8, n)
     score = scores64(orbit.members(x).reshape(-1, d), y, h)
     own = np.take_along_axis(score, np.asarray(index).reshape(-1, 1), axis=1)[:, 0]

@@ -9,16 +9,28 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from aeot_jax.ot import power
+from aeot_jax.ot import blocks, power
+from aeot_jax.ot.problem import Near
+from aeot_jax.ot.shift import none
+
+
+def form(kernel: Callable, **options) -> Callable:
+    """A kernel as a function of samples, targets and heights."""
+
+    def of_arrays(x, y, h, **more):
+        return kernel(x, blocks.Rows(y), h, blocks.used(h), **options, **more)
+
+    return of_arrays
+
 
 FORMS = {
-    "block": functools.partial(power._best_by_block, block=64),
-    "target": power._best_by_target,
-    "accelerator": power._best_on_accelerator,
+    "block": form(power._best_by_block, block=64),
+    "target": form(power._best_by_target),
+    "accelerator": form(power._best_on_accelerator),
 }
 TOP_FORMS = {
-    "block": functools.partial(power._top_by_block, block=64),
-    "accelerator": power._top_on_accelerator,
+    "block": form(power._top_by_block, block=64),
+    "accelerator": form(power._top_on_accelerator),
 }
 
 
@@ -101,9 +113,9 @@ def test_every_form_gives_the_same_answer(d, k, monkeypatch):
 def test_duplicates_anywhere_go_to_the_lowest_index(d):
     """Equal targets have bit-equal scores in whatever block, group or row of a window they lie."""
     x, y, h = problem(64, 331, d)
-    run = jax.jit(functools.partial(power._best_by_block, block=128))
+    run = jax.jit(form(power._best_by_block, block=128))
     if d <= power._SMALL_DIM:
-        run = jax.jit(power._best_by_target)
+        run = jax.jit(form(power._best_by_target))
     winner = best(x, y, h)[1]
     rng = np.random.default_rng(3)
     edges = [0, 7, 8, 31, 32, 63, 127, 128, 129, 202, 203, 204, 255, 256, 300, 322, 323, 330]
@@ -137,7 +149,7 @@ def test_chunks_change_nothing(d, monkeypatch):
     wanted = power.assign(x, y, h)
     assert_same(power.assign(x[:1], y, h), [a[:1] for a in wanted])
     monkeypatch.setattr(power, "_CHUNK", 64)
-    chunked = jax.jit(functools.partial(power._assign_body, block=128))(x, y, h)
+    chunked = jax.jit(power.best)(x, y, h)
     assert_same(chunked, wanted)
 
 
@@ -145,7 +157,7 @@ def test_chunks_change_no_list(monkeypatch):
     x, y, h = problem(64 * 5 + 17, 200, 24)
     wanted = power.top_k(x, y, h, 3)
     monkeypatch.setattr(power, "_CHUNK", 64)
-    chunked = jax.jit(functools.partial(power._top_k_body, k=3, block=128))(x, y, h)
+    chunked = jax.jit(functools.partial(power.highest, k=3))(x, y, h)
     assert_same(chunked, wanted)
 
 
@@ -201,7 +213,7 @@ def test_every_transformation_gives_the_same_answer(kernel, d):
 def test_loops_over_chunks_work_under_shard_map(monkeypatch):
     monkeypatch.setattr(power, "_CHUNK", 64)
     mesh = jax.make_mesh((2,), ("s",), axis_types=(AxisType.Auto,))
-    body = functools.partial(power._assign_body, block=64)
+    body = functools.partial(power.best, block=64)
     x, y, h = map(jnp.asarray, whole_numbers(200, 150, 24))
     # The targets differ between shards, the samples do not: the loops' carries must still vary.
     specs = {"mesh": mesh, "in_specs": (PartitionSpec(), PartitionSpec("s"), PartitionSpec("s"))}
@@ -217,10 +229,10 @@ def test_memory_is_bounded_and_targets_are_not_copied(d):
     """XLA's own account of temporaries, at a size whose scores would take 12 TB."""
     shape = jax.ShapeDtypeStruct
     x, y = shape((3_000_000, d), jnp.float32), shape((1_000_001, d), jnp.float32)
-    h = shape((1_000_001,), jnp.float32)
-    programs = [power._assign.lower(x, y, h, block=128)]
+    near = Near(y, shape((1_000_001,), jnp.float32), none(d))
+    programs = [power._assign.lower(x, near, block=128)]
     if d == 32:
-        programs.append(power._top_k.lower(x, y, h, k=8, block=128))
+        programs.append(power._top_k.lower(x, near, k=8, block=128))
     for program in programs:
         account = program.compile().memory_analysis()
         assert account is not None
@@ -242,9 +254,9 @@ def test_mistakes_are_explained():
         "`y` has shape": (x, y[:0], h[:0]),
         "same dimension": (x, y[:, :2], h),
         "`h` has shape": (x, y, h[:-1]),
-        "`h` holds a NaN": (x, y, np.where(np.arange(20) == 4, np.nan, h)),
-        "`y` holds a NaN": (x, np.where(y > 1, np.inf, y), h),
-        "`x` has type complex64": (x.astype(np.complex64), y, h),
+        "`h` is nan at 4": (x, y, np.where(np.arange(20) == 4, np.nan, h)),
+        "`y` holds NaN or infinity": (x, np.where(y > 1, np.inf, y), h),
+        "`x` has dtype complex64": (x.astype(np.complex64), y, h),
     }.items():
         with pytest.raises(ValueError, match=message):
             power.assign(*arguments)
@@ -265,5 +277,5 @@ def test_known_arrays_are_checked_inside_a_trace():
         return power.assign(x, y, np.full(20, np.nan, np.float32))
 
     assert jax.jit(lambda x: power.assign(x, y, h))(x)[1].shape == (8,)
-    with pytest.raises(ValueError, match="`h` holds a NaN"):
+    with pytest.raises(ValueError, match="`h` is nan at 0"):
         cells(x)

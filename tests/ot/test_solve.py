@@ -275,7 +275,7 @@ def test_the_exact_method_names_what_it_takes():
 def test_an_interruption_of_the_certificate_is_an_interruption(monkeypatch):
     from aeot_jax.ot import solve as module
 
-    real, calls = module.certify_checked, []
+    real, calls = module.draw_certificate, []
 
     def first_time_interrupted(*args):
         calls.append(args)
@@ -283,7 +283,7 @@ def test_an_interruption_of_the_certificate_is_an_interruption(monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(module, "certify_checked", first_time_interrupted)
+    monkeypatch.setattr(module, "draw_certificate", first_time_interrupted)
     solution = aeot.solve(KEY, MU, Y, config=LOOSE)
     assert solution.status == aeot.Status.INTERRUPTED
     assert len(calls) == 2

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax import meshes
-from aeot_jax.ot import layouts, parallel, power, problem, sampling, solver
+from aeot_jax.ot import layouts, parallel, power, problem, sampling, sizes, solver
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()
@@ -32,9 +32,10 @@ def grid(rows, shards):
 def dealt(y, config):
     """Targets, weights and the first state of a layout with target shards."""
     where = layouts.layout("shard_map", None, config.target_shards)
-    nu = problem.host_weights(None, y)
-    arrays = parallel.shard(where, y), parallel.shard(where, nu)
-    state = solver.init_dealt(KEY, aeot.Gaussian(y.shape[1]), *arrays, len(y), config)
+    mu, rows = aeot.Gaussian(y.shape[1]), sizes.dealt(*y.shape)
+    made = problem.make(mu, y, dealt=True)
+    arrays = parallel.shard(where, made.y, rows), parallel.shard(where, made.nu, rows)
+    state = solver.init_dealt(KEY, mu, *arrays, len(y), config)
     return state, *arrays
 
 
@@ -67,7 +68,7 @@ def test_a_device_holds_its_share_and_no_more(shards):
     m, d = 5000, 16
     y, config = targets(m, d), replace(BASE, parallel="auto", target_shards=shards, start="zero")
     state, own_y, nu = dealt(y, config)
-    moved, *_ = solver.run_steps(state, aeot.Gaussian(d), own_y, nu, 1, config, m)
+    moved, *_ = solver.run_steps(state, aeot.Gaussian(d), own_y, nu, 1, config)
     padded = 5120  # to whole blocks of 128 targets on each device
     for state_ in (state, moved):
         vectors = [a for a in jax.tree.leaves((state_, nu, own_y)) if a.shape[:1] == (padded,)]
@@ -91,7 +92,7 @@ def test_a_step_gathers_scores_over_targets_and_reduces_counts_over_samples():
     @jax.jit
     def program(leaves):
         state, mu, y, nu = jax.tree.unflatten(structure, leaves)
-        return solver.run_steps(state, mu, y, nu, 4, config, m)
+        return solver.run_steps(state, mu, y, nu, 4, config)
 
     text = program.lower(leaves).compile().as_text()
     assert text is not None

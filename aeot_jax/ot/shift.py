@@ -1,0 +1,128 @@
+r"""What centring takes off the scores, so that they keep their digits wherever the targets lie.
+
+A shift of all targets moves every score :math:`\langle x, y_i\rangle + h_i` of a sample alike, and
+so does one of all heights: the cells stay the same. Scores of targets near the origin round by the
+distances between targets; scores of targets at an offset round by the offset.
+
+What is taken off is a multiple of a power of two, of the size of the targets or the heights. Where
+they are near the origin that is 0 and not a bit changes; elsewhere the difference of two float32
+numbers that are near to each other is exact.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
+
+from aeot_jax.numerics import PRECISION
+from aeot_jax.ot import blocks
+from aeot_jax.ot.blocks import Rows
+
+_LARGEST_EXPONENT = 120
+"""Of the unit: its multiples stay within float32."""
+
+_PART = 4096
+"""Targets that are looked at together."""
+
+_HOST_ROWS = 1 << 16
+"""Targets that are shifted together on the host, which bounds the copies in float64."""
+
+
+class Shift(NamedTuple):
+    """What the scores of a sample have lost: <x, centre> + level.
+
+    Attributes:
+      centre: taken off every target (d,).
+      level: taken off every height.
+    """
+
+    centre: Float[Array | np.ndarray, " d"]
+    level: Float[Array | np.ndarray, ""]
+
+    def of(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        """What the scores of each sample have lost (n,)."""
+        return jnp.matmul(x, jnp.asarray(self.centre), precision=PRECISION) + self.level
+
+
+def none(dim: int) -> Shift:
+    """Nothing taken off."""
+    return Shift(np.zeros(dim, np.float32), np.zeros((), np.float32))
+
+
+def around(
+    y: Float[Array, "m d"], h: Float[Array, " m"], targets_axis: str | None = None
+) -> tuple[Rows, Float[Array, " m"], Shift]:
+    """Targets and heights as kernels shall score them; under a trace.
+
+    Args:
+      y: targets (m, d).
+      h: heights (m,).
+      targets_axis: a mapped axis over whose devices the targets are dealt; all take off the same.
+
+    Returns:
+      The targets, shifted when they are scored; the heights; what was taken off. No derivative
+      passes.
+    """
+    y, h = lax.stop_gradient((y, h))
+    active = h > -jnp.inf
+    centre = _rounded(*_ends(y, active, targets_axis))
+    level = _rounded(*_ends(h, active, targets_axis))
+    return Rows(y, centre), h - level, Shift(centre, level)
+
+
+def on_host(
+    y: Shaped[np.ndarray, "m d"], active: Bool[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, " d"]]:
+    """Targets around a centre, shifted in float64 and then rounded, and the centre in float64.
+
+    Args:
+      y: targets in any real dtype (m, d), finite.
+      active: which of them count (m,); one at least.
+    """
+    own = y if active.all() else y[active]
+    low, high = own.min(0).astype(np.float64), own.max(0).astype(np.float64)
+    longest = (high - low).max()
+    unit = np.ldexp(1.0, int(np.frexp(longest)[1]))
+    middle = low / 2 + high / 2
+    centre = np.round(middle / unit) * unit if longest > 0 else middle
+    shifted = np.empty(y.shape, np.float32)
+    for start in range(0, len(y), _HOST_ROWS):
+        part = slice(start, start + _HOST_ROWS)
+        shifted[part] = y[part].astype(np.float64) - centre
+    return shifted, centre
+
+
+def _ends(
+    values: Float[Array, "m *d"], active: Bool[Array, " m"], targets_axis: str | None
+) -> tuple[Float[Array, "*d"], Float[Array, "*d"]]:
+    """Least and largest of the active values, in each coordinate; 0 where none is active.
+
+    A part at a time: the compiler would write all masked values before it reduces them.
+    """
+    m = values.shape[0]
+    size = min(_PART, m)
+
+    def body(b: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        start = jnp.minimum(b * size, m - size)
+        part = lax.dynamic_slice_in_dim(values, start, size)
+        known = lax.dynamic_slice_in_dim(active, start, size)
+        known = known.reshape(-1, *[1] * (values.ndim - 1))
+        low = jnp.min(jnp.where(known, part, jnp.inf), axis=0)
+        high = jnp.max(jnp.where(known, part, -jnp.inf), axis=0)
+        return jnp.minimum(ends[0], low), jnp.maximum(ends[1], high)
+
+    ends = (blocks.full(values.shape[1:], end, values.dtype, values) for end in (np.inf, -np.inf))
+    low, high = lax.fori_loop(0, -(-m // size), body, tuple(ends))
+    if targets_axis is not None:
+        low, high = lax.pmin(low, targets_axis), lax.pmax(high, targets_axis)
+    return jnp.where(low <= high, low, 0.0), jnp.where(low <= high, high, 0.0)
+
+
+def _rounded(low: Float[Array, "*d"], high: Float[Array, "*d"]) -> Float[Array, "*d"]:
+    """Middles of intervals, as multiples of the power of two above the longest interval."""
+    middle, longest = low / 2 + high / 2, jnp.max(high - low)
+    exponent = jnp.clip(jnp.frexp(longest)[1], -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    unit = jnp.ldexp(jnp.float32(1), exponent)
+    return jnp.where(longest > 0, jnp.round(middle / unit) * unit, middle)

@@ -1,0 +1,135 @@
+"""Problems far from the origin: each function answers as it does at the origin.
+
+An offset of the targets moves no cell and no height; an offset of the source tilts the heights.
+Targets in float64 keep their digits at any offset, those in float32 have lost some already: offsets
+that are powers of two leave targets on a grid what they are.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aeot_jax as aeot
+
+KEY, OTHER_KEY = jax.random.split(jax.random.key(0))
+M, D = 40, 4
+MU = aeot.Gaussian(D)
+RNG = np.random.default_rng(0)
+Y = np.round(RNG.standard_normal((M, D)) * 64) / 64
+X = RNG.standard_normal((200, D)).astype(np.float32)
+H = (0.3 * RNG.standard_normal(M)).astype(np.float32)
+
+FAR = [(np.float32, 2.0**16), (np.float64, 1e6), (np.float64, -3e9), (np.int64, 2**40)]
+"""Dtypes with offsets at which they still hold the targets (integers: 64 times the targets)."""
+
+
+def moved(dtype, offset):
+    """Targets at an offset, and those at the origin to which they are equal up to the offset."""
+    if dtype is np.int64:
+        return (64 * Y).astype(np.int64) + offset, 64 * Y
+    return (Y + offset).astype(dtype), Y
+
+
+@pytest.mark.parametrize(("dtype", "offset"), FAR)
+def test_an_offset_of_the_targets_moves_no_cell(dtype, offset):
+    far, near = moved(dtype, offset)
+    index = aeot.assign(X, near, H)[1]
+    np.testing.assert_array_equal(aeot.assign(X, far, H)[1], index)
+    np.testing.assert_array_equal(aeot.top_k(X, far, H, 3)[1], aeot.top_k(X, near, H, 3)[1])
+    np.testing.assert_array_equal(aeot.transport(X, far, H), far.astype(np.float32)[index])
+    _, sent = next(aeot.pairs(KEY, MU, far, H))
+    x, of_near = next(aeot.pairs(KEY, MU, near, H))
+    which = (np.asarray(of_near)[:, None] == near.astype(np.float32)).all(2).argmax(1)
+    np.testing.assert_array_equal(sent, far.astype(np.float32)[which])
+    assert x.shape == (256, D)
+    u, shift = aeot.brenier(X, near, H), X.astype(np.float64).sum(1) * offset
+    eps = 4e-7 * np.abs(X).sum(1) * abs(offset)
+    assert (np.abs(np.asarray(aeot.brenier(X, far, H), np.float64) - u - shift) <= eps + 1e-4).all()
+    value = np.asarray(aeot.assign(X, far, H)[0], np.float64)
+    assert (np.abs(value - u - shift) <= eps + 1e-4).all()
+
+
+@pytest.mark.parametrize(("dtype", "offset"), FAR)
+def test_an_offset_of_the_targets_changes_no_count(dtype, offset):
+    far, near = moved(dtype, offset)
+    for one, other in zip(
+        jax.tree.leaves(aeot.certify(KEY, MU, far, H, num_samples=4096)),
+        jax.tree.leaves(aeot.certify(KEY, MU, near, H, num_samples=4096)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    centres = aeot.mass_centres(KEY, MU, far, H, num_samples=4096)
+    at_origin = aeot.mass_centres(KEY, MU, near, H, num_samples=4096)
+    np.testing.assert_array_equal(centres.counts, at_origin.counts)
+    np.testing.assert_array_equal(centres.points, at_origin.points)
+
+
+@pytest.mark.parametrize(("dtype", "offset"), [FAR[0], FAR[1]])
+def test_an_offset_of_the_targets_changes_no_solve(dtype, offset):
+    far, near = moved(dtype, offset)
+    config = aeot.SolverConfig(tolerance=None, max_steps=20)
+    found = aeot.solve(KEY, MU, far, config=config)
+    wanted = aeot.solve(KEY, MU, near, config=config)
+    # The mean around which the solver centres is rounded at the offset.
+    np.testing.assert_allclose(found.h, wanted.h, atol=2e-2)
+    np.testing.assert_allclose(found.mass_error, wanted.mass_error, atol=0.05)
+    ext = aeot.extension(KEY, MU, far, wanted.h)
+    at_origin = aeot.extension(KEY, MU, near, wanted.h)
+    np.testing.assert_allclose(ext.band, at_origin.band, rtol=1e-3)
+    np.testing.assert_allclose(ext.threshold, at_origin.threshold, rtol=1e-3)
+    distance = aeot.wasserstein(KEY, MU, far, wanted.h, num_samples=4096)
+    centred = MU if dtype is np.float32 else aeot.FromSampler(_at_offset, D)
+    if dtype is np.float32:
+        assert distance.lower <= distance.upper
+    else:  # source and targets at the same offset are as far apart as at the origin
+        together = aeot.wasserstein(KEY, centred, far, _tilted(far, wanted.h), num_samples=4096)
+        assert together.lower_squared <= together.upper_squared
+
+
+def _at_offset(key, n):
+    return 1e6 + jax.random.normal(key, (n, D))
+
+
+def _tilted(far, h):
+    return (np.asarray(h, np.float64) - 1e6 * (far - 1e6).sum(1)).astype(np.float32)
+
+
+def test_a_traced_problem_is_centred_too():
+    far = (Y + 2.0**16).astype(np.float32)
+    index = aeot.assign(X, Y, H)[1]
+    np.testing.assert_array_equal(jax.jit(aeot.assign)(X, far, H)[1], index)
+    np.testing.assert_array_equal(jax.jit(aeot.transport)(X, far, H), far[index])
+    one = jax.vmap(aeot.transport, in_axes=(0, None, None))(X, far, H)
+    np.testing.assert_array_equal(one, far[index])
+
+
+def test_an_offset_of_the_heights_moves_no_cell():
+    index = aeot.assign(X, Y, H)[1]
+    grid = np.round(H * 256) / 256
+    wanted = aeot.assign(X, Y, grid)[1]
+    np.testing.assert_array_equal(aeot.assign(X, Y, (grid + 2.0**14).astype(np.float32))[1], wanted)
+    assert (index == wanted).mean() > 0.9
+
+
+def far_source(key, n):
+    return 1000.0 + jax.random.normal(key, (n, D))
+
+
+def test_a_source_at_an_offset_takes_no_more_samples():
+    """Moving the source by c tilts the optimal heights by -<c, y> and nothing else."""
+    mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=0.3)
+    found = aeot.solve(KEY, mu, Y, config=config)
+    at_origin = aeot.solve(KEY, MU, Y, config=config)
+    assert found.converged
+    assert found.num_samples <= 1.2 * at_origin.num_samples
+    assert aeot.certify(OTHER_KEY, mu, Y, found.h, num_samples=20_000).mass_error < 0.3
+    upright = np.asarray(found.h, np.float64) + 1000.0 * Y.sum(1)
+    certificate = aeot.certify(OTHER_KEY, MU, Y, upright - upright.mean(), num_samples=20_000)
+    assert certificate.mass_error < 0.3
+
+
+def test_a_loop_of_ones_own_centres_the_source():
+    mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=None, max_steps=200)
+    solution = aeot.solve_jit(KEY, mu, jnp.asarray(Y, jnp.float32), config=config, num_steps=200)
+    assert solution.mass_error < 0.3
