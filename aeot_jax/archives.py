@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,14 +35,20 @@ _CHUNK = 2**20  # bytes read at once
 _HEAD = 2**14  # bytes that hold any header: NumPy allows 10,000
 _AXES = 32
 
-Readable = IO[bytes] | io.BufferedIOBase
-"""A file that is open to read bytes, or what unpacks one."""
-
 # The third version holds names of fields that are not Latin; there are no fields here.
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open to read bytes, or what unpacks one."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        ...
 
 
 @dataclass(frozen=True)
