@@ -149,8 +149,6 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 
 
 @pytest.mark.parametrize("end", ["png", "jpg", "gif", "bmp", "tif", "webp", "ppm"])
-# pillow warns of some damage before it fails
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_any_byte_missing_or_wrong_is_an_image_or_a_value_error(tmp_path, end):
     save(tmp_path / f"a.{end}", COLOUR[0])
     save(tmp_path / f"b.{end}", COLOUR[1])
@@ -184,7 +182,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
 def test_images_beside_classes_are_refused(tmp_path):
     save(tmp_path / "a.png", GREY[0])
     save(tmp_path / "class" / "b.png", GREY[1])
-    with pytest.raises(ValueError, match=r"both images \(a.png\) and sub-folders of images"):
+    with pytest.raises(ValueError, match=r"both images \('a.png'\) and sub-folders of images"):
         images.load(tmp_path)
 
 
