@@ -8,6 +8,7 @@ Errors are reasons ("its header announces ..."), which the caller completes to a
 import io
 import math
 import os
+import reprlib
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -83,7 +84,7 @@ class Archive:
         for info in file.infolist():
             name = info.filename.removesuffix(".npy")
             if name in self._members:
-                raise ValueError(f"it holds two members called {name!r}")
+                raise ValueError(f"it holds two members called {reprlib.repr(name)}")
             self._members[name] = info
 
     @property
@@ -123,7 +124,7 @@ class Archive:
             try:
                 found[name] = self.header(name)
             except ValueError as error:
-                raise ValueError(f"of its member {name!r}: {error}") from error
+                raise ValueError(f"of its member {reprlib.repr(name)}: {error}") from error
         total = sum(header.num_bytes for header in found.values())
         check_size(total, self._size, limit=self._limit)
         return found
@@ -235,8 +236,10 @@ def _header(file: Readable, kinds: str) -> tuple[Header, bytes]:
         raise ValueError("it holds objects, which would need pickle")
     if dtype.kind not in kinds or dtype.itemsize == 0:
         raise ValueError(f"its type {dtype.str} is none that is read")
-    if len(shape) > _AXES or not all(0 <= side < 2**63 for side in shape):
-        raise ValueError(f"its header announces {len(shape)} axes, or sides that no array has")
+    if len(shape) > _AXES:
+        raise ValueError(f"its header announces {len(shape)} axes")
+    if not all(0 <= side < 2**63 for side in shape):
+        raise ValueError("its header announces a side that no array has")
     # An array without elements may still have more than can be counted along its other axes.
     if math.prod(max(side, 1) for side in shape) * dtype.itemsize >= 2**63:
         raise ValueError(f"its header announces the shape {shape}, which no memory holds")
@@ -286,7 +289,7 @@ def _reasons() -> Iterator[None]:
     except EOFError as error:
         raise ValueError("it ends early") from error
     except MemoryError as error:
-        raise ValueError("it does not fit into memory") from error
+        raise ValueError("it takes more memory than there is") from error
     except Exception as error:
         raise ValueError(reason(error)) from error
 

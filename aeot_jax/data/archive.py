@@ -1,5 +1,6 @@
 """Archives: images and labels in one .npz file."""
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,8 +14,6 @@ KEYS = {
     "test": (("x_test", "y_test"),),
 }
 """For each split, the names under which images and labels are looked for, in this order."""
-
-_LISTED = 10  # names that a message repeats
 
 
 def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -38,10 +37,9 @@ def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         if split == "train" and len(names) == 1:
             return _array(archive, names[0], path), None
     wanted = " or ".join(x for x, _ in KEYS[split])
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     raise ValueError(
-        f"`source` {str(path)!r} holds the arrays {list(names[:_LISTED])}{more}, but images of "
-        f"split {split!r} are called {wanted}; rename one."
+        f"`source` {str(path)!r} holds the arrays {reprlib.repr(list(names))}, but images of split "
+        f"{split!r} are called {wanted}; rename one."
     )
 
 
@@ -73,6 +71,6 @@ def _array(archive: Archive, name: str, path: Path) -> np.ndarray:
         return archive.read(name)
     except ValueError as error:
         raise ValueError(
-            f"`source` {str(path)!r} has an array {name!r} that cannot be read ({error}); store "
-            "plain numbers, as objects would need pickle."
+            f"`source` {str(path)!r} has an array {reprlib.repr(name)} that cannot be read "
+            f"({error}); store plain numbers, as objects would need pickle."
         ) from error

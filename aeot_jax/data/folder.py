@@ -1,13 +1,14 @@
 """Folders: one image a file, read through pillow."""
 
-import os
+import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from aeot_jax.data.convert import check_sides
 from aeot_jax.files import open_file, reason
@@ -21,8 +22,13 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What a file may hold, whatever its ending; pillow runs other programs for some other formats."""
 
 _GREY = frozenset({"1", "L", "LA"})
-_LARGEST = 2**25
-"""Most bytes of a file; images of the sides that are read take less than a megabyte."""
+_MOST = 2**21
+"""Most bytes to read of a file: pixels of the sides that are kept take half a megabyte at most."""
+
+_SCANS = 1000  # of a progressive JPEG file, which has about ten
+
+# What pillow logs it raises too; without a handler Python would print it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -122,6 +128,7 @@ def _shape(paths: list[Path]) -> tuple[int, int, int]:
 def _decode(path: Path, channels: int) -> np.ndarray:
     """Decode to uint8, in a shape that broadcasts to (h, w, channels)."""
     with _opened(path) as image:
+        _check_scans(path, image.format)
         image.load()
         if image.mode in ("I", "F"):
             raise ValueError(f"mode {image.mode!r} has no fixed range; save it with 8 bits")
@@ -136,19 +143,48 @@ def _decode(path: Path, channels: int) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def _check_scans(path: Path, form: str | None) -> None:
+    """Refuse a JPEG file of very many scans: twelve bytes may cost as much work as all pixels."""
+    if form not in ("JPEG", "MPO"):
+        return
+    with open_file(path) as file:
+        scans = file.read(_MOST).count(b"\xff\xda")
+    if scans > _SCANS:
+        raise ValueError(f"it has {scans} scans")
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """An image of which the header has been read; whatever goes wrong with it names the file."""
     try:
         # pillow warns of some damage before it fails, and of sizes that are refused anyway
-        with open_file(path) as file, warnings.catch_warnings(action="ignore"):
-            size = os.fstat(file.fileno()).st_size
-            if size > _LARGEST:
-                raise ValueError(f"it has {size:,} bytes, more than the {_LARGEST:,} that are read")
-            with Image.open(file, formats=_FORMATS) as image:
-                yield image
+        with (
+            warnings.catch_warnings(action="ignore"),
+            _Bounded(open_file(path).detach()) as file,
+            Image.open(file, formats=_FORMATS) as image,
+        ):
+            yield image
+    except UnidentifiedImageError as error:
+        raise _damaged(path, f"it is none of {', '.join(_FORMATS)}, or damaged") from error
     except Exception as error:  # what pillow raises at damaged bytes depends on the format
-        raise ValueError(
-            f"`source` holds {str(path)!r}, which cannot be read as an image ({reason(error)}); "
-            "repair or remove it."
-        ) from error
+        raise _damaged(path, reason(error)) from error
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"`source` holds {str(path)!r}, which cannot be read as an image ({why}); "
+        "repair or remove it."
+    )
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which so many bytes can be read: comments and empty parts may go on for ever."""
+
+    left = _MOST
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(self.left + 1 if size is None or size < 0 else size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError(f"it takes more than {_MOST:,} bytes")
+        return data
