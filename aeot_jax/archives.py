@@ -35,6 +35,7 @@ KINDS = "biufcSU"
 _CHUNK = 2**20  # bytes read at once
 _HEAD = 2**14  # bytes that hold any header: NumPy allows 10,000
 _AXES = 32
+_ENCRYPTED = 1  # flag of a member
 
 # The third version holds names of fields that are not Latin; there are no fields here.
 _READ_HEADER = {
@@ -86,6 +87,14 @@ class Archive:
             if name in self._members:
                 raise ValueError(f"it holds two members called {reprlib.repr(name)}")
             self._members[name] = info
+            if info.comment:
+                raise ValueError(
+                    f"its member {reprlib.repr(name)} has a comment: it may hide others"
+                )
+            # A name stands in the list and before the data. Where they differ one is damaged, and a
+            # caller might take a member to be missing.
+            if not info.flag_bits & _ENCRYPTED:
+                file.open(info).close()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,7 +109,7 @@ class Archive:
             or not as large as its header announces; or if it is too large.
         """
         info = self._members[name]
-        if info.flag_bits & 1:
+        if info.flag_bits & _ENCRYPTED:
             raise ValueError("it is encrypted")
         # The others are never written by NumPy, and zipfile unpacks them without a bound.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -153,11 +162,11 @@ def open_npz(
       limit: most bytes of data to read.
 
     Yields:
-      The archive; its members have been listed, and nothing else been read.
+      The archive; its members have been listed, and their data not been read.
 
     Raises:
       OSError: if there is no such file, or it may not be read.
-      ValueError: if it is no zip file, or two members have one name.
+      ValueError: if it is no zip file, its list of members is damaged, or two have one name.
     """
     with _Sparing(open_file(path).detach()) as file:
         with _reasons():

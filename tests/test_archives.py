@@ -157,6 +157,25 @@ def test_members_of_one_name_are_refused(tmp_path, names):
         read(tmp_path / "a.npz")
 
 
+def test_a_damaged_list_hides_no_member(tmp_path):
+    np.savez(tmp_path / "a.npz", x=ARRAYS["flags"], y=ARRAYS["flags"])
+    data = (tmp_path / "a.npz").read_bytes()
+    before, _, after = data.rpartition(b"y.npy")
+    (tmp_path / "a.npz").write_bytes(before + b"z.npy" + after)
+    with pytest.raises(ValueError, match=r"differ"), archives.open_npz(tmp_path / "a.npz"):
+        pass
+
+
+def test_a_comment_hides_no_member(tmp_path):
+    np.savez(tmp_path / "a.npz", x=ARRAYS["flags"], y=ARRAYS["flags"])
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    at = data.index(b"PK\1\2") + 32
+    data[at : at + 2] = b"\xff\x00"
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"'x' has a comment"):
+        read(tmp_path / "a.npz")
+
+
 def test_a_long_list_of_members_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
         for i in range(20):

@@ -146,4 +146,8 @@ def run(name: str, seed: int, tries: int, folder: str) -> dict[str, Any]:
         read += 1
         if name in CHECKED and not np.array_equal(found.images[..., 0], IMAGES):
             problems.append(f"{name} {seed} {i}: it was read as other images")
+        if name.endswith("archive") and (
+            found.labels is None or not np.array_equal(found.labels, LABELS)
+        ):
+            problems.append(f"{name} {seed} {i}: it was read with other labels")
     return {"error": None, "read": read, "problems": problems}
