@@ -1,10 +1,39 @@
-"""Files that are written whole or not at all."""
+"""Files: opened only where they are files, and written whole or not at all."""
 
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+
+_LONGEST = 200  # characters of another library's error that are worth repeating
+
+
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file to read its bytes, or say what stands in its place.
+
+    To open a pipe would wait for its writer, and a device may never end.
+
+    Args:
+      path: the file; links are followed.
+
+    Raises:
+      OSError: if there is nothing, or it may not be read.
+      ValueError: if it is no file; a reason, for the caller to complete.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        what = "folder" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device"
+        raise ValueError(f"it is a {what}, not a file")
+    return open(path, "rb")
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line and not too long, to stand in a sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 @contextmanager

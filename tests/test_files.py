@@ -1,8 +1,10 @@
 import os
+import socket
+import sys
 
 import pytest
 
-from aeot_jax.files import replacing
+from aeot_jax.files import open_file, reason, replacing
 
 
 def test_the_file_appears_whole_when_the_body_ends(tmp_path):
@@ -59,3 +61,43 @@ def test_a_folder_in_the_way_stays(tmp_path):
         temporary.write_text("new")
     assert os.listdir(tmp_path) == ["a"]
     assert os.listdir(tmp_path / "a") == ["kept"]
+
+
+def test_a_file_is_opened_through_links(tmp_path):
+    (tmp_path / "a").write_bytes(b"bytes")
+    (tmp_path / "b").symlink_to("a")
+    with open_file(tmp_path / "b") as file:
+        assert file.read() == b"bytes"
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))  # a socket's path must be short
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX has these")
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (os.mkdir, "a folder"),
+        (os.mkfifo, "a pipe"),
+        (make_socket, "a device"),
+        (lambda path: os.symlink("/dev/zero", path), "a device"),
+    ],
+)
+def test_what_is_no_file_is_said_and_not_waited_for(tmp_path, monkeypatch, make, what):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a")
+    with pytest.raises(ValueError, match=f"^it is {what}, not a file$"):
+        open_file(tmp_path / "a")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        open_file(tmp_path / "nothing")
+
+
+def test_reasons_are_one_short_line():
+    assert reason(ValueError("two\n  lines")) == "two lines"
+    assert reason(EOFError()) == "EOFError"
+    assert reason(ValueError("x" * 1000)) == "x" * 200 + " ..."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from aeot_jax import archives
 from aeot_jax.data import archive, images
 from aeot_jax.data.convert import to_labels
 from aeot_jax.data.images import ImageSet
@@ -69,7 +71,7 @@ class Splits:
 
 def absolute(path: str) -> str:
     """Keep a known name; make a path independent of the folder that the command ran in."""
-    return path if path in images.NAMES else str(Path(path).expanduser().resolve())
+    return path if path in images.NAMES else os.path.realpath(os.path.expanduser(path))
 
 
 def load(source: Source) -> Splits:
@@ -128,28 +130,25 @@ def load_test(path: str) -> ImageSet | None:
 def _read_labels(path: str, num_images: int) -> Int32[np.ndarray, " n"]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"`--labels-file` {path!r} is no file; check the path.")
+    if zipfile.is_zipfile(path):
+        raise ValueError(f"`--labels-file` {path!r} is an .npz file; pass an .npy file.")
     try:
-        found = np.load(path, allow_pickle=False)
-    except archive.DAMAGE as error:
+        found = archives.read_npy(path)
+    except ValueError as error:
         raise ValueError(
             f"`--labels-file` {path!r} cannot be read ({error}); write integers with np.save."
         ) from error
-    if not isinstance(found, np.ndarray):
-        found.close()
-        raise ValueError(f"`--labels-file` {path!r} is an .npz file; pass an .npy file.")
     return to_labels(found, num_images, f"the labels of `--labels-file` {path!r}")
 
 
 def _archive_without_test(path: Path) -> bool:
-    path = path.expanduser()
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
         return False
     try:
-        file = np.load(path, allow_pickle=False)
-    except archive.DAMAGE:
+        return not archive.has_split(path, "test")
+    except ValueError:
         return True  # `images.load` of the training images says what is wrong
-    with file:
-        return not any(x in file.files for x, _ in archive.KEYS["test"])
 
 
 def _rows(whole: ImageSet, rows: np.ndarray) -> ImageSet:

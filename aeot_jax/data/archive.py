@@ -1,31 +1,19 @@
 """Archives: images and labels in one .npz file."""
 
-import tokenize
-import zipfile
-import zlib
+import reprlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from aeot_jax.archives import Archive, open_npz
 
 KEYS = {
     "train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")),
     "test": (("x_test", "y_test"),),
 }
 """For each split, the names under which images and labels are looked for, in this order."""
-
-
-DAMAGE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy raises on archives with flipped bits."""
 
 
 def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -37,22 +25,11 @@ def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
       Images and labels (or None) as they were stored.
 
     Raises:
-      ValueError: if the file is damaged, needs pickle, or has none of the names in `KEYS`.
+      ValueError: if the file is damaged, needs pickle, announces more than it holds or than fits,
+        or has none of the names in `KEYS`.
     """
-    # np.load takes a file that is not an archive for a pickle, and says so
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"`source` {str(path)!r} is not an .npz archive or is damaged; "
-            "write it with np.savez(path, x=images, y=labels)."
-        )
-    try:
-        opened = np.load(path, allow_pickle=False)
-    except DAMAGE as error:
-        raise ValueError(
-            f"`source` {str(path)!r} is damaged ({error}); write it again with np.savez."
-        ) from error
-    with opened as archive:
-        names = archive.files
+    with _open(path) as archive:
+        names = archive.names
         for x, y in KEYS[split]:
             if x in names:
                 labels = _array(archive, y, path) if y in names else None
@@ -61,19 +38,39 @@ def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
             return _array(archive, names[0], path), None
     wanted = " or ".join(x for x, _ in KEYS[split])
     raise ValueError(
-        f"`source` {str(path)!r} holds the arrays {names}, but images of split {split!r} are "
-        f"called {wanted}; rename one."
+        f"`source` {str(path)!r} holds the arrays {reprlib.repr(list(names))}, but images of split "
+        f"{split!r} are called {wanted}; rename one."
     )
 
 
-def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
+def has_split(path: Path, split: str) -> bool:
+    """Whether an archive names images of a split; nothing but its list of members is read.
+
+    Raises:
+      ValueError: if the file is no archive or damaged.
+    """
+    with _open(path) as archive:
+        return any(x in archive.names for x, _ in KEYS[split])
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Archive]:
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_npz(path))
+        except ValueError as error:
+            raise ValueError(
+                f"`source` {str(path)!r} is not an .npz archive or is damaged ({error}); "
+                "write it with np.savez(path, x=images, y=labels)."
+            ) from error
+        yield archive
+
+
+def _array(archive: Archive, name: str, path: Path) -> np.ndarray:
     try:
-        array = archive[name]
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it is a file of another kind")
-        return array
-    except DAMAGE as error:
+        return archive.read(name)
+    except ValueError as error:
         raise ValueError(
-            f"`source` {str(path)!r} has an array {name!r} that cannot be read ({error}); store "
-            "plain numbers, as objects would need pickle."
+            f"`source` {str(path)!r} has an array {reprlib.repr(name)} that cannot be read "
+            f"({error}); store plain numbers, as objects would need pickle."
         ) from error

@@ -1,17 +1,24 @@
 """Downloads: published image sets, checked and kept in a cache."""
 
+import gzip
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
 
-from aeot_jax.data.idx import DAMAGED_GZIP, gunzip
+from aeot_jax.data.idx import DAMAGED_GZIP, is_gzip
 
 URL_VARIABLE = "AEOT_JAX_DATA_URL"
 """Environment variable that replaces the base address of every set."""
+
+
+LARGEST = 2**27
+"""Most bytes of a file, received or decompressed; the largest that is published has 47 million."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,8 @@ def fetch(
       The folder that holds the files.
 
     Raises:
-      ValueError: if what was downloaded does not have the checksum.
+      ValueError: if what was downloaded does not have the checksum or is too large, or the cache
+        holds something else in the place of a file.
       ConnectionError: if the address cannot be reached or has no such file.
     """
     published = registry[name]
@@ -100,6 +108,9 @@ def _fetch_file(cache: pooch.Pooch, file: str, name: str, md5: str) -> None:
     way_out = (
         f"pass another `base_url`, set {URL_VARIABLE}, or pass a folder that holds the IDX files"
     )
+    kept = Path(cache.abspath) / file
+    if kept.exists() and not kept.is_file():
+        raise ValueError(f"the cache holds {str(kept)!r}, which is not a file; remove it.")
     try:
         # pooch names the parameters of its protocol otherwise than those of its downloaders
         cache.fetch(file, downloader=_download)  # pyright: ignore[reportArgumentType]
@@ -125,6 +136,30 @@ def _download(url: str, output_file: str, cache: pooch.Pooch) -> None:
 
     It may come decompressed: a server that declares the compression has it undone on the way.
     """
-    pooch.HTTPDownloader()(url, output_file, cache)
-    path = Path(output_file)
-    path.write_bytes(gunzip(path.read_bytes()))
+    received = _Bounded()
+    # pooch says that it takes paths, and takes files too
+    pooch.HTTPDownloader()(url, received, cache)  # pyright: ignore[reportArgumentType]
+    Path(output_file).write_bytes(gunzip(received.getvalue()))
+
+
+def gunzip(data: bytes) -> bytes:
+    """Decompress if gzipped, up to `LARGEST` bytes.
+
+    Raises:
+      ValueError: if it would be more.
+      EOFError, gzip.BadGzipFile, zlib.error: if the stream is damaged.
+    """
+    if is_gzip(data):
+        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"there are more than {LARGEST} bytes")
+    return data
+
+
+class _Bounded(io.BytesIO):
+    """Memory that takes up to `LARGEST` bytes."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > LARGEST:
+            raise ValueError(f"there are more than {LARGEST} bytes")
+        return super().write(data)

@@ -1,20 +1,34 @@
 """Folders: one image a file, read through pillow."""
 
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from aeot_jax.data.convert import check_sides
+from aeot_jax.files import open_file, reason
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 """Files with other endings are left alone."""
 
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What a file may hold, whatever its ending; pillow runs other programs for some other formats."""
+
 _GREY = frozenset({"1", "L", "LA"})
-# What pillow raises at a damaged file depends on the format.
-_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_MOST = 2**21
+"""Most bytes to read of a file: pixels of the sides that are kept take half a megabyte at most."""
+
+_SCANS = 1000  # of a progressive JPEG file, which has about ten
+
+# What pillow logs it raises too; without a handler Python would print it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -65,8 +79,8 @@ def _list(root: Path) -> tuple[list[Path], np.ndarray | None]:
     classes = [paths for paths in classes if paths]
     if flat and classes:
         raise ValueError(
-            f"`source` {str(root)!r} holds both images ({flat[0].name}) and sub-folders of images "
-            f"({classes[0][0].parent.name}); keep one kind."
+            f"`source` {str(root)!r} holds both images ({flat[0].name!r}) and sub-folders of "
+            f"images ({classes[0][0].parent.name!r}); keep one kind."
         )
     if classes:
         labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(c) for c in classes])
@@ -84,7 +98,8 @@ def _images_in(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        # what is there but cannot be read, such as a broken link, is not left out in silence
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     ]
 
 
@@ -93,11 +108,8 @@ def _shape(paths: list[Path]) -> tuple[int, int, int]:
     first: tuple[int, int] | None = None
     channels = 1
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                size, mode = image.size, image.mode
-        except _DAMAGED as error:
-            raise _damaged(path, error) from error
+        with _opened(path) as image:
+            size, mode = image.size, image.mode
         if first is None:
             check_sides(size[1], size[0], f"the image {str(path)!r} in `source`")
             first = size
@@ -115,26 +127,64 @@ def _shape(paths: list[Path]) -> tuple[int, int, int]:
 
 def _decode(path: Path, channels: int) -> np.ndarray:
     """Decode to uint8, in a shape that broadcasts to (h, w, channels)."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode in ("I", "F"):
-                raise ValueError(f"mode {image.mode!r} has no fixed range; save it with 8 bits")
-            if image.mode.startswith("I;16"):
-                return np.rint(np.asarray(image)[..., None] / 257).astype(np.uint8)
-            if image.has_transparency_data:
-                white = Image.new("RGBA", image.size, "white")
-                opaque = Image.alpha_composite(white, image.convert("RGBA"))
-            else:
-                opaque = image
-            pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"))
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
+    with _opened(path) as image:
+        _check_scans(path, image.format)
+        image.load()
+        if image.mode in ("I", "F"):
+            raise ValueError(f"mode {image.mode!r} has no fixed range; save it with 8 bits")
+        if image.mode.startswith("I;16"):
+            return np.rint(np.asarray(image)[..., None] / 257).astype(np.uint8)
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            opaque = Image.alpha_composite(white, image.convert("RGBA"))
+        else:
+            opaque = image
+        pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _damaged(path: Path, error: BaseException) -> ValueError:
+def _check_scans(path: Path, form: str | None) -> None:
+    """Refuse a JPEG file of very many scans: twelve bytes may cost as much work as all pixels."""
+    if form not in ("JPEG", "MPO"):
+        return
+    with open_file(path) as file:
+        scans = file.read(_MOST).count(b"\xff\xda")
+    if scans > _SCANS:
+        raise ValueError(f"it has {scans} scans")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """An image of which the header has been read; whatever goes wrong with it names the file."""
+    try:
+        # pillow warns of some damage before it fails, and of sizes that are refused anyway
+        with (
+            warnings.catch_warnings(action="ignore"),
+            _Bounded(open_file(path).detach()) as file,
+            Image.open(file, formats=_FORMATS) as image,
+        ):
+            yield image
+    except UnidentifiedImageError as error:
+        raise _damaged(path, f"it is none of {', '.join(_FORMATS)}, or damaged") from error
+    except Exception as error:  # what pillow raises at damaged bytes depends on the format
+        raise _damaged(path, reason(error)) from error
+
+
+def _damaged(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"`source` holds {str(path)!r}, which cannot be read as an image ({error}); "
+        f"`source` holds {str(path)!r}, which cannot be read as an image ({why}); "
         "repair or remove it."
     )
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which so many bytes can be read: comments and empty parts may go on for ever."""
+
+    left = _MOST
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(self.left + 1 if size is None or size < 0 else size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError(f"it takes more than {_MOST:,} bytes")
+        return data

@@ -2,17 +2,24 @@
 
 import gzip
 import math
+import os
 import re
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
+from aeot_jax.archives import check_size, fill
+from aeot_jax.files import open_file, reason
+
 DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
-"""What `gunzip` raises where the stream is damaged or ends early."""
+"""What a gzip stream raises that is damaged or ends early."""
 
 _UBYTE = 8
+_AXES = 4
+_HEAD = 2**16  # bytes of a gzip file that must hold the header of what is in it
 _NAME = re.compile(r"(?:.*-)?(train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)?")
 
 
@@ -20,46 +27,78 @@ def read(path: Path) -> np.ndarray:
     """Read an IDX file of unsigned bytes, gzipped or raw.
 
     The header is two zero bytes, the type, the number of axes, and the length of each axis as a
-    big-endian int32; the values follow, row-major.
+    big-endian int32; the values follow, row-major. It is read first, and memory is taken, and
+    bytes are unpacked, for no more than it announces.
 
     Returns:
-      The array, read-only: a view of the bytes that were read.
+      The array.
 
     Raises:
-      ValueError: if the file is damaged, truncated, or holds another type.
+      ValueError: if the file is damaged, truncated, holds another type, or is too large.
 
     Source: LeCun, Cortes and Burges, "The MNIST database", section "File formats".
     """
     try:
-        data = gunzip(path.read_bytes())
+        with open_file(path) as file:
+            return _read(file, os.fstat(file.fileno()).st_size)
     except DAMAGED_GZIP as error:
         raise ValueError(
-            f"`source` holds {str(path)!r}, a damaged gzip file ({error}); fetch it again."
+            f"`source` holds {str(path)!r}, a damaged gzip file ({reason(error)}); fetch it again."
         ) from error
-    if len(data) < 4 or data[:2] != b"\0\0":
-        raise ValueError(f"`source` holds {str(path)!r}, which is not an IDX file; replace it.")
-    kind, axes = data[2], data[3]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`source` holds {str(path)!r}: {reason(error)}.") from error
+
+
+def _read(file: BufferedReader, size: int) -> np.ndarray:
+    """Read a file of so many bytes."""
+    first = file.read(_HEAD)
+    file.seek(0)
+    zipped = is_gzip(first)
+    # Within the first bytes, as the gzip header may hold a name or comment without an end.
+    head = zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(first, _HEAD) if zipped else first
+    shape = _shape(head)
+    start, num_bytes = 4 + 4 * len(shape), math.prod(shape)
+    if not zipped and size - start != num_bytes:
+        raise ValueError(
+            f"its header announces {num_bytes} bytes, shape {shape}, but {size - start} follow; "
+            "fetch it again"
+        )
+    # gzip never makes a file much larger, but it may be made of parts that hold nothing
+    if size > 2 * num_bytes + _HEAD:
+        raise ValueError(f"its header announces {num_bytes} bytes in {size}; fetch it again")
+    check_size(num_bytes, size)
+    flat = np.empty(num_bytes, np.uint8)
+    with gzip.GzipFile(fileobj=file) if zipped else file as stream:
+        stream.read(start)
+        try:
+            fill(flat.data, stream)
+        except ValueError as error:
+            raise ValueError(f"{error}; fetch it again") from error
+    return flat.reshape(shape)
+
+
+def _shape(head: bytes) -> tuple[int, ...]:
+    """The shape that the first bytes of an IDX file announce."""
+    if len(head) < 4 or head[:2] != b"\0\0":
+        raise ValueError("it is not an IDX file; replace it")
+    kind, axes = head[2], head[3]
     if kind != _UBYTE:
         raise ValueError(
-            f"`source` holds {str(path)!r}, an IDX file of type 0x{kind:02x}; "
-            "write it as unsigned bytes (type 0x08)."
+            f"it is an IDX file of type 0x{kind:02x}; write it as unsigned bytes (type 0x08)"
         )
-    start = 4 + 4 * axes
-    if len(data) < start:
-        raise ValueError(f"`source` holds {str(path)!r}, which ends in its header; fetch it again.")
-    shape = struct.unpack(f">{axes}I", data[4:start])
-    size = math.prod(shape)
-    if len(data) - start != size:
-        raise ValueError(
-            f"`source` holds {str(path)!r}, whose header announces {size} bytes, shape {shape}, "
-            f"but {len(data) - start} follow; fetch it again."
-        )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    if not 1 <= axes <= _AXES:
+        raise ValueError(f"it has {axes} axes where images have 3 and labels 1; fetch it again")
+    if len(head) < 4 + 4 * axes:
+        raise ValueError("it ends in its header; fetch it again")
+    shape = struct.unpack(f">{axes}I", head[4 : 4 + 4 * axes])
+    if 0 in shape:
+        raise ValueError(f"its header announces the shape {shape}, which is empty; replace it")
+    return shape
 
 
-def gunzip(data: bytes) -> bytes:
-    """Decompress if gzipped: the first bytes say so, where a file's name may not be true."""
-    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+def is_gzip(data: bytes) -> bool:
+    """Whether bytes are gzipped: the first say so, where a file's name may not be true."""
+    return data.startswith(b"\x1f\x8b")
 
 
 def is_folder(folder: Path) -> bool:
@@ -96,9 +135,9 @@ def read_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None
             f"of split {split!r}; add it or pass another split."
         )
     if len(found) > 1:
-        names = ", ".join(sorted(found))
+        names = sorted(found)
         raise ValueError(
-            f"`source` {str(folder)!r} holds several sets of images ({names}); "
+            f"`source` {str(folder)!r} holds several sets of images ({names[0]!r}, {names[1]!r}); "
             "keep one set a folder."
         )
     ((name, path),) = found.items()
@@ -110,6 +149,6 @@ def _read_labels(folder: Path, name: str) -> np.ndarray | None:
     for dash in "-.":
         stem = prefix + "labels" + dash + suffix[1:].replace("idx3", "idx1")
         for path in (folder / stem, folder / f"{stem}.gz"):
-            if path.is_file():
+            if os.path.lexists(path):  # what cannot be read is not left out
                 return read(path)
     return None

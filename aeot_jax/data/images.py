@@ -112,13 +112,13 @@ def _read(
 
         found = download.fetch(str(source), split, cache_dir=cache_dir, base_url=base_url)
         return *idx.read_folder(found, split), str(source)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # as it is, where there is no such user
     if path.is_dir():
         if idx.is_folder(path):
-            return *idx.read_folder(path, split), path.resolve().name
+            return *idx.read_folder(path, split), _title(path.resolve().name)
         from aeot_jax.data import folder
 
-        return *folder.read(path, split), path.resolve().name
+        return *folder.read(path, split), _title(path.resolve().name)
     if not path.exists():
         raise FileNotFoundError(
             f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}; "
@@ -129,7 +129,13 @@ def _read(
             f"`source` {str(path)!r} is a file but not an .npz archive; pass an .npz file or a "
             "folder of images or IDX files."
         )
-    return *archive.read(path, split), path.stem
+    return *archive.read(path, split), _title(path.stem)
+
+
+def _title(name: str) -> str:
+    """A file's name that can be printed, whatever its bytes are."""
+    unknown = "\N{REPLACEMENT CHARACTER}"
+    return "".join(letter if letter.isprintable() else unknown for letter in name)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

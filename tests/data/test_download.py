@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import http.server
+import os
 import struct
+import sys
 import threading
 
 import numpy as np
@@ -131,6 +133,32 @@ def test_a_damaged_gzip_file_is_refused_and_leaves_nothing(server, tmp_path):
     with pytest.raises(ValueError, match=r"as a damaged gzip file .* which was dropped"):
         images.load("mnist", cache_dir=tmp_path)
     assert contents(tmp_path) == []
+
+
+def test_no_more_is_received_or_unpacked_than_is_published(server, tmp_path, monkeypatch):
+    path = "/train-images-idx3-ubyte.gz"
+    monkeypatch.setattr(download, "LARGEST", 2**12)
+    for data in (bytes(2**13), gzip.compress(bytes(2**13))):
+        server.files[path] = data
+        with pytest.raises(ValueError, match="another content than the published one of MD5"):
+            images.load("mnist", cache_dir=tmp_path)
+        assert contents(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX has pipes")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_in_the_cache_is_said(server, tmp_path, make):
+    (tmp_path / "mnist").mkdir()
+    make(tmp_path / "mnist" / "train-images-idx3-ubyte")
+    with pytest.raises(ValueError, match=r"cache holds '.*ubyte', which is not a file; remove it"):
+        images.load("mnist", cache_dir=tmp_path)
+    assert server.requests == []
+
+
+def test_a_link_to_nothing_in_the_cache_is_replaced(server, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte").symlink_to("nothing")
+    assert len(images.load("mnist", cache_dir=tmp_path)) == len(IMAGES)
 
 
 def test_a_connection_that_breaks_off_leaves_nothing(server, tmp_path):

@@ -149,8 +149,6 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 
 
 @pytest.mark.parametrize("end", ["png", "jpg", "gif", "bmp", "tif", "webp", "ppm"])
-# pillow warns of some damage before it fails
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_any_byte_missing_or_wrong_is_an_image_or_a_value_error(tmp_path, end):
     save(tmp_path / f"a.{end}", COLOUR[0])
     save(tmp_path / f"b.{end}", COLOUR[1])
@@ -184,7 +182,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
 def test_images_beside_classes_are_refused(tmp_path):
     save(tmp_path / "a.png", GREY[0])
     save(tmp_path / "class" / "b.png", GREY[1])
-    with pytest.raises(ValueError, match=r"both images \(a.png\) and sub-folders of images"):
+    with pytest.raises(ValueError, match=r"both images \('a.png'\) and sub-folders of images"):
         images.load(tmp_path)
 
 
@@ -192,3 +190,39 @@ def test_one_image_is_refused(tmp_path):
     save(tmp_path / "a.png", GREY[0])
     with pytest.raises(ValueError, match="is 1, but at least two are needed"):
         images.load(tmp_path)
+
+
+def test_a_broken_link_is_named_and_not_left_out(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"{i}.png", GREY[i])
+    (tmp_path / "2.png").symlink_to("moved.png")
+    with pytest.raises(ValueError, match=r"2\.png', which cannot be read .* remove it"):
+        images.load(tmp_path)
+
+
+def test_a_folder_with_the_name_of_an_image_is_no_image(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"{i}.png", GREY[i])
+    (tmp_path / "2.png").mkdir()
+    assert len(images.load(tmp_path)) == 2
+
+
+def test_only_the_formats_of_the_endings_are_read(tmp_path):
+    """Pillow would hand PostScript to another program, whatever the file is called."""
+    save(tmp_path / "0.png", GREY[0])
+    save(tmp_path / "1.eps", GREY[1])
+    (tmp_path / "1.eps").rename(tmp_path / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png', which .* none of BMP, GIF, .* or damaged"):
+        images.load(tmp_path)
+
+
+def test_a_photograph_too_large_is_said_to_be_too_large(tmp_path):
+    """And not that its file is: the pixels are not read before."""
+    noise = RNG.integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    for end in ("bmp", "png", "tif", "ppm"):
+        folder = tmp_path / end
+        for i in range(2):
+            save(folder / f"{i}.{end}", noise)
+        assert (folder / f"0.{end}").stat().st_size > 2**22
+        with pytest.raises(ValueError, match=r"1200 x 1200 of the image .* crop or shrink"):
+            images.load(folder)

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -97,3 +98,29 @@ def test_a_damaged_file_is_named(tmp_path, data, message):
     with pytest.raises(ValueError, match=message) as caught:
         images.load(tmp_path)
     assert str(path) in str(caught.value)
+
+
+def test_labels_that_cannot_be_read_are_not_left_out(tmp_path):
+    write(tmp_path / "train-images-idx3-ubyte", IMAGES)
+    (tmp_path / "train-labels-idx1-ubyte").symlink_to("moved")
+    with pytest.raises(ValueError, match=r"labels-idx1-ubyte': .* No such file"):
+        images.load(tmp_path)
+
+
+def test_a_split_that_cannot_be_read_is_not_a_missing_split(tmp_path):
+    """Callers take a FileNotFoundError to say that there is no such split."""
+    write(tmp_path / "train-images-idx3-ubyte", IMAGES)
+    (tmp_path / "t10k-images-idx3-ubyte").symlink_to("moved")
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte': .* No such file"):
+        images.load(tmp_path, split="test")
+
+
+def test_memory_is_that_of_the_images(tmp_path):
+    many = np.random.default_rng(0).integers(0, 256, (2000, 64, 64), dtype=np.uint8)
+    for zipped in (False, True):
+        write(tmp_path / "file", many, zipped)
+        tracemalloc.start()
+        idx.read(tmp_path / "file")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < many.nbytes + 2**22

@@ -1,8 +1,10 @@
 """Image sets: what is accepted becomes bytes, what is not is refused with the way out."""
 
 import builtins
+import os
 import tracemalloc
 import zipfile
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -251,7 +253,27 @@ def test_messages_name_the_source(tmp_path):
         images.load(path)
 
 
+def test_an_archive_of_many_arrays_lists_a_few(tmp_path):
+    path = tmp_path / "set.npz"
+    many: dict[str, Any] = {f"{'a' * 50}{i}": LABELS for i in range(100)}
+    np.savez(path, **many)
+    with pytest.raises(ValueError, match=r"'aaaa.*\.\.\.\], but images of split") as caught:
+        images.load(path)
+    assert len(str(caught.value)) < len(str(path)) + 400
+
+
 # sources
+
+
+def test_a_set_is_named_so_that_it_can_be_printed(tmp_path):
+    path = tmp_path / os.fsdecode(b"a\xff\x1b[31m.npz")
+    np.savez(path, x=GREY)
+    assert images.load(path).name == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[31m"
+
+
+def test_a_user_who_is_not_there_is_a_path_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match=r"'~nobody-of-this-name/set.npz' is no file"):
+        images.load("~nobody-of-this-name/set.npz")
 
 
 def test_no_such_file_is_said(tmp_path):
