@@ -99,6 +99,7 @@ def test_foundations_stand_on_nothing():
     assert not IMPORTS["typing"]
     assert not IMPORTS["numerics"]
     assert not IMPORTS["files"]
+    assert not IMPORTS["arguments"]
 
 
 def test_transport_knows_no_networks_and_networks_no_transport():

@@ -1,0 +1,365 @@
+"""What callers pass: arrays, keys, counts and numbers, looked at where they enter.
+
+Every array enters through ``array`` or ``host_array``: in the dtype it came in, by NumPy where its
+values are known. jax.numpy would wrap integers beyond int32, turn 1e300 into infinity and return
+tracers for known arrays under someone's trace. ``real`` then rounds to float32, once.
+
+Errors are ValueErrors of one sentence: the argument, its value and the way out.
+"""
+
+import math
+import numbers
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+MOST = 2**31 - 1
+"""Largest count: sizes and counts are int32."""
+
+_SHOWN = 80
+"""Characters of a value that an error shows."""
+
+_RAW_KEYS = {"threefry2x32": (2,), "rbg": (4,), "unsafe_rbg": (4,)}
+"""Shape of a legacy key, by the generator that JAX is set to."""
+
+
+def is_concrete(*values: object) -> bool:
+    """Whether no value is traced, so that its numbers can be looked at.
+
+    Look with NumPy: under someone's trace, jax.numpy returns tracers even for known arrays.
+    """
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: an array by what it is, anything else by its short repr."""
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, Tracer):
+        return f"a traced value of dtype {value.dtype}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def array(name: str, value: Any) -> np.ndarray | Array:
+    """An array of real numbers in the dtype that it came in.
+
+    JAX's arrays, known or traced, stay what they are; anything else becomes a NumPy array in this
+    machine's byte order. Integers of a list that no integer type holds become float64.
+
+    Args:
+      name: of the argument, for errors.
+      value: an array, a number, or lists of numbers.
+
+    Raises:
+      ValueError: if it is something else: objects, text, complex numbers, dates, records, masked or
+        sparse arrays, lists of uneven lengths, a Solution.
+    """
+    if not isinstance(value, jax.Array) and hasattr(value, "__jax_array__"):
+        value = value.__jax_array__()
+    if isinstance(value, jax.Array):
+        _check_dtype(name, value.dtype)
+        return value
+    _refuse_containers(name, value)
+    has_traced = isinstance(value, list | tuple) and not is_concrete(value)
+    try:
+        found = jnp.asarray(value) if has_traced else np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise ValueError(
+            f"`{name}` is {shown(value)}, which is no array: {_first_line(error)}; pass real "
+            "numbers, with as many in each row."
+        ) from error
+    if isinstance(found, jax.Array):
+        return array(name, found)
+    if found.dtype == object and isinstance(value, Sequence | numbers.Real):
+        found = _from_large_integers(name, found)
+    if found.dtype == object and not found.ndim:
+        raise ValueError(f"`{name}` is {shown(value)}; pass an array of real numbers.")
+    _check_dtype(name, found.dtype)
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
+def host_array(name: str, value: Any) -> np.ndarray | Array:
+    """``array`` for work on the host: with NumPy wherever the values are known.
+
+    What comes back is traced or of NumPy. So integers beyond int32 keep their digits, and
+    positions can be centred in float64 before they are rounded.
+    """
+    found = array(name, value)
+    return found if isinstance(found, Tracer) else np.asarray(found)
+
+
+def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array, "..."]:
+    """An array as float32, rounded once from the dtype that it came in.
+
+    Args:
+      name: of the argument, for errors.
+      value: as for ``array``.
+      infinite_below: whether -inf is a number, as it is for heights.
+
+    Raises:
+      ValueError: as ``array``, and if a known number is not finite or too large for float32.
+    """
+    found = array(name, value)
+    if isinstance(found, Tracer):
+        return found.astype(jnp.float32)
+    if isinstance(found, jax.Array) and not _is_near(found):
+        with jax.ensure_compile_time_eval():  # a known array, perhaps under someone's trace
+            if _is_usable(found, infinite_below=infinite_below):
+                return found.astype(jnp.float32)
+    rounded = rounded_to_float32(name, np.asarray(found), infinite_below=infinite_below)
+    if isinstance(found, jax.Array) and found.dtype == jnp.float32:
+        return found
+    return jnp.asarray(rounded)
+
+
+def rounded_to_float32(
+    name: str, values: np.ndarray, *, infinite_below: bool = False
+) -> Float[np.ndarray, "..."]:
+    """NumPy's numbers as float32, or an error that says which one float32 cannot hold.
+
+    Args:
+      name: of the argument, for errors.
+      values: from ``host_array``, or made of such.
+      infinite_below: whether -inf is a number, as it is for heights.
+
+    Raises:
+      ValueError: if a number is not finite, or too large for float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = values.astype(np.float32, copy=False)
+    usable = np.isfinite(rounded)
+    if infinite_below:
+        usable |= np.isneginf(values)
+    if not usable.all():
+        where = tuple(np.argwhere(~usable)[0].tolist())
+        at = f" at {', '.join(map(str, where))}" if where else ""
+        allowed = "finite numbers or -inf" if infinite_below else "finite numbers"
+        if not np.isfinite(values[where]):
+            what = "NaN" if np.isnan(values[where]) else "an infinity"
+            raise ValueError(f"`{name}` holds {what}{at}; pass {allowed}.")
+        raise ValueError(
+            f"`{name}` holds {values[where]}{at}, too large for float32, in which all is computed; "
+            "divide by a scale, so that numbers stay below 3e38."
+        )
+    return rounded
+
+
+def key(name: str, value: Any) -> Array:
+    """One random key, typed or legacy.
+
+    Raises:
+      ValueError: if it is anything else, several keys among it.
+    """
+    way = "pass one JAX key, as `jax.random.key(0)`"
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise ValueError(f"`{name}` is {shown(value)}; {way}.")
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if value.shape:
+            raise ValueError(
+                f"`{name}` holds keys of shape {value.shape}; pass one of them, as `{name}[0]`, or "
+                "use `jax.vmap` for all."
+            )
+        return jnp.asarray(value)
+    raw = _RAW_KEYS.get(str(jax.config.jax_default_prng_impl), value.shape[-1:])  # pyright: ignore[reportAttributeAccessIssue]
+    if value.dtype != np.uint32 or value.shape[-1:] != raw:
+        raise ValueError(f"`{name}` is {shown(value)}; {way}.")
+    if value.shape != raw:
+        raise ValueError(
+            f"`{name}` holds legacy keys, of shape {value.shape}; pass one of them, as "
+            f"`{name}[0]`, or use `jax.vmap` for all."
+        )
+    return jnp.asarray(value)
+
+
+def count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
+    """A whole number that is known: a Python or NumPy integer, or an array of one without axes.
+
+    Args:
+      name: of the argument, for errors.
+      value: the number.
+      least: smallest that serves.
+      most: largest that serves; by default what int32 holds.
+
+    Raises:
+      ValueError: if it is out of this range, or no whole number: a boolean, a float, text.
+    """
+    if isinstance(value, Tracer):
+        raise ValueError(
+            f"`{name}` is {shown(value)}, but sizes are known when a program is compiled; pass a "
+            "Python integer, under `jax.jit` by `static_argnames`."
+        )
+    try:
+        number = None if _is_bool(value) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ValueError(f"`{name}` is {shown(value)}; pass a whole number, as an integer.")
+    if not least <= number <= most:
+        wanted = f"from {least} to {most}" if most < MOST else f">= {least}"
+        if number > MOST and most == MOST:
+            wanted = "below 2^31: counts are int32"
+        raise ValueError(f"`{name}` is {number}; pass an integer {wanted}.")
+    return number
+
+
+def number(
+    name: str, value: Any, least: float = -math.inf, most: float = math.inf, *, above: bool = False
+) -> float:
+    """A finite real number that is known.
+
+    Args:
+      name: of the argument, for errors.
+      value: a number, or an array of one without axes; no boolean and no text.
+      least: smallest that serves.
+      most: largest that serves.
+      above: whether it must be larger than ``least``.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    if isinstance(value, Tracer):
+        raise ValueError(f"`{name}` is {shown(value)}; pass a number that is known.")
+    is_text = isinstance(value, str | bytes)
+    try:
+        found = math.nan if _is_bool(value) or is_text or np.ndim(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    enough = found > least if above else found >= least
+    if math.isfinite(found) and enough and found <= most:
+        return found
+    wanted = "a finite number"
+    if math.isfinite(most):
+        wanted = f"a number within {'(' if above else '['}{least:g}, {most:g}]"
+    elif math.isfinite(least):
+        wanted = "a positive number" if above and least == 0 else "a number"
+        wanted += "" if above and least == 0 else f" {'above' if above else 'from'} {least:g}"
+        wanted += " that is finite"
+    raise ValueError(f"`{name}` is {shown(value)}; pass {wanted}.")
+
+
+def choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuse what is not one of some names.
+
+    Raises:
+      ValueError: with the names.
+    """
+    if not isinstance(value, type(choices[0])) or value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"`{name}` is {shown(value)}; choose one of {listed}.")
+
+
+def instance(name: str, value: Any, kind: type | tuple[type, ...], way: str) -> None:
+    """Refuse what is not of a class.
+
+    Args:
+      name: of the argument, for errors.
+      value: what was passed.
+      kind: the class, or several.
+      way: what to pass, with its article: "a source measure, as `Gaussian(dim=2)`".
+
+    Raises:
+      ValueError: if it is of another.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"`{name}` is {shown(value)}; pass {way}.")
+
+
+def refuse_trace(function: str, way: str, **arguments: Any) -> None:
+    """Refuse traced arguments and a trace around: for functions with a loop on the host.
+
+    Args:
+      function: its name.
+      way: what to do instead.
+      **arguments: what must be known.
+
+    Raises:
+      ValueError: that names the first traced argument.
+    """
+    for name, value in arguments.items():
+        if not is_concrete(value):
+            raise ValueError(
+                f"`{name}` is traced, but `{function}` decides on the host by its values; {way}."
+            )
+    if isinstance(jnp.zeros(()), Tracer):
+        raise ValueError(f"`{function}` decides on the host and cannot be traced; {way}.")
+
+
+def _refuse_containers(name: str, value: Any) -> None:
+    """Refuse what NumPy would take for something else."""
+    if value is None or isinstance(value, str | bytes | dict | set):
+        raise ValueError(f"`{name}` is {shown(value)}; pass an array of real numbers.")
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            f"`{name}` is a masked array of shape {value.shape}; fill what is masked, by "
+            "`.filled(...)`, or leave it out."
+        )
+    if callable(getattr(value, "todense", None)):
+        raise ValueError(
+            f"`{name}` is sparse, a {type(value).__name__} of shape "
+            f"{getattr(value, 'shape', None)}; pass a dense array, as `.todense()` gives."
+        )
+    if not hasattr(value, "__array__") and hasattr(value, "h"):
+        raise ValueError(
+            f"`{name}` is of type {type(value).__name__}; pass an array, as its heights `sol.h`."
+        )
+
+
+def _from_large_integers(name: str, found: np.ndarray) -> np.ndarray:
+    """Float64 of a list whose integers no integer type holds; anything else stays as it is."""
+    if not all(isinstance(item, numbers.Real) for item in found.flat):
+        return found
+    try:
+        return found.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(
+            f"`{name}` holds an integer beyond 1e308; divide by a scale, so that numbers stay "
+            "below 3e38."
+        ) from error
+
+
+def _check_dtype(name: str, dtype: Any) -> None:
+    """Refuse what holds no real numbers."""
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise ValueError(f"`{name}` holds random keys, {dtype}; pass an array of real numbers.")
+    if jnp.issubdtype(dtype, np.complexfloating):
+        raise ValueError(f"`{name}` has dtype {dtype}; pass real numbers.")
+    if not jnp.issubdtype(dtype, np.bool_) and (
+        not jnp.issubdtype(dtype, np.number) or np.dtype(dtype).kind in "mM"
+    ):
+        raise ValueError(
+            f"`{name}` has dtype {dtype}; pass real numbers, as `.astype(float)` gives where they "
+            "are."
+        )
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or jnp.issubdtype(getattr(value, "dtype", object), np.bool_)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+def _is_near(value: Array) -> bool:
+    """Whether NumPy sees the array without a copy from a device, and sees all of it."""
+    if not value.is_fully_addressable:
+        return False
+    return all(device.platform == "cpu" for device in value.devices())
+
+
+def _is_usable_body(values: Array, *, infinite_below: bool) -> Array:
+    rounded = values.astype(jnp.float32)
+    usable = jnp.isfinite(rounded)
+    if infinite_below:
+        usable |= values == -jnp.inf
+    return usable.all()
+
+
+_is_usable = jax.jit(_is_usable_body, static_argnames="infinite_below")
