@@ -13,13 +13,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blocks
+from aeot_jax.typing import ArrayLike, Given
 
 _SMALL_DIM = 5
 """Up to here a scan over single targets beats a product on a CPU (measured)."""
@@ -47,7 +47,7 @@ _ACCELERATOR_BLOCK = 1024
 
 
 def assign(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, *, block: int = 128
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, *, block: Given[int] = 128
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     r"""Evaluate $u_h$ at each sample and find the cell that holds it.
 
@@ -64,8 +64,7 @@ def assign(
         above; an accelerator has a size of its own. It changes the time, not the answer.
 
     Returns:
-      The potential (n,) and the lowest index (n,) that attains it. Arithmetic is float32, or
-      float64 where JAX's 64-bit mode is on and an argument asks for it.
+      The potential (n,) and the lowest index (n,) that attains it. Arithmetic is float32.
 
     Raises:
       ValueError: if shapes disagree, ``block`` is not positive, or an argument whose values are
@@ -78,7 +77,7 @@ def assign(
 
 
 def top_k(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, k: int, *, block: int = 128
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, k: Given[int], *, block: Given[int] = 128
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     r"""Find the k highest planes above each sample, exactly.
 
@@ -99,6 +98,7 @@ def top_k(
       ValueError: as for :func:`assign`, and if k is not in 1..m.
     """
     x, y, h = _validated(x, y, h, block)
+    k = arguments.whole("k", k, "how many planes")
     if not 1 <= k <= y.shape[0]:
         raise ValueError(
             f"`k` is {k}, but `y` has {y.shape[0]} targets; pass k from 1 to {y.shape[0]}."
@@ -107,11 +107,10 @@ def top_k(
 
 
 def _validated(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, block: int
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, block: Given[int]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the three arrays in one floating type, or explain what is wrong with them."""
-    given = {"x": x, "y": y, "h": h}
-    x, y, h = jnp.asarray(x), jnp.asarray(y), jnp.asarray(h)
+    """Return the three arrays in float32, or explain what is wrong with them."""
+    x, y, h = (arguments.array(name, a) for name, a in (("x", x), ("y", y), ("h", h)))
     if x.ndim != 2 or x.size == 0:
         raise ValueError(f"`x` has shape {x.shape}; pass samples of shape (n, d), n and d from 1.")
     if y.ndim != 2 or y.size == 0:
@@ -124,40 +123,13 @@ def _validated(
         raise ValueError(
             f"`h` has shape {h.shape}, but `y` has shape {y.shape}; pass one height per target."
         )
-    if block < 1:
-        raise ValueError(f"`block` is {block}; pass the number of targets scored at once, from 1.")
-    for name, array in (("x", x), ("y", y), ("h", h)):
-        if jnp.iscomplexobj(array):
-            raise ValueError(f"`{name}` has type {array.dtype}; pass real numbers.")
-    dtype = jnp.promote_types(jnp.result_type(x, y, h), jnp.float32)
-    refuse_not_finite(given)
-    return x.astype(dtype), y.astype(dtype), h.astype(dtype)
+    arguments.count("block", block, what="how many targets are scored at once")
+    heights = arguments.real("h", h, infinite_below=True)
+    return arguments.real("x", x), arguments.real("y", y), heights
 
 
 def _fitting(block: int, num_targets: int) -> int:
     return blocks.whole_groups(min(block, _MAX_BLOCK), num_targets, _GROUP)
-
-
-def refuse_not_finite(given: dict[str, ArrayLike]) -> None:
-    """Refuse NaN and infinity where the values are known; under a transformation they are not."""
-    for name, array in given.items():
-        if isinstance(array, Tracer):
-            continue
-        with jax.ensure_compile_time_eval():  # a known array, perhaps under someone's trace
-            usable = bool(_is_usable(jnp.asarray(array), infinite_below=name == "h"))
-        if usable:
-            continue
-        allowed = "finite numbers or -inf" if name == "h" else "finite numbers"
-        raise ValueError(f"`{name}` holds a NaN or an infinity; pass {allowed}.")
-
-
-def _is_usable_body(array: jax.Array, *, infinite_below: bool) -> jax.Array:
-    if infinite_below:
-        return jnp.all(array < jnp.inf)
-    return jnp.all(jnp.isfinite(array))
-
-
-_is_usable = jax.jit(_is_usable_body, static_argnames="infinite_below")
 
 
 def leaders(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,46 +7,40 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
+from aeot_jax.arguments import is_concrete as is_concrete
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blockwise
-from aeot_jax.typing import Heights, HostTargets, HostWeights, Targets, Weights
+from aeot_jax.typing import ArrayLike, Given, Heights, HostTargets, HostWeights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
 
 
-def is_concrete(*values: object) -> bool:
-    """Whether no value is traced, so that its numbers can be looked at.
-
-    Look with NumPy: under someone's trace, jax.numpy returns tracers even for known arrays.
-    """
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
-
-
-def as_float32(name: str, value: ArrayLike, ndim: int) -> Float[Array, "..."]:
-    """Convert to float32 and check the rank; what float32 cannot hold is an error, not infinity."""
-    array = jnp.asarray(value)
-    _check_kind(name, array, ndim)
-    return array.astype(jnp.float32)
+def as_float32(
+    name: str, value: ArrayLike, ndim: int, *, infinite_below: bool = False
+) -> Float[Array, "..."]:
+    """Check the rank and round to float32; what float32 cannot hold is an error, not infinity."""
+    array = arguments.array(name, value)
+    _check_rank(name, array, ndim)
+    return arguments.real(name, array, infinite_below=infinite_below)
 
 
-def _on_host(name: str, value: ArrayLike, ndim: int) -> Float[np.ndarray, "..."]:
+def _on_host(
+    name: str, value: ArrayLike, ndim: int, *, infinite_below: bool = False
+) -> Float[np.ndarray, "..."]:
     """``as_float32`` with NumPy, so that no device holds the array."""
-    array = np.asarray(value)
-    _check_kind(name, array, ndim)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
+    array = np.asarray(arguments.host_array(name, value))
+    _check_rank(name, array, ndim)
+    return arguments.rounded_to_float32(name, array, infinite_below=infinite_below)
 
 
-def _check_kind(name: str, array: Array | np.ndarray, ndim: int) -> None:
+def _check_rank(name: str, array: Array | np.ndarray, ndim: int) -> None:
     if array.ndim != ndim:
         wanted = {1: "one number a target, shape (m,)", 2: "one point a row, shape (m, d)"}[ndim]
         raise ValueError(f"`{name}` has shape {array.shape}; pass {wanted}.")
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise ValueError(f"`{name}` has dtype {array.dtype}; pass real numbers.")
 
 
 def check_targets(y: ArrayLike, name: str = "y") -> Targets:
@@ -70,13 +64,6 @@ def host_targets(y: ArrayLike, name: str = "y") -> HostTargets:
 def _check_points(name: str, targets: Targets | HostTargets) -> None:
     if targets.shape[0] == 0 or targets.shape[1] == 0:
         raise ValueError(f"`{name}` has shape {targets.shape}; pass at least one target, (m, d).")
-    if is_concrete(targets):
-        finite = np.isfinite(np.asarray(targets)).all(1)
-        if not finite.all():
-            raise ValueError(
-                f"`{name}` holds NaN or infinity (first in row {int(finite.argmin())}); remove or "
-                "repair such rows."
-            )
 
 
 def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
@@ -88,18 +75,20 @@ def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
     """
     if nu is None:
         return jnp.full_like(y[:, 0], 1.0 / y.shape[0])
-    weights = as_float32("nu", nu, 1)
+    weights = arguments.host_array("nu", nu)
+    _check_rank("nu", weights, 1)
     _check_one_each("nu", weights, y, "weight")
     if not is_concrete(weights):
-        return weights
-    return jnp.asarray(_normalised(np.asarray(weights, np.float64)), jnp.float32)
+        return jnp.asarray(weights).astype(jnp.float32)
+    return jnp.asarray(_normalised(np.asarray(weights, np.float64)).astype(np.float32))
 
 
 def host_weights(nu: ArrayLike | None, y: HostTargets) -> HostWeights:
     """``check_weights`` on the host."""
     if nu is None:
         return np.full_like(y[:, 0], 1.0 / y.shape[0])
-    weights = _on_host("nu", nu, 1)
+    weights = np.asarray(arguments.host_array("nu", nu))
+    _check_rank("nu", weights, 1)
     _check_one_each("nu", weights, y, "weight")
     return _normalised(weights.astype(np.float64)).astype(np.float32)
 
@@ -135,22 +124,23 @@ def check_heights(h: ArrayLike, y: Targets, name: str = "h") -> Heights:
     Raises:
       ValueError: if the shape disagrees with y, a height is NaN or +inf, or none is finite.
     """
-    heights = as_float32(name, h, 1)
-    _check_one_each(name, heights, y, "height")
-    if is_concrete(heights):
-        _check_known_heights(name, np.asarray(heights))
-    return heights
+    given = arguments.host_array(name, h)
+    _check_rank(name, given, 1)
+    _check_one_each(name, given, y, "height")
+    if is_concrete(given):
+        _check_known_heights(name, np.asarray(given))
+    return arguments.real(name, h, infinite_below=True)
 
 
 def host_heights(h: ArrayLike, y: HostTargets, name: str = "h") -> HostWeights:
     """``check_heights`` on the host."""
-    heights = _on_host(name, h, 1)
+    heights = _on_host(name, h, 1, infinite_below=True)
     _check_one_each(name, heights, y, "height")
     _check_known_heights(name, heights)
     return heights
 
 
-def _check_known_heights(name: str, h: Float[np.ndarray, " m"]) -> None:
+def _check_known_heights(name: str, h: np.ndarray) -> None:
     bad = np.isnan(h) | (h == np.inf)
     if bad.any():
         index = int(bad.argmax())
@@ -162,8 +152,10 @@ def _check_known_heights(name: str, h: Float[np.ndarray, " m"]) -> None:
         raise ValueError(f"`{name}` is -inf everywhere; at least one target must own a cell.")
 
 
-def check_measure(mu: Measure, y: Targets | HostTargets) -> None:
-    """Refuse a source whose dimension is not that of the targets."""
+def check_measure(mu: Given[Measure], y: Targets | HostTargets) -> None:
+    """Refuse what is no source, and one whose dimension is not that of the targets."""
+    way = f"a source measure, as `aeot_jax.Gaussian(dim={y.shape[1]})`"
+    arguments.instance("mu", mu, Measure, way)
     if mu.dim != y.shape[1]:
         raise ValueError(
             f"`mu` has dimension {mu.dim}, but `y` has shape {y.shape}; pass a source of dimension "

@@ -5,10 +5,10 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from aeot_jax.ot import power, problem
-from aeot_jax.typing import Samples
+from aeot_jax import arguments
+from aeot_jax.typing import ArrayLike, Samples
 
 _CHUNK = 4096
 """Samples carried together at most."""
@@ -33,22 +33,16 @@ def check_samples(
       ranks: of these two what is taken.
 
     Raises:
-      ValueError: if the shape does not fit, a number is complex, or one that is known is not
-        finite.
+      ValueError: if the shape does not fit, or there is no real number, or none that float32 holds.
     """
-    samples = jnp.asarray(x)
+    samples = arguments.array("x", x)
     if samples.ndim not in ranks or samples.size == 0 or samples.shape[-1] != y.shape[1]:
         shapes = " or ".join(("(d,)", "(n, d)")[rank - 1] for rank in ranks)
         raise ValueError(
             f"`x` has shape {samples.shape}, but `y` has shape {y.shape}; pass samples {shapes} "
             f"with d = {y.shape[1]}."
         )
-    if jnp.issubdtype(samples.dtype, jnp.complexfloating):
-        raise ValueError(f"`x` has dtype {samples.dtype}; pass real numbers.")
-    if problem.is_concrete(x):
-        with jax.ensure_compile_time_eval():  # known, even within a trace
-            power.refuse_not_finite({"x": jnp.asarray(x, jnp.float32)})
-    return samples.astype(jnp.float32)
+    return arguments.real("x", samples)
 
 
 def in_chunks(function: Callable[[Samples], T], x: Samples, floats: int) -> T:

@@ -242,9 +242,13 @@ def test_mistakes_are_explained():
         "`y` has shape": (x, y[:0], h[:0]),
         "same dimension": (x, y[:, :2], h),
         "`h` has shape": (x, y, h[:-1]),
-        "`h` holds a NaN": (x, y, np.where(np.arange(20) == 4, np.nan, h)),
-        "`y` holds a NaN": (x, np.where(y > 1, np.inf, y), h),
-        "`x` has type complex64": (x.astype(np.complex64), y, h),
+        "`h` is nan at 4; pass finite numbers or -inf": (
+            x,
+            y,
+            np.where(np.arange(20) == 4, np.nan, h),
+        ),
+        "`y` is inf at .*; pass finite numbers": (x, np.where(y > 1, np.inf, y), h),
+        "`x` has dtype complex64": (x.astype(np.complex64), y, h),
     }.items():
         with pytest.raises(ValueError, match=message):
             power.assign(*arguments)
@@ -265,5 +269,5 @@ def test_known_arrays_are_checked_inside_a_trace():
         return power.assign(x, y, np.full(20, np.nan, np.float32))
 
     assert jax.jit(lambda x: power.assign(x, y, h))(x)[1].shape == (8,)
-    with pytest.raises(ValueError, match="`h` holds a NaN"):
+    with pytest.raises(ValueError, match="`h` is nan at 0"):
         cells(x)
