@@ -10,7 +10,7 @@ Errors are ValueErrors of one sentence: the argument, its value and the way out.
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -276,6 +276,27 @@ def number(
         also = ", and finite" if is_infinite and what != "a number" else ""
         raise ValueError(f"`{name}` is {shown(value)}; pass {wanted}{also}.")
     return found
+
+
+def replace_field(
+    record: Any, name: str, check: Callable[..., int | float], *bounds: int | float, **options: Any
+) -> None:
+    """Check a number in a frozen record, by ``count`` or ``number``; keep it as Python's own.
+
+    Args:
+      record: as ``__post_init__`` has it.
+      name: of the field.
+      check: of the number.
+      *bounds: for the check.
+      **options: for the check.
+
+    Raises:
+      ValueError: as the check does.
+    """
+    value = getattr(record, name)
+    found = check(name, value, *bounds, **options)
+    if type(value) not in (int, float):  # NumPy's has another hash, repr and JSON
+        object.__setattr__(record, name, found)
 
 
 def choice(name: str, value: Any, choices: Sequence[Any]) -> None:
