@@ -117,8 +117,10 @@ def known(name: str, value: Any, *, infinite_below: bool = False) -> Float[np.nd
         wide = found.astype(np.float64)
     usable = np.isfinite(wide)
     if infinite_below:
-        usable |= np.isneginf(wide)
-    _check_usable(name, found, usable, infinite_below, "float64, in which it is computed with")
+        usable = usable | np.isneginf(wide)
+    _check_usable(
+        name, found, np.asarray(usable), infinite_below, "float64, in which it is computed with"
+    )
     return wide
 
 
@@ -163,8 +165,10 @@ def rounded_to_float32(
         rounded = values.astype(np.float32, copy=False)
     usable = np.isfinite(rounded)
     if infinite_below:
-        usable |= np.isneginf(values)
-    _check_usable(name, values, usable, infinite_below, "float32, in which all is computed")
+        usable = usable | np.isneginf(values)
+    _check_usable(
+        name, values, np.asarray(usable), infinite_below, "float32, in which all is computed"
+    )
     return rounded
 
 

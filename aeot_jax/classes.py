@@ -137,7 +137,7 @@ def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
             f"`labels` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
             "instance with np.unique(labels, return_inverse=True)[1]."
         )
-    return host
+    return host.astype(np.int32)
 
 
 def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:

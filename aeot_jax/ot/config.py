@@ -120,7 +120,7 @@ class SolverConfig:
     def __post_init__(self):
         for name in ("batch_size", "plateau_steps", "max_samples", "max_steps", "target_shards"):
             if getattr(self, name) is not None:
-                what = "a number of shards" if name == "target_shards" else "a positive number"
+                what = "a number of shards" if name == "target_shards" else "a number of them"
                 arguments.replace_field(self, name, arguments.count, what=what)
         for name in ("tolerance", "learning_rate", "time_limit"):
             if getattr(self, name) is not None:

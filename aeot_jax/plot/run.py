@@ -128,7 +128,7 @@ def history(
     import matplotlib
     from matplotlib.figure import Figure
 
-    values = arguments.host_array("losses", losses)
+    values = arguments.known("losses", losses)
     if values.ndim != 1:
         raise ValueError(f"`losses` has shape {values.shape}; pass one number an epoch, (epochs,).")
     arguments.instance("solution", solution, Solution, "what `aeot_jax.solve` returns")
@@ -138,7 +138,7 @@ def history(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_losses(left, np.asarray(values, np.float64))
+        _draw_losses(left, values)
         _draw_mass_error(right, solution, tolerance)
     return figure
 
