@@ -19,18 +19,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Int32, UInt8
+from jaxtyping import Int32, UInt8
 
-from aeot_jax import checkpoint, processes
+from aeot_jax import arguments, checkpoint, processes
 from aeot_jax.classes import solve_classes
 from aeot_jax.data import images as image_data
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
 from aeot_jax.ot.config import SolverConfig, check_budget, layout
+from aeot_jax.ot.layouts import check_devices
 from aeot_jax.ot.solution import SolveProgress
 from aeot_jax.ot.solve import solve
-from aeot_jax.typing import Devices, PRNGKey
+from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 STAGES = ("autoencoder", "codes", "transport", "map")
 """Stages of ``fit``, in order."""
@@ -56,15 +57,15 @@ class Progress(NamedTuple):
 
 
 def fit(
-    key: PRNGKey,
+    key: Given[PRNGKey],
     images: ArrayLike,
-    config: Config = Config(),  # noqa: B008 - frozen
+    config: Given[Config] = Config(),  # noqa: B008 - frozen
     *,
     labels: ArrayLike | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    devices: Devices | None = None,
+    devices: Given[Devices | None] = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> AEOT:
     """Fit the autoencoder, the transport map and its extension to images.
@@ -106,6 +107,16 @@ def fit(
     if run_dir is None and (resume or overwrite):
         name = "resume" if resume else "overwrite"
         raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
+    arguments.refuse_trace("fit", "call it outside of `jax.jit`", key=key, images=images)
+    key = arguments.key("key", key)
+    arguments.instance("config", config, Config, "an `aeot_jax.Config(...)`")
+    if devices is not None:
+        devices = tuple(devices) if isinstance(devices, list) else devices
+        check_devices(devices)
+    if labels is not None:
+        labels = arguments.host_array("labels", labels)
+    if not isinstance(images, list | tuple):  # of these the shapes are compared one by one
+        images = arguments.host_array("images", images)
     image_set = image_data.from_arrays(images, labels)
     data, classes = image_set.images, image_set.labels
     # What is refused later is better refused before the training.

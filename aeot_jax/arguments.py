@@ -10,7 +10,7 @@ Errors are ValueErrors of one sentence: the argument, its value and the way out.
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -95,6 +95,35 @@ def host_array(name: str, value: Any) -> np.ndarray | Array:
     return found if isinstance(found, Tracer) else np.asarray(found)
 
 
+def known(name: str, value: Any, *, infinite_below: bool = False) -> Float[np.ndarray, "..."]:
+    """A known array as float64 on the host, for what is computed there.
+
+    Args:
+      name: of the argument, for errors.
+      value: as for ``array``.
+      infinite_below: whether -inf is a number, as it is for heights.
+
+    Raises:
+      ValueError: as ``array``, and if it is traced or a number is not finite.
+    """
+    given = array(name, value)
+    if isinstance(given, Tracer):
+        raise ValueError(
+            f"`{name}` is {shown(given)}, but is computed with on the host; call this outside of "
+            "`jax.jit` and `jax.vmap`."
+        )
+    found = np.asarray(given)
+    with np.errstate(over="ignore"):
+        wide = found.astype(np.float64)
+    usable = np.isfinite(wide)
+    if infinite_below:
+        usable = usable | np.isneginf(wide)
+    _check_usable(
+        name, found, np.asarray(usable), infinite_below, "float64, in which it is computed with"
+    )
+    return wide
+
+
 def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array, "..."]:
     """An array as float32, rounded once from the dtype that it came in.
 
@@ -136,18 +165,10 @@ def rounded_to_float32(
         rounded = values.astype(np.float32, copy=False)
     usable = np.isfinite(rounded)
     if infinite_below:
-        usable |= np.isneginf(values)
-    if not usable.all():
-        where = tuple(np.argwhere(~usable)[0].tolist())
-        at = f" at {', '.join(map(str, where))}" if where else ""
-        allowed = "finite numbers or -inf" if infinite_below else "finite numbers"
-        if not np.isfinite(values[where]):
-            what = "NaN" if np.isnan(values[where]) else "an infinity"
-            raise ValueError(f"`{name}` holds {what}{at}; pass {allowed}.")
-        raise ValueError(
-            f"`{name}` holds {values[where]}{at}, too large for float32, in which all is computed; "
-            "divide by a scale, so that numbers stay below 3e38."
-        )
+        usable = usable | np.isneginf(values)
+    _check_usable(
+        name, values, np.asarray(usable), infinite_below, "float32, in which all is computed"
+    )
     return rounded
 
 
@@ -178,17 +199,16 @@ def key(name: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
-def count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
+def whole(name: str, value: Any, what: str = "a whole number") -> int:
     """A whole number that is known: a Python or NumPy integer, or an array of one without axes.
 
     Args:
       name: of the argument, for errors.
       value: the number.
-      least: smallest that serves.
-      most: largest that serves; by default what int32 holds.
+      what: it says, for errors.
 
     Raises:
-      ValueError: if it is out of this range, or no whole number: a boolean, a float, text.
+      ValueError: if it is something else: a boolean, a float, text, traced.
     """
     if isinstance(value, Tracer):
         raise ValueError(
@@ -200,17 +220,36 @@ def count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
     except TypeError:
         number = None
     if number is None:
-        raise ValueError(f"`{name}` is {shown(value)}; pass a whole number, as an integer.")
+        raise ValueError(f"`{name}` is {shown(value)}; pass {what}, as an integer.")
+    return number
+
+
+def count(
+    name: str, value: Any, least: int = 1, most: int = MOST, what: str = "a whole number"
+) -> int:
+    """``whole`` from ``least`` to ``most``, by default what int32 holds.
+
+    Raises:
+      ValueError: as ``whole``, and if it is out of this range.
+    """
+    number = whole(name, value, what)
     if not least <= number <= most:
-        wanted = f"from {least} to {most}" if most < MOST else f">= {least}"
-        if number > MOST and most == MOST:
-            wanted = "below 2^31: counts are int32"
-        raise ValueError(f"`{name}` is {number}; pass an integer {wanted}.")
+        wanted = "less than 2^31: counts are int32" if number > MOST else f"at least {least}"
+        if most < MOST:
+            wanted = f"{least} to {most}"
+        told = "" if what == "a whole number" else f"{what}, "
+        raise ValueError(f"`{name}` is {shown(value)}; pass {told}{wanted}.")
     return number
 
 
 def number(
-    name: str, value: Any, least: float = -math.inf, most: float = math.inf, *, above: bool = False
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    above: bool = False,
+    what: str = "a number",
 ) -> float:
     """A finite real number that is known.
 
@@ -220,28 +259,48 @@ def number(
       least: smallest that serves.
       most: largest that serves.
       above: whether it must be larger than ``least``.
+      what: serves, for errors.
 
     Raises:
       ValueError: if it is something else.
     """
     if isinstance(value, Tracer):
         raise ValueError(f"`{name}` is {shown(value)}; pass a number that is known.")
-    is_text = isinstance(value, str | bytes)
     try:
-        found = math.nan if _is_bool(value) or is_text or np.ndim(value) else float(value)
+        no_number = _is_bool(value) or isinstance(value, str | bytes) or np.ndim(value)
+        found = None if no_number else float(value)
     except (TypeError, ValueError, OverflowError):
-        found = math.nan
+        found = None
+    if found is None:
+        raise ValueError(f"`{name}` is {shown(value)}; pass a number.")
     enough = found > least if above else found >= least
-    if math.isfinite(found) and enough and found <= most:
-        return found
-    wanted = "a finite number"
-    if math.isfinite(most):
-        wanted = f"a number within {'(' if above else '['}{least:g}, {most:g}]"
-    elif math.isfinite(least):
-        wanted = "a positive number" if above and least == 0 else "a number"
-        wanted += "" if above and least == 0 else f" {'above' if above else 'from'} {least:g}"
-        wanted += " that is finite"
-    raise ValueError(f"`{name}` is {shown(value)}; pass {wanted}.")
+    if not math.isfinite(found) or not enough or found > most:
+        is_infinite = math.isinf(found) and not math.isfinite(most)
+        wanted = "a finite number" if is_infinite and what == "a number" else what
+        also = ", and finite" if is_infinite and what != "a number" else ""
+        raise ValueError(f"`{name}` is {shown(value)}; pass {wanted}{also}.")
+    return found
+
+
+def replace_field(
+    record: Any, name: str, check: Callable[..., int | float], *bounds: int | float, **options: Any
+) -> None:
+    """Check a number in a frozen record, by ``count`` or ``number``; keep it as Python's own.
+
+    Args:
+      record: as ``__post_init__`` has it.
+      name: of the field.
+      check: of the number.
+      *bounds: for the check.
+      **options: for the check.
+
+    Raises:
+      ValueError: as the check does.
+    """
+    value = getattr(record, name)
+    found = check(name, value, *bounds, **options)
+    if type(value) not in (int, float):  # NumPy's has another hash, repr and JSON
+        object.__setattr__(record, name, found)
 
 
 def choice(name: str, value: Any, choices: Sequence[Any]) -> None:
@@ -319,8 +378,7 @@ def _from_large_integers(name: str, found: np.ndarray) -> np.ndarray:
         return found.astype(np.float64)
     except OverflowError as error:
         raise ValueError(
-            f"`{name}` holds an integer beyond 1e308; divide by a scale, so that numbers stay "
-            "below 3e38."
+            f"`{name}` holds an integer beyond 1e308, too large for any float; divide by a scale."
         ) from error
 
 
@@ -337,6 +395,22 @@ def _check_dtype(name: str, dtype: Any) -> None:
             f"`{name}` has dtype {dtype}; pass real numbers, as `.astype(float)` gives where they "
             "are."
         )
+
+
+def _check_usable(
+    name: str, values: np.ndarray, usable: np.ndarray, infinite_below: bool, kind: str
+) -> None:
+    """Name the first number that is not finite, or too large for a type."""
+    if usable.all():
+        return
+    where = tuple(np.argwhere(~usable)[0].tolist())
+    at = f" at {', '.join(map(str, where))}" if where else ""
+    if np.isfinite(values[where]):
+        raise ValueError(
+            f"`{name}` is {values[where]!s}{at}, too large for {kind}; divide by a scale."
+        )
+    allowed = "finite numbers or -inf" if infinite_below else "finite numbers"
+    raise ValueError(f"`{name}` is {values[where]!s}{at}; pass {allowed}.")
 
 
 def _is_bool(value: Any) -> bool:

@@ -17,7 +17,7 @@ from aeot_jax import records
 from aeot_jax._version import __version__
 from aeot_jax.classes import Classes
 from aeot_jax.measures import Measure
-from aeot_jax.model import AEOT, SOURCES, Config, ExtensionConfig
+from aeot_jax.model import AEOT, SOURCES, Config, ExtensionConfig, check_model
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig, TrainState
 from aeot_jax.ot.config import SolverConfig
@@ -26,7 +26,7 @@ from aeot_jax.ot.problem import Frame
 from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import History, Solution
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import Given, PRNGKey
 
 MODEL_FILE = "model.npz"
 """The fitted model in a run's folder."""
@@ -35,7 +35,7 @@ TRAINING_FILE = "checkpoint.npz"
 """The autoencoder after its last finished epoch; removed once the model is saved."""
 
 
-def save(model: AEOT, path: str | os.PathLike[str]) -> None:
+def save(model: Given[AEOT], path: str | os.PathLike[str]) -> None:
     """Write a model to one file, whole or not at all; an older file stays until the new is whole.
 
     An optax transformation in the configuration is code and is not saved, and neither are devices;
@@ -48,6 +48,7 @@ def save(model: AEOT, path: str | os.PathLike[str]) -> None:
     Raises:
       OSError: if the folder cannot be written or the disk is full.
     """
+    check_model(model)
     _save(model, path, identity=None)
 
 

@@ -11,16 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem, singular
-from aeot_jax.ot.config import SolverConfig, plan
+from aeot_jax.ot.config import SolverConfig, check_config, plan
 from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.ot.solve import solve_jit
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _LARGEST_VMAP_DIM = 12
 """Above, on a CPU, the kernel is faster on one problem after the other."""
@@ -45,7 +46,7 @@ class Classes:
     solution: Solution
     extension: Extension
 
-    def of(self, label: int) -> Extension:
+    def of(self, label: Given[int]) -> Extension:
         """The map of one class.
 
         Args:
@@ -59,14 +60,14 @@ class Classes:
 
 
 def solve_classes(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     codes: ArrayLike,
     labels: ArrayLike,
-    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
-    threshold: float | None = None,
-    num_samples: int | None = None,
+    threshold: Given[float | None] = None,
+    num_samples: Given[int | None] = None,
 ) -> Classes:
     """Solve the transport onto the codes of each class, and learn its extension.
 
@@ -90,10 +91,15 @@ def solve_classes(
       ValueError: if the shapes disagree, a label is no integer of 32 bits, or the configuration
         does not fit.
     """
+    way = "call it outside of `jax.jit` and `jax.vmap`"
+    arguments.refuse_trace("solve_classes", way, key=key, mu=mu, codes=codes, labels=labels)
+    key = arguments.key("key", key)
+    check_config(config)
     targets = problem.check_targets(codes, "codes")
     problem.check_measure(mu, targets)
     singular.check_options(threshold, num_samples)
-    names, y, nu = _stack(np.asarray(targets), _check_labels(labels, targets.shape[0]))
+    known = _check_labels(labels, targets.shape[0])
+    names, y, nu = _stack(np.asarray(targets), known)
     sizes = plan(y.shape[1], mu, config)
     most = max(1, sizes.max_samples // sizes.batch)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
@@ -107,7 +113,7 @@ def solve_classes(
             break
         num_steps = min(2 * num_steps, most)
     maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
-    counts = np.bincount(np.searchsorted(names, np.asarray(labels).ravel()))
+    counts = np.bincount(np.searchsorted(names, known))
     return Classes(
         labels=jnp.asarray(names, jnp.int32),
         shares=jnp.asarray(counts / counts.sum(), jnp.float32),
@@ -117,7 +123,7 @@ def solve_classes(
 
 
 def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
-    host = np.asarray(labels)
+    host = np.asarray(arguments.host_array("labels", labels))
     if host.shape != (num_codes,) or not np.issubdtype(host.dtype, np.integer):
         raise ValueError(
             f"`labels` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
@@ -131,13 +137,14 @@ def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
             f"`labels` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
             "instance with np.unique(labels, return_inverse=True)[1]."
         )
-    return host
+    return host.astype(np.int32)
 
 
 def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:
     """Where a label is among those of the classes."""
     if np.ndim(label) != 0:
         raise ValueError(f"`label` has shape {np.shape(label)}; pass one label, an integer.")
+    label = arguments.whole("label", label, "one label")
     found = np.flatnonzero(known == label)
     if found.size != 1:
         shown = ", ".join(map(str, known[:_SHOWN_LABELS]))

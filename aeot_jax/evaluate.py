@@ -10,12 +10,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 import aeot_jax as aeot
+from aeot_jax import arguments
 from aeot_jax.data.images import ImageSet
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
 from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.prdc import prdc
-from aeot_jax.typing import PRNGKey
+from aeot_jax.model import check_model
+from aeot_jax.typing import Given, PRNGKey
 
 _BATCH = 512
 """Images encoded and decoded at once."""
@@ -74,12 +76,12 @@ def _round_trip(model: aeot.AEOT, images: ArrayLike) -> Float[Array, "n h w c"]:
 
 
 def evaluate(
-    key: PRNGKey,
-    model: aeot.AEOT,
+    key: Given[PRNGKey],
+    model: Given[aeot.AEOT],
     train: ImageSet,
     held_out: ImageSet | None = None,
     *,
-    num_samples: int = 5000,
+    num_samples: Given[int] = 5000,
     on_stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Judge a model by fresh samples, against images it has seen and images it has not.
@@ -108,6 +110,9 @@ def evaluate(
         or the images are not of the model's size.
       SampleError: if the model rejects nearly everything it draws.
     """
+    key = arguments.key("key", key)
+    check_model(model)
+    num_samples = arguments.whole("num_samples", num_samples)
     _check(model, train, held_out, num_samples)
     report = on_stage or (lambda _: None)
     certify_key, sample_key, feature_key, distance_key = jax.random.split(key, 4)

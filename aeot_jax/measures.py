@@ -4,15 +4,16 @@ Every measure is a pytree with ``dim`` and ``sample(key, n)``; arrays inside it 
 ``Empirical``) are leaves, so a measure crosses ``jit`` as an argument and not as a constant.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aeot_jax.typing import PRNGKey, Samples
+from aeot_jax import arguments
+from aeot_jax.typing import Given, PRNGKey, Samples
 
 Symmetry = Literal["signs", "rotations"]
 """Changes of coordinates that leave a law as it is."""
@@ -50,9 +51,15 @@ MOMENT_SAMPLES = 4096
 """Samples from which unknown moments are estimated."""
 
 
-def _check_dim(dim: int) -> None:
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-        raise ValueError(f"`dim` is {dim!r}; pass the dimension of the targets, an integer >= 1.")
+def _check_dim(measure: "Gaussian | UniformCube | UniformBall | FromSampler") -> None:
+    what = "the dimension of the targets"
+    object.__setattr__(measure, "dim", arguments.count("dim", measure.dim, what=what))
+
+
+def _checked(key: Given[PRNGKey], n: Given[int]) -> tuple[PRNGKey, int]:
+    """What every measure draws by."""
+    what = "how many samples to draw"
+    return arguments.key("key", key), arguments.count("n", n, least=0, what=what)
 
 
 @jax.tree_util.register_dataclass
@@ -67,7 +74,7 @@ class Gaussian:
     dim: int = field(metadata={"static": True})
 
     def __post_init__(self):
-        _check_dim(self.dim)
+        _check_dim(self)
 
     @property
     def variance(self) -> float:
@@ -79,8 +86,9 @@ class Gaussian:
         """Every rotation leaves the law as it is."""
         return "rotations"
 
-    def sample(self, key: PRNGKey, n: int) -> Samples:
+    def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
+        key, n = _checked(key, n)
         return jax.random.normal(key, (n, self.dim))
 
     def from_uniform(self, u: Samples) -> Samples:
@@ -100,7 +108,7 @@ class UniformCube:
     dim: int = field(metadata={"static": True})
 
     def __post_init__(self):
-        _check_dim(self.dim)
+        _check_dim(self)
 
     @property
     def variance(self) -> float:
@@ -112,8 +120,9 @@ class UniformCube:
         """Changing the sign of any coordinate leaves the law as it is."""
         return "signs"
 
-    def sample(self, key: PRNGKey, n: int) -> Samples:
+    def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
+        key, n = _checked(key, n)
         return jax.random.uniform(key, (n, self.dim), minval=-0.5, maxval=0.5)
 
     def from_uniform(self, u: Samples) -> Samples:
@@ -133,7 +142,7 @@ class UniformBall:
     dim: int = field(metadata={"static": True})
 
     def __post_init__(self):
-        _check_dim(self.dim)
+        _check_dim(self)
 
     @property
     def variance(self) -> float:
@@ -145,12 +154,12 @@ class UniformBall:
         """Every rotation leaves the law as it is."""
         return "rotations"
 
-    def sample(self, key: PRNGKey, n: int) -> Samples:
+    def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
+        key, n = _checked(key, n)
         return jax.random.ball(key, self.dim, shape=(n,))
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Empirical:
     """The uniform law on the rows of an array; draws are with replacement.
@@ -159,10 +168,16 @@ class Empirical:
     multiples of 1 / len(points): use far more points than targets.
 
     Attributes:
-      points: the atoms (p, d).
+      points: the atoms (p, d), finite; kept as float32.
     """
 
     points: Float[Array, "p d"]
+
+    def __post_init__(self):
+        points = arguments.array("points", self.points)
+        if points.ndim != 2 or 0 in points.shape:
+            raise ValueError(f"`points` has shape {points.shape}; pass at least one atom, (p, d).")
+        object.__setattr__(self, "points", arguments.real("points", points))
 
     @property
     def dim(self) -> int:
@@ -174,10 +189,26 @@ class Empirical:
         """Unknown: estimated from samples where it is needed."""
         return None
 
-    def sample(self, key: PRNGKey, n: int) -> Samples:
+    def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n atoms with replacement (n, d)."""
+        key, n = _checked(key, n)
         index = jax.random.randint(key, (n,), 0, self.points.shape[0])
         return self.points[index]
+
+
+def _unflattened(_: None, leaves: Iterable[Any]) -> Empirical:
+    """Without the checks: what stands for the points under a transformation is no array."""
+    measure = object.__new__(Empirical)
+    object.__setattr__(measure, "points", *leaves)
+    return measure
+
+
+jax.tree_util.register_pytree_with_keys(
+    Empirical,
+    lambda measure: (((jax.tree_util.GetAttrKey("points"), measure.points),), None),
+    _unflattened,
+    lambda measure: ((measure.points,), None),
+)
 
 
 @jax.tree_util.register_dataclass
@@ -194,22 +225,27 @@ class FromSampler:
     dim: int = field(metadata={"static": True})
 
     def __post_init__(self):
-        _check_dim(self.dim)
+        if not callable(self.fn):
+            raise ValueError(
+                f"`fn` is {arguments.shown(self.fn)}; pass a function of a key and a number."
+            )
+        _check_dim(self)
 
     @property
     def variance(self) -> None:
         """Unknown: estimated from samples where it is needed."""
         return None
 
-    def sample(self, key: PRNGKey, n: int) -> Samples:
+    def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n samples (n, d) and check their shape."""
-        x = jnp.asarray(self.fn(key, n), jnp.float32)
+        key, n = _checked(key, n)
+        x = arguments.array("fn", self.fn(key, n))
         if x.shape != (n, self.dim):
             raise ValueError(
                 f"`fn` returned shape {x.shape} for n = {n}, but `dim` is {self.dim}; "
                 f"return an array of shape {(n, self.dim)}."
             )
-        return x
+        return arguments.real("fn", x)
 
 
 @jax.tree_util.register_dataclass

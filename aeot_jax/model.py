@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt32
 
+from aeot_jax import arguments
 from aeot_jax.classes import Classes
 from aeot_jax.data.convert import check_floats
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
@@ -23,7 +24,7 @@ from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
-from aeot_jax.typing import Devices, PRNGKey
+from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BLOCK = 1024
 """Images encoded or decoded at once."""
@@ -79,9 +80,15 @@ class Config:
     extension: ExtensionConfig = field(default_factory=ExtensionConfig)
 
     def __post_init__(self):
-        if self.source not in SOURCES:
-            choices = ", ".join(repr(name) for name in SOURCES)
-            raise ValueError(f"`source` is {self.source!r}; choose one of {choices}.")
+        for name, kind in (
+            ("autoencoder", AutoencoderConfig),
+            ("training", TrainConfig),
+            ("solver", SolverConfig),
+            ("extension", ExtensionConfig),
+        ):
+            way = f"an `aeot_jax.{kind.__name__}(...)`"
+            arguments.instance(name, getattr(self, name), kind, way)
+        arguments.choice("source", self.source, tuple(SOURCES))
 
 
 @jax.tree_util.register_dataclass
@@ -112,6 +119,11 @@ class AEOT:
     config: Config = field(metadata={"static": True})
     image_shape: tuple[int, int, int] = field(metadata={"static": True})
     classes: Classes | None = None
+
+
+def check_model(model: Given[AEOT]) -> None:
+    """Refuse what is no fitted model."""
+    arguments.instance("model", model, AEOT, "what `aeot_jax.fit` or `aeot_jax.load` returns")
 
 
 class SampleError(RuntimeError):
@@ -147,7 +159,7 @@ def _blocks(
     return head if whole == n else jnp.concatenate([head, function(rows[whole:])])
 
 
-def encode(model: AEOT, images: ArrayLike) -> Float[Array, "n z"]:
+def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
     """Standardised codes of images; pure and jit-able.
 
     Args:
@@ -162,16 +174,19 @@ def encode(model: AEOT, images: ArrayLike) -> Float[Array, "n z"]:
       ValueError: if the images are of another size than the model's, or floats whose values are
         known (not traced) leave [0, 1].
     """
-    x = jnp.asarray(images)
+    check_model(model)
+    given = x = arguments.array("images", images)
     if x.ndim == 3 and model.image_shape[2] == 1:
         x = x[..., None]
     if x.ndim != 4 or x.shape[1:] != model.image_shape:
         raise ValueError(
-            f"`images` has shape {jnp.shape(images)}, but the model was fitted to images of shape "
+            f"`images` has shape {given.shape}, but the model was fitted to images of shape "
             f"{model.image_shape}; pass (n, {', '.join(map(str, model.image_shape))})."
         )
-    if problem.is_concrete(images) and jnp.issubdtype(x.dtype, jnp.floating):
-        check_floats(np.asarray(images).reshape(x.shape), "`images`")
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        if problem.is_concrete(x):
+            check_floats(np.asarray(x), "`images`")
+        x = arguments.real("images", x)
     return _encode(model, x)
 
 
@@ -182,7 +197,7 @@ def _encode(model: AEOT, x: Array) -> Float[Array, "n z"]:
     return (raw - model.centre[None, :]) / model.scale[None, :]
 
 
-def decode(model: AEOT, z: ArrayLike) -> Float[Array, "n h w c"]:
+def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n h w c"]:
     """Images of standardised codes; pure and jit-able.
 
     Args:
@@ -195,13 +210,14 @@ def decode(model: AEOT, z: ArrayLike) -> Float[Array, "n h w c"]:
     Raises:
       ValueError: if the codes have another dimension than the model's.
     """
-    codes = jnp.asarray(z, jnp.float32)
+    check_model(model)
+    codes = arguments.array("z", z)
     if codes.ndim != 2 or codes.shape[1:] != model.centre.shape:
         raise ValueError(
             f"`z` has shape {codes.shape}, but the model's codes have {model.centre.shape[0]} "
             f"dimensions; pass (n, {model.centre.shape[0]})."
         )
-    return _decode(model, codes)
+    return _decode(model, arguments.real("z", codes))
 
 
 @jax.jit
@@ -211,7 +227,7 @@ def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n h w c"]:
     return _blocks(lambda block: functions.decode(model.params, block), raw)
 
 
-def extension_of(model: AEOT, label: int | None) -> Extension:
+def extension_of(model: AEOT, label: Given[int | None]) -> Extension:
     """The map onto all codes, or onto those of one class.
 
     Args:
@@ -231,13 +247,13 @@ def extension_of(model: AEOT, label: int | None) -> Extension:
 
 
 def sample(
-    key: PRNGKey,
-    model: AEOT,
-    n: int,
+    key: Given[PRNGKey],
+    model: Given[AEOT],
+    n: Given[int],
     *,
-    label: int | None = None,
-    parallel: Parallel = "auto",
-    devices: Devices | None = None,
+    label: Given[int | None] = None,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
 ) -> Float[Array, "n h w c"]:
     """New images: exactly n, by drawing again where the singular set rejects.
 
@@ -265,17 +281,20 @@ def sample(
 
 
 def sample_with_info(
-    key: PRNGKey,
-    model: AEOT,
-    n: int,
+    key: Given[PRNGKey],
+    model: Given[AEOT],
+    n: Given[int],
     *,
-    label: int | None = None,
-    parallel: Parallel = "auto",
-    devices: Devices | None = None,
+    label: Given[int | None] = None,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
 ) -> tuple[Float[Array, "n h w c"], SampleInfo]:
     """``sample``, with how many candidates it took; see there."""
-    if n < 1:
-        raise ValueError(f"`n` is {n}; pass how many images to make, at least 1.")
+    way = "under it use `generate` and `decode`"
+    arguments.refuse_trace("sample", way, key=key, model=model)
+    key = arguments.key("key", key)
+    check_model(model)
+    n = arguments.count("n", n, what="how many images to make")
     size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
     where = layout(parallel, devices)
     if n <= size and where.kind != "none":

@@ -3,6 +3,8 @@
 Records annotate their arrays with ``*batch`` in front: under ``vmap`` a record holds a batch.
 """
 
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
@@ -39,3 +41,19 @@ PRNGKey = PRNGKeyArray | UInt32[Array, "2"]
 
 Devices = tuple[jax.Device, ...]  # pyright: ignore[reportInvalidTypeForm]
 """Devices to compute on."""
+
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike as ArrayLike
+
+    Given = Annotated[_T, "looked at by the function itself"]
+else:
+    # A checker of types at run time shall not come before the sentence that names the argument.
+    ArrayLike = Annotated[Any, "an array of real numbers, or lists of them"]
+
+    class Given:
+        """An argument at the border: the type that it should have, which ``arguments`` checks."""
+
+        def __class_getitem__(cls, kind: object) -> object:
+            return Annotated[Any, kind]

@@ -16,12 +16,14 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from aeot_jax.model import AEOT, decode, extension_of
+from aeot_jax import arguments
+from aeot_jax.model import AEOT, check_model, decode, extension_of
 from aeot_jax.ot import candidates, planes
 from aeot_jax.ot.laguerre import upper_envelope
-from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.typing import ArrayLike, Given
 
 Along = Literal["source", "codes", "displacement"]
 
@@ -68,13 +70,13 @@ class Walk:
 
 
 def interpolate(
-    model: AEOT,
+    model: Given[AEOT],
     start: ArrayLike,
     end: ArrayLike | None = None,
-    num: int = 9,
+    num: Given[int] = 9,
     *,
-    along: Along = "source",
-    label: int | None = None,
+    along: Given[Along] = "source",
+    label: Given[int | None] = None,
 ) -> Walk:
     r"""Walk along a straight line and decode what is met.
 
@@ -101,8 +103,9 @@ def interpolate(
       ValueError: if a point has another shape, is not finite, both ends are the same, or an option
         is out of range, or the label unknown.
     """
-    if along not in ("source", "codes", "displacement"):
-        raise ValueError(f"`along` is {along!r}; choose 'source', 'codes' or 'displacement'.")
+    check_model(model)
+    arguments.choice("along", along, ("source", "codes", "displacement"))
+    num = arguments.whole("num", num, "how many frames")
     if not 2 <= num <= _MAX_FRAMES:
         raise ValueError(f"`num` is {num}; pass from 2 frames, the two ends, to {_MAX_FRAMES}.")
     ext = extension_of(model, label)
@@ -133,7 +136,7 @@ def interpolate(
 
 
 def crossings(
-    start: ArrayLike, end: ArrayLike, ext: Extension, *, voronoi: bool = False
+    start: ArrayLike, end: ArrayLike, ext: Given[Extension], *, voronoi: bool = False
 ) -> Crossings:
     """Faces that the segment from start to end crosses, exactly, in float64 on the host.
 
@@ -146,7 +149,8 @@ def crossings(
     Returns:
       The faces, by increasing time; none if the segment stays in one cell.
     """
-    a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    check_extension(ext)
+    a, b = _point("start", start, ext), _point("end", end, ext)
     y, h = np.asarray(ext.y, np.float64), np.asarray(ext.h, np.float64)
     if voronoi:
         h = np.where(np.isfinite(h), -np.square(y).sum(1) / 2, -np.inf)
@@ -164,18 +168,16 @@ def crossings(
 
 
 def _point(name: str, value: ArrayLike, ext: Extension) -> Float[np.ndarray, " d"]:
-    point = np.asarray(value, np.float64)
+    point = arguments.host_array(name, value)
     dim = ext.y.shape[-1]
     if point.shape != (dim,):
         raise ValueError(
             f"`{name}` has shape {point.shape}; pass one point of {dim} dimensions, ({dim},)."
         )
-    if not np.isfinite(point).all():
-        raise ValueError(f"`{name}` is {_shown(point)}; pass finite numbers.")
-    return point
+    return arguments.known(name, point)
 
 
-def _nearest(x: Float[np.ndarray, " d"], y: ArrayLike, h: ArrayLike) -> int:
+def _nearest(x: Float[np.ndarray, " d"], y: Array, h: Array) -> int:
     return int((np.asarray(y, np.float64) @ x + np.asarray(h, np.float64)).argmax())
 
 

@@ -41,7 +41,7 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax import meshes
-from aeot_jax.ot import parallel, solver
+from aeot_jax.ot import parallel, sizes, solver
 from aeot_jax.ot.layouts import layout
 from aeot_jax.typing import Devices
 

@@ -116,7 +116,7 @@ def test_transport_knows_no_networks_and_networks_no_transport():
 
 
 def test_metrics_and_data_take_and_give_arrays():
-    allowed = {"typing", "numerics", "files", "archives"}
+    allowed = {"arguments", "typing", "numerics", "files", "archives"}
     for name in MODULES:
         for parent in ("metrics", "data"):
             if below(name, parent):

@@ -106,7 +106,7 @@ def test_a_target_without_a_cell_is_never_met(model):
         ((A,), {}, "`end` is None; pass where a walk along 'source' ends"),
         ((A[:2], B), {}, r"`start` has shape \(2,\); pass one point of 3 dimensions"),
         ((A, B[None]), {}, r"`end` has shape \(1, 3\)"),
-        ((A, B * np.nan), {}, r"`end` is \[nan"),
+        ((A, B * np.nan), {}, "`end` is nan at 0; pass finite"),
         ((A, B), {"num": 1}, "`num` is 1; pass from 2 frames"),
         ((A, B), {"along": "displacement"}, "`end` is given, but a walk along the displacement"),
     ],

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from aeot_jax.typing import PRNGKey
+from aeot_jax import arguments
+from aeot_jax.typing import ArrayLike, PRNGKey
 
 Params = dict[str, Any]
 """Nested dicts of float32 arrays, keyed by strings alone, so that they can be saved as an npz."""
@@ -46,14 +47,12 @@ class AutoencoderConfig:
     depth: int = 1
 
     def __post_init__(self):
-        if self.kind not in ("auto", "conv", "mlp"):
-            raise ValueError(f'`kind` is {self.kind!r}; choose "auto", "conv" or "mlp".')
+        arguments.choice("kind", self.kind, ("auto", "conv", "mlp"))
         for name in ("latent_dim", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` is {value}; pass at least 1, or None for the default.")
-        if self.depth < 0:
-            raise ValueError(f"`depth` is {self.depth}; pass 0 or more residual blocks.")
+            if getattr(self, name) is not None:
+                what = "a number, or None for the default"
+                arguments.replace_field(self, name, arguments.count, what=what)
+        arguments.replace_field(self, "depth", arguments.count, 0, what="residual blocks")
 
 
 DEFAULT = AutoencoderConfig()

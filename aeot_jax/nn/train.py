@@ -17,6 +17,7 @@ autoencoders" (a regularised deterministic decoder interpolates as well as a VAE
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +27,11 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, ArrayLike, Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
-from aeot_jax import meshes, processes
+from aeot_jax import arguments, meshes, processes
 from aeot_jax.nn import models
-from aeot_jax.typing import Devices, PRNGKey
+from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BATCH = "batch"
 """Name of the axis of devices over which the images of a batch are dealt."""
@@ -60,16 +61,16 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` is {value}; pass at least 1, or None for the default.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` is {self.learning_rate}; pass a positive number.")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"`warmup` is {self.warmup}; pass a share of the steps in [0, 1).")
+            if getattr(self, name) is not None:
+                what = "a number, or None for the default"
+                arguments.replace_field(self, name, arguments.count, what=what)
+        positive = {"above": True, "what": "a positive number"}
+        arguments.replace_field(self, "learning_rate", arguments.number, 0.0, **positive)
+        below_one = math.nextafter(1.0, 0.0)
+        share = "a share of the steps in [0, 1)"
+        arguments.replace_field(self, "warmup", arguments.number, 0.0, below_one, what=share)
         for name in ("weight_decay", "noise", "whitening"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; pass 0 or more.")
+            arguments.replace_field(self, name, arguments.number, 0.0, what="0 or more")
 
 
 @functools.partial(
@@ -257,10 +258,10 @@ def _sharding(devices: Devices, *axes: str) -> NamedSharding:
 
 
 def fit(
-    key: PRNGKey,
+    key: Given[PRNGKey],
     images: ArrayLike,
-    model_config: models.AutoencoderConfig,
-    train_config: TrainConfig,
+    model_config: Given[models.AutoencoderConfig],
+    train_config: Given[TrainConfig],
     *,
     state: TrainState | None = None,
     devices: Devices = (),
@@ -293,6 +294,11 @@ def fit(
       FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has then seen every
         earlier state.
     """
+    key = arguments.key("key", key)
+    way = "an `aeot_jax.{}(...)`"
+    kind = models.AutoencoderConfig
+    arguments.instance("model_config", model_config, kind, way.format(kind.__name__))
+    arguments.instance("train_config", train_config, TrainConfig, way.format("TrainConfig"))
     images = _check_images(images)
     n, height, width, channels = images.shape
     meshes.check_distinct(devices)
@@ -338,7 +344,7 @@ def encode_all(
     images: ArrayLike,
     model_config: models.AutoencoderConfig,
     *,
-    batch: int = 1024,
+    batch: Given[int] = 1024,
 ) -> Float[Array, "n z"]:
     """The codes of a whole data set, `batch` images at a time.
 
@@ -353,7 +359,7 @@ def encode_all(
     Returns:
       One code a row.
     """
-    images = np.asarray(images)
+    images = arguments.host_array("images", images)
     return _in_batches(_encode, params, images, batch, tuple(images.shape[1:]), model_config)
 
 
@@ -363,10 +369,11 @@ def decode_all(
     image_shape: tuple[int, int, int],
     model_config: models.AutoencoderConfig,
     *,
-    batch: int = 1024,
+    batch: Given[int] = 1024,
 ) -> Float[Array, "n h w c"]:
     """The images of many codes, `batch` codes at a time; the inverse of `encode_all`."""
-    return _in_batches(_decode, params, np.asarray(z), batch, image_shape, model_config)
+    z = np.asarray(arguments.real("z", z))
+    return _in_batches(_decode, params, z, batch, image_shape, model_config)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -380,8 +387,7 @@ def _decode(params, z, image_shape, config):
 
 
 def _in_batches(function, params, rows, batch, image_shape, config):
-    if batch < 1:
-        raise ValueError(f"`batch` is {batch}; pass at least 1.")
+    batch = arguments.count("batch", batch)
     parts = []
     for start in range(0, max(1, len(rows)), batch):
         part = rows[start : start + batch]
@@ -392,10 +398,10 @@ def _in_batches(function, params, rows, batch, image_shape, config):
 
 
 def _check_images(images: ArrayLike) -> Array:
-    images = jnp.asarray(images)
+    images = arguments.array("images", images)
     if images.ndim != 4 or images.dtype != jnp.uint8:
         raise ValueError(
             f"`images` has shape {images.shape} and dtype {images.dtype}; pass uint8 of shape "
             "(n, height, width, channels)."
         )
-    return images
+    return jnp.asarray(images)

@@ -19,17 +19,18 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
+from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import problem
 from aeot_jax.ot.centres import Centres, check_known, nearest
 from aeot_jax.ot.samples import check_samples, in_chunks
-from aeot_jax.typing import Samples, Targets
+from aeot_jax.typing import ArrayLike, Given, Samples, Targets
 
 
 def barycentric(
-    x: ArrayLike, y: ArrayLike, centres: Centres, k: int | None = None
+    x: ArrayLike, y: ArrayLike, centres: Given[Centres], k: Given[int | None] = None
 ) -> Float[Array, "..."]:
     """Extend the map continuously over the k nearest mass centres.
 
@@ -55,6 +56,7 @@ def barycentric(
         raise ValueError("`y` has one target, to which every map carries all; pass at least 2.")
     if k is None:
         k = max(1, min(targets.shape[1] + 1, most))
+    k = arguments.whole("k", k, "how many centres are blended")
     if not 1 <= k <= most:
         raise ValueError(
             f"`k` is {k}, but `y` has {targets.shape[0]} targets; pass k from 1 to {most}: one "
@@ -65,7 +67,9 @@ def barycentric(
     return _streamed(_continuous, rows, targets, centres, k).reshape(samples.shape)
 
 
-def inverse_distance(x: ArrayLike, y: ArrayLike, centres: Centres, k: int) -> Float[Array, "..."]:
+def inverse_distance(
+    x: ArrayLike, y: ArrayLike, centres: Given[Centres], k: Given[int]
+) -> Float[Array, "..."]:
     """The published extension, for comparison: it jumps where the k-th nearest centre changes.
 
     Samples are streamed as by ``barycentric``.
@@ -85,6 +89,7 @@ def inverse_distance(x: ArrayLike, y: ArrayLike, centres: Centres, k: int) -> Fl
     Source: An et al., AE-OT, ICLR 2020.
     """
     samples, targets = check_arguments(x, y, centres)
+    k = arguments.whole("k", k, "how many centres are blended")
     if not 1 <= k <= targets.shape[0]:
         raise ValueError(
             f"`k` is {k}, but `y` has {targets.shape[0]} targets; pass k from 1 to "
@@ -131,11 +136,12 @@ def _blend(weights: Float[Array, "n k"], codes: Float[Array, "n k d"]) -> Sample
 
 
 def check_arguments(
-    x: ArrayLike, y: ArrayLike, centres: Centres
+    x: ArrayLike, y: ArrayLike, centres: Given[Centres]
 ) -> tuple[Float[Array, "..."], Float[Array, "m d"]]:
     """Samples and targets as float32, or what is wrong with them or with the centres' shape."""
     targets = problem.check_targets(y)
     samples = check_samples(x, targets)
+    arguments.instance("centres", centres, Centres, "what `mass_centres` returns")
     if centres.points.shape != targets.shape:
         raise ValueError(
             f"`centres` has points of shape {centres.points.shape}, but `y` has shape "

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from aeot_jax import arguments
 from aeot_jax.numerics import isolated
 from aeot_jax.ot import planes, problem
 from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import deal, local, place
-from aeot_jax.ot.singular import Extension
-from aeot_jax.typing import Devices, PRNGKey, Samples
+from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
 CHUNK = 4096
 """Candidates carried together; a chunk gathers 17 codes a candidate."""
@@ -34,12 +35,12 @@ class GenerateInfo(NamedTuple):
 
 
 def generate(
-    key: PRNGKey,
-    ext: Extension,
-    n: int,
+    key: Given[PRNGKey],
+    ext: Given[Extension],
+    n: Given[int],
     *,
-    parallel: Parallel = "auto",
-    devices: Devices | None = None,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
     """Draw n candidates from the source, carry them by the extension, and mark the singular set.
 
@@ -57,8 +58,9 @@ def generate(
     Raises:
       ValueError: if n is not positive, or the devices do not fit.
     """
-    if n < 1:
-        raise ValueError(f"`n` is {n}; pass how many candidates to draw, at least 1.")
+    key = arguments.key("key", key)
+    check_extension(ext)
+    n = arguments.count("n", n, what="how many candidates to draw")
     where = layout(parallel, devices, inside_jit=not problem.is_concrete(key, ext))
     size = min(n, CHUNK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size)))

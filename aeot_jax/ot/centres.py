@@ -9,12 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import power, problem, shift
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SAMPLES_PER_CELL = 64
 """Default samples a cell: a centre is off by an eighth of its cell's standard deviation."""
@@ -56,7 +57,12 @@ class Centres(NamedTuple):
 
 
 def mass_centres(
-    key: PRNGKey, mu: Measure, y: ArrayLike, h: ArrayLike, *, num_samples: int | None = None
+    key: Given[PRNGKey],
+    mu: Given[Measure],
+    y: ArrayLike,
+    h: ArrayLike,
+    *,
+    num_samples: Given[int | None] = None,
 ) -> Centres:
     """Estimate the mass centre of every cell from samples of the source.
 
@@ -75,14 +81,12 @@ def mass_centres(
     Raises:
       ValueError: if shapes or values do not fit.
     """
+    key = arguments.key("key", key)
     near = problem.near(y, h)
     problem.check_measure(mu, near.y)
     num_targets = np.shape(y)[0]
     wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
-    if not 1 <= wanted <= _MOST:
-        raise ValueError(
-            f"`num_samples` is {wanted}; counts are int32, and batches whole: pass 1 to {_MOST}."
-        )
+    wanted = arguments.count("num_samples", wanted, 1, _MOST)
     batch = min(_BATCH, wanted)
     found = _mass_centres(key, mu, near, np.int32(-(-wanted // batch)), batch)
     if near.y.shape[0] == num_targets:

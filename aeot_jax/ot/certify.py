@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem, shift, sizes
 from aeot_jax.ot.config import most_at_once
@@ -12,23 +13,23 @@ from aeot_jax.ot.estimate import Certificate, CertificateSums, certificate_of, c
 from aeot_jax.ot.layouts import DEALT, Layout, Parallel, layout
 from aeot_jax.ot.parallel import local, place, run, shard
 from aeot_jax.ot.streams import NUM_STREAMS, draw_counts
-from aeot_jax.typing import Counts, Devices, Heights, PRNGKey, Targets, Weights
+from aeot_jax.typing import ArrayLike, Counts, Devices, Given, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one batch; a draw is a whole number of batches."""
 
 
 def certify(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     y: ArrayLike,
     h: ArrayLike,
     nu: ArrayLike | None = None,
-    num_samples: int = 100_000,
+    num_samples: Given[int] = 100_000,
     *,
-    parallel: Parallel = "auto",
-    devices: Devices | None = None,
-    target_shards: int = 1,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
+    target_shards: Given[int] = 1,
 ) -> Certificate:
     """Measure the mass error of heights on samples that nothing else has used.
 
@@ -54,8 +55,9 @@ def certify(
     Raises:
       ValueError: if shapes, weights, heights, the source's dimension or the devices do not fit.
     """
-    if num_samples < 2 or not hasattr(num_samples, "__index__"):
-        raise ValueError(f"`num_samples` is {num_samples!r}; pass an integer, at least 2.")
+    key = arguments.key("key", key)
+    num_samples = arguments.count("num_samples", num_samples, 2)
+    target_shards = arguments.whole("target_shards", target_shards)
     concrete = problem.is_concrete(key, mu, y, h, nu)
     if target_shards != 1 and not concrete:
         raise ValueError(
@@ -71,8 +73,8 @@ def certify(
         targets, weights = (shard(where, np.asarray(a), rows) for a in (made.y, made.nu))
         heights = shard(where, np.asarray(heights), rows, fill=-np.inf)  # these own no cell
     else:
-        arguments = key, mu, made.y, heights, made.nu
-        key, mu, targets, heights, weights = place(where, arguments)
+        arrays = key, mu, made.y, heights, made.nu
+        key, mu, targets, heights, weights = place(where, arrays)
     return draw(key, mu, targets, heights, weights, num_samples, where=where)
 
 

@@ -7,19 +7,19 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import orbit, sizes, warmstart
 from aeot_jax.ot.estimate import samples_to_verify
 from aeot_jax.ot.layouts import NAMES as PARALLELS
-from aeot_jax.ot.layouts import SHARDS, Layout, Parallel
+from aeot_jax.ot.layouts import SHARDS, Layout, Parallel, check_devices
 from aeot_jax.ot.layouts import layout as layout_of
 from aeot_jax.ot.sampling import NAMES as SAMPLINGS
 from aeot_jax.ot.sampling import Sampling, choose
 from aeot_jax.ot.streams import NUM_STREAMS
-from aeot_jax.typing import Devices
+from aeot_jax.typing import Devices, Given
 
 _MARGIN = 0.85
 """Part of the tolerance aimed at, so that two standard errors of the certificate fit above it."""
@@ -118,19 +118,18 @@ class SolverConfig:
     target_shards: int = 1
 
     def __post_init__(self):
-        whole = ("batch_size", "plateau_steps", "max_samples", "max_steps", "target_shards")
-        for name in ("tolerance", "learning_rate", "time_limit", *whole):
-            value = getattr(self, name)
-            _check_number(name, value)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` is {value!r}; pass a positive number.")
-            if name in whole and value is not None and not hasattr(value, "__index__"):
-                raise ValueError(f"`{name}` is {value!r}; pass a whole number, as an integer.")
+        for name in ("batch_size", "plateau_steps", "max_samples", "max_steps", "target_shards"):
+            if getattr(self, name) is not None:
+                what = "a number of shards" if name == "target_shards" else "a number of them"
+                arguments.replace_field(self, name, arguments.count, what=what)
+        for name in ("tolerance", "learning_rate", "time_limit"):
+            if getattr(self, name) is not None:
+                positive = {"above": True, "what": "a positive number"}
+                arguments.replace_field(self, name, arguments.number, 0.0, **positive)
         for name in ("adam_share", "average_share"):
-            share = getattr(self, name)
-            _check_number(name, share)
-            if share is not None and not 0 <= share <= 1:
-                raise ValueError(f"`{name}` is {share!r}; pass a share within [0, 1].")
+            if getattr(self, name) is not None:
+                what = "a share within [0, 1]"
+                arguments.replace_field(self, name, arguments.number, 0.0, 1.0, what=what)
         for name, choices in (
             ("rate_unit", ("spread", "one")),
             ("method", ("auto", "newton", "adam", "exact")),
@@ -139,21 +138,14 @@ class SolverConfig:
             ("parallel", PARALLELS),
             ("target_shards", SHARDS),
         ):
-            if getattr(self, name) not in choices:
-                listed = ", ".join(map(repr, choices))
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {listed}.")
+            arguments.choice(name, getattr(self, name), choices)
         if self.learning_rate is None:
             raise ValueError("`learning_rate` is None; pass a positive number.")
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise ValueError(
                 f"`optimizer` is {self.optimizer!r}; pass an optax transformation, or None (Adam)."
             )
-        if self.devices is not None and not self.devices:
-            raise ValueError("`devices` is empty; pass a tuple of devices, or None for all.")
-        if self.devices is not None and not all(isinstance(d, jax.Device) for d in self.devices):
-            raise ValueError(
-                f"`devices` is {self.devices!r}; pass a tuple of `jax.devices()`, or None for all."
-            )
+        check_devices(self.devices)
         if self.tolerance is None and not any((self.max_samples, self.max_steps, self.time_limit)):
             raise ValueError(
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "
@@ -167,7 +159,9 @@ class SolverConfig:
         return SolverConfig(**{name: getattr(self, name) for name in compiled})
 
     @classmethod
-    def paper(cls, num_targets: int, learning_rate: float = 5e-2, **changes: Any) -> "SolverConfig":
+    def paper(
+        cls, num_targets: Given[int], learning_rate: Given[float] = 5e-2, **changes: Any
+    ) -> "SolverConfig":
         """The published algorithm, for comparison: pair it with ``UniformCube``.
 
         Adam without bias correction from h = 0 at a fixed rate, 10 samples per target a step,
@@ -183,10 +177,12 @@ class SolverConfig:
 
         Source: Lei et al., Engineering 6(3), 2020, algorithm 1; rates from the authors' code.
         """
+        num_targets = arguments.count("num_targets", num_targets, what="how many targets")
+        rate = arguments.number("learning_rate", learning_rate, 0.0, above=True)
         settings: dict[str, Any] = {
             "method": "adam",
             "start": "zero",
-            "optimizer": uncorrected_adam(learning_rate),
+            "optimizer": uncorrected_adam(rate),
             "rate_unit": "one",
             "average_share": 0.0,
             "sampling": "independent",
@@ -196,10 +192,10 @@ class SolverConfig:
         return cls(**{**settings, **changes})
 
 
-def _check_number(name: str, value: Any) -> None:
-    """Refuse what is no single real number, the text of one too; None passes."""
-    if value is not None and (np.ndim(value) or not hasattr(value, "__float__")):
-        raise ValueError(f"`{name}` is {value!r}; pass a number.")
+def check_config(config: Given[SolverConfig]) -> None:
+    """Refuse what is no configuration of the solver."""
+    way = "what the solver is to do as an `aeot_jax.SolverConfig(...)`"
+    arguments.instance("config", config, SolverConfig, way)
 
 
 @functools.cache

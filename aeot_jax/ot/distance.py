@@ -26,13 +26,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION, safe_ratio
 from aeot_jax.ot import power, problem
 from aeot_jax.ot.streams import NUM_STREAMS
-from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
+from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one round."""
@@ -90,12 +91,12 @@ class Distance:
 
 
 def wasserstein(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     y: ArrayLike,
     h: ArrayLike,
     nu: ArrayLike | None = None,
-    num_samples: int = 100_000,
+    num_samples: Given[int] = 100_000,
 ) -> Distance:
     r"""Enclose W2(mu, nu), the root of the least mean of |x - y|^2, by what heights prove.
 
@@ -120,12 +121,13 @@ def wasserstein(
     Raises:
       ValueError: if shapes, weights, heights or the source's dimension do not fit.
     """
+    key = arguments.key("key", key)
     targets, offset = problem.near_points(y)
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
-    if not 2 <= num_samples < 2**31 - NUM_STREAMS * _SAMPLES_PER_STREAM:
-        raise ValueError(f"`num_samples` is {num_samples}; pass at least 2 and less than 2^31.")
+    most = arguments.MOST - NUM_STREAMS * _SAMPLES_PER_STREAM
+    num_samples = arguments.count("num_samples", num_samples, 2, most)
     same = problem.representatives(targets) if problem.is_concrete(targets) else None
     merged = weights if same is None else problem.merged_weights(weights, same)
     own = np.arange(targets.shape[0], dtype=np.int32) if same is None else same

@@ -12,10 +12,10 @@ optimal transport"; Aurenhammer, Hoffmann, Aronov 1998.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csc_array, diags_array
 from scipy.sparse.linalg import splu
 
+from aeot_jax import arguments
 from aeot_jax.ot.densities import DENSITIES, Density
 from aeot_jax.ot.laguerre import (
     WALL,
@@ -26,6 +26,7 @@ from aeot_jax.ot.laguerre import (
     hide_duplicates,
     upper_envelope,
 )
+from aeot_jax.typing import ArrayLike, Given
 
 _SMALLEST_DAMPING = 2.0**-20
 _ROUNDING_MARGIN = 100.0
@@ -58,9 +59,9 @@ def solve_exact(
     y: ArrayLike,
     nu: ArrayLike | None = None,
     *,
-    source: str = "uniform",
-    tolerance: float = 1e-9,
-    max_steps: int = 100,
+    source: Given[str] = "uniform",
+    tolerance: Given[float] = 1e-9,
+    max_steps: Given[int] = 100,
 ) -> ExactSolution:
     """Solve semi-discrete optimal transport exactly, for targets on the line or in the plane.
 
@@ -83,10 +84,9 @@ def solve_exact(
     density = _density(source)
     y, _ = check_targets(y)
     nu = _check_weights(nu, len(y))
-    if not tolerance > 0:
-        raise ValueError(f"`tolerance` is {tolerance}; it must be positive.")
-    if max_steps < 0:
-        raise ValueError(f"`max_steps` is {max_steps}; it must not be negative.")
+    what = "a positive number"
+    tolerance = arguments.number("tolerance", tolerance, 0.0, above=True, what=what)
+    max_steps = arguments.count("max_steps", max_steps, least=0)
 
     active = np.flatnonzero(nu > 0)
     points, group = np.unique(y[active], axis=0, return_inverse=True)
@@ -114,7 +114,7 @@ def solve_exact(
     )
 
 
-def exact_masses(y: ArrayLike, h: ArrayLike, *, source: str = "uniform") -> Floats:
+def exact_masses(y: ArrayLike, h: ArrayLike, *, source: Given[str] = "uniform") -> Floats:
     """Compute the mass of every cell at the given heights, without sampling.
 
     Args:
@@ -260,21 +260,22 @@ def _mass_error(masses: Floats, nu: Floats) -> float:
     return float(np.sqrt(((masses - nu) ** 2 / nu).sum()))
 
 
-def _density(source: str) -> Density:
-    if source not in DENSITIES:
+def _density(source: Given[str]) -> Density:
+    if not isinstance(source, str) or source not in DENSITIES:
         raise ValueError(f"`source` is {source!r}; it must be one of {', '.join(DENSITIES)}.")
     return DENSITIES[source]
 
 
 def _check_weights(nu: ArrayLike | None, m: int) -> Floats:
     """Check and convert weights to float64, sum exactly 1 up to rounding."""
-    nu = np.full(m, 1 / m) if nu is None else np.asarray(nu, np.float64)
+    nu = np.full(m, 1 / m) if nu is None else arguments.host_array("nu", nu)
     if nu.shape != (m,):
         raise ValueError(
             f"`nu` has shape {nu.shape}, but `y` has {m} targets; pass one weight each."
         )
-    if not (np.isfinite(nu).all() and (nu >= 0).all()):
-        bad = int(np.flatnonzero(~(np.isfinite(nu) & (nu >= 0)))[0])
+    nu = arguments.known("nu", nu)
+    if (nu < 0).any():
+        bad = int((nu < 0).argmax())
         raise ValueError(f"`nu` is {nu[bad]} at target {bad}; weights are finite and not negative.")
     total = nu.sum()
     if abs(total - 1) > 1e-5:  # what float32 weights may be off by

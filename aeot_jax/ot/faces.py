@@ -15,9 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from aeot_jax import arguments
 from aeot_jax.ot import candidates, planes, singular
 from aeot_jax.ot.singular import Extension
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import Given, PRNGKey
 
 _SAMPLES_PER_CELL = 16
 """Default samples a cell."""
@@ -72,7 +73,9 @@ class SingularSet(NamedTuple):
         return len(self.component_mass)
 
 
-def singular_set(key: PRNGKey, ext: Extension, *, num_samples: int | None = None) -> SingularSet:
+def singular_set(
+    key: Given[PRNGKey], ext: Given[Extension], *, num_samples: Given[int | None] = None
+) -> SingularSet:
     """Report the singular set of a transport map. Not for jit: how many faces there are is data.
 
     Args:
@@ -87,9 +90,11 @@ def singular_set(key: PRNGKey, ext: Extension, *, num_samples: int | None = None
 
     Source: Lei et al., Engineering 6(3), 2020, section 5.
     """
+    key = arguments.key("key", key)
+    singular.check_extension(ext)
     num_targets = ext.y.shape[0]
     wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
-    singular.check_options(None, wanted)
+    wanted = arguments.count("num_samples", wanted)
     chunks = -(-wanted // _CHUNK)
     seen = [_look(jax.random.fold_in(key, i), ext) for i in range(chunks)]
     winner, pairs, near, rejected = (np.concatenate(part) for part in zip(*seen, strict=True))

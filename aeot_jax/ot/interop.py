@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure
 from aeot_jax.ot import potential, power, problem, shift
-from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights
+from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Samples, Targets, Weights
 
 if TYPE_CHECKING:
     from ott.geometry.costs import CostFn
@@ -74,7 +75,7 @@ def heights_from_dual(y: ArrayLike, g: ArrayLike) -> Heights:
 
 
 def to_ott(
-    mu: Measure, y: ArrayLike, h: ArrayLike, nu: ArrayLike | None = None
+    mu: Given[Measure], y: ArrayLike, h: ArrayLike, nu: ArrayLike | None = None
 ) -> "SemidiscreteOutput":
     """Heights as the output of OTT-JAX's solver, with its problem at ``epsilon=0``.
 
@@ -104,7 +105,7 @@ def to_ott(
     )
 
 
-def from_ott(output: "SemidiscreteOutput") -> Imported:
+def from_ott(output: Given["SemidiscreteOutput"]) -> Imported:
     """The problem that OTT-JAX solved, with the heights that it found.
 
     Args:
@@ -113,6 +114,10 @@ def from_ott(output: "SemidiscreteOutput") -> Imported:
     Raises:
       ValueError: if the cost is another or scaled, or the problem regularised.
     """
+    from ott.solvers.linear.semidiscrete import SemidiscreteOutput
+
+    way = "what OTT-JAX's `SemidiscreteSolver` returns"
+    arguments.instance("output", output, SemidiscreteOutput, way)
     problem_, geometry = output.prob, output.geom
     _check_cost(geometry.cost_fn)
     if geometry.is_entropy_regularized:
@@ -172,7 +177,7 @@ def to_ott_potentials(y: ArrayLike, h: ArrayLike, x: ArrayLike | None = None) ->
 
 
 def from_ott_potentials(
-    potentials: "DualPotentials", y: ArrayLike, x: ArrayLike | None = None
+    potentials: Given["DualPotentials"], y: ArrayLike, x: ArrayLike | None = None
 ) -> Heights:
     r"""Heights from OTT-JAX's dual functions, from g at the targets or else from f at samples.
 
@@ -188,6 +193,10 @@ def from_ott_potentials(
     Raises:
       ValueError: if the cost is another, or there is neither g nor f with samples.
     """
+    from ott.problems.linear.potentials import DualPotentials
+
+    way = "OTT-JAX's pair of dual functions, a `DualPotentials`"
+    arguments.instance("potentials", potentials, DualPotentials, way)
     _check_cost(potentials.cost_fn)
     targets = problem.check_targets(y)
     if potentials.g is not None:
@@ -213,7 +222,12 @@ def _check_cost(cost: "CostFn") -> None:
 
 
 def pairs(
-    key: PRNGKey, mu: Measure, y: ArrayLike, h: ArrayLike, *, batch_size: int = 256
+    key: Given[PRNGKey],
+    mu: Given[Measure],
+    y: ArrayLike,
+    h: ArrayLike,
+    *,
+    batch_size: Given[int] = 256,
 ) -> Iterator[tuple[Samples, Samples]]:
     """Endless batches of pairs (x, T(x)), the coupling to train a flow or any map on.
 
@@ -236,17 +250,23 @@ def pairs(
     Source: Pooladian et al., Multisample flow matching, ICML 2023, with the exact coupling in place
     of that of two batches.
     """
+    key = arguments.key("key", key)
     targets = problem.check_targets(y)
     problem.check_measure(mu, targets)
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; pass at least 1.")
+    batch_size = arguments.count("batch_size", batch_size)
     near = problem.near(y, h)
     return (_pair(key, i, mu, targets, near, batch_size=batch_size) for i in itertools.count())
 
 
 @partial(jax.jit, static_argnames="batch_size")
 def _pair(
-    key: PRNGKey, i: ArrayLike, mu: Measure, y: Targets, near: problem.Near, *, batch_size: int
+    key: PRNGKey,
+    i: int | Int[Array, ""],
+    mu: Measure,
+    y: Targets,
+    near: problem.Near,
+    *,
+    batch_size: int,
 ) -> tuple[Samples, Samples]:
     x = mu.sample(jax.random.fold_in(key, i), batch_size)
     rows, h, _ = shift.around(near.y, near.h)

@@ -16,8 +16,11 @@ Source: Aurenhammer 1987 (power diagrams from hulls); Barber, Dobkin, Huhdanpaa 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
+
+from aeot_jax import arguments
+from aeot_jax.typing import ArrayLike, Given
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -172,7 +175,7 @@ def polygons(diagram: Diagram) -> list[Floats]:
     return np.split(start[order], np.cumsum(count)[:-1])
 
 
-def power_cells(y: ArrayLike, h: ArrayLike, *, half_width: float = 0.5) -> list[Floats]:
+def power_cells(y: ArrayLike, h: ArrayLike, *, half_width: Given[float] = 0.5) -> list[Floats]:
     """Compute the cells of Brenier's potential inside the square [-R, R]^2, as polygons.
 
     Args:
@@ -190,8 +193,8 @@ def power_cells(y: ArrayLike, h: ArrayLike, *, half_width: float = 0.5) -> list[
     y, h = check_targets(y, h)
     if y.shape[1] != 2:
         raise ValueError(f"`y` has shape {y.shape}; cells are drawn for targets of the plane.")
-    if not (np.isfinite(half_width) and half_width > 0):
-        raise ValueError(f"`half_width` is {half_width}; it must be positive and finite.")
+    what = "a positive number"
+    half_width = arguments.number("half_width", half_width, 0.0, above=True, what=what)
     return polygons(build(y, hide_duplicates(y, h), half_width))
 
 
@@ -271,7 +274,7 @@ def clip_to_disc(polygon: Floats, radius: float, num_sides: int = 180) -> Floats
 
 def check_targets(y: ArrayLike, h: ArrayLike | None = None) -> tuple[Floats, Floats]:
     """Check and convert targets (m,) or (m, d) and heights (m,) (zero unless given) to float64."""
-    y = np.asarray(y, np.float64)
+    y = arguments.host_array("y", y)
     y = y[:, None] if y.ndim == 1 else y
     if y.ndim != 2 or 0 in y.shape:
         raise ValueError(f"`y` has shape {y.shape}; pass at least one target, shape (m, d).")
@@ -280,15 +283,14 @@ def check_targets(y: ArrayLike, h: ArrayLike | None = None) -> tuple[Floats, Flo
             f"`y` has dimension {y.shape[1]}, but the exact solver works for 1 and 2; "
             "use aeot_jax.solve."
         )
-    if not np.isfinite(y).all():
-        bad = int(np.flatnonzero(~np.isfinite(y).all(1))[0])
-        raise ValueError(f"`y` is not finite at target {bad}: {y[bad]}; remove such targets.")
-    h = np.zeros(len(y)) if h is None else np.asarray(h, np.float64)
+    y = arguments.known("y", y)
+    h = np.zeros(len(y)) if h is None else arguments.host_array("h", h)
     if h.shape != (len(y),):
         raise ValueError(
             f"`h` has shape {h.shape}, but `y` has {len(y)} targets; pass one height a target."
         )
-    if np.isnan(h).any() or np.isposinf(h).any() or np.isneginf(h).all():
+    h = arguments.known("h", h, infinite_below=True)
+    if np.isneginf(h).all():
         bad = int(np.flatnonzero(~np.isfinite(h))[0])
         raise ValueError(
             f"`h` is {h[bad]} at target {bad}; heights are finite, or -inf for a target without a "

@@ -6,9 +6,9 @@ import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from aeot_jax import meshes
+from aeot_jax import arguments, meshes
 from aeot_jax.ot.streams import NUM_STREAMS
-from aeot_jax.typing import Devices
+from aeot_jax.typing import Devices, Given
 
 Parallel = Literal["auto", "none", "pmap", "shard_map"]
 """Ways to spread samples over devices."""
@@ -57,9 +57,9 @@ class Layout(NamedTuple):
 
 
 def layout(
-    parallel: Parallel,
-    devices: Devices | None = None,
-    target_shards: int = 1,
+    parallel: Given[Parallel],
+    devices: Given[Devices | None] = None,
+    target_shards: Given[int] = 1,
     *,
     inside_jit: bool = False,
 ) -> Layout:
@@ -78,8 +78,9 @@ def layout(
     Raises:
       ValueError: if streams and targets cannot be dealt to these devices.
     """
-    if target_shards not in SHARDS:
-        raise ValueError(f"`target_shards` is {target_shards!r}; choose one of 1, 2, 4, 8.")
+    arguments.choice("parallel", parallel, NAMES)
+    arguments.choice("target_shards", target_shards, SHARDS)
+    check_devices(devices)
     if target_shards > 1:
         return _layout_of_shards(parallel, devices, target_shards)
     if inside_jit and parallel == "auto":
@@ -128,6 +129,23 @@ def _layout_of_shards(parallel: Parallel, devices: Devices | None, target_shards
         )
     _check_devices(devices, present, target_shards)
     return Layout("shard_map", devices, target_shards)
+
+
+def check_devices(devices: Given[Devices | None]) -> None:
+    """Refuse what is no tuple of devices; None passes.
+
+    Raises:
+      ValueError: if it is something else, or empty.
+    """
+    if devices is None:
+        return
+    if not isinstance(devices, tuple) or not all(isinstance(d, jax.Device) for d in devices):
+        raise ValueError(
+            f"`devices` is {arguments.shown(devices)}; pass a tuple of `jax.devices()`, or None "
+            "for all."
+        )
+    if not devices:
+        raise ValueError("`devices` is empty; pass a tuple of devices, or None for all.")
 
 
 def _check_devices(devices: Devices, present: str, target_shards: int = 1) -> None:

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
+from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION, axis_size
 from aeot_jax.ot import problem
 from aeot_jax.ot.samples import check_samples
 from aeot_jax.ot.transport import winner
-from aeot_jax.typing import Counts, Heights, Index, Samples, Targets, Weights
+from aeot_jax.typing import ArrayLike, Counts, Heights, Index, Samples, Targets, Weights
 
 
 def energy(
@@ -120,7 +121,7 @@ def kantorovich(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]
       ValueError: if a shape or a known value does not fit.
     """
     u = brenier(x, y, h)
-    x = jnp.asarray(x, jnp.float32)
+    x = arguments.real("x", x)
     return jnp.square(x).sum(-1) / 2 - u
 
 

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_batching import sequential_vmap
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blocks, problem, shift
 from aeot_jax.ot.blocks import Rows, as_rows
+from aeot_jax.typing import ArrayLike, Given
 
 _SMALL_DIM = 5
 """Up to here a scan over single targets beats a product on a CPU (measured)."""
@@ -49,7 +49,7 @@ _ACCELERATOR_BLOCK = 1024
 
 
 def assign(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, *, block: int = 128
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, *, block: Given[int] = 128
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     r"""Evaluate $u_h$ at each sample and find the cell that holds it.
 
@@ -80,7 +80,7 @@ def assign(
 
 
 def top_k(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, k: int, *, block: int = 128
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, k: Given[int], *, block: Given[int] = 128
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     r"""Find the k highest planes above each sample, exactly.
 
@@ -101,6 +101,7 @@ def top_k(
       ValueError: as for :func:`assign`, and if k is not in 1..m.
     """
     samples, near = _validated(x, y, h, block)
+    k = arguments.whole("k", k, "how many planes")
     num_targets = np.shape(h)[0]
     if not 1 <= k <= num_targets:
         raise ValueError(
@@ -110,11 +111,11 @@ def top_k(
 
 
 def _validated(
-    x: ArrayLike, y: ArrayLike, h: ArrayLike, block: int
+    x: ArrayLike, y: ArrayLike, h: ArrayLike, block: Given[int]
 ) -> tuple[Float[Array, "n d"], problem.Near]:
     """Samples, and targets with heights near the origin, or what is wrong with them."""
+    arguments.count("block", block, what="how many targets are scored at once")
     near = problem.near(y, h, some=False)
-    arguments.count("block", block)
     samples = arguments.real("x", x)
     if samples.ndim != 2 or samples.size == 0:
         raise ValueError(

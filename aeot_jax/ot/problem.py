@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete as is_concrete
@@ -20,7 +20,7 @@ from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blockwise, shift, sizes
 from aeot_jax.ot.shift import Shift
-from aeot_jax.typing import Heights, Targets, Weights
+from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
 
@@ -45,20 +45,11 @@ def _points(name: str, y: Any) -> np.ndarray | Array:
     points = _ranked(name, y, 2)
     if points.shape[0] == 0 or points.shape[1] == 0:
         raise ValueError(f"`{name}` has shape {points.shape}; pass at least one target, (m, d).")
-    if is_concrete(points):
-        finite = _finite_rows(points)
-        if not finite.all():
-            raise ValueError(
-                f"`{name}` holds NaN or infinity (first in row {int(finite.argmin())}); remove or "
-                "repair such rows."
-            )
+    if isinstance(points, jax.Array):
+        arguments.real(name, points)
+    else:
+        arguments.rounded_to_float32(name, points)
     return points
-
-
-def _finite_rows(points: np.ndarray | Array) -> np.ndarray:
-    """Which rows float32 can hold."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.all(np.isfinite(np.asarray(points).astype(np.float32, copy=False)), axis=1)
 
 
 def check_targets(y: ArrayLike, name: str = "y") -> Targets:
@@ -154,8 +145,10 @@ def _check_known_heights(name: str, h: np.ndarray, some: bool) -> None:
         raise ValueError(f"`{name}` is -inf everywhere; at least one target must own a cell.")
 
 
-def check_measure(mu: Measure, y: np.ndarray | Array) -> None:
-    """Refuse a source whose dimension is not that of the targets."""
+def check_measure(mu: Given[Measure], y: np.ndarray | Array) -> None:
+    """Refuse what is no source, and one whose dimension is not that of the targets."""
+    way = f"a source measure, as `aeot_jax.Gaussian(dim={y.shape[1]})`"
+    arguments.instance("mu", mu, Measure, way)
     if mu.dim != y.shape[1]:
         raise ValueError(
             f"`mu` has dimension {mu.dim}, but `y` has shape {y.shape}; pass a source of dimension "

@@ -4,8 +4,10 @@ from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 import jax
-import numpy as np
-from jaxtyping import Array, ArrayLike, Int
+from jaxtyping import Array, Int
+
+from aeot_jax import arguments
+from aeot_jax.typing import ArrayLike, Given
 
 
 class Status(IntEnum):
@@ -60,10 +62,11 @@ class HasStatus(Protocol):
 
 def message(status: ArrayLike) -> str:
     """The sentence that belongs to a status code."""
-    return _SENTENCES[Status(int(np.asarray(status)))]
+    code = arguments.count("status", status, 0, max(Status), "a code of `Status`")
+    return _SENTENCES[Status(code)]
 
 
-def raise_if_failed(solution: HasStatus) -> None:
+def raise_if_failed(solution: Given[HasStatus]) -> None:
     """Raise ``SolveError`` with the status sentence unless the solve converged.
 
     Args:
@@ -72,6 +75,8 @@ def raise_if_failed(solution: HasStatus) -> None:
     Raises:
       SolveError: if the status is anything but converged.
     """
+    arguments.instance("solution", solution, HasStatus, "what `aeot_jax.solve` returns")
+    arguments.refuse_trace("raise_if_failed", "call it outside of `jax.jit`", solution=solution)
     status = jax.device_get(solution.status)
     if Status(int(status)) is not Status.CONVERGED:
         raise SolveError(message(status))

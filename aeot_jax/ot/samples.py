@@ -6,10 +6,10 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from aeot_jax import arguments
-from aeot_jax.typing import Samples
+from aeot_jax.typing import ArrayLike, Samples
 
 _CHUNK = 4096
 """Samples carried together at most."""
@@ -38,8 +38,7 @@ def check_samples(
       less: what is taken off each sample, before it is rounded where it is known.
 
     Raises:
-      ValueError: if the shape does not fit, a number is complex, or one that is known is not
-        finite.
+      ValueError: if the shape does not fit, or there is no real number, or none that float32 holds.
     """
     given = arguments.array("x", x)
     if given.ndim not in ranks or given.size == 0 or given.shape[-1] != y.shape[1]:

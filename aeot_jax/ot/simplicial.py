@@ -13,13 +13,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from scipy.spatial import Delaunay
 
+from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.barycentric import barycentric, check_arguments
 from aeot_jax.ot.centres import Centres, check_known, nearest
-from aeot_jax.typing import Samples
+from aeot_jax.typing import ArrayLike, Given, Samples
 
 _LARGEST_DIM = 5
 """Most dimensions: at d = 5 a complex of scattered points has some hundred simplices a point."""
@@ -53,7 +54,7 @@ class Complex(NamedTuple):
     entry: Int[Array, " m"]
 
 
-def triangulate(centres: Centres) -> Complex:
+def triangulate(centres: Given[Centres]) -> Complex:
     """Triangulate the mass centres, on the host in float64.
 
     Args:
@@ -62,7 +63,8 @@ def triangulate(centres: Centres) -> Complex:
     Raises:
       ValueError: if there are more than 5 dimensions, or fewer than d + 2 centres are known.
     """
-    points = np.asarray(centres.points, np.float64)
+    arguments.instance("centres", centres, Centres, "what `mass_centres` returns")
+    points = arguments.known("centres", centres.points)
     dim = points.shape[1]
     if not 2 <= dim <= _LARGEST_DIM:
         raise ValueError(
@@ -85,7 +87,7 @@ def triangulate(centres: Centres) -> Complex:
     )
 
 
-def simplicial(x: ArrayLike, y: ArrayLike, complex_: Complex) -> Float[Array, "..."]:
+def simplicial(x: ArrayLike, y: ArrayLike, complex_: Given[Complex]) -> Float[Array, "..."]:
     """Extend the map affinely on the simplex that holds x; ``barycentric`` outside of the hull.
 
     Continuous inside the hull of the centres; at its border the two forms need not meet.
@@ -101,6 +103,7 @@ def simplicial(x: ArrayLike, y: ArrayLike, complex_: Complex) -> Float[Array, ".
     Raises:
       ValueError: if shapes do not fit.
     """
+    arguments.instance("complex_", complex_, Complex, "what `triangulate` returns")
     samples, targets = check_arguments(x, y, complex_.centres)
     rows = jnp.atleast_2d(samples)
     simplex, coordinates, inside = locate(rows, complex_)

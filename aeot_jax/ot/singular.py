@@ -34,6 +34,7 @@ Sources: Lei et al., Engineering 6(3), 2020, section 5 (singular set, plane angl
 Luo, Yau, Gu, AE-OT, ICLR 2020 (extension and rejection). Both set the threshold by hand.
 """
 
+import operator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -41,15 +42,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import blocks, planes, power, problem, shift
 from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import deal, local, place
 from aeot_jax.ot.problem import Problem
-from aeot_jax.typing import Devices, Heights, PRNGKey, Samples, Targets
+from aeot_jax.typing import ArrayLike, Devices, Given, Heights, PRNGKey, Samples, Targets
 
 _NEIGHBOURS = 3
 """Planes besides the highest that the band reaches on average."""
@@ -108,16 +110,16 @@ class Extension:
 
 
 def extension(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     y: ArrayLike,
     h: ArrayLike,
     nu: ArrayLike | None = None,
     *,
-    num_samples: int | None = None,
-    threshold: float | None = None,
-    parallel: Parallel = "auto",
-    devices: Devices | None = None,
+    num_samples: Given[int | None] = None,
+    threshold: Given[float | None] = None,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
 ) -> Extension:
     """Learn band, margin and singular threshold of a transport map from samples.
 
@@ -140,13 +142,15 @@ def extension(
     Source: An et al., AE-OT, ICLR 2020, for extension and rejection by angle; band, margin and
     threshold from the data are this library's.
     """
+    key = arguments.key("key", key)
     made = problem.make(mu, y, nu)
     heights = made.heights(h)
     check_options(threshold, num_samples)
     concrete = problem.is_concrete(key, mu, y, h, nu)
     where = layout(parallel, devices, inside_jit=not concrete)
     frame = _frame(made.y, made.nu)
-    learned = _learn(where, key, made, heights, frame, num_samples or _NUM_SAMPLES)
+    number = _NUM_SAMPLES if num_samples is None else operator.index(num_samples)
+    learned = _learn(where, key, made, heights, frame, number)
     if threshold is not None:
         learned = learned._replace(threshold=jnp.float32(threshold))
     frame = frame._replace(centre=frame.centre + jnp.asarray(made.centre, jnp.float32))
@@ -158,12 +162,18 @@ def extension(
 _frame = jax.jit(problem.frame)
 
 
-def check_options(threshold: float | None, num_samples: int | None) -> None:
+def check_options(threshold: Given[float | None], num_samples: Given[int | None]) -> None:
     """Refuse a threshold that is no angle and a number of samples below one."""
-    if threshold is not None and not 0 < threshold <= _PI:
-        raise ValueError(f"`threshold` is {threshold}; pass an angle in (0, pi], in radians.")
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(f"`num_samples` is {num_samples}; pass at least 1.")
+    if threshold is not None:
+        what = "an angle in (0, pi], in radians"
+        arguments.number("threshold", threshold, 0.0, _PI, above=True, what=what)
+    if num_samples is not None:
+        arguments.count("num_samples", num_samples)
+
+
+def check_extension(ext: Given[Extension]) -> None:
+    """Refuse what is no extension."""
+    arguments.instance("ext", ext, Extension, "what `extension` returns")
 
 
 class _Learned(NamedTuple):

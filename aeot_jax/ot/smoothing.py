@@ -15,13 +15,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import problem
 from aeot_jax.ot.samples import check_samples, in_chunks
-from aeot_jax.typing import Heights, Samples, Targets
+from aeot_jax.typing import ArrayLike, Heights, Samples, Targets
 
 _BLOCK = 512
 """Targets scored together."""
@@ -86,18 +86,21 @@ def _check(
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
     samples = check_samples(x, targets)
-    if jnp.ndim(temperature) != 0:
-        shape = jnp.shape(temperature)
-        raise ValueError(f"`temperature` has shape {shape}; pass one number, and `vmap` for more.")
-    smallest = float(jnp.finfo(jnp.float32).tiny)
-    if problem.is_concrete(temperature) and not smallest <= float(np.asarray(temperature)) < np.inf:
-        raise ValueError(f"`temperature` is {temperature}; pass a positive number.")
+    given = arguments.array("temperature", temperature)
+    if given.ndim != 0:
+        raise ValueError(
+            f"`temperature` has shape {given.shape}; pass one number, and `vmap` for more."
+        )
+    eps = arguments.real("temperature", given)
+    if problem.is_concrete(given):
+        smallest = float(jnp.finfo(jnp.float32).tiny)
+        arguments.number("temperature", temperature, smallest, what="a positive number")
     return (
         jnp.atleast_2d(samples),
         samples.shape,
         targets,
         heights,
-        jnp.asarray(temperature, jnp.float32),
+        eps,
     )
 
 

@@ -9,9 +9,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from aeot_jax import processes
+from aeot_jax import arguments, processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
 from aeot_jax.ot import (
     estimate,
@@ -27,6 +27,7 @@ from aeot_jax.ot.certify import draw as draw_certificate
 from aeot_jax.ot.config import (
     Plan,
     SolverConfig,
+    check_config,
     layout,
     most_at_once,
     phases,
@@ -41,6 +42,8 @@ from aeot_jax.ot.solution import History, Solution, SolveProgress
 from aeot_jax.ot.solver import SolverState
 from aeot_jax.ot.updates import check_elementwise, optimizer, planned_anew
 from aeot_jax.typing import (
+    ArrayLike,
+    Given,
     Heights,
     PRNGKey,
     Targets,
@@ -73,11 +76,11 @@ _LEAST_CHECK_BATCHES = 4
 
 
 def solve(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     y: ArrayLike,
     nu: ArrayLike | None = None,
-    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
     on_progress: Callable[[SolveProgress], None] | None = None,
 ) -> Solution:
@@ -105,8 +108,12 @@ def solve(
 
     Raises:
       ValueError: if targets, weights, source, configuration or devices do not fit, or if several
-        processes were given different ones.
+        processes were given different ones; under jit or vmap, where ``solve_jit`` serves.
     """
+    way = "call `solve_jit`, which takes its `num_steps`, inside of `jax.jit` and `jax.vmap`"
+    arguments.refuse_trace("solve", way, key=key, mu=mu, y=y, nu=nu)
+    key = arguments.key("key", key)
+    check_config(config)
     where = layout(config)  # what it refuses is refused before the first step
     if where.target_shards > 1:
         check_elementwise(optimizer(config))
@@ -361,15 +368,14 @@ def _look(
     return *estimate.mass_error(chi2, chi2_se), finite
 
 
-@partial(jax.jit, static_argnames=("config", "num_steps", "axis_name"))
 def solve_jit(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     y: ArrayLike,
     nu: ArrayLike | None = None,
-    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
-    num_steps: int,
+    num_steps: Given[int],
     axis_name: str | None = None,
 ) -> Solution:
     """A fixed number of steps and a certificate, with no host in it: for use inside jit and vmap.
@@ -393,8 +399,29 @@ def solve_jit(
     Raises:
       ValueError: if shapes or the configuration do not fit.
     """
-    y = problem.check_targets(y)
-    nu = problem.check_weights(nu, y)
+    key = arguments.key("key", key)
+    check_config(config)
+    num_steps = arguments.count("num_steps", num_steps)
+    targets = problem.check_targets(y)
+    weights = problem.check_weights(nu, targets)
+    problem.check_measure(mu, targets)
+    return _solve_jit(
+        key, mu, targets, weights, config=config, num_steps=num_steps, axis_name=axis_name
+    )
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps", "axis_name"))
+def _solve_jit(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    *,
+    config: SolverConfig,
+    num_steps: int,
+    axis_name: str | None,
+) -> Solution:
+    """``solve_jit`` for a problem that is known to be good."""
     budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
     planned = plan(y.shape[0], mu, budget)
     init_key, check_key = jax.random.split(key)

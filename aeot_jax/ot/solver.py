@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import (
@@ -27,12 +28,28 @@ from aeot_jax.ot import (
     updates,
     warmstart,
 )
-from aeot_jax.ot.config import Phases, SolverConfig, layout, plan, samples_per_stream
+from aeot_jax.ot.config import (
+    Phases,
+    SolverConfig,
+    check_config,
+    layout,
+    plan,
+    samples_per_stream,
+)
 from aeot_jax.ot.layouts import DEALT
 from aeot_jax.ot.problem import Frame, Problem
 from aeot_jax.ot.state import SolverState as SolverState
 from aeot_jax.ot.streams import NUM_STREAMS
-from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
+from aeot_jax.typing import (
+    ArrayLike,
+    Counts,
+    Given,
+    Heights,
+    PRNGKey,
+    Targets,
+    Weights,
+    WorkingTargets,
+)
 
 _MIXING, _LOOK = 2**32 - 1, 2**32 - 2
 """What the key of a solve is folded with to turn the targets, and to look; no step has these
@@ -43,11 +60,11 @@ _LOOK_BATCHES = 8
 
 
 def init(
-    key: PRNGKey,
-    mu: Measure,
+    key: Given[PRNGKey],
+    mu: Given[Measure],
     y: ArrayLike,
     nu: ArrayLike | None = None,
-    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     axis_name: str | None = None,
     targets_axis: str | None = None,
 ) -> SolverState:
@@ -68,6 +85,8 @@ def init(
     Raises:
       ValueError: if a shape, a known value or the configuration does not fit.
     """
+    key = arguments.key("key", key)
+    check_config(config)
     targets, weights, num_targets = _checked(mu, y, nu, axis_name, targets_axis)
     axes = {"axis_name": axis_name, "targets_axis": targets_axis}
     return _begin(key, mu, targets, weights, num_targets, config, **axes)
@@ -143,7 +162,7 @@ def _specs(optimizer_state: Any, shape: tuple[int, ...], tilted: bool) -> dict[s
 
 
 def _checked(
-    mu: Measure,
+    mu: Given[Measure],
     y: ArrayLike,
     nu: ArrayLike | None,
     axis_name: str | None,
@@ -300,11 +319,11 @@ def num_gap_samples(state: SolverState) -> Int[Array, "*batch"]:
 
 
 def step(
-    state: SolverState,
-    mu: Measure,
+    state: Given[SolverState],
+    mu: Given[Measure],
     y: ArrayLike,
     nu: ArrayLike | None = None,
-    config: SolverConfig = SolverConfig(),  # noqa: B008 - frozen
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     axis_name: str | None = None,
     targets_axis: str | None = None,
 ) -> SolverState:
@@ -326,6 +345,8 @@ def step(
     Raises:
       ValueError: if a shape or an axis does not fit.
     """
+    arguments.instance("state", state, SolverState, "what `init` or the last step returned")
+    check_config(config)
     targets, weights, num_targets = _checked(mu, y, nu, axis_name, targets_axis)
     working = _working_targets(targets, state.frame, state.key, mu, config)
     per_stream = samples_per_stream(num_targets, mu, config)

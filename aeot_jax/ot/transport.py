@@ -2,11 +2,11 @@ r"""The transport map: :math:`T = \nabla u_h` carries a sample to the target of 
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from aeot_jax.ot import power, problem, shift
 from aeot_jax.ot.samples import check_samples
-from aeot_jax.typing import Heights, Index, Samples, Targets
+from aeot_jax.typing import ArrayLike, Heights, Index, Samples, Targets
 
 
 def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
@@ -18,7 +18,7 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
       h: heights (m,).
 
     Returns:
-      T(x), of the shape of x.
+      T(x), of the shape of x, float32 whatever the targets are.
 
     Raises:
       ValueError: if a shape or a known value does not fit.

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import ArrayLike
 
+from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import candidates
-from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.singular import Extension, check_extension
 from aeot_jax.plot.planar import (
     draw_angles,
     draw_cells,
@@ -19,7 +19,7 @@ from aeot_jax.plot.planar import (
     window,
 )
 from aeot_jax.plot.style import BLUE, RED, STYLE
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,12 @@ _SAMPLES, _ARROWS = 2000, 400
 
 
 def plane(
-    key: PRNGKey, mu: Measure, y: ArrayLike, h: ArrayLike, *, half_width: float | None = None
+    key: Given[PRNGKey],
+    mu: Given[Measure],
+    y: ArrayLike,
+    h: ArrayLike,
+    *,
+    half_width: Given[float | None] = None,
 ) -> "Figure":
     """Show transport in the plane: cells, potential, triangulation, samples and where they go.
 
@@ -49,6 +54,7 @@ def plane(
     import matplotlib
     from matplotlib.figure import Figure
 
+    key = arguments.key("key", key)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 7.4), layout="constrained")
         cells, triangles, samples = (figure.add_subplot(2, 2, i) for i in (1, 3, 4))
@@ -64,7 +70,9 @@ def plane(
     return figure
 
 
-def singular_set(key: PRNGKey, ext: Extension, *, half_width: float | None = None) -> "Figure":
+def singular_set(
+    key: Given[PRNGKey], ext: Given[Extension], *, half_width: Given[float | None] = None
+) -> "Figure":
     """Show where the map jumps: singular faces, what crosses them, what is rejected, the cut.
 
     Args:
@@ -81,6 +89,8 @@ def singular_set(key: PRNGKey, ext: Extension, *, half_width: float | None = Non
     import matplotlib
     from matplotlib.figure import Figure
 
+    key = arguments.key("key", key)
+    check_extension(ext)
     x = ext.mu.sample(key, _SAMPLES)
     z, accepted, _ = candidates.extend(x, ext)
     source, codes, kept = np.asarray(x), np.asarray(z), np.asarray(accepted)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from aeot_jax import arguments
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.ot import laguerre, planes, power
-from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.singular import Extension, check_extension
 from aeot_jax.plot.style import BLUE, GREY, RED
+from aeot_jax.typing import ArrayLike, Given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +45,7 @@ class Window(NamedTuple):
     disc: bool
 
 
-def window(mu: Measure, half_width: float | None = None) -> Window:
+def window(mu: Given[Measure], half_width: Given[float | None] = None) -> Window:
     """The support of a uniform source, three standard deviations of a Gaussian, else a square.
 
     Args:
@@ -53,10 +55,12 @@ def window(mu: Measure, half_width: float | None = None) -> Window:
     Raises:
       ValueError: if the source is not of the plane, or says nothing of its size.
     """
+    arguments.instance("mu", mu, Measure, "a source measure, as `aeot_jax.Gaussian(dim=2)`")
     if mu.dim != 2:
         raise ValueError(f"`mu` has dimension {mu.dim}; only transport in the plane can be drawn.")
-    if half_width is not None and not (0 < half_width < np.inf):
-        raise ValueError(f"`half_width` is {half_width}; pass a positive number.")
+    if half_width is not None:
+        positive = {"above": True, "what": "a positive number"}
+        half_width = arguments.number("half_width", half_width, 0.0, **positive)
     if isinstance(mu, UniformCube):
         return Window(half_width or 0.5, disc=False)
     if isinstance(mu, UniformBall | Gaussian):
@@ -83,7 +87,9 @@ def target_colours(y: ArrayLike) -> Float[np.ndarray, "m 3"]:
     """
     from matplotlib.colors import hsv_to_rgb
 
-    points = np.asarray(y, np.float64)
+    points = arguments.known("y", y)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"`y` has shape {points.shape}; pass targets of the plane, (m, 2).")
     offset = points - points.mean(0)
     radius = np.hypot(*offset.T)
     strength = radius / max(radius.max(), 1e-300)
@@ -92,7 +98,12 @@ def target_colours(y: ArrayLike) -> Float[np.ndarray, "m 3"]:
 
 
 def draw_cells(
-    axes: "Axes", mu: Measure, y: ArrayLike, h: ArrayLike, *, half_width: float | None = None
+    axes: "Axes",
+    mu: Given[Measure],
+    y: ArrayLike,
+    h: ArrayLike,
+    *,
+    half_width: Given[float | None] = None,
 ) -> None:
     """Draw the cells of the source as exact polygons, each in the colour of its target.
 
@@ -116,7 +127,9 @@ def draw_cells(
     _frame_source(axes, shown)
 
 
-def draw_faces(axes: "Axes", ext: Extension, *, half_width: float | None = None) -> None:
+def draw_faces(
+    axes: "Axes", ext: Given[Extension], *, half_width: Given[float | None] = None
+) -> None:
     """Draw the faces between cells: the singular ones in red, the others thin and grey.
 
     Args:
@@ -130,6 +143,7 @@ def draw_faces(axes: "Axes", ext: Extension, *, half_width: float | None = None)
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Circle
 
+    check_extension(ext)
     shown = window(ext.mu, half_width)
     pairs, segments = _faces(ext, shown)
     above = _angles(ext, pairs) > float(ext.threshold)
@@ -161,7 +175,7 @@ def draw_triangulation(
     """
     from matplotlib.collections import LineCollection
 
-    points = np.asarray(y, np.float64)
+    points = arguments.known("y", y)
     corners = laguerre.triangulation(points, h)
     pairs = np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]))
     pairs = np.unique(pairs, axis=0)
@@ -179,7 +193,12 @@ def draw_triangulation(
 
 
 def draw_potential(
-    axes: "Axes3D", mu: Measure, y: ArrayLike, h: ArrayLike, *, half_width: float | None = None
+    axes: "Axes3D",
+    mu: Given[Measure],
+    y: ArrayLike,
+    h: ArrayLike,
+    *,
+    half_width: Given[float | None] = None,
 ) -> None:
     """Draw u_h as a surface: over each cell the plane of its target, in its colour, above the cell.
 
@@ -200,7 +219,7 @@ def draw_potential(
     # Of polygons of unequal length matplotlib reads memory that nobody wrote: repeat last corners.
     most = max(map(len, polygons))
     polygons = [np.concatenate([p, np.repeat(p[-1:], most - len(p), 0)]) for p in polygons]
-    points, heights = np.asarray(y, np.float64), np.asarray(h, np.float64)
+    points, heights = arguments.known("y", y), arguments.known("h", h, infinite_below=True)
     colours = target_colours(points)[owner]
     # Lit from above: the steeper a plane, the darker.
     slope = np.hypot(*(points[owner] - points[owner].mean(0)).T)
@@ -240,7 +259,7 @@ def draw_transport(axes: "Axes", x: ArrayLike, y: ArrayLike, h: ArrayLike) -> No
     """
     from matplotlib.collections import LineCollection
 
-    points, source = np.asarray(y, np.float64), np.asarray(x, np.float64)
+    points, source = arguments.known("y", y), arguments.known("x", x)
     index = np.asarray(power.assign(x, y, h)[1])
     colours = target_colours(points)[index]
     segments = np.stack([source, points[index]], axis=1)
@@ -252,13 +271,14 @@ def draw_transport(axes: "Axes", x: ArrayLike, y: ArrayLike, h: ArrayLike) -> No
     axes.autoscale_view()
 
 
-def draw_angles(axes: "Axes", ext: Extension) -> None:
+def draw_angles(axes: "Axes", ext: Given[Extension]) -> None:
     """Draw the histogram of the face angles that samples met, with the cut; red is above it.
 
     Args:
       axes: to draw on.
       ext: of a map in any dimension.
     """
+    check_extension(ext)
     angle = np.asarray(ext.face_angles, np.float64)
     angle = angle[np.isfinite(angle)]
     cut = float(ext.threshold)

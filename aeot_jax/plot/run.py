@@ -4,10 +4,11 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jax.typing import ArrayLike
 
+from aeot_jax import arguments
 from aeot_jax.ot.solution import Solution
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
+from aeot_jax.typing import ArrayLike, Given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ _TILE_PIXELS = 64
 
 
 def image_grid(
-    images: ArrayLike, *, columns: int | None = None, scale: int | None = None
+    images: ArrayLike, *, columns: Given[int | None] = None, scale: Given[int | None] = None
 ) -> "Image":
     """Lay images out in rows, on white.
 
@@ -42,11 +43,8 @@ def image_grid(
     pixels = to_bytes(images)
     n, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(n * height / width)) if columns is None else columns
-    if columns < 1 or (scale is not None and scale < 1):
-        raise ValueError(
-            f"`columns` is {columns} and `scale` is {scale}; pass at least 1 for both."
-        )
-    columns = min(columns, n)
+    columns = min(arguments.count("columns", columns), n)
+    scale = None if scale is None else arguments.count("scale", scale)
     rows = math.ceil(n / columns)
     if scale is None:
         fits = _GRID_PIXELS // max(columns * width, rows * height)
@@ -56,7 +54,7 @@ def image_grid(
 
 
 def reconstructions(
-    originals: ArrayLike, decoded: ArrayLike, *, title: str = "", columns: int = 12
+    originals: ArrayLike, decoded: ArrayLike, *, title: str = "", columns: Given[int] = 12
 ) -> "Figure":
     """Show originals above what the autoencoder makes of them, band by band.
 
@@ -81,7 +79,7 @@ def reconstructions(
             f"`originals` has shape {above.shape} and `decoded` {below.shape}; pass pairs."
         )
     n, height, width, _ = above.shape
-    columns = min(columns, n)
+    columns = min(arguments.count("columns", columns), n)
     scale = max(1, _TILE_PIXELS // max(height, width))
     bands = math.ceil(n / columns)
     inches = 6.5  # the text width of a page
@@ -110,7 +108,9 @@ def reconstructions(
     return figure
 
 
-def history(losses: ArrayLike, solution: Solution, *, tolerance: float | None) -> "Figure":
+def history(
+    losses: ArrayLike, solution: Given[Solution], *, tolerance: Given[float | None]
+) -> "Figure":
     """Show how the autoencoder learned and how the mass error fell.
 
     On the right, the line is the running estimate of the solver and the point with its bar the
@@ -128,10 +128,17 @@ def history(losses: ArrayLike, solution: Solution, *, tolerance: float | None) -
     import matplotlib
     from matplotlib.figure import Figure
 
+    values = arguments.known("losses", losses)
+    if values.ndim != 1:
+        raise ValueError(f"`losses` has shape {values.shape}; pass one number an epoch, (epochs,).")
+    arguments.instance("solution", solution, Solution, "what `aeot_jax.solve` returns")
+    if tolerance is not None:
+        positive = {"above": True, "what": "a positive number, or None"}
+        tolerance = arguments.number("tolerance", tolerance, 0.0, **positive)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_losses(left, np.asarray(losses, np.float64))
+        _draw_losses(left, values)
         _draw_mass_error(right, solution, tolerance)
     return figure
 
@@ -210,7 +217,7 @@ def tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
 
 def to_bytes(images: ArrayLike, name: str = "images") -> np.ndarray:
     """Images as bytes (n, h, w, c); an error names the argument."""
-    x = np.asarray(images)
+    x = np.asarray(arguments.host_array(name, images))
     if x.ndim != 4 or x.size == 0 or x.shape[3] not in (1, 3):
         raise ValueError(f"`{name}` has shape {x.shape}; pass (n, height, width, 1 or 3).")
     if x.dtype == np.uint8:

@@ -305,7 +305,7 @@ def test_a_stopped_solve_says_so():
     [
         ({"y": np.zeros((4, 3))}, r"dimension 3.*aeot_jax\.solve"),
         ({"y": np.zeros((0, 2))}, r"shape \(0, 2\)"),
-        ({"y": [[0.0, np.nan]]}, "target 0"),
+        ({"y": [[0.0, np.nan]]}, "`y` is nan at 0, 1"),
         ({"y": np.eye(2), "nu": [0.5, 0.6]}, r"sums to 1\.1"),
         ({"y": np.eye(2), "nu": [1.5, -0.5]}, "-0.5 at target 1"),
         ({"y": np.eye(2), "nu": [0.0, 0.0]}, r"sums to 0\.0"),
@@ -322,7 +322,11 @@ def test_bad_input_is_named(options: dict, message: str):
 
 @pytest.mark.parametrize(
     ("h", "message"),
-    [([0.0], r"shape \(1,\)"), ([0.0, np.nan], "nan at target 1"), ([-np.inf] * 2, "at least")],
+    [
+        ([0.0], r"shape \(1,\)"),
+        ([0.0, np.nan], "nan at 1; pass finite numbers or -inf"),
+        ([-np.inf] * 2, "at least"),
+    ],
 )
 def test_bad_heights_are_named(h: list, message: str):
     for function in (exact_masses, power_cells):

@@ -287,9 +287,7 @@ def test_other_bad_arguments_of_the_forms_are_named():
     with pytest.raises(ValueError, match=r"`temperature` has shape \(2,\); pass one number"):
         smooth_transport(X, Y, H, np.ones(2))
     for form in FORMS.values():
-        with pytest.raises(
-            ValueError, match=r"`x` holds (NaN|an infinity) at .*; pass finite numbers"
-        ):
+        with pytest.raises(ValueError, match="`x` is nan at 7, 0; pass finite numbers"):
             form(np.where(np.arange(2000)[:, None] == 7, np.nan, X))
         with pytest.raises(ValueError, match="`x` has dtype complex64; pass real numbers"):
             form(X.astype(np.complex64))

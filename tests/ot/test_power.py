@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -229,7 +230,8 @@ def test_memory_is_bounded_and_targets_are_not_copied(d):
     """XLA's own account of temporaries, at a size whose scores would take 12 TB."""
     shape = jax.ShapeDtypeStruct
     x, y = shape((3_000_000, d), jnp.float32), shape((1_000_001, d), jnp.float32)
-    near = Near(y, shape((1_000_001,), jnp.float32), none(d))
+    arrays: tuple[Any, Any] = y, shape((1_000_001,), jnp.float32)
+    near = Near(*arrays, none(d))
     programs = [power._assign.lower(x, near, block=128)]
     if d == 32:
         programs.append(power._top_k.lower(x, near, k=8, block=128))
@@ -254,8 +256,12 @@ def test_mistakes_are_explained():
         "`y` has shape": (x, y[:0], h[:0]),
         "same dimension": (x, y[:, :2], h),
         "`h` has shape": (x, y, h[:-1]),
-        "`h` is nan at 4": (x, y, np.where(np.arange(20) == 4, np.nan, h)),
-        "`y` holds NaN or infinity": (x, np.where(y > 1, np.inf, y), h),
+        "`h` is nan at 4; pass finite numbers or -inf": (
+            x,
+            y,
+            np.where(np.arange(20) == 4, np.nan, h),
+        ),
+        "`y` is inf at .*; pass finite numbers": (x, np.where(y > 1, np.inf, y), h),
         "`x` has dtype complex64": (x.astype(np.complex64), y, h),
     }.items():
         with pytest.raises(ValueError, match=message):

@@ -240,7 +240,7 @@ def test_targets_on_the_host_are_checked_as_others_are():
     mu, y = aeot.Gaussian(3), targets(300, 3)
     config = replace(BASE, parallel="auto", target_shards=2)
     for bad, nu, said in (
-        (np.where(y > 1, np.nan, y), None, "`y` holds NaN or infinity"),
+        (np.where(y > 1, np.nan, y), None, "`y` is nan at .*; pass finite numbers"),
         (y[:, 0], None, r"`y` has shape \(300,\); pass one point a row"),
         (y, np.ones(4) / 4, r"`nu` has shape \(4,\), but `y` has shape"),
         (y, np.ones(300), "`nu` sums to 300; divide it by its sum"),
