@@ -243,7 +243,9 @@ class Problem:
         return jnp.asarray(found) if isinstance(self.y, jax.Array) else found
 
 
-def make(mu: Measure, y: ArrayLike, nu: ArrayLike | None = None, *, dealt: bool = False) -> Problem:
+def make(
+    mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None = None, *, dealt: bool = False
+) -> Problem:
     """Check a problem, centre its targets, merge the weights of copies and fill it up.
 
     Targets in a dtype that float32 does not hold are centred in float64 before they are rounded;
