@@ -30,8 +30,7 @@ class Method(IntEnum):
 
 _SENTENCES = {
     Status.RUNNING: "The solver has not stopped; its heights are not certified.",
-    Status.CONVERGED: "Converged: the certified mass error plus two standard errors is within the "
-    "tolerance.",
+    Status.CONVERGED: "Converged: the mass error is certified to be within the tolerance.",
     Status.STEP_LIMIT: "Stopped at the step limit before the tolerance was certified; raise "
     "`max_steps` or `tolerance`.",
     Status.SAMPLE_LIMIT: "Stopped at the sample limit before the tolerance was certified; raise "
@@ -58,13 +57,24 @@ class HasStatus(Protocol):
         ...
 
 
-def message(status: ArrayLike) -> str:
-    """The sentence that belongs to a status code."""
-    return _SENTENCES[Status(int(np.asarray(status)))]
+def message(outcome: ArrayLike | HasStatus) -> str:
+    """The sentence that belongs to a status code.
+
+    Args:
+      outcome: the code, or the solution that has it: where that did not converge, a second sentence
+        says which targets its certificate could not verify, if any.
+    """
+    if not isinstance(outcome, HasStatus):
+        return _SENTENCES[Status(int(np.asarray(outcome)))]
+    status = Status(int(np.asarray(jax.device_get(outcome.status))))
+    certificate = getattr(outcome, "certificate", None)
+    if status is Status.CONVERGED or certificate is None:
+        return _SENTENCES[status]
+    return f"{_SENTENCES[status]} {certificate.unverified()}".rstrip()
 
 
 def raise_if_failed(solution: HasStatus) -> None:
-    """Raise ``SolveError`` with the status sentence unless the solve converged.
+    """Raise ``SolveError`` with the ``message`` unless the solve converged.
 
     Args:
       solution: what ``solve`` returned; concrete (not inside jit).
@@ -74,4 +84,4 @@ def raise_if_failed(solution: HasStatus) -> None:
     """
     status = jax.device_get(solution.status)
     if Status(int(status)) is not Status.CONVERGED:
-        raise SolveError(message(status))
+        raise SolveError(message(solution))

@@ -26,6 +26,7 @@ from aeot_jax.ot.config import (
 )
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.layouts import Layout
+from aeot_jax.ot.light import samples_to_bound
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solution import History, Solution, SolveProgress
 from aeot_jax.ot.solver import SolverState
@@ -60,6 +61,10 @@ _MOST_EXACT_TARGETS = 200_000
 _ANEW = 2
 """Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
 
+_UNSEEN = 0.05
+"""Part of the squared tolerance left to targets too light to see; for these a draw takes up to as
+many samples as the solve."""
+
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
 
@@ -76,8 +81,8 @@ def solve(
     """Find heights whose cells have the masses that the weights ask for.
 
     Runs the planned samples, certifies on fresh ones, and goes on with more samples until the
-    mass error plus two standard errors is within the tolerance or a limit is met. Ctrl-C returns
-    the heights reached so far. Coinciding targets share one cell (a warning says how many).
+    mass error is within the tolerance with confidence 95 % or a limit is met. Ctrl-C returns the
+    heights reached so far. Coinciding targets share one cell (a warning says how many).
 
     On a line and in the plane, with a Gaussian or the uniform cube, ``solve_exact`` is far quicker
     and exact: it answers by default there, with the same certificate, and ``method`` says so. Where
@@ -162,6 +167,9 @@ def _solve_exactly(
     h, y, nu = jnp.asarray(found.h, jnp.float32), jnp.asarray(y), jnp.asarray(nu)
     check_key = jax.random.fold_in(key, _EXACT_KEY)
     certificate = certify_checked(check_key, mu, y, h, nu, sizes.check_samples, None)
+    if not _is_reached(certificate, config):  # exact masses tell what no draw can see
+        masses = exact.exact_masses(np.asarray(y), np.asarray(h), source=_EXACT_SOURCES[type(mu)])
+        certificate = estimate.with_masses(certificate, masses, np.asarray(nu))
     reached = _is_reached(certificate, config)
     return Solution(
         h=h,
@@ -178,7 +186,8 @@ def _solve_exactly(
 def _better(sampled: Solution, found: Solution) -> Solution:
     """What sampling found, unless exact heights that miss the tolerance too are nearer to it."""
     total = min(int(sampled.num_check_samples) + int(found.num_check_samples), _MOST_COUNTED)
-    if bool(sampled.converged) or float(sampled.mass_error) <= float(found.mass_error):
+    uppers = float(sampled.certificate.upper), float(found.certificate.upper)
+    if bool(sampled.converged) or uppers[0] <= uppers[1]:
         return replace(sampled, num_check_samples=jnp.asarray(total))
     return replace(
         found,
@@ -190,8 +199,7 @@ def _better(sampled: Solution, found: Solution) -> Solution:
 
 
 def _is_reached(certificate: Certificate, config: SolverConfig) -> bool:
-    bound = float(certificate.mass_error) + 2 * float(certificate.mass_error_se)
-    return config.tolerance is not None and bound <= config.tolerance
+    return config.tolerance is not None and float(certificate.upper) <= config.tolerance
 
 
 def _history(entries: list[tuple[int, float, float]]) -> History:
@@ -230,12 +238,16 @@ def _solve(
     started = time.monotonic()
     num_targets = targets.shape[0]
     sizes = plan(num_targets, mu, config)
+    goal = sizes.phases.num_steps * sizes.batch
+    if config.tolerance is not None:
+        room = _UNSEEN * config.tolerance**2
+        number = samples_to_bound(np.asarray(weights), room, sizes.check_samples, goal)
+        sizes = sizes._replace(check_samples=number)
     init_key, check_key = jax.random.split(key)
     check_samples = solver.num_start_samples(mu, num_targets, config)
     state, mu, y, nu = _begun(init_key, mu, targets, weights, config, where)
     check_key = parallel.place(where, check_key)
     history: list[tuple[int, float, float]] = []
-    goal = sizes.phases.num_steps * sizes.batch
     confirming = False
     for attempt in itertools.count():
         state, status = _advance(
@@ -256,7 +268,7 @@ def _solve(
         drawn = int(state.batches) * sizes.batch
         if status is Status.RUNNING:
             if drawn < sizes.max_samples:
-                error = float(certificate.mass_error)
+                error = estimate.error_to_reduce(certificate)
                 goal = samples_to_continue(drawn, error, sizes, config)
                 if goal >= _ANEW * drawn:
                     num_steps = -(-(goal - drawn) // sizes.batch)
@@ -432,9 +444,8 @@ def solve_jit(
         axis_name=axis_name,
     )
     certificate = estimate.certificate(counts, nu, batches * sizes.batch)
-    bound = certificate.mass_error + 2 * certificate.mass_error_se
     tolerance = -1.0 if config.tolerance is None else config.tolerance
-    status = jnp.where(bound <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
+    status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
     finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
     started = solver.num_start_samples(mu, y.shape[0], budget)
     gaps = solver.num_gap_samples(state, y.shape[0])
