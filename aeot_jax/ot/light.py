@@ -234,16 +234,19 @@ def samples_to_bound(nu: HostWeights, allowed: float, num_samples: int, most: in
       num_samples: samples at least.
       most: samples at most.
     """
-    positive = nu[nu > 0]
-    least = float(positive.min())
-    seen = _SEEN / (least * math.sqrt(2 * positive.size))
-    if num_samples >= seen:
+    positive = nu[nu > 0].astype(np.float32)
+    if num_samples >= _SEEN / (float(positive.min()) * math.sqrt(2 * positive.size)):
         return num_samples
-    groups = grouped(jnp.zeros(nu.shape, jnp.int32), jnp.asarray(nu))
-    most = min(most, _LARGEST)
-    while num_samples < most and _least_added(groups, np.float32(num_samples)) > allowed:
-        num_samples *= 2
-    return max(min(num_samples, most), 2)
+    group = positive.view(np.int32) >> _EXPONENT_PAIRS
+    count = np.bincount(group, minlength=_NUM_GROUPS)
+    least = np.full(_NUM_GROUPS, _NO_WEIGHT, np.float32)
+    np.minimum.at(least, group, positive)
+    number = jnp.asarray(count, jnp.int32)
+    groups = Groups(number, jnp.zeros_like(number), jnp.asarray(least))
+    wanted = num_samples
+    while wanted < most and _least_added(groups, np.float32(wanted)) > allowed:
+        wanted *= 2
+    return max(num_samples, min(wanted, most, _LARGEST))
 
 
 @jax.jit

@@ -62,8 +62,7 @@ _ANEW = 2
 """Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
 
 _UNSEEN = 0.05
-"""Part of the squared tolerance left to targets too light to see; for these a draw takes up to as
-many samples as the solve."""
+"""Part of the squared tolerance left to what targets too light to see may add."""
 
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
@@ -239,10 +238,7 @@ def _solve(
     num_targets = targets.shape[0]
     sizes = plan(num_targets, mu, config)
     goal = sizes.phases.num_steps * sizes.batch
-    if config.tolerance is not None:
-        room = _UNSEEN * config.tolerance**2
-        number = samples_to_bound(np.asarray(weights), room, sizes.check_samples, goal)
-        sizes = sizes._replace(check_samples=number)
+    sizes = _seeing(sizes, weights, config, goal)
     init_key, check_key = jax.random.split(key)
     check_samples = solver.num_start_samples(mu, num_targets, config)
     state, mu, y, nu = _begun(init_key, mu, targets, weights, config, where)
@@ -270,6 +266,7 @@ def _solve(
             if drawn < sizes.max_samples:
                 error = estimate.error_to_reduce(certificate)
                 goal = samples_to_continue(drawn, error, sizes, config)
+                sizes = _seeing(sizes, weights, config, goal)
                 if goal >= _ANEW * drawn:
                     num_steps = -(-(goal - drawn) // sizes.batch)
                     state = planned_anew(state, phases(num_steps, mu, config))
@@ -293,6 +290,15 @@ def _solve(
             history=_history(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
+
+
+def _seeing(sizes: Plan, nu: Weights | HostWeights, config: SolverConfig, num_samples: int) -> Plan:
+    """As many samples in a draw as light targets ask for, up to those of the solve."""
+    if config.tolerance is None:
+        return sizes
+    room = _UNSEEN * config.tolerance**2
+    number = samples_to_bound(np.asarray(nu), room, sizes.check_samples, num_samples)
+    return sizes._replace(check_samples=number)
 
 
 def _method(config: SolverConfig) -> Int[Array, ""]:
