@@ -178,7 +178,8 @@ def _chi_square(
     zeta1 = jnp.maximum(sums.triples + s - (mean - s) ** 2, 0.0)
     zeta2 = jnp.maximum(sums.pairs + 2 * s * (1 + s) - mean * mean, sums.active - 1.0)
     variance = (4 * (n - 2) * zeta1 + 2 * zeta2) / (n * (n - 1))
-    return chi2, jnp.sqrt(variance)
+    # Weights near the least float32 may leave the range of its numbers: then nothing is known.
+    return chi2, jnp.where(jnp.isnan(variance), jnp.inf, jnp.sqrt(variance))
 
 
 def mass_error(
