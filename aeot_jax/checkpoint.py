@@ -98,8 +98,14 @@ def _arrays(value: Any) -> Any:
 
 
 def _solution(tree: dict[str, Any]) -> Solution:
-    certificate, history = Certificate(**tree.pop("certificate")), History(**tree.pop("history"))
-    return Solution(**tree, certificate=certificate, history=history)
+    found, history = tree.pop("certificate"), History(**tree.pop("history"))
+    unknown = {  # what files of earlier versions do not tell
+        "upper": jnp.full_like(found["mass_error"], jnp.inf),
+        "num_unverified": jnp.zeros_like(found["num_empty"]),
+        "unverified_weight": jnp.zeros_like(found["mass_error"]),
+        "samples_to_verify": jnp.zeros_like(found["mass_error"]),
+    }
+    return Solution(**tree, certificate=Certificate(**unknown | found), history=history)
 
 
 def _extension(tree: dict[str, Any], mu: Measure) -> Extension:

@@ -101,7 +101,7 @@ def evaluate(
       on_stage: called with the name of each of `STAGES` as it begins.
 
     Returns:
-      Nested dicts of numbers: ``mass_error`` and ``mass_error_se`` of a fresh certificate,
+      Nested dicts of numbers: ``mass_error``, ``mass_error_se`` and ``upper`` of a fresh
       ``certificate``, ``reconstruction``, ``samples``, ``frechet``, ``kernel``, ``prdc``,
       ``classes`` (None without labels) and ``memory`` (None without held-out images).
 
@@ -125,6 +125,7 @@ def evaluate(
     results: dict[str, Any] = {
         "mass_error": numbers["mass_error"],
         "mass_error_se": numbers["mass_error_se"],
+        "upper": numbers["upper"],
         "certificate": numbers,
     }
 

@@ -37,7 +37,7 @@ y = jax.random.uniform(data_key, (num_targets, 2))
 mu = aeot.UniformBall(dim=2)
 config = aeot.SolverConfig(tolerance=tolerance)
 solution = aeot.solve(solve_key, mu, y, config=config)
-print(aeot.message(solution.status))
+print(aeot.message(solution))
 print(f"{int(solution.num_samples):,} samples moved the heights")
 
 # %% [markdown]

@@ -42,7 +42,7 @@ if options.quick:
     )
 model = aeot.fit(fit_key, digits, config, labels=labels)
 solution = model.solution
-print(aeot.message(solution.status))
+print(aeot.message(solution))
 print(f"mass error {float(solution.mass_error):.3f} ± {2 * float(solution.mass_error_se):.3f}")
 print(f"singular above {float(model.extension.threshold):.2f} rad")
 

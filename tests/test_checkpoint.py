@@ -88,6 +88,17 @@ def test_devices_are_left_out_and_change_no_identity():
     assert checkpoint.identity(tiny.KEY, data, spread) == checkpoint.identity(tiny.KEY, data, plain)
 
 
+def test_a_model_of_an_earlier_version_claims_no_bound(tmp_path, model, path):
+    arrays, meta = records.read(path, "model")
+    names = ("upper", "num_unverified", "unverified_weight", "samples_to_verify")
+    kept = {k: v for k, v in arrays.items() if k.rpartition("/")[2] not in names}
+    assert len(kept) == len(arrays) - len(names)
+    records.write(tmp_path / "old.npz", "model", kept, meta)
+    certificate = load(tmp_path / "old.npz").solution.certificate
+    assert certificate.upper == jnp.inf
+    assert certificate.mass_error == model.solution.mass_error
+
+
 def test_a_damaged_model_is_refused(path):
     whole = path.read_bytes()
     at = len(whole) // 2

@@ -67,9 +67,11 @@ def test_metrics_state_what_the_model_says(fitted):
     metrics, model = read(fitted / "metrics.json"), aeot.load(fitted)
     assert list(metrics)[:2] == ["mass_error", "mass_error_se"]
     assert metrics["mass_error"] == pytest.approx(float(model.solution.mass_error))
-    assert metrics["mass_error"] + 2 * metrics["mass_error_se"] <= metrics["tolerance"] == 0.5
+    assert metrics["upper"] == pytest.approx(float(model.solution.certificate.upper))
+    assert metrics["upper"] <= metrics["tolerance"] == 0.5
     assert metrics["converged"]
-    assert metrics["status"] == aeot.message(model.solution.status)
+    assert metrics["status"] == aeot.message(model.solution)
+    assert metrics["num_unverified"] == metrics["unverified_weight"] == 0
     assert metrics["num_targets"] == 160 == model.solution.h.shape[0]
     assert metrics["epochs"] == 2 == len(model.losses)
     assert metrics["reconstruction"]["images"] == "held out"

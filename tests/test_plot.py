@@ -20,6 +20,7 @@ def solution(num_samples, mass_error, certified=0.08):
     certificate = Certificate(
         mass_error=jnp.float32(certified),
         mass_error_se=jnp.float32(0.004),
+        upper=jnp.float32(certified + 0.008),
         chi2=zero,
         chi2_se=zero,
         total_variation=zero,
@@ -28,6 +29,9 @@ def solution(num_samples, mass_error, certified=0.08):
         expected_empty=zero,
         stray_mass=zero,
         num_samples=jnp.int32(1000),
+        num_unverified=jnp.int32(0),
+        unverified_weight=zero,
+        samples_to_verify=jnp.float32(1000),
     )
     error = np.asarray(mass_error, np.float64)
     return Solution(

@@ -270,13 +270,16 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
     return {
         "mass_error": float(solution.mass_error),
         "mass_error_se": float(solution.mass_error_se),
+        "upper": float(certificate.upper),
         "converged": bool(solution.converged),
-        "status": aeot.message(solution.status),
+        "status": aeot.message(solution),
         "tolerance": tolerance,
         "total_variation": float(certificate.total_variation),
         "worst": float(certificate.worst),
         "num_empty": int(certificate.num_empty),
         "expected_empty": float(certificate.expected_empty),
+        "num_unverified": int(certificate.num_unverified),
+        "unverified_weight": float(certificate.unverified_weight),
         "num_targets": len(splits.train),
         "classes": None if model.classes is None else _class_metrics(model.classes),
         "reconstruction_mse": measured["mse"],
@@ -311,6 +314,7 @@ def _class_metrics(classes: aeot.Classes) -> list[dict[str, Any]]:
         "share": classes.shares,
         "mass_error": certificate.mass_error,
         "mass_error_se": certificate.mass_error_se,
+        "upper": certificate.upper,
         "converged": classes.solution.converged,
     }
     rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)

@@ -16,6 +16,7 @@ from aeot_jax.ot.estimate import samples_to_verify
 from aeot_jax.ot.layouts import NAMES as PARALLELS
 from aeot_jax.ot.layouts import SHARDS, Layout, Parallel, check_devices
 from aeot_jax.ot.layouts import layout as layout_of
+from aeot_jax.ot.light import samples_to_see_equal
 from aeot_jax.ot.sampling import NAMES as SAMPLINGS
 from aeot_jax.ot.sampling import Sampling, choose
 from aeot_jax.ot.streams import NUM_STREAMS
@@ -60,7 +61,8 @@ class SolverConfig:
     """What the user decides; the defaults serve every data set.
 
     Attributes:
-      tolerance: mass error to certify (with two standard errors); None runs to a limit.
+      tolerance: what the mass error shall be at most, with confidence 95 % (``Certificate.upper``);
+        None runs to a limit.
       method: "newton" follows Adam by stochastic Newton steps; "adam" is Adam to the end; "exact"
         is ``solve_exact``, on a line or in the plane with a Gaussian or a cube. "auto" is "exact"
         where that can be had and nothing below says otherwise, else "newton".
@@ -328,6 +330,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
     if config.max_steps is not None and config.plateau_steps is None:
         limit = min(limit, config.max_steps * batch)
     check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
+    check = max(check, samples_to_see_equal(num_targets))
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, 16 * batch))
     wanted = min(wanted, limit)

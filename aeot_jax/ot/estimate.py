@@ -5,16 +5,17 @@ nu-weighted root mean square of the relative errors of the cell masses. Half of 
 variation between the masses and the weights (Cauchy-Schwarz).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.numerics import safe_ratio
-from aeot_jax.ot import blockwise
-from aeot_jax.typing import Counts, Weights
+from aeot_jax.ot import blockwise, light
+from aeot_jax.typing import Counts, HostWeights, Weights
 
 _CONFIDENCE = 0.99
 """Simultaneous level of the bound behind ``Certificate.worst``."""
@@ -38,6 +39,24 @@ class _Sums(NamedTuple):
     triples: Float[Array, ""]
 
 
+class _PooledSums(NamedTuple):
+    """What the bound of the mass error needs to know of all targets.
+
+    Attributes:
+      chi_square: for chi^2 of the pooled targets.
+      light_hits: samples in the cells of the light ones.
+      light_weight: their weight.
+      unseen: number of targets that are light, or pooled and not seen.
+      unseen_weight: their weight.
+    """
+
+    chi_square: _Sums
+    light_hits: Int[Array, ""]
+    light_weight: Float[Array, ""]
+    unseen: Int[Array, ""]
+    unseen_weight: Float[Array, ""]
+
+
 def scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array, ""]:
     """Sum over active targets of (c - n nu)^2 / nu."""
     excess = jnp.where(nu > 0, counts - jnp.asarray(num_samples, jnp.float32) * nu, 0.0)
@@ -58,6 +77,21 @@ def _sums(counts: Counts, nu: Weights, n: Float[Array, ""]) -> _Sums:
         excess=safe_ratio(excess * excess - c, nu).sum(),
         pairs=pairs.sum(),
         triples=(pairs * jnp.maximum(c - 2, 0.0) / jnp.maximum(n - 2, 1.0)).sum(),
+    )
+
+
+def _pooled_sums(
+    counts: Counts, nu: Weights, n: Float[Array, ""], split: light.Split
+) -> _PooledSums:
+    """The sums over some targets that tell those that are light, or not seen."""
+    is_light = (nu > 0) & (light.group_of(nu) < split.first)
+    is_unseen = (nu > 0) & (nu < split.seen)
+    return _PooledSums(
+        chi_square=_sums(counts, jnp.where(is_light, 0.0, nu), n),
+        light_hits=jnp.where(is_light, counts, 0).sum(dtype=jnp.int32),
+        light_weight=jnp.where(is_light, nu, 0.0).sum(),
+        unseen=is_unseen.sum(dtype=jnp.int32),
+        unseen_weight=jnp.where(is_unseen, nu, 0.0).sum(),
     )
 
 
@@ -121,14 +155,31 @@ def chi_square(
     return _chi_square(blockwise.totals(_sums, (counts, nu), n, targets_axis=targets_axis), n)
 
 
-def _chi_square(sums: _Sums, n: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """``chi_square`` from the sums over all targets."""
-    chi2 = sums.excess / (n * (n - 1)) + 1 / (n - 1)
-    mean = 1 + chi2
-    zeta1 = jnp.maximum(sums.triples - mean * mean, 0.0)
-    zeta2 = jnp.maximum(sums.pairs - mean * mean, sums.active - 1.0)
+def _chi_square(
+    sums: _Sums, n: Float[Array, ""], outside: ArrayLike = 0, weight: ArrayLike = 0.0
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""``chi_square`` from the sums over some targets, of all or of those that are pooled.
+
+    A sample in no cell of theirs counts as well: :math:`\sum w_i^2 / \nu_i - 2 \sum w_i +
+    \sum \nu_i`, over those targets, is estimated by a U-statistic whose kernel is
+    :math:`1 / \nu_i` where both samples are in cell i, plus 1 for each that is outside, less
+    1 and the weight outside. Its projection is :math:`w_X / \nu_X`, or 1 outside, plus s, the
+    share outside; the sum of its squares is :math:`\sum w_i^2 / \nu_i^2 + 2 s + 2 s^2`.
+
+    Args:
+      sums: over those targets.
+      n: samples.
+      outside: samples in other cells.
+      weight: of the other targets.
+    """
+    s = jnp.asarray(outside, jnp.float32) / n
+    chi2 = sums.excess / (n * (n - 1)) + (1 + weight - 2 * s) / (n - 1)
+    mean = 1 + chi2 + weight
+    zeta1 = jnp.maximum(sums.triples + s - (mean - s) ** 2, 0.0)
+    zeta2 = jnp.maximum(sums.pairs + 2 * s * (1 + s) - mean * mean, sums.active - 1.0)
     variance = (4 * (n - 2) * zeta1 + 2 * zeta2) / (n * (n - 1))
-    return chi2, jnp.sqrt(variance)
+    # Weights near the least float32 may leave the range of its numbers: then nothing is known.
+    return chi2, jnp.where(jnp.isnan(variance), jnp.inf, jnp.sqrt(variance))
 
 
 def mass_error(
@@ -153,20 +204,29 @@ class Certificate:
       mass_error: square root of chi^2 = sum (w - nu)^2 / nu, at least 0; infinite if a target of
         weight 0 holds mass.
       mass_error_se: its standard error.
+      upper: what the mass error is at most, with confidence 95 %: the estimate plus two standard
+        errors where the draw sees every target, and more where it does not (see ``light``).
+        Infinite where a sample met a target of weight 0. It decides whether a solve converged.
       chi2: the unbiased estimate of chi^2; may be negative.
       chi2_se: its standard error.
-      total_variation: bound of the total variation between w and nu: half of the mass error plus
-        two standard errors, at most 1.
+      total_variation: what the total variation between w and nu is at most: half of ``upper``, or
+        less where light targets can matter to the mass error only; at most 1.
       worst: largest relative error abs(w_i - nu_i) / nu_i beyond what chance explains: the excess
         over a bound that all cells together obey with probability 99 % when w = nu; 0 if none.
+        It is what the draw has shown, and says nothing of targets that it cannot see.
       num_empty: targets of positive weight that no sample reached.
       expected_empty: how many would be empty by chance if w = nu.
       stray_mass: share of samples in cells of weight 0.
       num_samples: samples used.
+      num_unverified: targets of positive weight so light that one of them can hide an error from so
+        few samples; only ``upper`` and ``total_variation`` reckon with that.
+      unverified_weight: their total weight.
+      samples_to_verify: samples of a draw that would verify every target.
     """
 
     mass_error: Float[Array, "*batch"]
     mass_error_se: Float[Array, "*batch"]
+    upper: Float[Array, "*batch"]
     chi2: Float[Array, "*batch"]
     chi2_se: Float[Array, "*batch"]
     total_variation: Float[Array, "*batch"]
@@ -175,6 +235,24 @@ class Certificate:
     expected_empty: Float[Array, "*batch"]
     stray_mass: Float[Array, "*batch"]
     num_samples: Int[Array, "*batch"]
+    num_unverified: Int[Array, "*batch"]
+    unverified_weight: Float[Array, "*batch"]
+    samples_to_verify: Float[Array, "*batch"]
+
+    def unverified(self) -> str:
+        """What the draw could not verify, in a sentence; empty if it saw every target.
+
+        Of several certificates, as of classes, take one.
+        """
+        number = int(self.num_unverified)
+        if number == 0:
+            return ""
+        targets = "1 target" if number == 1 else f"{number:,} targets"
+        return (
+            f"{targets} of total weight {float(self.unverified_weight):.2g} could not be verified: "
+            f"{int(self.num_samples):,} samples are too few to see such weights; it takes about "
+            f"{float(self.samples_to_verify):.2g}."
+        )
 
 
 class CertificateSums(NamedTuple):
@@ -182,6 +260,9 @@ class CertificateSums(NamedTuple):
 
     Attributes:
       chi_square: for chi^2 and its standard error.
+      pooled: for the bound of the mass error.
+      groups: of all targets, by weight.
+      split: which of them are pooled.
       stray: samples in cells of weight 0.
       empty: targets of positive weight that no sample reached.
       expected_empty: how many would be empty by chance.
@@ -189,6 +270,9 @@ class CertificateSums(NamedTuple):
     """
 
     chi_square: _Sums
+    pooled: _PooledSums
+    groups: light.Groups
+    split: light.Split
     stray: Int[Array, ""]
     empty: Int[Array, ""]
     expected_empty: Float[Array, ""]
@@ -222,15 +306,16 @@ def certificate_sums(
 
     def sums(
         counts: Counts, nu: Weights, n: Float[Array, ""]
-    ) -> tuple[_Sums, Int[Array, ""], Int[Array, ""], Float[Array, ""]]:
+    ) -> tuple[tuple[_Sums, Int[Array, ""], Int[Array, ""], Float[Array, ""]], light.Groups]:
         active = nu > 0
         by_chance = jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0)))
-        return (
+        own = (
             _sums(counts, nu, n),
             jnp.where(active, 0, counts).sum(dtype=jnp.int32),
             (active & (counts == 0)).sum(dtype=jnp.int32),
             jnp.where(active, by_chance, 0.0).sum(),
         )
+        return own, light.grouped(counts, nu)
 
     def beyond(
         counts: Counts, nu: Weights, n: Float[Array, ""], active: Int[Array, ""]
@@ -241,31 +326,93 @@ def certificate_sums(
         excess = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
         return jnp.max(safe_ratio(jnp.where(nu > 0, excess, 0.0), nu))
 
-    of_all, stray, empty, by_chance = blockwise.totals(sums, arrays, n, targets_axis=targets_axis)
-    of_blocks = blockwise.each(beyond, arrays, n, of_all.active, targets_axis=targets_axis)
-    worst = jnp.max(blockwise.gathered(of_blocks, targets_axis))
-    return CertificateSums(of_all, stray, empty, by_chance, worst)
+    of_blocks, groups = blockwise.each(sums, arrays, n, targets_axis=targets_axis)
+    of_all, stray, empty, by_chance = blockwise.added(of_blocks, targets_axis)
+    groups = light.added(blockwise.gathered(groups, targets_axis))
+    split = light.split(groups, n)
+    pooled = blockwise.totals(_pooled_sums, arrays, n, split, targets_axis=targets_axis)
+    beyond_chance = blockwise.each(beyond, arrays, n, of_all.active, targets_axis=targets_axis)
+    worst = jnp.max(blockwise.gathered(beyond_chance, targets_axis))
+    return CertificateSums(of_all, pooled, groups, split, stray, empty, by_chance, worst)
 
 
 def certificate_of(sums: CertificateSums, num_samples: ArrayLike) -> Certificate:
     """The part of ``certificate`` that is the same for any number of targets."""
     n = jnp.asarray(num_samples, jnp.float32)
-    chi2, chi2_se = _chi_square(sums.chi_square, n)
+    chi2, chi2_se = _chi_square(sums.chi_square, n, sums.stray)
     stray = sums.stray / n
     error, error_se = mass_error(chi2, chi2_se)
     error = jnp.where(stray > 0, jnp.inf, error)
+    upper, total_variation = _bounds(sums, n)
+    least = jnp.min(sums.groups.least)
     return Certificate(
         mass_error=error,
         mass_error_se=error_se,
+        upper=jnp.where(stray > 0, jnp.inf, upper),
         chi2=chi2,
         chi2_se=chi2_se,
-        total_variation=jnp.minimum(error / 2 + error_se, 1.0),
+        total_variation=jnp.where(stray > 0, 1.0, total_variation),
         worst=sums.worst,
         num_empty=sums.empty,
         expected_empty=sums.expected_empty,
         stray_mass=stray,
         num_samples=jnp.asarray(num_samples, jnp.int32),
+        num_unverified=sums.pooled.unseen,
+        unverified_weight=sums.pooled.unseen_weight,
+        samples_to_verify=light.samples_to_see(least, sums.chi_square.active),
     )
+
+
+def _bounds(
+    sums: CertificateSums, n: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Bounds of the mass error and of the total variation, if there is no stray mass.
+
+    Chi^2 is at most that of the pooled targets, plus what one of them hides, plus that of the light
+    ones, and never more than with all mass in the lightest target. The total variation is half of
+    the sum of abs(w - nu): over the pooled targets at most the root of their weight times their
+    chi^2 (Cauchy-Schwarz), over the light ones at most what they hold plus their weight.
+    """
+    unseen = light.bound(sums.groups, sums.split.first, n)
+    outside, weight = sums.stray + sums.pooled.light_hits, sums.pooled.light_weight
+    error, error_se = mass_error(*_chi_square(sums.pooled.chi_square, n, outside, weight))
+    seen = error + 2 * error_se
+    more = unseen.hidden + unseen.chi2 + weight
+    upper = jnp.where(more > 0, jnp.sqrt(seen * seen + more), seen)
+    upper = jnp.minimum(upper, jnp.sqrt(jnp.maximum(1 / jnp.min(sums.groups.least) - 1, 0.0)))
+    pooled = jnp.sqrt((1 - weight) * (seen * seen + unseen.hidden)) + unseen.mass + weight
+    return upper, jnp.minimum(jnp.minimum(upper, pooled) / 2, 1.0)
+
+
+def with_masses(
+    found: Certificate, masses: Float[np.ndarray, " m"], nu: HostWeights
+) -> Certificate:
+    """A certificate of heights whose exact masses are known: none of its targets is unverified.
+
+    What was sampled must agree with them: ``upper`` is the root of the sum of the squares of what
+    the draw says of the targets that it sees and of the exact mass error.
+
+    Args:
+      found: of the same heights.
+      masses: of the cells (m,).
+      nu: weights (m,).
+    """
+    active = nu > 0
+    exact = np.square(masses[active] - nu[active]) / nu[active]
+    seen = float(found.mass_error) + 2 * float(found.mass_error_se)
+    upper = jnp.asarray(np.hypot(seen, np.sqrt(exact.sum())), jnp.float32)
+    return replace(
+        found,
+        upper=upper,
+        total_variation=jnp.minimum(found.total_variation, upper / 2),
+        num_unverified=jnp.zeros_like(found.num_unverified),
+        unverified_weight=jnp.zeros_like(found.unverified_weight),
+    )
+
+
+def error_to_reduce(found: Certificate) -> float:
+    """The mass error that more samples must bring down: what light targets may hold is in it."""
+    return float(found.upper if int(found.num_unverified) else found.mass_error)
 
 
 def samples_to_verify(num_targets: int, error: float, standard_error: float) -> int:

@@ -4,6 +4,7 @@ from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int
 
 from aeot_jax import arguments
@@ -32,8 +33,7 @@ class Method(IntEnum):
 
 _SENTENCES = {
     Status.RUNNING: "The solver has not stopped; its heights are not certified.",
-    Status.CONVERGED: "Converged: the certified mass error plus two standard errors is within the "
-    "tolerance.",
+    Status.CONVERGED: "Converged: the mass error is certified to be within the tolerance.",
     Status.STEP_LIMIT: "Stopped at the step limit before the tolerance was certified; raise "
     "`max_steps` or `tolerance`.",
     Status.SAMPLE_LIMIT: "Stopped at the sample limit before the tolerance was certified; raise "
@@ -60,14 +60,25 @@ class HasStatus(Protocol):
         ...
 
 
-def message(status: ArrayLike) -> str:
-    """The sentence that belongs to a status code."""
-    code = arguments.count("status", status, 0, max(Status), "a code of `Status`")
-    return _SENTENCES[Status(code)]
+def message(outcome: ArrayLike | Given[HasStatus]) -> str:
+    """The sentence that belongs to a status code.
+
+    Args:
+      outcome: the code, or the solution that has it: where that did not converge, a second sentence
+        says which targets its certificate could not verify, if any.
+    """
+    if not isinstance(outcome, HasStatus):
+        code = arguments.count("outcome", outcome, 0, max(Status), "a solution or its `status`")
+        return _SENTENCES[Status(code)]
+    status = Status(int(np.asarray(jax.device_get(outcome.status))))
+    certificate = getattr(outcome, "certificate", None)
+    if status is Status.CONVERGED or certificate is None:
+        return _SENTENCES[status]
+    return f"{_SENTENCES[status]} {certificate.unverified()}".rstrip()
 
 
 def raise_if_failed(solution: Given[HasStatus]) -> None:
-    """Raise ``SolveError`` with the status sentence unless the solve converged.
+    """Raise ``SolveError`` with the ``message`` unless the solve converged.
 
     Args:
       solution: what ``solve`` returned; concrete (not inside jit).
@@ -79,4 +90,4 @@ def raise_if_failed(solution: Given[HasStatus]) -> None:
     arguments.refuse_trace("raise_if_failed", "call it outside of `jax.jit`", solution=solution)
     status = jax.device_get(solution.status)
     if Status(int(status)) is not Status.CONVERGED:
-        raise SolveError(message(status))
+        raise SolveError(message(solution))

@@ -79,7 +79,7 @@ class Solution:
 
     @property
     def converged(self) -> Array:
-        """Whether mass_error + 2 mass_error_se is within the tolerance."""
+        """Whether ``certificate.upper`` is within the tolerance."""
         return self.status == Status.CONVERGED
 
     @property

@@ -36,6 +36,7 @@ from aeot_jax.ot.config import (
 )
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.layouts import Layout
+from aeot_jax.ot.light import samples_to_bound
 from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.solution import History, Solution, SolveProgress
@@ -71,6 +72,9 @@ _MOST_EXACT_TARGETS = 200_000
 _ANEW = 2
 """Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
 
+_UNSEEN = 0.05
+"""Part of the squared tolerance left to what targets too light to see may add."""
+
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
 
@@ -87,8 +91,8 @@ def solve(
     """Find heights whose cells have the masses that the weights ask for.
 
     Runs the planned samples, certifies on fresh ones, and goes on with more samples until the
-    mass error plus two standard errors is within the tolerance or a limit is met. Ctrl-C returns
-    the heights reached so far. Coinciding targets share one cell (a warning says how many).
+    mass error is within the tolerance with confidence 95 % or a limit is met. Ctrl-C returns the
+    heights reached so far. Coinciding targets share one cell (a warning says how many).
 
     On a line and in the plane, with a Gaussian or the uniform cube, ``solve_exact`` is far quicker
     and exact: it answers by default there, with the same certificate, and ``method`` says so. Where
@@ -161,6 +165,9 @@ def _solve_exactly(key: PRNGKey, made: Problem, config: SolverConfig) -> Solutio
     check_key = jax.random.fold_in(key, _EXACT_KEY)
     arrays = jnp.asarray(y), jnp.asarray(h), jnp.asarray(nu)
     certificate = draw_certificate(check_key, made.mu, *arrays, planned.check_samples)
+    if not _is_reached(certificate, config):  # exact masses tell what no draw can see
+        masses = exact.exact_masses(y[own], h[own], source=_EXACT_SOURCES[type(made.mu)])
+        certificate = estimate.with_masses(certificate, masses, nu[own])
     reached = _is_reached(certificate, config)
     return Solution(
         h=made.of_users(h),
@@ -177,7 +184,8 @@ def _solve_exactly(key: PRNGKey, made: Problem, config: SolverConfig) -> Solutio
 def _better(sampled: Solution, found: Solution) -> Solution:
     """What sampling found, unless exact heights that miss the tolerance too are nearer to it."""
     total = min(int(sampled.num_check_samples) + int(found.num_check_samples), _MOST_COUNTED)
-    if bool(sampled.converged) or float(sampled.mass_error) <= float(found.mass_error):
+    uppers = float(sampled.certificate.upper), float(found.certificate.upper)
+    if bool(sampled.converged) or uppers[0] <= uppers[1]:
         return replace(sampled, num_check_samples=jnp.asarray(total))
     return replace(
         found,
@@ -189,8 +197,7 @@ def _better(sampled: Solution, found: Solution) -> Solution:
 
 
 def _is_reached(certificate: Certificate, config: SolverConfig) -> bool:
-    bound = float(certificate.mass_error) + 2 * float(certificate.mass_error_se)
-    return config.tolerance is not None and bound <= config.tolerance
+    return config.tolerance is not None and float(certificate.upper) <= config.tolerance
 
 
 def _history(entries: list[tuple[int, float, float]]) -> History:
@@ -222,12 +229,13 @@ def _solve(
     started = time.monotonic()
     num_targets = made.num_targets
     planned = plan(num_targets, made.mu, config)
+    goal = planned.phases.num_steps * planned.batch
+    planned = _seeing(planned, made.nu, config, goal)
     init_key, check_key = jax.random.split(key)
     check_samples = solver.num_start_samples(made.mu, num_targets, config)
     state, mu, y, nu = _begun(init_key, made, config, where)
     check_key = parallel.place(where, check_key)
     history: list[tuple[int, float, float]] = []
-    goal = planned.phases.num_steps * planned.batch
     confirming = False
     for attempt in itertools.count():
         state, status = _advance(
@@ -248,8 +256,9 @@ def _solve(
         drawn = int(state.batches) * planned.batch
         if status is Status.RUNNING:
             if drawn < planned.max_samples:
-                error = float(certificate.mass_error)
+                error = estimate.error_to_reduce(certificate)
                 goal = samples_to_continue(drawn, error, planned, config)
+                planned = _seeing(planned, made.nu, config, goal)
                 if goal >= _ANEW * drawn:
                     num_steps = -(-(goal - drawn) // planned.batch)
                     state = planned_anew(state, phases(num_steps, mu, config))
@@ -273,6 +282,17 @@ def _solve(
             history=_history(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
+
+
+def _seeing(
+    planned: Plan, nu: Weights | np.ndarray, config: SolverConfig, num_samples: int
+) -> Plan:
+    """As many samples in a draw as light targets ask for, up to those of the solve."""
+    if config.tolerance is None:
+        return planned
+    room = _UNSEEN * config.tolerance**2
+    number = samples_to_bound(np.asarray(nu), room, planned.check_samples, num_samples)
+    return planned._replace(check_samples=number)
 
 
 def _method(config: SolverConfig) -> Int[Array, ""]:
@@ -444,9 +464,8 @@ def _solve_jit(
         axis_name=axis_name,
     )
     certificate = estimate.certificate(counts, nu, batches * planned.batch)
-    bound = certificate.mass_error + 2 * certificate.mass_error_se
     tolerance = -1.0 if config.tolerance is None else config.tolerance
-    status = jnp.where(bound <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
+    status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
     finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
     started = solver.num_start_samples(mu, y.shape[0], budget)
     gaps = solver.num_gap_samples(state)

@@ -157,7 +157,7 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
     error = np.asarray(solution.history.mass_error, np.float64)
     error_se = np.asarray(solution.history.mass_error_se, np.float64)
     drawn = max(float(solution.num_samples), 1.0)
-    certified, certified_se = float(solution.mass_error), float(solution.mass_error_se)
+    certified, upper = float(solution.mass_error), float(solution.certificate.upper)
     axes.set_xscale("log")
     axes.set_yscale("log")
     visible = error > 0  # an estimate at or below 0 has no place on a logarithmic axis
@@ -179,18 +179,18 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
     span = np.array([min([*n, drawn]), drawn])
     if span[0] < span[1]:
         axes.plot(span, np.sqrt(m / span), color=GREY, linestyle=":", label="sampling limit")
-    if certified > 0 and np.isfinite(certified):
+    if certified > 0 and np.isfinite(upper):
         axes.errorbar(
             [drawn],
             [certified],
-            yerr=[[min(2 * certified_se, 0.9 * certified)], [2 * certified_se]],
+            yerr=[[min(upper - certified, 0.9 * certified)], [upper - certified]],
             color=ORANGE,
             marker="o",
             markersize=4,
             capsize=3,
             linestyle="",
             zorder=3,
-            label=f"certified {certified:.3g} ± {2 * certified_se:.2g}",
+            label=f"certified {certified:.3g}, at most {upper:.3g}",
         )
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")

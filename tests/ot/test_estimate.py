@@ -110,6 +110,21 @@ def test_mass_in_a_cell_of_weight_zero_is_stray_and_infinite():
     assert clean.num_empty == 0
 
 
+def test_chi_square_is_right_where_there_is_stray_mass():
+    """Samples in cells of weight 0 count: in the estimate, and in its standard error."""
+    nu = jnp.asarray([0.1, 0.2, 0.3, 0.4, 0.0], jnp.float32)
+    masses = np.array([0.16, 0.17, 0.20, 0.32, 0.15])
+    counts = np.random.default_rng(0).multinomial(400, masses, 4000)
+    found = jax.jit(jax.vmap(lambda c: estimate.certificate(c, nu, 400)))(jnp.asarray(counts))
+    chi2 = np.asarray(found.chi2, np.float64)
+    truth = ((masses[:4] - NU) ** 2 / NU).sum()
+    assert abs(chi2.mean() - truth) < 4 * chi2.std() / np.sqrt(4000)
+    ratio = np.sqrt((np.asarray(found.chi2_se, np.float64) ** 2).mean()) / chi2.std()
+    assert 0.95 < ratio < 1.1
+    assert (found.upper == jnp.inf).all()
+    assert (found.total_variation == 1).all()
+
+
 def test_all_mass_in_one_cell_is_never_certain():
     counts = jnp.array([100, 0, 0, 0])
     _, chi2_se = estimate.chi_square(counts, jnp.full(4, 0.25), 100)

@@ -27,7 +27,7 @@ def solved():
 def test_it_converges_and_says_so(solved):
     assert solved.converged
     assert solved.status == aeot.Status.CONVERGED
-    assert solved.mass_error + 2 * solved.mass_error_se <= 0.2
+    assert solved.mass_error + 2 * solved.mass_error_se == solved.certificate.upper <= 0.2
     assert aeot.message(solved.status).startswith("Converged")
     aeot.raise_if_failed(solved)
     again = aeot.certify(jax.random.key(77), MU, Y, solved.h, None, 50_000)
@@ -235,13 +235,69 @@ def test_where_the_exact_solver_can_answer_it_does_and_says_so(mu):
 NAME = {aeot.UniformCube: "uniform", aeot.Gaussian: "gaussian"}
 
 
+def half_light(weight, m=40):
+    """Weights of which half are as small as that."""
+    return np.where(np.arange(m) < m // 2, weight, 2 / m - weight)
+
+
+def true_error(mu, y, h, nu, draws=20):
+    """Mass error by a count in float64 NumPy that shares nothing with the certificate."""
+    rng, counts = np.random.default_rng(5), np.zeros(len(nu))
+    n = draws * 50_000
+    for _ in range(draws):
+        scores = rng.standard_normal((50_000, mu.dim)) @ np.asarray(y, float).T + np.asarray(
+            h, float
+        )
+        counts += np.bincount(scores.argmax(1), minlength=len(nu))
+    p = counts / n
+    return np.sqrt(max(0.0, ((p - nu) ** 2 / nu).sum() - (p * (1 - p) / nu).sum() / n))
+
+
+@pytest.mark.parametrize("weight", [1e-9, 1e-6])
+def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
+    nu = half_light(weight, len(Y))
+    config = replace(LOOSE, max_samples=400_000)
+    solution = aeot.solve(KEY, MU, Y, nu, config)
+    certificate = solution.certificate
+    assert solution.mass_error + 2 * solution.mass_error_se < 0.2  # of what is seen
+    assert true_error(MU, Y, solution.h, nu) <= certificate.upper
+    assert solution.converged == (certificate.upper <= 0.2)
+    assert bool(solution.converged) == (weight == 1e-6)  # which takes no more than the solve did
+    text = aeot.message(solution)
+    assert ("of total weight" in text) == (weight == 1e-9)
+    if weight == 1e-9:
+        assert text.startswith(aeot.message(aeot.Status.SAMPLE_LIMIT))
+        with pytest.raises(
+            aeot.SolveError, match=r"could not be verified: [\d,]+ samples are too few"
+        ):
+            aeot.raise_if_failed(solution)
+
+
+def test_solve_jit_does_not_vouch_for_weights_too_small_to_see():
+    nu = half_light(1e-9, len(Y))
+    solution = aeot.solve_jit(KEY, MU, Y, nu, LOOSE, num_steps=100)
+    assert solution.mass_error + 2 * solution.mass_error_se < 0.2
+    assert solution.status == aeot.Status.STEP_LIMIT
+    assert solution.certificate.num_unverified == len(Y) // 2
+
+
+def test_exact_masses_verify_what_no_draw_can_see():
+    y, nu = np.random.default_rng(7).uniform(-0.5, 0.5, (30, 2)), half_light(1e-7, 30)
+    solution = aeot.solve(KEY, aeot.UniformCube(2), y, nu)
+    assert aeot.Method(int(solution.method)) is aeot.Method.EXACT
+    assert solution.converged
+    masses = exact.exact_masses(y.astype(np.float32), np.asarray(solution.h))
+    assert np.sqrt(((masses - nu) ** 2 / nu).sum()) <= solution.certificate.upper <= 0.1
+    assert solution.certificate.num_unverified == 0
+
+
 def test_of_two_answers_that_miss_the_tolerance_the_better_is_returned(monkeypatch):
     from aeot_jax.ot import solve as module
 
     y = np.random.default_rng(7).normal(size=(30, 2))
     exactly = aeot.solve(KEY, aeot.UniformCube(2), y)
     worse = replace(exactly, method=jnp.int32(aeot.Method.NEWTON), status=jnp.int32(3))
-    bad = replace(worse.certificate, mass_error=jnp.float32(0.5))
+    bad = replace(worse.certificate, upper=jnp.float32(0.5))
     monkeypatch.setattr(module, "_is_reached", lambda *_: False)
     monkeypatch.setattr(module, "_solve", lambda *_: replace(worse, certificate=bad))
     found = aeot.solve(KEY, aeot.UniformCube(2), y)
