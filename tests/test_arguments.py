@@ -94,6 +94,12 @@ def axes(projection: str | None = None) -> Any:
     return Figure().add_subplot(projection=projection)
 
 
+def potential_at_samples(**options: Any) -> jax.Array:
+    f = interop.to_ott_potentials(**options).f
+    assert f is not None
+    return jax.vmap(f)(jnp.asarray(X, jnp.float32))
+
+
 XYH = {"x": X, "y": Y, "h": H}
 PROBLEM = {"key": KEY, "mu": MU, "y": Y, "h": H}
 DRAWN = ("key", "mu")
@@ -252,7 +258,7 @@ CALLS: dict[str, Call] = {
         records=("mu",),
     ),
     "to_ott_potentials": Call(
-        lambda **options: jax.vmap(interop.to_ott_potentials(**options).f)(X.astype(np.float32)),
+        potential_at_samples,
         same(y=Y, h=H, x=X),
         ("y", "h", "x"),
     ),
@@ -688,9 +694,10 @@ def test_solve_inside_a_trace_names_solve_jit():
 
 
 def test_a_solution_in_the_place_of_its_heights_is_told_from_them():
+    other: Any = solution()
     for function in (aeot.transport, aeot.brenier, aeot.assign):
         with pytest.raises(ValueError, match=r"`h` is of type Solution; .* heights `sol\.h`"):
-            function(X, Y, solution())
+            function(X, Y, other)
 
 
 def test_what_comes_out_is_float32_whatever_goes_in():
@@ -709,14 +716,17 @@ def test_a_list_that_holds_traced_numbers_is_an_array():
 def test_integers_that_no_integer_type_holds_are_floats():
     assert arguments.host_array("y", [2**63, -1]).dtype == np.float64
     assert arguments.host_array("y", [2**63]).dtype == np.uint64
-    np.testing.assert_array_equal(arguments.real("y", [2**70, 1]), np.float32([2.0**70, 1]))
+    np.testing.assert_array_equal(
+        arguments.real("y", [2**70, 1]), np.array([2.0**70, 1], np.float32)
+    )
     with pytest.raises(ValueError, match="`y` holds an integer beyond 1e308"):
         arguments.array("y", [10**400])
 
 
 def test_legacy_keys_are_keys():
     legacy = jax.random.PRNGKey(7)
-    for key in (legacy, np.asarray(legacy)):
+    forms: tuple[Any, ...] = (legacy, np.asarray(legacy))
+    for key in forms:
         np.testing.assert_array_equal(MU.sample(key, 3), MU.sample(jax.random.key(7), 3))
     with pytest.raises(
         ValueError, match=r"`key` holds legacy keys, of shape \(3, 2\); .*`key\[0\]`"
