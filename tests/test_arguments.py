@@ -97,7 +97,7 @@ def axes(projection: str | None = None) -> Any:
 def potential_at_samples(**options: Any) -> jax.Array:
     f = interop.to_ott_potentials(**options).f
     assert f is not None
-    return jax.vmap(f)(X.astype(np.float32))
+    return jax.vmap(f)(jnp.asarray(X, jnp.float32))
 
 
 XYH = {"x": X, "y": Y, "h": H}
