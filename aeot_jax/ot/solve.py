@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax import processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
+from aeot_jax.numerics import repeat
 from aeot_jax.ot import estimate, exact, parallel, problem, solver, streams
 from aeot_jax.ot.certify import certify_checked
 from aeot_jax.ot.config import (
@@ -169,7 +170,7 @@ def _solve_exactly(
         certificate=certificate,
         method=jnp.asarray(Method.EXACT, jnp.int32),
         num_steps=jnp.asarray(found.num_steps, jnp.int32),
-        num_samples=jnp.asarray(0),
+        num_samples=jnp.asarray(0, jnp.int32),
         num_check_samples=certificate.num_samples,
         history=_history([]),
     )
@@ -179,12 +180,12 @@ def _better(sampled: Solution, found: Solution) -> Solution:
     """What sampling found, unless exact heights that miss the tolerance too are nearer to it."""
     total = min(int(sampled.num_check_samples) + int(found.num_check_samples), _MOST_COUNTED)
     if bool(sampled.converged) or float(sampled.mass_error) <= float(found.mass_error):
-        return replace(sampled, num_check_samples=jnp.asarray(total))
+        return replace(sampled, num_check_samples=jnp.asarray(total, jnp.int32))
     return replace(
         found,
         status=sampled.status,
         num_samples=sampled.num_samples,
-        num_check_samples=jnp.asarray(total),
+        num_check_samples=jnp.asarray(total, jnp.int32),
         history=sampled.history,
     )
 
@@ -276,8 +277,8 @@ def _solve(
             certificate=certificate,
             method=_method(config),
             num_steps=parallel.local(state.step),
-            num_samples=jnp.asarray(drawn),
-            num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED)),
+            num_samples=jnp.asarray(drawn, jnp.int32),
+            num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED), jnp.int32),
             history=_history(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
@@ -419,7 +420,7 @@ def solve_jit(
     def body(_: Int[Array, ""], state: SolverState) -> SolverState:
         return solver.step(state, mu, y, nu, budget, axis_name)
 
-    state = jax.lax.fori_loop(0, num_steps, body, state)
+    state = repeat(num_steps, body, state)
     batches = -(-sizes.check_samples // sizes.batch)
     counts, _ = streams.draw_counts(
         check_key,
@@ -446,5 +447,5 @@ def solve_jit(
         num_steps=state.step,
         num_samples=state.batches * sizes.batch,
         num_check_samples=started + gaps + batches * sizes.batch,
-        history=History(jnp.zeros((0,), jnp.int32), jnp.zeros((0,)), jnp.zeros((0,))),
+        history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
     )
