@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from aeot_jax.measures import Measure
-from aeot_jax.numerics import safe_ratio
+from aeot_jax.measures import Measure, draw
+from aeot_jax.numerics import repeat, safe_ratio
 from aeot_jax.ot import power, problem
 from aeot_jax.typing import Heights, PRNGKey, Targets
 
@@ -91,7 +91,7 @@ def _mass_centres_body(
     key: PRNGKey, mu: Measure, y: Targets, h: Heights, num_batches: ArrayLike, batch: int
 ) -> Centres:
     def body(i: Int[Array, ""], centres: Centres) -> Centres:
-        x = mu.sample(jax.random.fold_in(key, i), batch)
+        x = draw(jax.random.fold_in(key, i), mu, batch)
         _, index = power.assign(x, y, h)
         counts = jnp.zeros_like(centres.counts).at[index].add(1)
         # Sums around the mean so far, so that float32 keeps its digits over many batches.
@@ -101,7 +101,7 @@ def _mass_centres_body(
         return Centres(points, total)
 
     none = Centres(jnp.zeros_like(y), jnp.zeros_like(h, dtype=jnp.int32))
-    return jax.lax.fori_loop(0, num_batches, body, none)
+    return repeat(num_batches, body, none)
 
 
 _mass_centres = jax.jit(_mass_centres_body, static_argnames=("batch",))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 
-from aeot_jax.measures import FromSampler, Measure
+from aeot_jax.measures import FromSampler, Measure, draw
 from aeot_jax.ot import potential, power, problem
 from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights
 
@@ -96,7 +96,7 @@ def to_ott(
     weights = None if nu is None else problem.check_weights(nu, targets)
 
     def sampler(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Samples:
-        return mu.sample(key, shape[0]).astype(dtype or jnp.float32)
+        return draw(key, mu, shape[0]).astype(dtype or jnp.float32)
 
     geometry = SemidiscretePointCloud(sampler, targets, epsilon=0.0)
     return SemidiscreteOutput(
@@ -248,6 +248,6 @@ def pairs(
 def _pair(
     key: PRNGKey, i: ArrayLike, mu: Measure, y: Targets, h: Heights, *, batch_size: int
 ) -> tuple[Samples, Samples]:
-    x = mu.sample(jax.random.fold_in(key, i), batch_size)
+    x = draw(jax.random.fold_in(key, i), mu, batch_size)
     _, index = power.assign(x, y, h)
     return x, y[index]

@@ -23,7 +23,7 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, repeat, usual_dtypes
 from aeot_jax.ot import blocks
 from aeot_jax.typing import Heights, Samples, Targets
 
@@ -73,7 +73,9 @@ def mixing(key: jax.Array, dim: int) -> Float[Array, "d d"]:
     frequency, place = np.arange(dim)[:, None], np.arange(dim)[None, :] + 0.5
     transform = np.cos(np.pi / dim * frequency * place) * np.sqrt(2 / dim)
     transform[0] *= np.sqrt(0.5)
-    return jax.random.rademacher(key, (dim, 1), jnp.float32) * jnp.asarray(transform.T, jnp.float32)
+    with usual_dtypes():
+        sign = jax.random.rademacher(key, (dim, 1), jnp.float32)
+    return sign * jnp.asarray(transform.T, jnp.float32)
 
 
 def assign_orbits(x: Samples, y: Targets, h: Heights) -> Int[Array, "8 n"]:
@@ -169,7 +171,7 @@ def _cells_by_group(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
         return tuple(state)
 
     empty = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    carry = lax.fori_loop(0, -(-m // block), body, (empty,) * SIZE)
+    carry = repeat(-(-m // block), body, (empty,) * SIZE)
     best, winner = (jnp.stack(parts) for parts in zip(*carry, strict=True))
     _, index = blocks.best_of_groups(
         members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
@@ -197,4 +199,4 @@ def _cells_by_argmax(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Arra
         blocks.full(shape, -jnp.inf, x.dtype, x, y, h),
         blocks.full(shape, 0, jnp.int32, x, y, h),
     )
-    return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
+    return repeat(-(-y.shape[0] // block), body, carry)

@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, repeat
 from aeot_jax.ot import blocks
 
 _SMALL_DIM = 5
@@ -253,7 +254,7 @@ def _in_chunks(
         blocks.full((n, *shape), 0, x.dtype, x, y, h),
         blocks.full((n, *shape), 0, jnp.int32, x, y, h),
     )
-    return lax.fori_loop(0, -(-n // chunk), body, carry)
+    return repeat(-(-n // chunk), body, carry)
 
 
 def _with_one(x: jax.Array) -> jax.Array:
@@ -310,7 +311,7 @@ def _winning_group(
         return merged(yb, lax.dynamic_slice_in_dim(h, start, block), start, carry)
 
     carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    carry = lax.fori_loop(0, m // block, body, carry)
+    carry = repeat(m // block, body, carry)
     tail = m % block
     if not tail:
         return carry
@@ -342,7 +343,7 @@ def _best_by_target(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array
         return best, index
 
     carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    return lax.fori_loop(0, -(-m // unroll), body, carry)
+    return repeat(-(-m // unroll), body, carry)
 
 
 def _top_by_block(
@@ -382,7 +383,7 @@ def _top_by_block(
         blocks.full((n, keep), -jnp.inf, x.dtype, x, y, h),
         blocks.full((n, keep), 0, jnp.int32, x, y, h),
     )
-    _, group = lax.fori_loop(0, num_merges, body, carry)
+    _, group = repeat(num_merges, body, carry)
     # In ascending order of targets, so that `top_k`, which keeps the first of equals, does right.
     group = jnp.sort(group, axis=1)
 
@@ -429,7 +430,7 @@ def _best_on_accelerator(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.
 
     n = x.shape[0]
     carry = blocks.full((n,), -jnp.inf, x.dtype, x, y, h), blocks.full((n,), 0, jnp.int32, x, y, h)
-    return lax.fori_loop(0, -(-y.shape[0] // block), body, carry)
+    return repeat(-(-y.shape[0] // block), body, carry)
 
 
 def _top_on_accelerator(
@@ -450,4 +451,5 @@ def _top_on_accelerator(
         return value, jnp.where(position < k, held, start + position - k)
 
     value, index = lax.top_k(_scores(x, y[:block], h[:block]), k)
-    return lax.fori_loop(1, -(-y.shape[0] // block), body, (value, index))
+    last = -(-y.shape[0] // block)
+    return lax.fori_loop(np.int32(1), np.int32(last), body, (value, index))

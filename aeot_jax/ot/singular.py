@@ -43,7 +43,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from aeot_jax.measures import Measure
+from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import blocks, planes, power, problem
 from aeot_jax.ot.layouts import Layout, Parallel, layout
@@ -184,7 +184,7 @@ def _learn(
     num_samples: int,
 ) -> _Learned:
     if y.shape[0] == 1:
-        zero, none = jnp.zeros(()), jnp.zeros((0,))
+        zero, none = jnp.zeros((), jnp.float32), jnp.zeros((0,), jnp.float32)
         return _Learned(zero, zero, jnp.float32(jnp.pi), none, none)
     x, chosen, unit, voronoi = _asked(key, mu, y, h, frame, num_samples)
     k = min(mu.dim + 1, y.shape[0] - 1)
@@ -203,12 +203,12 @@ def _asked(
     """
     sample_key, code_key = jax.random.split(key)
     unit, num_targets, active = frame.normalise(y), y.shape[0], jnp.isfinite(h)
-    chosen = jnp.arange(num_targets)
+    chosen = jnp.arange(num_targets, dtype=jnp.int32)
     if num_targets > _NUM_SAMPLES:
-        share = active / active.sum()
+        share = active.astype(jnp.float32) / active.sum(dtype=jnp.int32).astype(jnp.float32)
         chosen = jax.random.choice(code_key, num_targets, (_NUM_SAMPLES,), replace=False, p=share)
     voronoi = jnp.where(active, -0.5 * (unit * unit).sum(1), -jnp.inf)
-    return mu.sample(sample_key, num_samples), chosen, unit, voronoi
+    return draw(sample_key, mu, num_samples), chosen, unit, voronoi
 
 
 def _highest(
@@ -267,7 +267,7 @@ def _neighbour_angles(
     codes.
     """
     active = jnp.isfinite(h)
-    num_active = active.sum()
+    num_active = active.sum(dtype=jnp.int32)
     farthest = nearest[:, jnp.minimum(nearest.shape[1] - 1, num_active - 1)]
     angles = planes.plane_angles(unit[chosen], unit[farthest])
     return jnp.where(active[chosen] & (num_active > 1), angles, jnp.nan)
@@ -278,7 +278,7 @@ def _threshold(angles: Float[Array, " q"]) -> Float[Array, ""]:
 
     One cell alone has no face, and nothing is to be separated.
     """
-    count = jnp.isfinite(angles).sum()
-    rank = jnp.ceil(_QUANTILE * (count - 1)).astype(jnp.int32)
+    count = jnp.isfinite(angles).sum(dtype=jnp.int32)
+    rank = jnp.ceil(_QUANTILE * (count - 1).astype(jnp.float32)).astype(jnp.int32)
     quantile = jnp.sort(angles)[rank]  # NaN comes last
     return jnp.where(count > 0, jnp.minimum(quantile * _ABOVE, jnp.pi), jnp.pi)

@@ -51,7 +51,9 @@ def winner(x: Samples, y: Targets, h: Heights) -> Index:
 def centre(y: Targets, h: Heights) -> Float[Array, " d"]:
     """Mean of the targets that have a height."""
     active = jnp.isfinite(h)
-    return jnp.where(active[:, None], y / active.sum(), 0.0).sum(0)
+    return jnp.where(active[:, None], y / active.sum(dtype=jnp.int32).astype(jnp.float32), 0.0).sum(
+        0
+    )
 
 
 @jax.custom_batching.custom_vmap
