@@ -52,7 +52,11 @@ def repeat(number: ArrayLike, body: Callable[[Any, _Value], _Value], value: _Val
       value: the first.
     """
     last = np.int32(number) if isinstance(number, int) else jnp.asarray(number, jnp.int32)
-    return jax.lax.fori_loop(np.int32(0), last, body, value)
+
+    def turn(i: Any, value: _Value) -> _Value:
+        return body(jnp.asarray(i, jnp.int32), value)  # without jit it is a number of Python
+
+    return jax.lax.fori_loop(np.int32(0), last, turn, value)
 
 
 @contextmanager

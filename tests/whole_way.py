@@ -43,7 +43,7 @@ IMAGES, LABELS = tiny.images(M), np.arange(M) % 2
 SOLVER = aeot.SolverConfig(tolerance=0.3)
 if TINY:
     SOLVER = aeot.SolverConfig(
-        tolerance=None, max_steps=2, sampling="independent", start="voronoi", batch_size=64
+        tolerance=None, max_steps=1, sampling="independent", start="voronoi", batch_size=4096
     )
 CONFIG = aeot.Config(
     aeot.AutoencoderConfig(kind="mlp", latent_dim=D, width=8),
