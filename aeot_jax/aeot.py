@@ -176,7 +176,7 @@ def _open_run(folder: Path, identity: str, *, resume: bool, overwrite: bool) -> 
         except (ValueError, OSError) as error:
             problem = error
     found = run is not None and (run.finished is not None or run.training is not None)
-    refused, found = np.asarray(processes.from_first(jnp.array([problem is not None, found])))
+    refused, found = np.asarray(processes.from_first(jnp.array([problem is not None, found], bool)))
     if problem is not None:
         raise problem
     if refused:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
+from aeot_jax.numerics import usual_dtypes
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 Symmetry = Literal["signs", "rotations"]
@@ -89,7 +90,7 @@ class Gaussian:
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
         key, n = _checked(key, n)
-        return jax.random.normal(key, (n, self.dim))
+        return jax.random.normal(key, (n, self.dim), jnp.float32)
 
     def from_uniform(self, u: Samples) -> Samples:
         """Carry uniform points of the open unit cube onto the law (n, d)."""
@@ -123,7 +124,7 @@ class UniformCube:
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
         key, n = _checked(key, n)
-        return jax.random.uniform(key, (n, self.dim), minval=-0.5, maxval=0.5)
+        return jax.random.uniform(key, (n, self.dim), jnp.float32, minval=-0.5, maxval=0.5)
 
     def from_uniform(self, u: Samples) -> Samples:
         """Carry uniform points of the open unit cube onto the law (n, d)."""
@@ -157,7 +158,8 @@ class UniformBall:
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
         key, n = _checked(key, n)
-        return jax.random.ball(key, self.dim, shape=(n,))
+        with usual_dtypes():  # JAX draws its signs as floats of the mode
+            return jax.random.ball(key, self.dim, shape=(n,), dtype=jnp.float32)
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,8 @@ class Empirical:
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n atoms with replacement (n, d)."""
         key, n = _checked(key, n)
-        index = jax.random.randint(key, (n,), 0, self.points.shape[0])
-        return self.points[index]
+        index = jax.random.randint(key, (n,), 0, self.points.shape[0], jnp.int32)
+        return jnp.asarray(self.points, jnp.float32)[index]
 
 
 def _unflattened(_: None, leaves: Iterable[Any]) -> Empirical:
@@ -295,6 +297,11 @@ def around(mu: Measure, mean: Float[Array, " d"]) -> Measure:
     return (_NetAround if hasattr(mu, "from_uniform") else _Around)(mu, mean)
 
 
+def draw(key: PRNGKey, mu: Measure, n: int) -> Samples:
+    """Samples (n, d) of any measure as float32, which one's own need not give in 64-bit mode."""
+    return jnp.asarray(mu.sample(key, n), jnp.float32)
+
+
 def moments(key: PRNGKey, mu: Measure) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
     """Mean (d,) and covariance (d, d) of a measure: exact where known, else from samples.
 
@@ -303,6 +310,8 @@ def moments(key: PRNGKey, mu: Measure) -> tuple[Float[Array, " d"], Float[Array,
       mu: the measure.
     """
     if mu.variance is not None:
-        return jnp.zeros(mu.dim), mu.variance * jnp.eye(mu.dim)
-    x = mu.sample(key, MOMENT_SAMPLES)
-    return x.mean(0), jnp.cov(x, rowvar=False).reshape(mu.dim, mu.dim)
+        return jnp.zeros(mu.dim, jnp.float32), mu.variance * jnp.eye(mu.dim, dtype=jnp.float32)
+    x = draw(key, mu, MOMENT_SAMPLES)
+    with jax.default_matmul_precision("highest"):
+        covariance = jnp.cov(x, rowvar=False)
+    return x.mean(0), covariance.reshape(mu.dim, mu.dim)

@@ -1,11 +1,13 @@
 """Numerical traps with names: matmul precision, safe ratios, floats that no program rounds anew."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 PRECISION = jax.lax.Precision.HIGHEST
 """Precision of every product behind an argmax: TF32 and bfloat16 move samples between cells."""
@@ -41,6 +43,33 @@ def axis_size(axis_name: Hashable, argument: str = "axis_name") -> int:
 _Value = TypeVar("_Value")
 
 
+def repeat(number: ArrayLike, body: Callable[[Any, _Value], _Value], value: _Value) -> _Value:
+    """``lax.fori_loop`` from 0 on, counted in int32 whatever JAX's settings.
+
+    Args:
+      number: turns, known or traced.
+      body: from the number of the turn and a value to the next value.
+      value: the first.
+    """
+    last = np.int32(number) if isinstance(number, int) else jnp.asarray(number, jnp.int32)
+
+    def turn(i: Any, value: _Value) -> _Value:
+        return body(jnp.asarray(i, jnp.int32), value)  # without jit it is a number of Python
+
+    return jax.lax.fori_loop(np.int32(0), last, turn, value)
+
+
+@contextmanager
+def usual_dtypes() -> Iterator[None]:
+    """JAX's default rules of dtypes, for other libraries' code that is called within.
+
+    Optax raises floats to powers of counts, which strict promotion refuses and 64-bit mode rounds
+    otherwise; some of JAX's samplers draw other numbers in 64-bit mode.
+    """
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def isolated(
     always: Bool[Array, "*batch"], function: Callable[..., _Value], value: _Value, *operands: Any
 ) -> _Value:
@@ -59,13 +88,41 @@ def isolated(
       value: what it changes.
       *operands: what else it reads.
     """
-    return jax.lax.cond(always, function, lambda value, *_: value, *hidden((value, *operands)))
+    given = value, *operands
+
+    def evaluate(numbers: Any) -> Any:
+        return jax.tree.map(_numbers, function(*jax.tree.map(_like, given, numbers)))
+
+    # Keys cross the border as their numbers: under `vmap` a branch becomes a choice of two, and
+    # JAX's check counts a key that may be chosen as used.
+    result = jax.lax.cond(
+        always, evaluate, lambda numbers: numbers[0], hidden(jax.tree.map(_numbers, given))
+    )
+    return jax.tree.map(_like, value, result)
 
 
 def hidden(tree: _Value) -> _Value:
     """The same arrays, of which the compiler no longer knows what it knew.
 
     Each has a barrier of its own: a common one would let all vary over every axis of a mesh over
-    which one does.
+    which one does. Keys pass as their numbers: a key that passed itself would count as used.
     """
-    return jax.tree.map(jax.lax.optimization_barrier, tree)
+    numbers = jax.tree.map(_numbers, tree)
+    return jax.tree.map(_like, tree, jax.tree.map(jax.lax.optimization_barrier, numbers))
+
+
+def _numbers(leaf: Any) -> Any:
+    """Of a typed key its numbers; anything else as it is."""
+    return jax.random.key_data(leaf) if is_typed_key(leaf) else leaf
+
+
+def _like(leaf: Any, numbers: Any) -> Any:
+    """The inverse of ``_numbers``."""
+    if not is_typed_key(leaf):
+        return numbers
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+
+
+def is_typed_key(leaf: Any) -> bool:
+    """Whether an array is one of typed random keys."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

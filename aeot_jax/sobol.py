@@ -59,7 +59,8 @@ def uniforms(key: PRNGKey, dim: int, first: ArrayLike, n: int, total: int) -> Fl
     for digit, direction in enumerate(_directions(dim)[: (total - 1).bit_length()]):
         held = ((index >> digit) & 1).astype(bool)
         point ^= jnp.where(held[:, None], jnp.asarray(direction)[None, :], jnp.uint32(0))
-    seed = jax.random.bits(key, (1, dim), jnp.uint32)
+    # The parts of a draw take one seed on purpose: a clone says so to JAX's check of used keys.
+    seed = jax.random.bits(jax.random.clone(key), (1, dim), jnp.uint32)
     return _open_unit(_scrambled(point, seed))
 
 

@@ -141,7 +141,7 @@ def _nearest(
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     (n, d), m = x.shape, reference.shape[0]
     # The last block is moved back to fit: a reference scored twice does no harm.
-    starts = jnp.minimum(jnp.arange(0, m, block), m - block)
+    starts = jnp.minimum(jnp.arange(0, m, block, dtype=jnp.int32), m - block)
     a = centred(x, centre)
 
     def best_score(start: Int[Array, ""]) -> Float[Array, " n"]:
@@ -156,7 +156,7 @@ def _nearest(
 
     def measure(row: tuple[Array, Array]) -> tuple[Array, Array]:
         point, start = row
-        index = (start[:, None] + jnp.arange(block)[None, :]).reshape(-1)
+        index = (start[:, None] + jnp.arange(block, dtype=jnp.int32)[None, :]).reshape(-1)
         squared = jnp.sum(_difference(point[None, :], reference[index]) ** 2, axis=1)
         winner = jnp.argmin(squared)
         return jnp.sqrt(squared[winner]), index[winner]

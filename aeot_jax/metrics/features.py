@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.metrics.distances import chunks
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, usual_dtypes
 from aeot_jax.typing import PRNGKey
 
 _CHUNK_BYTES = 16 * 2**20
@@ -251,10 +251,13 @@ def fit_classifier(
     init_key, epoch_key = jax.random.split(key)
     params = network.init(init_key)
     optimiser = _optimiser(config, steps * epochs)
-    opt_state = optimiser.init(params)
+    with usual_dtypes():
+        opt_state = optimiser.init(params)
     x_device, y_device = jnp.asarray(x), jnp.asarray(y, jnp.int32)
     for epoch in range(epochs):
-        order = jax.random.permutation(jax.random.fold_in(epoch_key, epoch), n)
+        order = jax.random.permutation(
+            jax.random.fold_in(epoch_key, epoch), jnp.arange(n, dtype=jnp.int32)
+        )
         params, opt_state = _run_epoch(
             params,
             opt_state,
@@ -265,7 +268,12 @@ def fit_classifier(
             optimiser=optimiser,
         )
     raw = FeatureMap(
-        params, jnp.zeros(config.num_features), jnp.ones(()), image_shape, num_classes, config
+        params,
+        jnp.zeros(config.num_features, jnp.float32),
+        jnp.ones((), jnp.float32),
+        image_shape,
+        num_classes,
+        config,
     )
     return _standardised(raw, x)
 
@@ -291,12 +299,15 @@ def _run_epoch(
 ) -> tuple[Any, Any]:
     def loss(params: Any, rows: Array) -> Array:
         logits = network.logits(params, network.features(params, images[rows]))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+        with usual_dtypes():
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
     def step(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], None]:
         params, opt_state = carry
-        updates, opt_state = optimiser.update(jax.grad(loss)(params, rows), opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
+        grads = jax.grad(loss)(params, rows)
+        with usual_dtypes():
+            updates, opt_state = optimiser.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
 
     return jax.lax.scan(step, (params, opt_state), batches)[0]
 
@@ -323,7 +334,14 @@ def fit_components(key: PRNGKey, images: ArrayLike, *, num_features: int = 128) 
     n, *image_shape = x.shape
     k = min(num_features, math.prod(image_shape), n - 1)
     params = {"components": _leading_directions(key, x.reshape(n, -1), k)}
-    raw = FeatureMap(params, jnp.zeros(k), jnp.ones(()), tuple(image_shape), 0, None)
+    raw = FeatureMap(
+        params,
+        jnp.zeros(k, jnp.float32),
+        jnp.ones((), jnp.float32),
+        tuple(image_shape),
+        0,
+        None,
+    )
     return _standardised(raw, x)
 
 
@@ -337,7 +355,7 @@ def _leading_directions(key: PRNGKey, x: np.ndarray, k: int) -> Float[Array, "p 
     n, p = x.shape
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     width = min(k + 16, p)
-    q = np.asarray(jax.random.normal(key, (p, width)))
+    q = np.asarray(jax.random.normal(key, (p, width), jnp.float32))
     q = np.linalg.qr(q)[0]
     step = max(1, _CHUNK_BYTES // (4 * p))
     for _ in range(_PASSES):

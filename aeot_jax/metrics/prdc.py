@@ -116,7 +116,9 @@ def _radii(x: np.ndarray, k: int, name: str) -> np.ndarray:
     points = distances.centred(x, distances.mean_row(x))
     radius = np.empty(n, np.float32)
     for part in distances.chunks(n, 4 * (2 * n + (k + 1) * d)):
-        radius[part] = _kth_distance(points, jnp.arange(part.start, part.stop), k=k)
+        radius[part] = _kth_distance(
+            points, jnp.arange(part.start, part.stop, dtype=jnp.int32), k=k
+        )
     return radius
 
 
@@ -124,7 +126,7 @@ def _radii(x: np.ndarray, k: int, name: str) -> np.ndarray:
 def _kth_distance(x: Float[Array, "n d"], own: Int[Array, " c"], *, k: int) -> Float[Array, " c"]:
     a = x[own]
     squared, _ = distances.squared_distances(a, x)
-    squared = squared.at[jnp.arange(own.shape[0]), own].set(jnp.inf)
+    squared = squared.at[jnp.arange(own.shape[0], dtype=jnp.int32), own].set(jnp.inf)
     _, index = jax.lax.top_k(-squared, k)
     difference = a[:, None, :] - x[index]
     return jnp.sqrt(jnp.sum(difference * difference, axis=2).max(axis=1))
@@ -142,4 +144,4 @@ def _overlaps(
     # A point on the sphere belongs to the ball, whatever the last digits of the expansion say.
     in_real = squared <= (radius_x**2)[None, :] + slack
     in_generated = squared <= (radius_y**2)[:, None] + slack
-    return in_real.sum(axis=1), in_real.any(axis=0), in_generated.any(axis=0)
+    return in_real.sum(axis=1, dtype=jnp.int32), in_real.any(axis=0), in_generated.any(axis=0)

@@ -149,8 +149,8 @@ class _Conv(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
         del rngs
-        self.kernel = nnx.Param(jnp.zeros((3, 3, inputs, outputs)))
-        self.bias = nnx.Param(jnp.zeros(outputs))
+        self.kernel = nnx.Param(jnp.zeros((3, 3, inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
 
     def __call__(self, x: Array) -> Array:
         """Transform a batch of features or images."""
@@ -343,7 +343,7 @@ def _initial(key: PRNGKey, shapes: Params) -> Params:
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(shapes)
     sizes = [math.prod(leaf.shape) for _, leaf in leaves]
-    draws = jax.random.normal(key, (sum(sizes),))
+    draws = jax.random.normal(key, (sum(sizes),), jnp.float32)
     values, start = [], 0
     for (path, leaf), size in zip(leaves, sizes, strict=True):
         draw = draws[start : start + size].reshape(leaf.shape)

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, UInt8
 
 from aeot_jax import arguments, meshes, processes
 from aeot_jax.nn import models
+from aeot_jax.numerics import usual_dtypes
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BATCH = "batch"
@@ -155,7 +156,9 @@ def init(
     """
     tx = optimizer(num_images, train_config)
     params = models.functions(image_shape, model_config).init(key)
-    return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32))
+    with usual_dtypes():
+        opt_state = tx.init(params)
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32))
 
 
 def loss(
@@ -170,9 +173,10 @@ def loss(
     mean = z.mean(0)
     centred = z - mean[None]
     covariance = centred.T @ centred / z.shape[0]
-    penalty = (mean**2).mean() + ((covariance - jnp.eye(z.shape[1])) ** 2).sum(0).mean()
+    identity = jnp.eye(z.shape[1], dtype=jnp.float32)
+    penalty = (mean**2).mean() + ((covariance - identity) ** 2).sum(0).mean()
     scale = jax.lax.stop_gradient(jnp.sqrt(jnp.diagonal(covariance)))
-    z = z + config.noise * scale[None] * jax.random.normal(key, z.shape)
+    z = z + config.noise * scale[None] * jax.random.normal(key, z.shape, jnp.float32)
     return ((functions.decode(params, z) - x) ** 2).mean() + config.whitening * penalty
 
 
@@ -188,8 +192,9 @@ def train_step(
     """One step of the optimiser on one batch; the loss is that before the step."""
     x = x.astype(jnp.float32) / 255
     value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
-    updates, opt_state = tx.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, value
+    with usual_dtypes():
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value
 
 
 @functools.partial(jax.jit, static_argnames=("model_config", "train_config", "devices"))
@@ -224,7 +229,8 @@ def run_epoch(
     tx = optimizer(n, train_config)
     size = batch_size(n, train_config)
     order_key, noise_key = jax.random.split(jax.random.fold_in(key, state.epoch))
-    order = jax.random.permutation(order_key, n)[: n // size * size].reshape(-1, size)
+    order = jax.random.permutation(order_key, jnp.arange(n, dtype=jnp.int32))
+    order = order[: n // size * size].reshape(-1, size)
 
     def spread(tree: Any, *axes: str) -> Any:
         if not devices:
@@ -246,7 +252,7 @@ def run_epoch(
         return (params, opt_state), value
 
     (params, opt_state), values = jax.lax.scan(
-        body, (state.params, state.opt_state), (jnp.arange(order.shape[0]), order)
+        body, (state.params, state.opt_state), (jnp.arange(order.shape[0], dtype=jnp.int32), order)
     )
     # One layout comes in and goes out, so that the next epoch runs the same program.
     return spread((TrainState(params, opt_state, state.epoch + 1), values.mean()))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from aeot_jax.numerics import PRECISION, hidden
+from aeot_jax.numerics import PRECISION, hidden, repeat
 
 _Tree = TypeVar("_Tree")
 
@@ -149,7 +149,7 @@ def stacked(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tre
     shapes = jax.eval_shape(function, jnp.int32(0), *operands)
     numbers = [leaf for leaf in jax.tree.leaves(operands) if _is_number(leaf)]
     # Never true, which the compiler does not know.
-    never = jnp.max(numbers[0].ravel()[:1]) < -jnp.inf
+    never = jnp.max(numbers[0].ravel()[:1]).astype(jnp.float32) < -jnp.inf
 
     def turn(i: jax.Array, stacked: _Tree) -> _Tree:
         return jax.tree.map(
@@ -159,7 +159,7 @@ def stacked(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tre
         )
 
     empty = jax.tree.map(lambda s: full((number, *s.shape), 0, s.dtype, *numbers), shapes)
-    return lax.fori_loop(0, jnp.where(never, 0, number), turn, empty)
+    return repeat(jnp.where(never, 0, number), turn, empty)
 
 
 def _is_number(leaf: Any) -> bool:

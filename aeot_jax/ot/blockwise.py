@@ -117,7 +117,7 @@ def each(
     def part(array: jax.Array, block: jax.Array) -> jax.Array:
         if array.shape[0] == own * size:
             return lax.dynamic_slice_in_dim(array, block * size, size)
-        places = block * size + jnp.arange(size)
+        places = block * size + jnp.arange(size, dtype=jnp.int32)
         return array.at[places].get(mode="fill", fill_value=0)
 
     def one(block: jax.Array, arrays: tuple[jax.Array, ...], *operands: Any) -> _Tree:
@@ -148,7 +148,7 @@ def rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> ja
     num_chunks = -(-y.shape[0] // ALIGNMENT)
 
     def one(chunk: jax.Array, y: jax.Array, *operands: Any) -> jax.Array:
-        places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT)
+        places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT, dtype=jnp.int32)
         return function(y.at[places].get(mode="fill", fill_value=0), *operands)
 
     made = blocks.stacked(one, num_chunks, y, *operands)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from aeot_jax import arguments
+from aeot_jax import arguments, measures
 from aeot_jax.numerics import isolated
 from aeot_jax.ot import planes, problem
 from aeot_jax.ot.layouts import Layout, Parallel, layout
@@ -63,7 +63,7 @@ def generate(
     n = arguments.count("n", n, what="how many candidates to draw")
     where = layout(parallel, devices, inside_jit=not problem.is_concrete(key, ext))
     size = min(n, CHUNK)
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size)))
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size), dtype=jnp.int32))
     drawn = draw(where, keys, place(where, ext), size)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
 
@@ -89,7 +89,7 @@ def _chunks(
     keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
 ) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
     def chunk(_: Any, key: PRNGKey, ext: Extension) -> Any:
-        return extend(ext.mu.sample(key, size), ext)
+        return extend(measures.draw(key, ext.mu, size), ext)
 
     def isolated_chunk(key: PRNGKey) -> Any:
         # A device that owns one chunk runs no loop, and its program would round in its own way.

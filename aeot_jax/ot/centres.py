@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Measure
-from aeot_jax.numerics import safe_ratio
+from aeot_jax.measures import Measure, draw
+from aeot_jax.numerics import repeat, safe_ratio
 from aeot_jax.ot import power, problem, shift
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
@@ -88,19 +88,19 @@ def mass_centres(
     wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
     wanted = arguments.count("num_samples", wanted, 1, _MOST)
     batch = min(_BATCH, wanted)
-    found = _mass_centres(key, mu, near, np.int32(-(-wanted // batch)), batch)
+    found = _mass_centres(key, mu, near, jnp.asarray(-(-wanted // batch), jnp.int32), batch)
     if near.y.shape[0] == num_targets:
         return found
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:num_targets]), found)
 
 
 def _mass_centres_body(
-    key: PRNGKey, mu: Measure, near: problem.Near, num_batches: ArrayLike, batch: int
+    key: PRNGKey, mu: Measure, near: problem.Near, num_batches: Int[Array, ""], batch: int
 ) -> Centres:
     rows, h, _ = shift.around(near.y, near.h)
 
     def body(i: Int[Array, ""], centres: Centres) -> Centres:
-        x = mu.sample(jax.random.fold_in(key, i), batch)
+        x = draw(jax.random.fold_in(key, i), mu, batch)
         _, index = power.best(x, rows, h)
         counts = jnp.zeros_like(centres.counts).at[index].add(1)
         # Sums around the mean so far, so that float32 keeps its digits over many batches.
@@ -110,7 +110,7 @@ def _mass_centres_body(
         return Centres(points, total)
 
     none = Centres(jnp.zeros_like(near.y), jnp.zeros_like(h, dtype=jnp.int32))
-    return jax.lax.fori_loop(0, num_batches, body, none)
+    return repeat(num_batches, body, none)
 
 
 _mass_centres = jax.jit(_mass_centres_body, static_argnames=("batch",))

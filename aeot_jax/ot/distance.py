@@ -29,8 +29,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Measure
-from aeot_jax.numerics import PRECISION, safe_ratio
+from aeot_jax.measures import Measure, draw
+from aeot_jax.numerics import PRECISION, repeat, safe_ratio
 from aeot_jax.ot import power, problem
 from aeot_jax.ot.streams import NUM_STREAMS
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
@@ -180,7 +180,7 @@ def _wasserstein(
     unit_key, draw_key = jax.random.split(key)
     frame = problem.frame(y, nu)
     centre, scale = frame.centre + offset, frame.scale
-    reach = jnp.abs(mu.sample(unit_key, _UNIT_SAMPLES) - centre[None, :]).max()
+    reach = jnp.abs(draw(unit_key, mu, _UNIT_SAMPLES) - centre[None, :]).max()
     unit = jnp.maximum(jnp.maximum(reach, scale), jnp.finfo(jnp.float32).tiny)
     normalised = frame.normalise(y)
     v = normalised * (scale / unit)
@@ -194,23 +194,25 @@ def _wasserstein(
     sums = _draw(draw_key, mu, normalised, h / scale, v, centre, unit, psi, rounds, per_stream)
     per_mean = rounds * per_stream
     n = NUM_STREAMS * per_mean
+    num_samples = n.astype(jnp.float32)
     mean = sums.mean.mean(0)
-    scatter = (sums.scatter + per_mean * jnp.square(sums.mean - mean[None, :])).sum(0)
-    cost_se, residual_se, lower_se = jnp.sqrt(scatter / (n - 1) / n)
+    each = per_mean.astype(jnp.float32)
+    scatter = (sums.scatter + each * jnp.square(sums.mean - mean[None, :])).sum(0)
+    cost_se, residual_se, lower_se = jnp.sqrt(scatter / (n - 1).astype(jnp.float32) / num_samples)
     cost, residual, lower = mean[0], mean[1] - of_weights, mean[2] + 2 * of_weights
 
     counts = jnp.zeros_like(sums.counts).at[:, same].add(sums.counts)
-    held = jnp.maximum(counts.sum(0), 1).astype(jnp.float32)
+    held = jnp.maximum(counts.sum(0, dtype=jnp.int32), 1).astype(jnp.float32)
     cell_sum = jnp.zeros_like(sums.cell_sum).at[same].add(sums.cell_sum)
     cell_mean = (cell_sum / held[:, None] - centre[None, :]) / unit
     order = _curve(v)
 
     def coupling_cost(group: tuple[Int[Array, " m"], Float[Array, ""]]) -> Float[Array, ""]:
-        w = group[0] / group[0].sum()
+        w = group[0].astype(jnp.float32) / group[0].sum(dtype=jnp.int32).astype(jnp.float32)
         return group[1] + _repair(w, merged, v, cell_mean, order)
 
     # All streams, then all but one, in one loop: what is compiled is compiled once.
-    total = counts.sum(0)[None, :]
+    total = counts.sum(0, dtype=jnp.int32)[None, :]
     of_others = (NUM_STREAMS * cost - sums.mean[:, 0]) / (NUM_STREAMS - 1)
     groups = (
         jnp.concatenate([total, total - counts]),
@@ -261,35 +263,34 @@ def _draw(
 
     def add(carry: tuple[_Sums, Int[Array, ""]], stream: Int[Array, ""]):
         sums, i = carry
-        x = mu.sample(jax.random.fold_in(jax.random.fold_in(key, i), stream), per_stream)
+        x = draw(jax.random.fold_in(jax.random.fold_in(key, i), stream), mu, per_stream)
         _, index = power.best(x, y, h)
         cost = jnp.square((x - centre[None, :]) / unit - v[index]).sum(1)
         seen = jnp.stack([cost, psi[index], cost - 2 * psi[index]])
         mean = seen.mean(1)
         scatter = jnp.square(seen - mean[:, None]).sum(1)
         delta = mean - sums.mean[stream]
+        before, after = (per_stream * i).astype(jnp.float32), (i + 1).astype(jnp.float32)
         return (
             _Sums(
                 sums.counts.at[stream, index].add(1),
                 sums.cell_sum.at[index].add(x),
-                sums.mean.at[stream].add(delta / (i + 1)),
-                sums.scatter.at[stream].add(
-                    scatter + jnp.square(delta) * (per_stream * i / (i + 1))
-                ),
+                sums.mean.at[stream].add(delta / after),
+                sums.scatter.at[stream].add(scatter + jnp.square(delta) * (before / after)),
             ),
             i,
         ), None
 
     def body(i: Int[Array, ""], sums: _Sums) -> _Sums:
-        return jax.lax.scan(add, (sums, i), jnp.arange(NUM_STREAMS))[0][0]
+        return jax.lax.scan(add, (sums, i), jnp.arange(NUM_STREAMS, dtype=jnp.int32))[0][0]
 
     empty = _Sums(
         jnp.zeros((NUM_STREAMS, y.shape[0]), jnp.int32),
         jnp.zeros_like(y),
-        jnp.zeros((NUM_STREAMS, 3)),
-        jnp.zeros((NUM_STREAMS, 3)),
+        jnp.zeros((NUM_STREAMS, 3), jnp.float32),
+        jnp.zeros((NUM_STREAMS, 3), jnp.float32),
     )
-    return jax.lax.fori_loop(0, rounds, body, empty)
+    return repeat(rounds, body, empty)
 
 
 def _repair(
@@ -344,8 +345,8 @@ def _curve(v: Targets) -> Int[Array, " m"]:
 
     def halve(level: Int[Array, ""], order: Int[Array, " m"]) -> Int[Array, " m"]:
         # A part is an aligned run of ranks, so parts are nested whatever m is.
-        rank = jnp.zeros_like(order).at[order].set(jnp.arange(m))
+        rank = jnp.zeros_like(order).at[order].set(jnp.arange(m, dtype=jnp.int32))
         part = rank >> (levels - level)
-        return jnp.lexsort((v[:, axes[level % d]], part))
+        return jnp.lexsort((v[:, axes[level % d]], part)).astype(jnp.int32)
 
-    return jax.lax.fori_loop(0, levels, halve, jnp.arange(m))
+    return repeat(levels, halve, jnp.arange(m, dtype=jnp.int32))

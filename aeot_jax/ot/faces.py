@@ -16,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from aeot_jax import arguments
+from aeot_jax.measures import draw
 from aeot_jax.ot import candidates, planes, singular
 from aeot_jax.ot.singular import Extension
 from aeot_jax.typing import Given, PRNGKey
@@ -124,7 +125,7 @@ def _look(
     key: PRNGKey, ext: Extension, size: int = _CHUNK
 ) -> tuple[Int[Array, " n"], Int[Array, "n 2"], Bool[Array, " n"], Bool[Array, " n"]]:
     """Winner, the two highest planes (-1 for none), whether near the singular set and rejected."""
-    seen = planes.look(ext.mu.sample(key, size), ext.y, ext.h, ext.frame)
+    seen = planes.look(draw(key, ext.mu, size), ext.y, ext.h, ext.frame)
     mixed = (seen.gaps < ext.band) & (seen.angles > ext.threshold)
     _, accepted, _ = candidates.resolve(seen, ext)
     winner = seen.index[:, 0]

@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import FromSampler, Measure
+from aeot_jax.measures import FromSampler, Measure, draw
 from aeot_jax.ot import potential, power, problem, shift
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Samples, Targets, Weights
 
@@ -97,7 +97,7 @@ def to_ott(
     weights = None if nu is None else problem.check_weights(nu, targets)
 
     def sampler(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Samples:
-        return mu.sample(key, shape[0]).astype(dtype or jnp.float32)
+        return draw(key, mu, shape[0]).astype(dtype or jnp.float32)
 
     geometry = SemidiscretePointCloud(sampler, targets, epsilon=0.0)
     return SemidiscreteOutput(
@@ -268,7 +268,7 @@ def _pair(
     *,
     batch_size: int,
 ) -> tuple[Samples, Samples]:
-    x = mu.sample(jax.random.fold_in(key, i), batch_size)
+    x = draw(jax.random.fold_in(key, i), mu, batch_size)
     rows, h, _ = shift.around(near.y, near.h)
     _, index = power.best(x, rows, h)
     return x, y[index]

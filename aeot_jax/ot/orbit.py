@@ -23,7 +23,7 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, repeat, usual_dtypes
 from aeot_jax.ot import blocks
 from aeot_jax.ot.blocks import Rows, as_rows
 from aeot_jax.typing import Heights, Samples, Targets
@@ -74,7 +74,9 @@ def mixing(key: jax.Array, dim: int) -> Float[Array, "d d"]:
     frequency, place = np.arange(dim)[:, None], np.arange(dim)[None, :] + 0.5
     transform = np.cos(np.pi / dim * frequency * place) * np.sqrt(2 / dim)
     transform[0] *= np.sqrt(0.5)
-    return jax.random.rademacher(key, (dim, 1), jnp.float32) * jnp.asarray(transform.T, jnp.float32)
+    with usual_dtypes():
+        sign = jax.random.rademacher(key, (dim, 1), jnp.float32)
+    return sign * jnp.asarray(transform.T, jnp.float32)
 
 
 def assign_orbits(x: Samples, y: Targets | Rows, h: Heights) -> Int[Array, "8 n"]:
@@ -177,7 +179,7 @@ def _cells_by_group(
 
     data = x, y.points, h
     empty = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
-    carry = lax.fori_loop(0, blocks.number_of(used, block), body, (empty,) * SIZE)
+    carry = repeat(blocks.number_of(used, block), body, (empty,) * SIZE)
     best, winner = (jnp.stack(parts) for parts in zip(*carry, strict=True))
     _, index = blocks.best_of_groups(
         members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
@@ -207,4 +209,4 @@ def _cells_by_argmax(
         blocks.full(shape, -jnp.inf, x.dtype, *data),
         blocks.full(shape, 0, jnp.int32, *data),
     )
-    return lax.fori_loop(0, blocks.number_of(used, block), body, carry)
+    return repeat(blocks.number_of(used, block), body, carry)

@@ -106,7 +106,7 @@ def deal(
     count = items.shape[0]
     surplus = -count % max(1, len(where.devices))
     if surplus:  # the last shares are filled up with items whose results are dropped
-        items = items[jnp.arange(count + surplus) % count]
+        items = items[jnp.arange(count + surplus, dtype=jnp.int32) % count]
     results = _dealing_program(where, body, tuple(sorted(options.items())))(items, arguments)
     return jax.tree.map(lambda leaf: leaf[:count], results) if surplus else results
 

@@ -140,7 +140,7 @@ def blend(
     local = _mean(_local_shares(planes.gaps, share, regular), offsets)
     spread = jnp.sqrt((share * share).sum(1, keepdims=True))
     z = planes.codes[:, 0] + local + (blended - local) / spread
-    num_blended = (share > 0).sum(1)
+    num_blended = (share > 0).sum(1, dtype=jnp.int32)
     # Whatever the root is rounded to, a code by itself comes out exactly.
     return jnp.where(num_blended[:, None] == 1, planes.codes[:, 0], z), num_blended
 
@@ -188,14 +188,14 @@ def _local_shares(
     Whose faces are singular is asked of each blended target and not of the winner: else the mean
     would jump where the winner changes.
     """
-    own = jnp.eye(share.shape[1], gaps.shape[1])
+    own = jnp.eye(share.shape[1], gaps.shape[1], dtype=jnp.float32)
     last = gaps[:, -1:]
     end = jnp.where(jnp.isfinite(last), last, 0.0)
     inside = jnp.clip(end - gaps, 0.0, _LEVEL * end)
     # Where fewer targets have cells than planes are looked at, they all count alike.
     few = ~jnp.isfinite(last) if gaps.shape[1] == _PLANES else jnp.ones_like(last, bool)
     weights = jnp.where(few, jnp.where(jnp.isfinite(gaps), 1.0, 0.0), inside)
-    weights = weights[:, None, :] * regular
+    weights = weights[:, None, :] * regular.astype(jnp.float32)
     weights = jnp.maximum(weights, _TINY * own[None])
     weights = weights / weights.sum(2, keepdims=True)
     return jnp.einsum("ne,nek->nk", share, weights, precision=PRECISION)

@@ -18,7 +18,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, repeat
 from aeot_jax.ot import blocks, problem, shift
 from aeot_jax.ot.blocks import Rows, as_rows
 from aeot_jax.typing import ArrayLike, Given
@@ -266,7 +266,7 @@ def _in_chunks(
         blocks.full((n, *shape), 0, x.dtype, *data),
         blocks.full((n, *shape), 0, jnp.int32, *data),
     )
-    return lax.fori_loop(0, -(-n // chunk), body, carry)
+    return repeat(-(-n // chunk), body, carry)
 
 
 def _with_one(x: jax.Array) -> jax.Array:
@@ -324,7 +324,7 @@ def _winning_group(
 
     data = x, y.points, h
     carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
-    carry = lax.fori_loop(0, jnp.minimum(blocks.number_of(used, block), m // block), body, carry)
+    carry = repeat(jnp.minimum(blocks.number_of(used, block), m // block), body, carry)
     tail = m % block
     if not tail:
         return carry
@@ -359,7 +359,7 @@ def _best_by_target(
 
     data = x, y.points, h
     carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
-    return lax.fori_loop(0, blocks.number_of(used, unroll), body, carry)
+    return repeat(blocks.number_of(used, unroll), body, carry)
 
 
 def _top_by_block(
@@ -401,7 +401,7 @@ def _top_by_block(
         blocks.full((n, keep), -jnp.inf, x.dtype, *data),
         blocks.full((n, keep), 0, jnp.int32, *data),
     )
-    _, group = lax.fori_loop(0, blocks.number_of(needed, merge), body, carry)
+    _, group = repeat(blocks.number_of(needed, merge), body, carry)
     # In ascending order of targets, so that `top_k`, which keeps the first of equals, does right.
     group = jnp.sort(group, axis=1)
 
@@ -450,7 +450,7 @@ def _best_on_accelerator(
 
     n, data = x.shape[0], (x, y.points, h)
     carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
-    return lax.fori_loop(0, blocks.number_of(used, block), body, carry)
+    return repeat(blocks.number_of(used, block), body, carry)
 
 
 def _top_on_accelerator(
@@ -471,4 +471,4 @@ def _top_on_accelerator(
         return value, jnp.where(position < k, held, start + position - k)
 
     value, index = lax.top_k(_scores(x, y.part(0, block), h[:block]), k)
-    return lax.fori_loop(1, blocks.number_of(used, block), body, (value, index))
+    return lax.fori_loop(np.int32(1), blocks.number_of(used, block), body, (value, index))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax import sobol
-from aeot_jax.measures import Measure
+from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blockwise, orbit, power
 from aeot_jax.ot.blocks import Rows, as_rows
@@ -120,15 +120,15 @@ def cells(
         total = num_samples * num_streams
         points = sobol.uniforms(key, mu.dim, stream * num_samples, num_samples, total)
         x = mu.from_uniform(points)  # pyright: ignore[reportAttributeAccessIssue]
-        return assigned(x)
+        return assigned(jnp.asarray(x, jnp.float32))
     stream_key = jax.random.fold_in(key, stream)
     if sampling == "orbits":
-        x = mu.sample(stream_key, num_samples // orbit.SIZE)
+        x = draw(stream_key, mu, num_samples // orbit.SIZE)
         if targets_axis is None:
             return orbit.assign_orbits(x, rows, heights).reshape(num_samples)
         scores, index = (found.reshape(num_samples) for found in orbit.leaders(x, rows, heights))
         return jnp.where(is_winner(scores, targets_axis), index, num_targets)
-    return assigned(mu.sample(stream_key, num_samples))
+    return assigned(draw(stream_key, mu, num_samples))
 
 
 def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"]:

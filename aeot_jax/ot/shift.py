@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
-from aeot_jax.numerics import PRECISION
+from aeot_jax.numerics import PRECISION, repeat
 from aeot_jax.ot import blocks
 from aeot_jax.ot.blocks import Rows
 
@@ -43,7 +43,8 @@ class Shift(NamedTuple):
 
     def of(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
         """What the scores of each sample have lost (n,)."""
-        return jnp.matmul(x, jnp.asarray(self.centre), precision=PRECISION) + self.level
+        centre, level = jnp.asarray(self.centre), jnp.asarray(self.level)
+        return jnp.matmul(x, centre, precision=PRECISION) + level
 
 
 def none(dim: int) -> Shift:
@@ -114,7 +115,7 @@ def _ends(
         return jnp.minimum(ends[0], low), jnp.maximum(ends[1], high)
 
     ends = (blocks.full(values.shape[1:], end, values.dtype, values) for end in (np.inf, -np.inf))
-    low, high = lax.fori_loop(0, -(-m // size), body, tuple(ends))
+    low, high = repeat(-(-m // size), body, tuple(ends))
     if targets_axis is not None:
         low, high = lax.pmin(low, targets_axis), lax.pmax(high, targets_axis)
     return jnp.where(low <= high, low, 0.0), jnp.where(low <= high, high, 0.0)

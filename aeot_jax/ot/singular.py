@@ -45,7 +45,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Measure
+from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import blocks, planes, power, problem, shift
 from aeot_jax.ot.layouts import Layout, Parallel, layout
@@ -193,7 +193,7 @@ def _learn(
     num_samples: int,
 ) -> _Learned:
     if made.num_targets == 1:
-        zero, none = jnp.zeros(()), jnp.zeros((0,))
+        zero, none = jnp.zeros((), jnp.float32), jnp.zeros((0,), jnp.float32)
         return _Learned(zero, zero, jnp.float32(jnp.pi), none, none)
     y, rows = made.y, made.y.shape[0]
     x, chosen, unit, voronoi = _asked(key, made.mu, y, h, frame, num_samples)
@@ -218,12 +218,12 @@ def _asked(
     """
     sample_key, code_key = jax.random.split(key)
     unit, num_targets, active = frame.normalise(y), y.shape[0], jnp.isfinite(h)
-    chosen = jnp.arange(num_targets)
+    chosen = jnp.arange(num_targets, dtype=jnp.int32)
     if num_targets > _NUM_SAMPLES:
-        share = active / active.sum()
+        share = active.astype(jnp.float32) / active.sum(dtype=jnp.int32).astype(jnp.float32)
         chosen = jax.random.choice(code_key, num_targets, (_NUM_SAMPLES,), replace=False, p=share)
     voronoi = jnp.where(active, -0.5 * (unit * unit).sum(1), -jnp.inf)
-    return mu.sample(sample_key, num_samples), chosen, unit, voronoi
+    return draw(sample_key, mu, num_samples), chosen, unit, voronoi
 
 
 def _highest(
@@ -289,7 +289,7 @@ def _neighbour_angles(
     codes.
     """
     active = jnp.isfinite(h)
-    num_active = active.sum()
+    num_active = active.sum(dtype=jnp.int32)
     farthest = nearest[:, jnp.minimum(nearest.shape[1] - 1, num_active - 1)]
     angles = planes.plane_angles(unit[chosen], unit[farthest])
     return jnp.where(active[chosen] & (num_active > 1), angles, jnp.nan)
@@ -300,7 +300,7 @@ def _threshold(angles: Float[Array, " q"]) -> Float[Array, ""]:
 
     One cell alone has no face, and nothing is to be separated.
     """
-    count = jnp.isfinite(angles).sum()
-    rank = jnp.ceil(_QUANTILE * (count - 1)).astype(jnp.int32)
+    count = jnp.isfinite(angles).sum(dtype=jnp.int32)
+    rank = jnp.ceil(_QUANTILE * (count - 1).astype(jnp.float32)).astype(jnp.int32)
     quantile = jnp.sort(angles)[rank]  # NaN comes last
     return jnp.where(count > 0, jnp.minimum(quantile * _ABOVE, jnp.pi), jnp.pi)

@@ -112,7 +112,7 @@ def _block(
     start = jnp.minimum(b * size, y.shape[0] - size)
     yb = jax.lax.dynamic_slice_in_dim(y, start, size)
     hb = jax.lax.dynamic_slice_in_dim(h, start, size)
-    hb = jnp.where(start + jnp.arange(size) >= b * size, hb, -jnp.inf)
+    hb = jnp.where(start + jnp.arange(size, dtype=jnp.int32) >= b * size, hb, -jnp.inf)
     # -inf over the temperature would have a NaN for its derivative.
     known = jnp.isfinite(hb)[None, :]
     scores = jnp.matmul(x, yb.T, precision=PRECISION) + jnp.where(known, hb[None, :], 0.0)
@@ -133,7 +133,7 @@ def _potential(x: Samples, y: Targets, h: Heights, eps: Float[Array, ""]) -> Flo
         return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=1)), None
 
     start = jnp.full_like(x[:, 0], _FLOOR)
-    total, _ = jax.lax.scan(body, start, jnp.arange(_num_blocks(y)))
+    total, _ = jax.lax.scan(body, start, jnp.arange(_num_blocks(y), dtype=jnp.int32))
     return eps * total
 
 
@@ -153,5 +153,5 @@ def _map(x: Samples, y: Targets, h: Heights, eps: Float[Array, ""]) -> Samples:
         return (new, mass, mean), None
 
     start = (jnp.full_like(x[:, 0], -jnp.inf), jnp.zeros_like(x[:, 0]), jnp.zeros_like(x))
-    (_, mass, mean), _ = jax.lax.scan(body, start, jnp.arange(_num_blocks(y)))
+    (_, mass, mean), _ = jax.lax.scan(body, start, jnp.arange(_num_blocks(y), dtype=jnp.int32))
     return mean / mass[:, None]

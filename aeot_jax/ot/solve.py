@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax import arguments, processes
 from aeot_jax.measures import Gaussian, Measure, UniformCube
+from aeot_jax.numerics import repeat
 from aeot_jax.ot import (
     estimate,
     exact,
@@ -175,7 +176,7 @@ def _solve_exactly(key: PRNGKey, made: Problem, config: SolverConfig) -> Solutio
         certificate=certificate,
         method=jnp.asarray(Method.EXACT, jnp.int32),
         num_steps=jnp.asarray(found.num_steps, jnp.int32),
-        num_samples=jnp.asarray(0),
+        num_samples=jnp.asarray(0, jnp.int32),
         num_check_samples=certificate.num_samples,
         history=_history([]),
     )
@@ -186,12 +187,12 @@ def _better(sampled: Solution, found: Solution) -> Solution:
     total = min(int(sampled.num_check_samples) + int(found.num_check_samples), _MOST_COUNTED)
     uppers = float(sampled.certificate.upper), float(found.certificate.upper)
     if bool(sampled.converged) or uppers[0] <= uppers[1]:
-        return replace(sampled, num_check_samples=jnp.asarray(total))
+        return replace(sampled, num_check_samples=jnp.asarray(total, jnp.int32))
     return replace(
         found,
         status=sampled.status,
         num_samples=sampled.num_samples,
-        num_check_samples=jnp.asarray(total),
+        num_check_samples=jnp.asarray(total, jnp.int32),
         history=sampled.history,
     )
 
@@ -277,8 +278,8 @@ def _solve(
             certificate=certificate,
             method=_method(config),
             num_steps=parallel.local(state.step),
-            num_samples=jnp.asarray(drawn),
-            num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED)),
+            num_samples=jnp.asarray(drawn, jnp.int32),
+            num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED), jnp.int32),
             history=_history(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
@@ -450,7 +451,7 @@ def _solve_jit(
     def body(_: Int[Array, ""], state: SolverState) -> SolverState:
         return solver.step(state, mu, y, nu, budget, axis_name)
 
-    state = jax.lax.fori_loop(0, num_steps, body, state)
+    state = repeat(num_steps, body, state)
     batches = -(-planned.check_samples // planned.batch)
     rows, heights, _ = shift.around(y, state.heights)
     counts, _ = streams.draw_counts(
@@ -477,5 +478,5 @@ def _solve_jit(
         num_steps=state.step,
         num_samples=state.batches * planned.batch,
         num_check_samples=started + gaps + batches * planned.batch,
-        history=History(jnp.zeros((0,), jnp.int32), jnp.zeros((0,)), jnp.zeros((0,))),
+        history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
     )

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
-from aeot_jax.numerics import PRECISION, isolated
+from aeot_jax.numerics import PRECISION, isolated, repeat, usual_dtypes
 from aeot_jax.ot import (
     blockwise,
     estimate,
@@ -202,7 +202,7 @@ def _init(
     frame = problem.frame(y, nu, targets_axis)
     # A scale is never negative, which the compiler does not know.
     always = ~(frame.scale < 0)
-    unknown = jnp.zeros(mu.dim), jnp.zeros((mu.dim, mu.dim))
+    unknown = jnp.zeros(mu.dim, jnp.float32), jnp.zeros((mu.dim, mu.dim), jnp.float32)
     mean, covariance = isolated(
         always, lambda _, key, mu: moments(key, mu), unknown, moment_key, mu
     )
@@ -257,10 +257,12 @@ def _fresh(
 ) -> SolverState:
     """A state that has taken no step."""
     zero = jnp.zeros((), jnp.int32)
+    with usual_dtypes():
+        optimizer_state = updates.optimizer(config).init(jnp.zeros_like(h))
     return SolverState(
         key=key,
         h=h,
-        optimizer_state=updates.optimizer(config).init(jnp.zeros_like(h)),
+        optimizer_state=optimizer_state,
         step=zero,
         batches=zero,
         multiplier=zero + 1,
@@ -269,7 +271,7 @@ def _fresh(
         gap=spread,
         gap_draws=zero,
         spread=spread,
-        best=jnp.full((), jnp.inf, jnp.float32),
+        best=jnp.full((), jnp.finfo(jnp.float32).max, jnp.float32),
         stalled=zero,
         average=jnp.zeros_like(h),
         averaged=zero,
@@ -416,11 +418,12 @@ def _run_steps(
         )
         return state, total + chi2, variance + chi2_se**2
 
-    carry = (state, jnp.zeros(()), jnp.zeros(()))
-    state, total, variance = jax.lax.fori_loop(0, num_steps, body, carry)
+    carry = (state, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
+    state, total, variance = repeat(num_steps, body, carry)
     if num_look_samples(per_stream, mu, config):
         return state.as_dict(), *_look(state, mu, targets, nu, per_stream, axis_name, targets_axis)
-    return state.as_dict(), total / num_steps, jnp.sqrt(variance) / num_steps
+    steps = num_steps.astype(jnp.float32)
+    return state.as_dict(), total / steps, jnp.sqrt(variance) / steps
 
 
 def num_look_samples(per_stream: int, mu: Measure, config: SolverConfig) -> int:

@@ -143,16 +143,17 @@ def draw_counts(
     # Under shard_map a carry must vary over devices as what is added to it does.
     empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
     own = blockwise.NUM_BLOCKS // blockwise.num_shards(targets_axis)
-    none = 0.0 * streams[:, None] + jnp.zeros_like(h, shape=(1, own))
-    last = first + jnp.asarray(num_batches)
-    counts, within = jax.lax.fori_loop(first, last, body, (empty, none))
+    none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
+    begin = jnp.asarray(first, jnp.int32)
+    last = begin + jnp.asarray(num_batches, jnp.int32)
+    counts, within = jax.lax.fori_loop(begin, last, body, (empty, none))
     return _over_axes(counts, within, streams, axis_name, targets_axis)
 
 
 def own_streams(axis_name: str | None) -> Int[Array, " s"]:
     """Ids of the streams that this device draws."""
     if axis_name is None:
-        return jnp.arange(NUM_STREAMS)
+        return jnp.arange(NUM_STREAMS, dtype=jnp.int32)
     num_devices = axis_size(axis_name)
     if NUM_STREAMS % num_devices:
         raise ValueError(
@@ -160,7 +161,7 @@ def own_streams(axis_name: str | None) -> Int[Array, " s"]:
             f"{NUM_STREAMS} logical streams; map over 1, 2, 4 or 8 devices."
         )
     own = NUM_STREAMS // num_devices
-    return jax.lax.axis_index(axis_name) * own + jnp.arange(own)
+    return jax.lax.axis_index(axis_name) * own + jnp.arange(own, dtype=jnp.int32)
 
 
 def _over_axes(

@@ -41,8 +41,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.measures import Measure
-from aeot_jax.numerics import isolated, safe_ratio
+from aeot_jax.measures import Measure, draw
+from aeot_jax.numerics import isolated, safe_ratio, usual_dtypes
 from aeot_jax.ot import blockwise, power
 from aeot_jax.ot.config import FEW_DIMS, Phases, SolverConfig
 from aeot_jax.ot.state import SolverState
@@ -116,12 +116,14 @@ def updated(
         # Both the optimiser and the norm read the gradient: it is rounded once for both.
         zero = jnp.zeros_like(nu)
         gradient = isolated(state.step >= 0, _residual, zero, counts, nu, num_samples)
-        moves, optimizer_state = optax.with_extra_args_support(optimizer(config)).update(
-            gradient, state.optimizer_state, jnp.where(nu > 0, state.h, 0.0)
-        )
+        known = jnp.where(nu > 0, state.h, 0.0)
+        with usual_dtypes():
+            moves, optimizer_state = optax.with_extra_args_support(optimizer(config)).update(
+                gradient, state.optimizer_state, known
+            )
         unit = state.spread if config.rate_unit == "spread" else 1 / state.frame.scale
         rate = unit * _rate(state, config)
-        h = state.h + rate * jnp.where(nu > 0, jnp.asarray(moves), 0.0)
+        h = state.h + rate * jnp.where(nu > 0, jnp.asarray(moves, jnp.float32), 0.0)
         state = replace(state, h=h, optimizer_state=optimizer_state)
         return _double_on_plateau(state, gradient, config.plateau_steps, targets_axis)
 
@@ -133,12 +135,14 @@ def updated(
 
         gap = jax.lax.cond(look, measured, lambda: state.gap)
         gain = _GAIN_IN_FEW_DIMS if mu.dim <= FEW_DIMS else _GAIN
-        per_target = batch / blockwise.count(nu > 0, targets_axis)
-        drawn = (state.step - state.phase_steps) * per_target
+        per_target = batch / blockwise.count(nu > 0, targets_axis).astype(jnp.float32)
+        drawn = (state.step - state.phase_steps).astype(jnp.float32) * per_target
         size = gain.rate * per_target / gain.delay * (1 + drawn / gain.delay) ** -gain.power
-        relative = jnp.where(nu > 0, safe_ratio(counts / num_samples, nu) - 1, 0.0)
+        seen = counts.astype(jnp.float32) / num_samples
+        relative = jnp.where(nu > 0, safe_ratio(seen, nu) - 1, 0.0)
         move = jnp.clip(jnp.minimum(size, gain.most) * relative, -_NEWTON_CLIP, _NEWTON_CLIP)
-        return replace(state, h=state.h - gap * move, gap=gap, gap_draws=state.gap_draws + look)
+        gap_draws = state.gap_draws + look.astype(jnp.int32)
+        return replace(state, h=state.h - gap * move, gap=gap, gap_draws=gap_draws)
 
     state = replace(state, batches=state.batches + state.multiplier)
     if config.method == "adam":
@@ -187,11 +191,12 @@ def check_elementwise(optimizer: optax.GradientTransformation) -> None:
 
     def moved(gradients: np.ndarray) -> list[float]:
         """Moves of the first two targets."""
-        h = jnp.zeros(gradients.shape[1:])
-        state = optimizer.init(h)
-        for gradient in gradients:
-            move, state = optimizer.update(jnp.asarray(gradient), state, h)
-            h = h + jnp.asarray(move)
+        h = jnp.zeros(gradients.shape[1:], jnp.float32)
+        with usual_dtypes():
+            state = optimizer.init(h)
+            for gradient in gradients:
+                move, state = optimizer.update(jnp.asarray(gradient), state, h)
+                h = h + jnp.asarray(move)
         return np.asarray(h[:2]).tolist()
 
     rows = [1e3, -2e3, 3e-3, 4e4], [-5e-2, 6e2, -7e3, 8], [9e-3, 1e-3, 2e3, -3e3]
@@ -215,15 +220,18 @@ def centred(h: Heights, nu: Weights, targets_axis: str | None) -> Heights:
 
 def _residual(_: Weights, counts: Counts, nu: Weights, num_samples: Float[Array, ""]) -> Weights:
     """Gradient of the energy, as seen."""
-    return jnp.where(nu > 0, counts / num_samples - nu, 0.0)
+    return jnp.where(nu > 0, counts.astype(jnp.float32) / num_samples - nu, 0.0)
 
 
 def _averaged(state: SolverState) -> SolverState:
     """Take the heights into the average, once its time has come."""
-    averaged = state.averaged + (state.step > state.average_from)
+    averaged = state.averaged + (state.step > state.average_from).astype(jnp.int32)
     finite = jnp.isfinite(state.h)
-    change = jnp.where(finite, state.h - state.average, 0.0) / jnp.maximum(averaged, 1)
-    average = jnp.where(finite, state.average + change * (averaged > 0), state.h)
+    number = jnp.maximum(averaged, 1).astype(jnp.float32)
+    change = jnp.where(finite, state.h - state.average, 0.0) / number
+    average = jnp.where(
+        finite, state.average + change * (averaged > 0).astype(jnp.float32), state.h
+    )
     return replace(state, average=average, averaged=averaged)
 
 
@@ -236,7 +244,7 @@ def _rate(state: SolverState, config: SolverConfig) -> Float[Array, ""]:
         doublings = jnp.log2(state.multiplier.astype(jnp.float32))
         return _DOUBLING_RATE**doublings
     horizon = jnp.maximum(state.phase_steps - state.phase_from, 1).astype(jnp.float32)
-    part = (state.step - state.phase_from) / horizon
+    part = (state.step - state.phase_from).astype(jnp.float32) / horizon
     cosine = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(part, 1.0)))
     return cosine / jnp.maximum(part, 1.0)
 
@@ -271,7 +279,7 @@ def _mean_gap(
     targets_axis: str | None,
 ) -> Float[Array, ""]:
     """Mean gap between the best and the second score; the spread where there is no second."""
-    x = mu.sample(key, GAP_SAMPLES)
+    x = draw(key, mu, GAP_SAMPLES)
 
     def two_best(y: Targets, h: Heights, nu: Weights, x: Array) -> Float[Array, "n 2"]:
         return power.highest(x, y, jnp.where(nu > 0, h, -jnp.inf), 2)[0]

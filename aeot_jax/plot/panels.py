@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aeot_jax import arguments
-from aeot_jax.measures import Measure
+from aeot_jax.measures import Measure, draw
 from aeot_jax.ot import candidates
 from aeot_jax.ot.singular import Extension, check_extension
 from aeot_jax.plot.planar import (
@@ -65,7 +65,7 @@ def plane(
         surface.set_title("Brenier's potential $u_h$")
         draw_triangulation(triangles, y, h)
         triangles.set_title("weighted Delaunay triangulation of the targets")
-        draw_transport(samples, mu.sample(key, _ARROWS), y, h)
+        draw_transport(samples, draw(key, mu, _ARROWS), y, h)
         samples.set_title("samples x on their way to T(x), black")
     return figure
 
@@ -91,7 +91,7 @@ def singular_set(
 
     key = arguments.key("key", key)
     check_extension(ext)
-    x = ext.mu.sample(key, _SAMPLES)
+    x = draw(key, ext.mu, _SAMPLES)
     z, accepted, _ = candidates.extend(x, ext)
     source, codes, kept = np.asarray(x), np.asarray(z), np.asarray(accepted)
     with matplotlib.rc_context(STYLE):
