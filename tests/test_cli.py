@@ -207,10 +207,10 @@ def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
             assert "holds files of two runs" in said(capsys)
     shutil.copytree(fitted, run, dirs_exist_ok=True)
     shutil.copy(labelled / "config.json", run)
-    with pytest.raises(ValueError, match="files of two runs: config.json"):
+    with pytest.raises(ValueError, match=r"files of two runs: config\.json"):
         aeot.load(run)
     assert fit(run, "--quiet", "--resume") == 0  # writes them again
-    shutil.copy(labelled / "samples.png", run)
+    shutil.copy(fitted / "history.png", run / "samples.png")
     assert main(sampled) == 0
     assert f"Warning: samples.png in '{run}' are not the pictures" in said(capsys)
     shutil.copy(labelled / "model.npz", run)
@@ -291,14 +291,18 @@ def test_what_cannot_be_written_is_said_before_the_work(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_of_the_imports_is_a_sentence(tmp_path, number):
-    start = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from aeot_jax.__main__ import main; import builtins; take = builtins.__import__;"
-        # what imports JAX hears of the signal, and is not asked
-        "builtins.__import__ = lambda name, *rest: ("
-        f"signal.raise_signal({int(number)}) if name == 'jax' else None, take(name, *rest))[1];"
-        "main()"
-    )
+    start = f"""
+import builtins, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aeot_jax.__main__ import main
+take = builtins.__import__
+def importing(name, *rest, **more):
+    if name == "jax":
+        signal.raise_signal({int(number)})
+    return take(name, *rest, **more)
+builtins.__import__ = importing
+main()
+"""
     options = ["fit", "--data", "digits", "--out", "run"]
     done = subprocess.run(
         [sys.executable, "-c", start, *options], cwd=tmp_path, capture_output=True, text=True

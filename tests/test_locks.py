@@ -114,6 +114,6 @@ def test_where_files_cannot_be_held_the_process_decides(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, place):
     (tmp_path / "FILE").touch()
     folder = tmp_path / place if place.startswith("FILE") else place
-    with pytest.raises(OSError, match="`run_dir` '.*' cannot be written"):  # noqa: SIM117
+    with pytest.raises(OSError, match=r"`run_dir` '.*' cannot be written"):  # noqa: SIM117
         with locks.locked(tmp_path / folder, "run_dir"):
             pass

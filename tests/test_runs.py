@@ -106,7 +106,7 @@ def test_a_file_in_the_place_of_a_folder_is_named_before_the_work(tmp_path, name
 
 @pytest.mark.parametrize("place", ["/proc/run", "/proc/1/x/run"])
 def test_a_folder_that_cannot_be_written_is_named_before_the_work(place):
-    with pytest.raises(OSError, match="`run_dir` is '/proc.*' .* pass another place"):
+    with pytest.raises(OSError, match=r"`run_dir` is '/proc.*' .* pass another place"):
         runs.check_place(Path(place), "run_dir")
 
 
