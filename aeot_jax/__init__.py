@@ -1,71 +1,29 @@
-"""Semi-discrete optimal transport and AE-OT generative models in JAX."""
+"""Semi-discrete optimal transport and AE-OT generative models in JAX.
+
+The names are those of ``names.py``. All are imported when the first is asked for, so that a command
+has begun, and can be interrupted in good order, before JAX is imported.
+"""
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
 from aeot_jax._version import __version__ as __version__
-from aeot_jax.aeot import Progress as Progress
-from aeot_jax.aeot import fit as fit
-from aeot_jax.checkpoint import load as load
-from aeot_jax.checkpoint import save as save
-from aeot_jax.classes import Classes as Classes
-from aeot_jax.classes import solve_classes as solve_classes
-from aeot_jax.measures import Empirical as Empirical
-from aeot_jax.measures import FromSampler as FromSampler
-from aeot_jax.measures import Gaussian as Gaussian
-from aeot_jax.measures import Measure as Measure
-from aeot_jax.measures import UniformBall as UniformBall
-from aeot_jax.measures import UniformCube as UniformCube
-from aeot_jax.model import AEOT as AEOT
-from aeot_jax.model import Config as Config
-from aeot_jax.model import ExtensionConfig as ExtensionConfig
-from aeot_jax.model import SampleError as SampleError
-from aeot_jax.model import SampleInfo as SampleInfo
-from aeot_jax.model import decode as decode
-from aeot_jax.model import encode as encode
-from aeot_jax.model import sample as sample
-from aeot_jax.model import sample_with_info as sample_with_info
-from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
-from aeot_jax.nn.train import TrainConfig as TrainConfig
-from aeot_jax.ot.barycentric import barycentric as barycentric
-from aeot_jax.ot.candidates import GenerateInfo as GenerateInfo
-from aeot_jax.ot.candidates import generate as generate
-from aeot_jax.ot.centres import Centres as Centres
-from aeot_jax.ot.centres import mass_centres as mass_centres
-from aeot_jax.ot.certify import certify as certify
-from aeot_jax.ot.config import SolverConfig as SolverConfig
-from aeot_jax.ot.distance import Distance as Distance
-from aeot_jax.ot.distance import wasserstein as wasserstein
-from aeot_jax.ot.estimate import Certificate as Certificate
-from aeot_jax.ot.exact import ExactSolution as ExactSolution
-from aeot_jax.ot.exact import solve_exact as solve_exact
-from aeot_jax.ot.faces import SingularSet as SingularSet
-from aeot_jax.ot.faces import singular_set as singular_set
-from aeot_jax.ot.interop import pairs as pairs
-from aeot_jax.ot.potential import brenier as brenier
-from aeot_jax.ot.potential import c_transform as c_transform
-from aeot_jax.ot.potential import dual as dual
-from aeot_jax.ot.potential import energy as energy
-from aeot_jax.ot.potential import kantorovich as kantorovich
-from aeot_jax.ot.power import assign as assign
-from aeot_jax.ot.power import top_k as top_k
-from aeot_jax.ot.result import Method as Method
-from aeot_jax.ot.result import SolveError as SolveError
-from aeot_jax.ot.result import Status as Status
-from aeot_jax.ot.result import message as message
-from aeot_jax.ot.result import raise_if_failed as raise_if_failed
-from aeot_jax.ot.simplicial import Complex as Complex
-from aeot_jax.ot.simplicial import simplicial as simplicial
-from aeot_jax.ot.simplicial import triangulate as triangulate
-from aeot_jax.ot.singular import Extension as Extension
-from aeot_jax.ot.singular import extension as extension
-from aeot_jax.ot.smoothing import smooth_brenier as smooth_brenier
-from aeot_jax.ot.smoothing import smooth_transport as smooth_transport
-from aeot_jax.ot.solution import Solution as Solution
-from aeot_jax.ot.solution import SolveProgress as SolveProgress
-from aeot_jax.ot.solve import solve as solve
-from aeot_jax.ot.solve import solve_jit as solve_jit
-from aeot_jax.ot.solver import SolverState as SolverState
-from aeot_jax.ot.solver import init as init
-from aeot_jax.ot.solver import step as step
-from aeot_jax.ot.transport import transport as transport
-from aeot_jax.walk import Crossings as Crossings
-from aeot_jax.walk import Walk as Walk
-from aeot_jax.walk import interpolate as interpolate
+
+if TYPE_CHECKING:
+    from aeot_jax.names import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        # A module first, and alone: modules import each other in this way.
+        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            return importlib.import_module(f"{__name__}.{name}")
+        names = vars(importlib.import_module(f"{__name__}.names"))
+        if name in names:
+            return names[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *vars(importlib.import_module(f"{__name__}.names"))})

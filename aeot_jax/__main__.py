@@ -1,8 +1,37 @@
 """``python -m aeot_jax`` is ``aeot-jax``."""
 
+import os
+import signal
 import sys
+from typing import Any
 
-from aeot_jax.cli import main
+
+def main() -> int:
+    """Import the command line, in a second or more, and run it.
+
+    Until it is imported Ctrl-C and SIGTERM end the process at once: an exception in the middle of
+    an import is caught by whoever imports, and a traceback is no answer.
+
+    Returns:
+      The exit code.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        from aeot_jax import cli  # in the background Ctrl-C is ignored, and shall be
+
+        return cli.main()
+    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    from aeot_jax import cli
+
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return cli.main()
+
+
+def _end(number: int, frame: Any) -> None:
+    del number, frame
+    os.write(2, b"Interrupted; nothing was done.\n")
+    os._exit(130)
+
 
 if __name__ == "__main__":
     sys.exit(main())

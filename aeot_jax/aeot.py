@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,14 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from aeot_jax import arguments, checkpoint, processes
+from aeot_jax import arguments, checkpoint, processes, runs
 from aeot_jax.classes import solve_classes
 from aeot_jax.data import images as image_data
+from aeot_jax.locks import locked
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
 from aeot_jax.ot.config import SolverConfig, check_budget, layout
 from aeot_jax.ot.layouts import check_devices
+from aeot_jax.ot.result import Status
 from aeot_jax.ot.solution import SolveProgress
 from aeot_jax.ot.solve import solve
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
@@ -81,7 +83,8 @@ def fit(
       run_dir: a folder for a checkpoint after each epoch and for the model at the end.
       resume: continue the run in ``run_dir`` from its last finished epoch; the result is the same
         to the last bit as without the interruption.
-      overwrite: replace the run in ``run_dir``.
+      overwrite: replace the run in ``run_dir``, as a whole or not at all: it stays as it is until
+        the new one is finished. Interrupted before that, the new one is resumed.
       devices: to compute on, 1, 2, 4 or 8: every batch of the training and the samples of the
         transport are dealt to them. None is those of ``config.solver``, by default every
         accelerator (for the training as many as can share a batch), or one device on a CPU. The
@@ -101,7 +104,8 @@ def fit(
 
     Raises:
       ValueError: if the images, the configuration or the devices do not fit, or if ``run_dir``
-        holds another run.
+        holds another run, or is being written by another process.
+      OSError: if ``run_dir`` cannot be written.
       FloatingPointError: if the training diverges.
     """
     if run_dir is None and (resume or overwrite):
@@ -130,16 +134,19 @@ def fit(
         return _fit(key, data, classes, config, spread, report, None, lambda _state, _losses: None)
     # What is wrong with the images shows before anything in the folder is touched.
     models.check_image_shape(data.shape[1:])
-    run = _open_run(folder, fingerprint, resume=resume, overwrite=overwrite)
-    if run.finished is not None:
-        return run.finished
-    if not processes.is_first():
-        return _fit(
-            key, data, classes, config, spread, report, run.training, lambda _state, _losses: None
-        )
-    model = _fit(key, data, classes, config, spread, report, run.training, run.save_training)
-    run.save_model(model)
-    return model
+    with ExitStack() as writing:
+        run = _open_run(folder, fingerprint, writing, resume=resume, overwrite=overwrite)
+        first = processes.is_first()
+        keep = run.save_training if first else lambda _state, _losses: None
+        model = run.finished
+        if model is None:
+            model = _fit(key, data, classes, config, spread, report, run.training, keep)
+            if first:
+                run.save_model(model)
+        whole = int(model.solution.status) != Status.INTERRUPTED
+        if first and run.folder != folder and whole:
+            runs.replace(folder)
+        return model
 
 
 def _spread(
@@ -167,12 +174,18 @@ def _spread(
     return solver, found
 
 
-def _open_run(folder: Path, identity: str, *, resume: bool, overwrite: bool) -> checkpoint.Run:
+def _open_run(
+    folder: Path, identity: str, writing: ExitStack, *, resume: bool, overwrite: bool
+) -> checkpoint.Run:
     """Open the run in the first process, which owns the folder; the others read what it found."""
     run, problem = None, None
     if processes.is_first():
         try:
+            runs.check_place(folder, "run_dir")
+            writing.enter_context(locked(folder, "run_dir"))
+            runs.tidy(folder)
             run = checkpoint.open_run(folder, identity, resume=resume, overwrite=overwrite)
+            writing.callback(runs.remove_if_empty, folder / runs.NEXT)
         except (ValueError, OSError) as error:
             problem = error
     found = run is not None and (run.finished is not None or run.training is not None)

@@ -13,26 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from aeot_jax import records
+from aeot_jax import contents, records, runs
 from aeot_jax._version import __version__
 from aeot_jax.classes import Classes
+from aeot_jax.configs import config_from_json as config_from_json
+from aeot_jax.configs import config_to_json as config_to_json
 from aeot_jax.measures import Measure
-from aeot_jax.model import AEOT, SOURCES, Config, ExtensionConfig, check_model
-from aeot_jax.nn.models import AutoencoderConfig
-from aeot_jax.nn.train import TrainConfig, TrainState
-from aeot_jax.ot.config import SolverConfig
+from aeot_jax.model import AEOT, SOURCES, Config, check_model
+from aeot_jax.nn.train import TrainState
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.problem import Frame
 from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import History, Solution
+from aeot_jax.runs import MODEL_FILE as MODEL_FILE
+from aeot_jax.runs import TRAINING_FILE as TRAINING_FILE
 from aeot_jax.typing import Given, PRNGKey
-
-MODEL_FILE = "model.npz"
-"""The fitted model in a run's folder."""
-
-TRAINING_FILE = "checkpoint.npz"
-"""The autoencoder after its last finished epoch; removed once the model is saved."""
 
 
 def save(model: Given[AEOT], path: str | os.PathLike[str]) -> None:
@@ -55,17 +51,31 @@ def save(model: Given[AEOT], path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> AEOT:
     """Read a model that ``save`` or a run wrote.
 
+    The file is held against what its own configuration says it must hold, before memory is taken:
+    names, types and shapes of the arrays; then against its checksum; then the numbers.
+
     Args:
       path: the file, or the folder of a run.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, or not a model of this schema.
+      ValueError: if the file is damaged, not a model of this schema or of a newer version, or if
+        the folder holds files of another run beside the model.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / MODEL_FILE
-    return _model(*records.read(path, "model"))
+    if not path.is_dir():
+        return _load(path)
+    runs.settle(path)
+    model = _load(path / MODEL_FILE)
+    runs.check_together(path, (runs.CONFIG,))
+    return model
+
+
+def _load(path: Path) -> AEOT:
+    arrays, meta = records.read(path, "model", contents.check_model)
+    with records.complete(path):
+        contents.check_numbers(arrays)
+        return _model(arrays, meta)
 
 
 def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> None:
@@ -97,15 +107,10 @@ def _arrays(value: Any) -> Any:
     return np.asarray(value)
 
 
-def _solution(tree: dict[str, Any]) -> Solution:
-    found, history = tree.pop("certificate"), History(**tree.pop("history"))
-    unknown = {  # what files of earlier versions do not tell
-        "upper": jnp.full_like(found["mass_error"], jnp.inf),
-        "num_unverified": jnp.zeros_like(found["num_empty"]),
-        "unverified_weight": jnp.zeros_like(found["mass_error"]),
-        "samples_to_verify": jnp.zeros_like(found["mass_error"]),
-    }
-    return Solution(**tree, certificate=Certificate(**unknown | found), history=history)
+def _solution(tree: dict[str, Any], batch: tuple[int, ...]) -> Solution:
+    certificate = contents.fill_later(Certificate, tree.pop("certificate"), batch)
+    history = History(**tree.pop("history"))
+    return Solution(**tree, certificate=Certificate(**certificate), history=history)
 
 
 def _extension(tree: dict[str, Any], mu: Measure) -> Extension:
@@ -114,16 +119,16 @@ def _extension(tree: dict[str, Any], mu: Measure) -> Extension:
 
 def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
     tree = records.unflatten(arrays)
-    config = config_from_json(meta["config"])
+    config, image_shape = contents.parts(meta)
     host_history = tree["solution"].pop("history")
     tree = jax.tree.map(jnp.asarray, tree)
     mu = SOURCES[config.source](int(tree["centre"].shape[0]))
-    solution = _solution({**tree.pop("solution"), "history": host_history})
+    solution = _solution({**tree.pop("solution"), "history": host_history}, ())
     extension = _extension(tree.pop("extension"), mu)
     classes = tree.pop("classes", None)  # files of models without classes have none
     if classes is not None:
         classes = Classes(
-            solution=_solution(classes.pop("solution")),
+            solution=_solution(classes.pop("solution"), classes["labels"].shape),
             extension=_extension(classes.pop("extension"), mu),
             **classes,
         )
@@ -133,30 +138,7 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
         extension=extension,
         classes=classes,
         config=config,
-        image_shape=tuple(meta["image_shape"]),
-    )
-
-
-def config_to_json(config: Config) -> dict[str, Any]:
-    """A configuration as nested dicts that JSON can hold.
-
-    A custom optimiser is left out, and so are the devices, which do not change the answer.
-    """
-    solver = dataclasses.replace(config.solver, optimizer=None, devices=None)
-    tree = dataclasses.asdict(dataclasses.replace(config, solver=solver))
-    for name in ("parallel", "devices", "target_shards"):
-        del tree["solver"][name]
-    return tree
-
-
-def config_from_json(tree: Mapping[str, Any]) -> Config:
-    """The inverse of ``config_to_json``."""
-    return Config(
-        autoencoder=AutoencoderConfig(**tree["autoencoder"]),
-        training=TrainConfig(**tree["training"]),
-        source=tree["source"],
-        solver=SolverConfig(**tree["solver"]),
-        extension=ExtensionConfig(**tree["extension"]),
+        image_shape=image_shape,
     )
 
 
@@ -186,17 +168,34 @@ class Training:
     """The state of a training that was cut off.
 
     Attributes:
-      leaves: of the ``TrainState``, in the order of the tree.
+      path: the file that it is from.
+      leaves: of the ``TrainState``, by their place in the tree.
       losses: of the epochs done.
     """
 
-    leaves: list[np.ndarray]
+    path: Path
+    leaves: dict[str, np.ndarray]
     losses: list[float]
 
     def restore(self, like: TrainState) -> TrainState:
-        """The state, in the structure of a fresh one."""
-        structure = jax.tree.structure(like)
-        return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in self.leaves])
+        """The state, in the structure of a fresh one.
+
+        Raises:
+          ValueError: if it is not that of such a training.
+        """
+        with records.complete(self.path):
+            contents.check_arrays(_leaves_of(like), self.leaves)
+            state = jax.tree.unflatten(
+                jax.tree.structure(like), [self.leaves[name] for name in sorted(self.leaves)]
+            )
+            if int(state.epoch) != len(self.losses):
+                raise ValueError(f"it has {len(self.losses)} losses after {state.epoch} epochs")
+        return jax.tree.map(jnp.asarray, state)
+
+
+def _leaves_of(state: TrainState) -> dict[str, contents.Wanted]:
+    leaves = enumerate(jax.tree.leaves(state))
+    return {f"{i:05d}": contents.Wanted(leaf.shape, (np.dtype(leaf.dtype),)) for i, leaf in leaves}
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ class Run:
     """The folder of a run.
 
     Attributes:
-      folder: where it is.
+      folder: where it is written: the folder itself, or where its replacement is built.
       identity: fingerprint of the fit.
       finished: the model, if this very run has ended before.
       training: where its training was cut off, if it was.
@@ -232,11 +231,59 @@ class Run:
             (self.folder / TRAINING_FILE).unlink(missing_ok=True)
 
 
-def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Run:
-    """Open the folder of a run: empty, to be resumed, or to be replaced.
+def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Where the files of a run go: into its folder, or beside a run that they shall replace.
 
-    Replacing removes the earlier checkpoint at once, and the earlier model only when the new one
-    is saved.
+    A replacement is built in a folder inside (see ``runs``); ``runs.replace`` ends it.
+
+    Args:
+      folder: of the run.
+      identity: fingerprint of the fit.
+      resume: continue what is there, a replacement too; it must be the same fit.
+      overwrite: replace what is there; an unfinished replacement is given up.
+
+    Raises:
+      ValueError: if the folder holds a run and neither flag is set, both are, or the run to resume
+        is of another fit.
+    """
+    if resume and overwrite:
+        raise ValueError("`resume` and `overwrite` are both set; choose one.")
+    found = runs.held(folder)
+    started = runs.held(folder / runs.NEXT)
+    if overwrite:
+        runs.drop_next(folder)
+        return folder / runs.NEXT if found else folder
+    if not (found or started):
+        return folder
+    if not resume:
+        name = found or f"{runs.NEXT}/{started}"
+        raise ValueError(
+            f"`run_dir` {str(folder)!r} already holds a run ({name}); resume it, overwrite it, "
+            "or choose another folder."
+        )
+    for work in (folder / runs.NEXT, folder):
+        file, kind = _furthest(work)
+        if file is not None and records.read_meta(file, kind).get("identity") == identity:
+            return work
+    raise ValueError(
+        f"`run_dir` {str(folder)!r} holds a run with another key, other images or labels or "
+        "another configuration; resume with the same, or overwrite it."
+    )
+
+
+def _furthest(folder: Path) -> tuple[Path | None, str]:
+    """The file from which a run is resumed, and its kind.
+
+    A checkpoint beside a model is that of a run whose transport was interrupted.
+    """
+    for name, kind in ((TRAINING_FILE, "training"), (MODEL_FILE, "model")):
+        if (folder / name).exists():
+            return folder / name, kind
+    return None, ""
+
+
+def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Run:
+    """Open the folder of a run: empty, to be resumed, or to be replaced as a whole at the end.
 
     Args:
       folder: made if missing.
@@ -245,31 +292,25 @@ def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bo
       overwrite: replace what is there.
 
     Raises:
-      ValueError: if the folder holds a run and neither flag is set, both are, or the run to resume
-        is of another fit.
+      ValueError: as ``place``, or if the file to resume from is damaged.
     """
-    if resume and overwrite:
-        raise ValueError("`resume` and `overwrite` are both set; choose one.")
-    held = [name for name in (MODEL_FILE, TRAINING_FILE) if (folder / name).exists()]
-    if held and not (resume or overwrite):
-        raise ValueError(
-            f"`run_dir` {str(folder)!r} already holds a run ({held[0]}); resume it, overwrite it, "
-            "or choose another folder."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        (folder / TRAINING_FILE).unlink(missing_ok=True)
-    if not (resume and held):
-        return Run(folder, identity, None, None)
-    name, kind = (TRAINING_FILE, "training"), (MODEL_FILE, "model")
-    file, what = name if TRAINING_FILE in held else kind
-    arrays, meta = records.read(folder / file, what)
-    if meta["identity"] != identity:
-        raise ValueError(
-            f"`run_dir` {str(folder)!r} holds a run with another key, other images or labels or "
-            "another configuration; resume with the same, or overwrite it."
-        )
-    if what == "model":
-        return Run(folder, identity, _model(arrays, meta), None)
-    losses = [float(loss) for loss in arrays.pop("losses")]
-    return Run(folder, identity, None, Training([arrays[k] for k in sorted(arrays)], losses))
+    work = place(folder, identity, resume=resume, overwrite=overwrite)
+    work.mkdir(parents=True, exist_ok=True)
+    file, kind = _furthest(work)
+    if file is None:
+        return Run(work, identity, None, None)
+    if kind == "model":
+        return Run(work, identity, _load(file), None)
+    arrays, _ = records.read(file, kind)
+    with records.complete(file):
+        return Run(work, identity, None, _training(file, arrays))
+
+
+def _training(path: Path, arrays: dict[str, np.ndarray]) -> Training:
+    losses = arrays.pop("losses", np.zeros(()))
+    if losses.ndim != 1 or losses.dtype != np.float64:
+        raise ValueError("it holds no losses")
+    for name, array in (("losses", losses), *arrays.items()):
+        if not np.isfinite(array).all():
+            raise ValueError(f"its array {name!r} is not finite")
+    return Training(path, arrays, losses.tolist())

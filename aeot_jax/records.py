@@ -7,17 +7,39 @@ the schema number, a SHA-256 over all arrays, and whatever the caller adds.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from aeot_jax.files import replacing
+from aeot_jax import archives
+from aeot_jax.files import reason, replacing
 
 SCHEMA = 2
 """Number of the layout; a file of another number is refused."""
 
+Check = Callable[[Mapping[str, Any], Mapping[str, archives.Header]], None]
+"""What may refuse a file before its arrays are read."""
+
 _META = "meta"
+_MOST_META = 2**20
+"""Bytes of the JSON at most."""
+
+_KINDS = "biuf"
+"""Kinds of dtype that the arrays of a record have."""
+
+_GROWTH, _FREE = 4, 2**26
+"""Arrays are stored as they are. Files that were packed again may be a quarter of their size."""
+
+
+class RefusedError(ValueError):
+    """A file is whole, but not what was asked for; the text is a sentence."""
+
+
+class NewerError(ValueError):
+    """A file holds what this version does not know."""
 
 
 def write(
@@ -50,12 +72,16 @@ def _python_number(value: object) -> object:
     raise TypeError(f"`meta` holds a {type(value).__name__}, which JSON cannot; leave it out.")
 
 
-def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read(
+    path: str | os.PathLike[str], kind: str, check: Check | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read a record and check that it is whole.
 
     Args:
       path: a file that ``write`` made.
       kind: what the record must be.
+      check: called with the JSON and what the headers of the arrays announce, by name, before any
+        array is read; raises ValueError with a reason. A `NewerError` of it stands for itself.
 
     Returns:
       The arrays by name, and the JSON.
@@ -64,45 +90,92 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray]
       FileNotFoundError: if there is no such file.
       ValueError: if the file is damaged, of another kind or of another schema.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"`path` is {os.fspath(path)!r}, but there is no such file.")
-    with open(path, "rb") as file:
-        try:
-            arrays, meta = _parse(file)
-        except Exception as error:  # damaged bytes make zip and npy readers raise almost anything
-            raise ValueError(
-                f"`path` {os.fspath(path)!r} is damaged or not a file of this library ({error}); "
-                "restore it from a copy or make it again."
-            ) from error
-    if meta.get("kind") != kind:
-        raise ValueError(
-            f"`path` {os.fspath(path)!r} holds {meta.get('kind')!r}, not {kind!r}; pass a file "
-            "that was saved as such."
-        )
-    if meta.get("schema") != SCHEMA:
-        raise ValueError(
-            f"`path` {os.fspath(path)!r} has schema {meta.get('schema')}, this version reads "
-            f"{SCHEMA}; read it with the version that wrote it ({meta.get('version')})."
-        )
-    if meta.get("sha256") != _digest(arrays):
-        raise ValueError(
-            f"`path` {os.fspath(path)!r} is damaged (its checksum differs); restore it from a "
-            "copy or make it again."
-        )
+    with _opened(path, kind) as (archive, meta):
+        headers = {**archive.headers()}
+        del headers[_META]
+        if check is not None:
+            check(meta, headers)
+        arrays = {name: archive.read(name) for name in headers}
+        if meta.get("sha256") != _digest(arrays):
+            raise ValueError("its checksum differs")
     return arrays, meta
 
 
-def _parse(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and JSON of an archive; raises whatever the readers raise."""
-    archive = np.load(file, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise ValueError("it is a single array")
-    with archive:
-        arrays = {name: archive[name] for name in archive.files}
-    meta = json.loads(arrays.pop(_META).tobytes())
+def read_meta(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """The JSON of a record alone; raises as ``read``."""
+    with _opened(path, kind) as (_, meta):
+        return meta
+
+
+@contextmanager
+def complete(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make sentences of the reasons for which a file is refused.
+
+    Args:
+      path: the file.
+
+    Raises:
+      NewerError: for what this version does not know.
+      ValueError: for any other ValueError.
+      OSError: as it comes.
+    """
+    shown = f"`path` {os.fspath(path)!r}"
+    try:
+        yield
+    except RefusedError:
+        raise
+    except NewerError as error:
+        raise NewerError(f"{shown} is of another version: {error}.") from error
+    except (ValueError, MemoryError) as error:
+        raise ValueError(
+            f"{shown} is damaged or not a file of this library ({reason(error).rstrip('.')}); "
+            "restore it from a copy or make it again."
+        ) from error
+
+
+@contextmanager
+def _opened(
+    path: str | os.PathLike[str], kind: str
+) -> Iterator[tuple[archives.Archive, dict[str, Any]]]:
+    """An archive and its JSON, which is of this kind and schema; errors are sentences."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"`path` is {os.fspath(path)!r}, but there is no such file.")
+    with complete(path):
+        limit = _GROWTH * os.stat(path).st_size + _FREE
+        with archives.open_npz(path, kinds=_KINDS, limit=limit) as archive:
+            meta = _meta(archive)
+            _check_kind(path, kind, meta)
+            yield archive, meta
+
+
+def _meta(archive: archives.Archive) -> dict[str, Any]:
+    if _META not in archive.names:
+        raise ValueError(f"it has no member {_META!r}")
+    header = archive.header(_META)
+    if header.dtype != np.uint8 or len(header.shape) != 1 or header.num_bytes > _MOST_META:
+        raise ValueError(f"its member {_META!r} is no text of at most {_MOST_META} bytes")
+    try:
+        meta = json.loads(archive.read(_META).tobytes())
+    except RecursionError as error:
+        raise ValueError(f"its member {_META!r} is nested too deeply") from error
     if not isinstance(meta, dict):
         raise ValueError(f"its member {_META!r} is no JSON object")
-    return arrays, meta
+    return meta
+
+
+def _check_kind(path: str | os.PathLike[str], kind: str, meta: Mapping[str, Any]) -> None:
+    shown = f"`path` {os.fspath(path)!r}"
+    if meta.get("kind") != kind:
+        raise RefusedError(
+            f"{shown} holds {reprlib.repr(meta.get('kind'))}, not {kind!r}; pass a file "
+            "that was saved as such."
+        )
+    if meta.get("schema") != SCHEMA or type(meta.get("schema")) is not int:
+        raise RefusedError(
+            f"{shown} has schema {reprlib.repr(meta.get('schema'))}, this version reads "
+            f"{SCHEMA}; read it with the version that wrote it "
+            f"({reprlib.repr(meta.get('version'))})."
+        )
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -10,6 +10,7 @@ import aeot_jax as aeot
 from aeot_jax import Config, SolverConfig, Status, TrainConfig
 from aeot_jax.aeot import STAGES, _spread
 from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE
+from aeot_jax.runs import NEXT
 
 SAMPLE_KEY = jax.random.key(3)
 
@@ -216,7 +217,8 @@ def test_a_disk_that_fills_keeps_the_old_model_and_the_checkpoint(tmp_path, monk
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path, key=jax.random.key(1), overwrite=True)
     assert_same(aeot.load(tmp_path), tiny.model())
-    assert sorted(file.name for file in tmp_path.iterdir()) == [TRAINING_FILE, MODEL_FILE]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [NEXT, MODEL_FILE]
+    assert [file.name for file in (tmp_path / NEXT).iterdir()] == [TRAINING_FILE]
     seen = []
     run(tmp_path, key=jax.random.key(1), resume=True, on_progress=seen.append)
     assert seen[0].done == 2  # nothing is trained again

@@ -25,7 +25,7 @@ LAYERS = (
 """A module may import what stands before it, never what stands after."""
 LEAVES = ("plot", "cli", "report", "evaluate", "__main__")
 """Nobody imports a leaf but the leaves that show or start it."""
-KNOWS_BOTH = {"aeot", "model", "checkpoint"}
+KNOWS_BOTH = {"aeot", "model", "checkpoint", "contents"}
 """The only modules that see the networks and the transport, apart from the leaves."""
 
 
@@ -112,7 +112,7 @@ def test_transport_knows_no_networks_and_networks_no_transport():
         both = {parent for parent in ("ot", "nn") for o in IMPORTS[name] if below(o, parent)}
         if len(both) == 2:
             leaf = any(below(name, leaf) for leaf in LEAVES)
-            assert leaf or name in {"", *KNOWS_BOTH}, f"{name} knows networks and transport"
+            assert leaf or name in {"names", *KNOWS_BOTH}, f"{name} knows networks and transport"
 
 
 def test_metrics_and_data_take_and_give_arrays():
@@ -173,6 +173,16 @@ def test_importing_the_package_is_light():
 
 
 def test_importing_the_package_loads_no_plots_and_no_command_line():
-    code = "import sys, aeot_jax; print(*sys.modules)"
+    code = "import sys, aeot_jax.names; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"tyro", "matplotlib", "pooch", "PIL", "sklearn", "ott"} & set(done.stdout.split())
+
+
+def test_a_command_begins_before_jax_is_imported():
+    code = "import sys, aeot_jax, aeot_jax.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"jax", "numpy", "flax", "optax"} & set(done.stdout.split())
+    assert "fit" in dir(aeot_jax)
+    assert aeot_jax.fit is aeot_jax.aeot.fit
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = aeot_jax.nothing

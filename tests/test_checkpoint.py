@@ -16,6 +16,7 @@ from aeot_jax import (
     SolverConfig,
     TrainConfig,
     checkpoint,
+    contents,
     load,
     records,
     sample,
@@ -97,6 +98,27 @@ def test_a_model_of_an_earlier_version_claims_no_bound(tmp_path, model, path):
     certificate = load(tmp_path / "old.npz").solution.certificate
     assert certificate.upper == jnp.inf
     assert certificate.mass_error == model.solution.mass_error
+
+
+def test_a_field_that_came_later_is_not_known_in_an_older_file(path, model, monkeypatch):
+    arrays, meta = records.read(path, "model")
+    del arrays["solution/certificate/worst"]
+    records.write(path, "model", arrays, meta)
+    with pytest.raises(ValueError, match="holds no array 'solution/certificate/worst'"):
+        load(path)
+    monkeypatch.setitem(contents.LATER, "worst", np.inf)
+    again = load(path)
+    assert again.solution.certificate.worst == np.inf
+    assert again.solution.certificate.worst.dtype == np.float32
+    assert_same(replace(again, solution=model.solution), model)
+
+
+def test_a_field_of_a_newer_version_is_said_to_be_that(path):
+    arrays, meta = records.read(path, "model")
+    arrays["solution/certificate/entropy"] = np.float32(1)
+    records.write(path, "model", arrays, {**meta, "version": "9.1"})
+    with pytest.raises(ValueError, match=r"certificate/entropy', which version .* \('9\.1'\)\.$"):
+        load(path)
 
 
 def test_a_damaged_model_is_refused(path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from PIL import Image
 
 import aeot_jax as aeot
 from aeot_jax import checkpoint
+from aeot_jax.cli import evaluate as cli_evaluate
 from aeot_jax.cli import fit as cli_fit
 from aeot_jax.cli import main, source
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.data import images
+from aeot_jax.locks import locked
 
 TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5"]
 """One set of shapes: compilation is most of the time."""
@@ -193,6 +196,130 @@ def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     assert results["memory"]["num_held_out"] == 40
     assert 0 <= results["prdc"]["precision"] <= 1
     assert results["classes"]["of"] == 10
+
+
+def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
+    run = tmp_path / "run"
+    sampled = ["sample", str(run), "--npz", f"{tmp_path}/x.npz"]
+    for name in ("model.npz", "config.json", "metrics.json"):
+        shutil.copytree(fitted, run, dirs_exist_ok=True)
+        shutil.copy(labelled / name, run)
+        for command in (sampled, ["evaluate", str(run), "--quiet"]):
+            assert main(command) == 2
+            assert "holds files of two runs" in said(capsys)
+    shutil.copytree(fitted, run, dirs_exist_ok=True)
+    shutil.copy(labelled / "config.json", run)
+    with pytest.raises(ValueError, match=r"files of two runs: config\.json"):
+        aeot.load(run)
+    assert fit(run, "--quiet", "--resume") == 0  # writes them again
+    shutil.copy(fitted / "history.png", run / "samples.png")
+    assert main(sampled) == 0
+    assert f"Warning: samples.png in '{run}' are not the pictures" in said(capsys)
+    shutil.copy(labelled / "model.npz", run)
+    assert fit(run, "--quiet", "--resume") == 2
+    assert "another key, other images or labels" in said(capsys)
+    assert main(["sample", f"{run}/model.npz", "--npz", f"{tmp_path}/x.npz"]) == 0
+
+
+def test_a_replacement_that_is_interrupted_leaves_the_run_and_is_resumed(
+    fitted, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "run"
+    shutil.copytree(fitted, out)
+    before = contents(out)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    again = ["--quiet", "--seed", "5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(aeot, "fit", stop)
+        assert fit(out, *again, "--overwrite") == 130
+    assert "Interrupted before anything was kept. Start again with: aeot" in (text := said(capsys))
+    assert text.endswith("--overwrite")
+    assert contents(out) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_fit, "_draw", stop)
+        assert fit(out, *again, "--overwrite") == 130
+    assert "what was done is kept. Continue with: aeot-jax fit" in said(capsys)
+    assert {name: (out / name).read_bytes() for name in FILES} == before
+    assert fit(out, *again) == 2
+    assert fit(out, *again, "--resume") == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    assert read(out / "metrics.json")["seed"] == 5 == read(out / "config.json")["seed"]
+    assert main(["sample", str(out), "--npz", f"{tmp_path}/x.npz"]) == 0
+
+
+def test_a_second_fit_in_one_folder_is_refused(tmp_path, capsys):
+    said_in_thread = []
+
+    def second():
+        said_in_thread.append(fit(tmp_path))
+
+    with locked(tmp_path, "--out"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert said_in_thread == [2]
+    assert f"`--out` '{tmp_path}' is being written by process {os.getpid()}" in said(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("fit --data digits --out /proc/run", "nothing can be written to '/proc'"),
+        ("fit --data digits --out FILE/run", "FILE' is a file; pass another place"),
+        ("fit --data digits --out RUN", "has a folder in the place of the file metrics.json"),
+        ("fit --data ~nobody-of-this-name/x --out OUT", "~nobody-of-this-name/x' cannot be used"),
+        ("sample FITTED --out GRID.png", "that is a folder; pass the name of a file"),
+        ("sample FITTED --npz /proc/x.npz", "nothing can be written to '/proc'"),
+        ("sample FITTED --out FILE/x.png", "FILE' is a file; pass another place"),
+        ("evaluate EVALUATED", "EVALUATED/evaluation.json', but that is a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    command, sentence, fitted, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for module, work in ((aeot, "fit"), (aeot, "sample_with_info"), (cli_evaluate, "evaluate")):
+        monkeypatch.setattr(module, work, None)
+    Path("FILE").touch()
+    for place in ("RUN/metrics.json", "GRID.png", "EVALUATED/evaluation.json"):
+        Path(place).mkdir(parents=True)
+    assert main([str(fitted) if part == "FITTED" else part for part in command.split()]) == 2
+    assert sentence in said(capsys)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_of_the_imports_is_a_sentence(tmp_path, number):
+    start = f"""
+import builtins, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aeot_jax.__main__ import main
+take = builtins.__import__
+def importing(name, *rest, **more):
+    if name == "jax":
+        signal.raise_signal({int(number)})
+    return take(name, *rest, **more)
+builtins.__import__ = importing
+main()
+"""
+    options = ["fit", "--data", "digits", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", start, *options], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, "Interrupted; nothing was done.\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_termination_is_an_interruption(tmp_path, capsys, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(aeot, "fit", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert fit(tmp_path / "run") == 130
+    assert "Start again with: aeot-jax fit" in said(capsys)
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_run_that_holds_another_is_refused(fitted, capsys):

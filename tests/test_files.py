@@ -1,10 +1,11 @@
 import os
 import socket
+import subprocess
 import sys
 
 import pytest
 
-from aeot_jax.files import open_file, reason, replacing
+from aeot_jax.files import check_writable, open_file, reason, replacing
 
 
 def test_the_file_appears_whole_when_the_body_ends(tmp_path):
@@ -101,3 +102,62 @@ def test_reasons_are_one_short_line():
     assert reason(ValueError("two\n  lines")) == "two lines"
     assert reason(EOFError()) == "EOFError"
     assert reason(ValueError("x" * 1000)) == "x" * 200 + " ..."
+
+
+WRITE = """
+import os, signal, sys
+from aeot_jax.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def writer(path, what):
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(path), what],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+    path = tmp_path / "a.txt"
+    writer(path, "killed").communicate()
+    assert len(os.listdir(tmp_path)) == 1
+    (tmp_path / f".b.{'0' * 32}.txt").touch()  # of another target
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert sorted(os.listdir(tmp_path)) == [f".b.{'0' * 32}.txt", "a.txt"]
+
+
+def test_what_a_living_writer_writes_stays(tmp_path):
+    path = tmp_path / "a.txt"
+    process = writer(path, "alive")
+    assert process.stdout
+    assert process.stdout.readline() == "writing\n"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert len(os.listdir(tmp_path)) == 2
+    process.communicate()
+    assert process.returncode == 0
+    assert path.read_text() == "half"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_place_is_tried_before_the_work(tmp_path):
+    check_writable(tmp_path / "deep" / "a.txt", "out")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "a.txt").touch()
+    check_writable(tmp_path / "a.txt", "out")
+    for place, sentence in (
+        (tmp_path, "that is a folder; pass the name of a file"),
+        (tmp_path / "a.txt" / "b.txt", "a.txt' is a file; pass another place"),
+        ("/proc/a.txt", r"nothing can be written to '/proc' \(.*\); pass another place"),
+    ):
+        with pytest.raises(OSError, match=f"`out` is '.*', but {sentence}|{sentence}"):
+            check_writable(place, "out")

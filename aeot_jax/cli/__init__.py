@@ -5,8 +5,6 @@ function that runs it. What a user may do wrong ends in one sentence and exit co
 interruption in 130; a run that did not reach its tolerance in 0 and a warning.
 """
 
-import errno
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,12 +13,13 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax.cli import data, evaluate, fit, sample
+from aeot_jax import files
+from aeot_jax.cli import data, evaluate, fit, interrupts, sample
 
 _FORESEEN = (ValueError, OSError, ImportError, FloatingPointError, aeot.SampleError)
 """What a user's input, disk or network may cause (missing files and connections are OSErrors)."""
 
-_BAD_INPUT, _INTERRUPTED = 2, 130
+_BAD_INPUT = 2
 
 _Command = (
     Annotated[fit.Fit, tyro.conf.subcommand("fit")]
@@ -50,7 +49,7 @@ def parse(arguments: Sequence[str]) -> Options:
     return tyro.cli(
         _Command,
         prog="aeot-jax",
-        description=aeot.__doc__,
+        description=str(aeot.__doc__).partition("\n")[0],
         args=arguments,
         # --resume but no --no-resume; an unset optimizer is not a sub-command of its own
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
@@ -73,11 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     out, err = Console(), Console(stderr=True)
     debug = "--debug" in arguments
     try:
-        options = parse(arguments)
-        _RUN[type(options)](options, out, err)
-    except KeyboardInterrupt:
-        _say(err, _interrupted(arguments))
-        return _INTERRUPTED
+        with interrupts.stoppable():
+            options = parse(arguments)
+            _RUN[type(options)](options, out, err)
+    except KeyboardInterrupt as error:
+        _say(err, interrupts.sentence(error, arguments))
+        return interrupts.CODE
     except _FORESEEN as error:
         if debug:
             raise
@@ -87,20 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in files.FULL:
         return (
             f"no space is left on the disk ({error.filename or 'while writing'}); files from "
             "before are whole. Free some space and run the command again, a fit with --resume."
         )
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _interrupted(arguments: list[str]) -> str:
-    if arguments[:1] != ["fit"]:
-        return "Interrupted; nothing was written."
-    kept = [part for part in arguments if part not in ("--resume", "--overwrite")]
-    again = shlex.join(["aeot-jax", *kept, "--resume"])
-    return f"Interrupted; what was done is kept. Continue with: {again}"
 
 
 def _say(err: Console, text: str) -> None:

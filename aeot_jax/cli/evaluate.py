@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from aeot_jax import documents, files, runs
 from aeot_jax.cli import folder, source
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate
@@ -53,15 +54,18 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
     Raises:
       ValueError: if an option, the model or the images do not fit.
       FileNotFoundError: if there is no model, or no images.
+      OSError: before any work, if evaluation.json cannot be written.
     """
     if not options.run.is_dir():
         raise FileNotFoundError(
             f"{str(options.run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
         )
     started = time.monotonic()
+    files.check_writable(options.run / runs.EVALUATION, "run")
     model = folder.load_model(options.run)
+    folder.warn_of_pictures(options.run, err)
     where, sha256 = source.Source(""), None
-    if options.data is None or (options.run / folder.CONFIG).is_file():
+    if options.data is None or (options.run / runs.CONFIG).is_file():
         where, sha256 = folder.read_source(options.run)
     if options.data is not None:  # moved, perhaps, but cut as it was
         where = dataclasses.replace(where, path=source.absolute(options.data))
@@ -90,8 +94,9 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         "seconds": time.monotonic() - started,
         "seed": options.seed,
         "data": splits.describe(),
+        runs.MODEL: folder.model_checksum(options.run),
     }
-    folder.write_json(options.run / folder.EVALUATION, results)
+    documents.write(options.run / runs.EVALUATION, results)
     out.print(_table(results, splits.kind))
 
 

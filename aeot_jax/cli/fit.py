@@ -1,5 +1,6 @@
 """``aeot-jax fit``: from images to a model that makes new ones, in one folder."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -10,15 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import aeot_jax as aeot
-from aeot_jax import plot, processes
+from aeot_jax import checkpoint, plot, processes, runs
 from aeot_jax.cli import devices, folder, source
 from aeot_jax.cli.devices import Number
+from aeot_jax.cli.interrupts import Interrupted
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
@@ -71,7 +74,8 @@ class Fit:
         data's own; implies --labels.
       resume: Continue an interrupted run in the folder, with the same data and options; the model
         is the same as without the interruption.
-      overwrite: Replace the run that is in the folder.
+      overwrite: Replace the run that is in the folder, which stays until the new one is finished.
+        Interrupted, the new one continues with --resume.
       devices: Devices to train and to solve on, the first so many (of each process): 1, 2, 4 or 8
         together.
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
@@ -146,7 +150,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
 
     Raises:
       ImportError: before any work, if a library for the figures is missing.
-      ValueError: if options, images or the folder do not fit.
+      ValueError: if options, images or the folder do not fit, or another process writes to it.
+      OSError: before any work, if the folder cannot be written.
       KeyboardInterrupt: after Ctrl-C; if the transport was under way, once the model reached so far
         is written.
     """
@@ -160,49 +165,55 @@ def run(options: Fit, out: Console, err: Console) -> None:
     if options.distributed:
         processes.join()
     spread = devices.first(options.devices)
-    first = processes.is_first()
-    if first:
-        folder.check_out(options.out, resume=options.resume, overwrite=options.overwrite)
-    where = source.Source(
-        source.absolute(options.data),
-        options.limit,
-        options.hold_out,
-        options.seed,
-        None if options.labels_file is None else source.absolute(str(options.labels_file)),
-    )
-    splits = source.load(where)
-    labels = _labels(options, splits.train)
+    with contextlib.ExitStack() as writing:
+        if processes.is_first():
+            opened = folder.opened(options.out, resume=options.resume, overwrite=options.overwrite)
+            writing.enter_context(opened)
+        where, splits = _load(options)
+        _announce(options, splits, err)
+        labels = _labels(options, splits.train)
+        fit_key = key(options.seed, Purpose.FIT)
+        identity = checkpoint.identity(fit_key, splits.train.images, config, labels)
+        work = _place(options, identity)
+        try:
+            with progress(err, quiet=options.quiet or not processes.is_first()) as report:
+                model = aeot.fit(
+                    fit_key,
+                    splits.train.images,
+                    config,
+                    labels=labels,
+                    run_dir=work,
+                    resume=options.resume,
+                    devices=spread,
+                    on_progress=report,
+                )
+            if processes.is_first():
+                _complete(model, options, work, where, splits, started, out, err)
+        except KeyboardInterrupt as error:
+            raise _interrupted(options, work) from error
+
+
+def _interrupted(options: Fit, work: Path) -> Interrupted:
+    """How to go on from where the run is written."""
+    kept = runs.held(work) is not None or not work.exists()  # it has replaced the earlier run
+    if work != options.out and not kept:
+        return Interrupted("--overwrite", kept=False)
+    return Interrupted("--resume", kept=kept)
+
+
+def _complete(
+    model: aeot.AEOT,
+    options: Fit,
+    work: Path,
+    where: source.Source,
+    splits: Splits,
+    started: float,
+    out: Console,
+    err: Console,
+) -> None:
+    """Write what belongs to the model, put it in its place, and say how it went."""
+    metrics = _draw(model, splits, options.seed, work)
     described = splits.describe()
-    quiet = options.quiet or not first
-    if not quiet:
-        height, width, channels = described["image_shape"]
-        err.print(
-            f"{splits.train.name}: {len(splits.train):,} images of {height} x {width} x {channels}"
-            f" -> {options.out}",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
-    with progress(err, quiet=quiet) as report:
-        model = aeot.fit(
-            key(options.seed, Purpose.FIT),
-            splits.train.images,
-            config,
-            labels=labels,
-            run_dir=options.out,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            devices=spread,
-            on_progress=report,
-        )
-    if not first:
-        return
-    folder.write_config(
-        options.out, where, described, options.seed, config, labels=labels is not None
-    )
-    if options.overwrite:  # an evaluation of the model that is gone
-        (options.out / folder.EVALUATION).unlink(missing_ok=True)
-    metrics = _draw(model, splits, options.seed, options.out)
     metrics |= {
         "seconds": time.monotonic() - started,
         "peak_memory_mib": peak_memory_mib(),
@@ -211,9 +222,21 @@ def run(options: Fit, out: Console, err: Console) -> None:
         "versions": versions(),
         "device": device(),
     }
-    folder.write_json(options.out / folder.METRICS, metrics)
+    folder.drop_foreign_evaluation(work)
+    folder.write_config(
+        work,
+        where,
+        described,
+        options.seed,
+        options.full_config(),
+        labels=_labelled(options),
+    )
+    folder.write_metrics(work, metrics)
+    interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
+    if work != options.out and not interrupted:
+        runs.replace(options.out)
     _summary(metrics, options.out, out)
-    if int(model.solution.status) == aeot.Status.INTERRUPTED:
+    if interrupted:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not metrics["converged"]:
         _warn(err, metrics["status"])
@@ -222,12 +245,62 @@ def run(options: Fit, out: Console, err: Console) -> None:
         _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
 
+def _place(options: Fit, identity: str) -> Path:
+    """Where the run is written, which the first process decides for all."""
+    place, problem = options.out, None
+    if processes.is_first():
+        try:
+            flags = {"resume": options.resume, "overwrite": options.overwrite}
+            place = checkpoint.place(options.out, identity, **flags)
+            place.mkdir(parents=True, exist_ok=True)
+        except (ValueError, OSError) as error:
+            problem = error
+    found = jnp.array([problem is not None, place != options.out])
+    refused, inside = np.asarray(processes.from_first(found))
+    if problem is not None:
+        raise problem
+    if refused:
+        raise ValueError(
+            f"`--out` {str(options.out)!r} was refused by process 0, which says why; repair it "
+            "there."
+        )
+    return options.out / runs.NEXT if inside else options.out
+
+
 def _warn(err: Console, text: str) -> None:
     err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False)
 
 
+def _load(options: Fit) -> tuple[source.Source, Splits]:
+    where = source.Source(
+        source.absolute(options.data),
+        options.limit,
+        options.hold_out,
+        options.seed,
+        None if options.labels_file is None else source.absolute(str(options.labels_file)),
+    )
+    return where, source.load(where)
+
+
+def _announce(options: Fit, splits: Splits, err: Console) -> None:
+    if options.quiet or not processes.is_first():
+        return
+    height, width, channels = splits.train.images.shape[1:]
+    err.print(
+        f"{splits.train.name}: {len(splits.train):,} images of {height} x {width} x {channels}"
+        f" -> {options.out}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+
+
+def _labelled(options: Fit) -> bool:
+    return options.labels or options.labels_file is not None
+
+
 def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
-    if not (options.labels or options.labels_file):
+    if not _labelled(options):
         return None
     if train.labels is None:
         raise ValueError(
@@ -244,7 +317,7 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
     # By this process alone: of several, the others are done.
     draw_key = key(seed, Purpose.FIGURES)
     images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
-    plot.save(plot.image_grid(images[:_SHOWN]), out / folder.SAMPLES)
+    plot.save(plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
 
     judged = splits.train if splits.held_out is None else splits.held_out
     kind = splits.kind or "training"
@@ -257,10 +330,10 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
             title=f"{judged.name}: mean squared error {measured['mse']:.4f} a pixel, "
             f"{measured['num_images']:,} {kind} images",
         ),
-        out / folder.RECONSTRUCTIONS,
+        out / runs.RECONSTRUCTIONS,
     )
     losses = np.asarray(model.losses)
-    plot.save(plot.history(losses, solution, tolerance=tolerance), out / folder.HISTORY)
+    plot.save(plot.history(losses, solution, tolerance=tolerance), out / runs.HISTORY)
     seconds = {name: float(value) for name, value in model.seconds.items()}
     samples = {
         "autoencoder": len(losses) * len(splits.train),

@@ -1,63 +1,80 @@
 """A run's folder: its files, written whole, and read with a sentence for what is wrong."""
 
 import dataclasses
-import json
-import math
+import re
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 import aeot_jax as aeot
-from aeot_jax import files
-from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE, config_to_json
+from aeot_jax import documents, records, runs
+from aeot_jax.checkpoint import MODEL_FILE, config_to_json
 from aeot_jax.cli.source import Source
+from aeot_jax.configs import config_from_json, from_json
+from aeot_jax.locks import locked
+from aeot_jax.runs import CONFIG, EVALUATION, METRICS, PICTURES
 
-CONFIG, METRICS, EVALUATION = "config.json", "metrics.json", "evaluation.json"
-SAMPLES, RECONSTRUCTIONS, HISTORY = "samples.png", "reconstructions.png", "history.png"
-
-_SCHEMA = 1
-"""Of config.json; raised when older programs could no longer read it."""
+_SCHEMA = 2
+"""Of config.json; raised when older programs could no longer read it. Before 2 it did not say to
+which model it belongs."""
 
 
-def check_out(run: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that another run would be lost in.
+@contextmanager
+def opened(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Be the only one to write to a run's folder; what a killed command left there is tidied up.
+
+    Before any work it refuses a folder that another run would be lost in, or that cannot be
+    written. A folder that was made for it and stays empty is removed.
 
     Raises:
-      ValueError: if both flags are set, if neither is and the folder holds a run, or if there is a
-        file where the folder should be.
+      ValueError: if both flags are set, if neither is and the folder holds a run, or if another
+        process writes to it.
+      OSError: if there is a file where the folder should be, a folder where a file should be, or
+        nothing can be written there.
     """
     if resume and overwrite:
         raise ValueError("`--resume` and `--overwrite` exclude each other; give one of them.")
-    if run.exists() and not run.is_dir():
-        raise ValueError(f"`--out` is {str(run)!r}, which is a file; pass a folder.")
-    held = [name for name in (MODEL_FILE, TRAINING_FILE) if (run / name).exists()]
+    runs.check_place(run, "--out")
+    made = not run.exists()
+    try:
+        with locked(run, "--out"):
+            runs.tidy(run)
+            _check_free(run, resume=resume, overwrite=overwrite)
+            try:
+                yield
+            finally:
+                runs.remove_if_empty(run / runs.NEXT)
+    finally:
+        if made:
+            runs.remove_if_empty(run)
+
+
+def _check_free(run: Path, *, resume: bool, overwrite: bool) -> None:
+    started = runs.held(run / runs.NEXT)
+    held = runs.held(run) or (started and f"{runs.NEXT}/{started}")
     if held and not (resume or overwrite):
         raise ValueError(
-            f"`--out` is {str(run)!r}, which holds another run ({held[0]}); continue it with "
+            f"`--out` is {str(run)!r}, which holds another run ({held}); continue it with "
             "--resume, replace it with --overwrite, or pass another folder."
         )
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file of JSON whole or not at all; numbers that are not finite become null."""
-    text = json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False)
-    with files.replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+def model_checksum(run: Path) -> str | None:
+    """The checksum of a folder's model, by which its other files know it; None without a model."""
+    path = run / MODEL_FILE
+    return records.read_meta(path, "model")["sha256"] if path.exists() else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of JSON.
-
-    Raises:
-      FileNotFoundError: if there is none.
-      ValueError: if it is damaged.
-    """
+def drop_foreign_evaluation(run: Path) -> None:
+    """Remove the evaluation of a model that is gone."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); fit the run again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} holds no object of JSON; fit the run again.")
-    return content
+        runs.check_together(run, (EVALUATION,))
+    except ValueError:
+        (run / EVALUATION).unlink()
 
 
 def write_config(
@@ -69,17 +86,25 @@ def write_config(
     *,
     labels: bool,
 ) -> None:
-    """Record what the run was asked to do, and on which images."""
+    """Record what the run was asked to do, on which images, and which model came of it."""
     content = {
         "schema": _SCHEMA,
         "version": aeot.__version__,
+        runs.MODEL: model_checksum(run),
         "seed": seed,
         "source": dataclasses.asdict(source),
         "data": described,
         "labels": labels,
         "config": config_to_json(config),
     }
-    write_json(run / CONFIG, content)
+    documents.write(run / CONFIG, content)
+
+
+def write_metrics(run: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics.json, which says of which model and with which pictures."""
+    pictures = {name: documents.checksum(run / name) for name in PICTURES}
+    known = {runs.MODEL: model_checksum(run), "pictures": pictures}
+    documents.write(run / METRICS, {**metrics, **known})
 
 
 def read_source(run: Path) -> tuple[Source, str]:
@@ -94,16 +119,53 @@ def read_source(run: Path) -> tuple[Source, str]:
         raise FileNotFoundError(
             f"{str(run)!r} has no {CONFIG}, which says where its images came from; pass --data."
         )
-    content = read_json(path)
-    if content.get("schema") != _SCHEMA:
+    content = runs.read_document(path)
+    schema = content.get("schema")
+    if type(schema) is not int or schema not in (1, _SCHEMA):
         raise ValueError(
-            f"{str(path)!r} has schema {content.get('schema')!r}, this version reads {_SCHEMA}; "
-            "install the version that wrote it, or pass --data."
+            f"{str(path)!r} has schema {_short(schema)}, this version reads {_SCHEMA}; "
+            "install the version that wrote it, or pass another run."
         )
     try:
-        return Source(**content["source"]), str(content["data"]["sha256"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error!r}); pass --data.") from error
+        return _source(content, sealed=schema == _SCHEMA)
+    except records.NewerError as error:
+        raise ValueError(f"{str(path)!r} is of another version: {error}.") from error
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"{str(path)!r} is damaged or was changed ({reason}); repeat the `aeot-jax fit` that "
+            "made the run with --resume, which writes it again."
+        ) from error
+
+
+def _source(content: dict[str, Any], *, sealed: bool) -> tuple[Source, str]:
+    """Raises ValueError with a reason."""
+    version = content.get("version")
+    source = from_json(Source, content.get("source"), "source", version)
+    source.check()
+    config_from_json(content.get("config"), version)
+    for name, kind, words in (
+        ("seed", int, "a whole number"),
+        ("labels", bool, "true or false"),
+        ("version", str, "a text"),
+        ("data", dict, "an object"),
+    ):
+        if type(content.get(name)) is not kind:
+            raise ValueError(f"`{name}` is {_short(content.get(name))}, not {words}")
+    if sealed and not _is_checksum(content.get(runs.MODEL)):
+        raise ValueError(f"`{runs.MODEL}` is {_short(content.get(runs.MODEL))}, not a checksum")
+    fingerprint = content["data"].get("sha256")
+    if not _is_checksum(fingerprint):
+        raise ValueError(f"`data.sha256` is {_short(fingerprint)}, not a checksum")
+    return source, fingerprint
+
+
+def _is_checksum(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _short(value: Any) -> str:
+    return reprlib.repr(value)
 
 
 def load_model(run: Path) -> aeot.AEOT:
@@ -111,10 +173,12 @@ def load_model(run: Path) -> aeot.AEOT:
 
     Raises:
       FileNotFoundError: if there is no model.
-      ValueError: if it is damaged.
+      ValueError: if it is damaged, or the folder holds files of another run beside it.
     """
+    if run.is_dir():
+        runs.settle(run)
     path = run / MODEL_FILE if run.is_dir() else run
-    if not path.is_file():
+    if not path.exists():
         hint = (
             f"the folder holds no {MODEL_FILE}"
             if run.is_dir()
@@ -124,14 +188,18 @@ def load_model(run: Path) -> aeot.AEOT:
             f"{str(run)!r} is not a finished run: {hint}; pass the folder that "
             "`aeot-jax fit --out` wrote."
         )
+    if run.is_dir():
+        runs.check_together(run)
     return aeot.load(path)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def warn_of_pictures(run: Path, err: Console) -> None:
+    """Say which pictures of a run's folder are not those of its model."""
+    if run.is_dir() and (foreign := runs.foreign_pictures(run)):
+        err.print(
+            f"Warning: {' and '.join(foreign)} in {str(run)!r} are not the pictures that the fit "
+            "wrote.",
+            style="yellow",
+            soft_wrap=True,
+            markup=False,
+        )

@@ -49,13 +49,13 @@ def run(options: Sample, out: Console, err: Console) -> None:
     Args:
       options: from the command line.
       out: for the result.
-      err: for nothing yet: one batch is quick.
+      err: for warnings.
 
     Raises:
       ValueError: if an option does not fit or the model is damaged.
       FileNotFoundError: if there is no model.
+      OSError: before any work, if a file cannot be written.
     """
-    del err
     if options.out is None and options.npz is None:
         raise ValueError("neither `--out` nor `--npz` is given; pass a file to write.")
     if options.num < 1:
@@ -63,7 +63,10 @@ def run(options: Sample, out: Console, err: Console) -> None:
     for name, path, suffix in (("out", options.out, ".png"), ("npz", options.npz, ".npz")):
         if path is not None and path.suffix.lower() != suffix:
             raise ValueError(f"`--{name}` is {str(path)!r}; pass a file that ends in {suffix}.")
+        if path is not None:
+            files.check_writable(path, f"--{name}")
     model = folder.load_model(options.run)
+    folder.warn_of_pictures(options.run, err)
     if options.label is not None and model.classes is None:
         raise ValueError(
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "

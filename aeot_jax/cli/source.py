@@ -18,6 +18,9 @@ from aeot_jax.data.images import ImageSet
 MIN_HELD_OUT = 20
 """Fewer held-out images cannot tell a copy from a new image."""
 
+_LONGEST = 4096
+"""Characters of a path."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -37,6 +40,23 @@ class Source:
     hold_out: int = 0
     seed: int = 0
     labels: str | None = None
+
+    def check(self) -> None:
+        """Refuse what is no source that a run may have recorded.
+
+        Raises:
+          ValueError: if a path is neither known nor absolute, or a number is out of its range.
+        """
+        for name, path in (("path", self.path), ("labels", self.labels)):
+            known = path is None or (name == "path" and path in images.NAMES)
+            if not known and not _is_absolute(str(path)):
+                raise ValueError(f"`source.{name}` is {path!r:.80}, not an absolute path")
+        if self.limit is not None and self.limit < 2:
+            raise ValueError(f"`source.limit` is {self.limit}, not at least 2")
+        if self.hold_out and self.hold_out < MIN_HELD_OUT:
+            raise ValueError(f"`source.hold_out` is {self.hold_out}, not at least {MIN_HELD_OUT}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`source.seed` is {self.seed}, not from 0 to {2**32 - 1}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +90,21 @@ class Splits:
 
 
 def absolute(path: str) -> str:
-    """Keep a known name; make a path independent of the folder that the command ran in."""
-    return path if path in images.NAMES else os.path.realpath(os.path.expanduser(path))
+    """Keep a known name; make a path independent of the folder that the command ran in.
+
+    Raises:
+      ValueError: if no path can look like that.
+    """
+    if path in images.NAMES:
+        return path
+    try:
+        return os.path.realpath(os.path.expanduser(path))
+    except ValueError as error:
+        raise ValueError(f"the path {path!r} cannot be used ({error}); check it.") from error
+
+
+def _is_absolute(path: str) -> bool:
+    return len(path) < _LONGEST and "\0" not in path and Path(path).is_absolute()
 
 
 def load(source: Source) -> Splits:

@@ -114,8 +114,9 @@ def _ends(
         high = jnp.max(jnp.where(known, part, -jnp.inf), axis=0)
         return jnp.minimum(ends[0], low), jnp.maximum(ends[1], high)
 
-    ends = (blocks.full(values.shape[1:], end, values.dtype, values) for end in (np.inf, -np.inf))
-    low, high = repeat(-(-m // size), body, tuple(ends))
+    shape, dtype = values.shape[1:], values.dtype
+    ends = blocks.full(shape, np.inf, dtype, values), blocks.full(shape, -np.inf, dtype, values)
+    low, high = repeat(-(-m // size), body, ends)
     if targets_axis is not None:
         low, high = lax.pmin(low, targets_axis), lax.pmax(high, targets_axis)
     return jnp.where(low <= high, low, 0.0), jnp.where(low <= high, high, 0.0)

@@ -1,0 +1,256 @@
+"""What the file of a model must hold, from its own configuration: names, types, shapes, numbers.
+
+Shapes and types follow from the configuration and from the annotations of the records, so that a
+new field of a record is checked, written and read without a word here.
+"""
+
+import dataclasses
+import math
+import reprlib
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aeot_jax.configs import config_from_json, newer
+from aeot_jax.measures import Measure
+from aeot_jax.model import Config
+from aeot_jax.nn import models
+from aeot_jax.ot.result import Method, Status
+from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.solution import Solution
+
+LATER = {"upper": np.inf, "num_unverified": 0, "unverified_weight": 0, "samples_to_verify": 0}
+"""Fields that files of earlier versions lack, and the value that says that they are not known."""
+
+_CHANNELS = (1, 3)
+
+_MOST_SECONDS = 32
+"""Stages whose time a file may hold."""
+
+
+class Wanted(NamedTuple):
+    """What an array must be.
+
+    Attributes:
+      shape: sizes; None is any.
+      dtypes: one of these.
+    """
+
+    shape: tuple[int | None, ...]
+    dtypes: tuple[np.dtype, ...]
+
+
+_FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
+_WIDE = {_FLOAT: np.dtype(np.float64), _INT: np.dtype(np.int64)}
+
+
+def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, int, int]]:
+    """The configuration and the image shape that the file of a model states.
+
+    Raises:
+      NewerError: if the configuration has an option that this version does not know.
+      ValueError: if either is missing or cannot be.
+    """
+    config = config_from_json(meta.get("config"), meta.get("version"))
+    shape = meta.get("image_shape")
+    if not isinstance(shape, list) or len(shape) != 3 or shape[2] not in _CHANNELS:
+        raise ValueError(f"its `image_shape` is {reprlib.repr(shape)}, not that of an image")
+    height, width, channels = shape
+    if not all(type(side) is int for side in shape):
+        raise ValueError(f"its `image_shape` is {reprlib.repr(shape)}, not whole numbers")
+    models.check_image_shape((height, width, channels))
+    return config, (height, width, channels)
+
+
+def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Hold what a file announces against what its configuration says that it must hold.
+
+    Args:
+      meta: of the file.
+      arrays: by name, whatever has a shape and a dtype.
+
+    Raises:
+      NewerError: if there is an option or an array that this version does not know.
+      ValueError: with a reason.
+    """
+    config, image_shape = parts(meta)
+    check_arrays(_wanted(config, image_shape, arrays), arrays, meta.get("version"))
+
+
+def check_arrays(
+    wanted: Mapping[str, Wanted], arrays: Mapping[str, Any], version: object = None
+) -> None:
+    """Refuse other names, shapes and dtypes than those wanted; raises as ``check_model``."""
+    later = {name for name in wanted if name.rpartition("/")[2] in LATER}
+    if missing := sorted(set(wanted) - set(arrays) - later):
+        raise ValueError(f"it holds no array {reprlib.repr(missing[0])}")
+    if unknown := sorted(set(arrays) - set(wanted)):
+        raise newer(f"the array {reprlib.repr(unknown[0])}", version)
+    for name, array in arrays.items():
+        shape, dtypes = wanted[name]
+        fits = len(shape) == len(array.shape) and all(
+            side in (None, found) for side, found in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype not in dtypes:
+            sides = ", ".join("any" if side is None else str(side) for side in shape)
+            raise ValueError(
+                f"its array {name!r} has shape {array.shape} and dtype {array.dtype}, where its "
+                f"configuration means ({sides}) and {dtypes[0]}"
+            )
+
+
+def _wanted(
+    config: Config, image_shape: tuple[int, int, int], arrays: Mapping[str, Any]
+) -> dict[str, Wanted]:
+    """All arrays of a model, by name."""
+    _check_sizes(config.autoencoder, arrays)
+    params = models.functions(image_shape, config.autoencoder).init
+    shapes = jax.eval_shape(params, jax.random.key(0))
+    latent = models.latent_dim(image_shape, config.autoencoder)
+    found = {f"params/{name}": Wanted(leaf.shape, (_FLOAT,)) for name, leaf in _flat(shapes)}
+    found |= {name: Wanted((latent,), (_FLOAT,)) for name in ("centre", "scale")}
+    found["losses"] = Wanted((None,), (_FLOAT,))
+    times = [name for name in arrays if name.startswith("seconds/") and name.count("/") == 1]
+    found |= {name: Wanted((), (_FLOAT,)) for name in times[:_MOST_SECONDS]}
+    found |= _transport("", (), latent, arrays)
+    if any(name.startswith("classes/") for name in arrays):
+        count = _side("classes/labels", arrays, -1)
+        found["classes/labels"] = Wanted((count,), (_INT,))
+        found["classes/shares"] = Wanted((count,), (_FLOAT,))
+        found |= _transport("classes/", (count,), latent, arrays)
+    return found
+
+
+def _check_sizes(config: models.AutoencoderConfig, arrays: Mapping[str, Any]) -> None:
+    """Networks that cannot be those of the file are not built, not even to learn their shapes."""
+    widest = max((side for array in arrays.values() for side in array.shape), default=0)
+    for name, value, most in (
+        ("depth", config.depth, len(arrays)),
+        ("width", config.width or 0, widest),
+        ("latent_dim", config.latent_dim or 0, widest),
+    ):
+        if value > most:
+            raise ValueError(
+                f"its configuration has `{name}` {value}, but it holds {len(arrays)} arrays of "
+                f"sides up to {widest}"
+            )
+
+
+def _transport(
+    prefix: str, batch: tuple[int, ...], latent: int, arrays: Mapping[str, Any]
+) -> dict[str, Wanted]:
+    """The solution and the extension of one transport problem, or of a batch."""
+    sizes = {"m": _side(f"{prefix}extension/y", arrays, -2), "d": latent}
+    found = {}
+    for name, kind in (("solution", Solution), ("extension", Extension)):
+        found |= _record(f"{prefix}{name}/", kind, batch, sizes, arrays)
+    return found
+
+
+def _record(
+    prefix: str,
+    kind: type,
+    batch: tuple[int, ...],
+    sizes: Mapping[str, int],
+    arrays: Mapping[str, Any],
+) -> dict[str, Wanted]:
+    """The arrays of a record, as it is annotated; sizes that are not given are the file's own."""
+    found: dict[str, Wanted] = {}
+    own = dict(sizes)
+    for name, hint in typing.get_type_hints(kind).items():
+        if hint is Measure:
+            continue  # the configuration says which
+        if not (options := _annotations(hint)):
+            found |= _record(f"{prefix}{name}/", hint, batch, sizes, arrays)
+            continue
+        axes = [axis for axis in options[0].dim_str.split() if axis != "*batch"]
+        for i, axis in enumerate(axes):
+            if axis not in own:
+                own[axis] = _side(f"{prefix}{name}", arrays, i - len(axes))
+        one = _FLOAT if "float32" in options[0].dtypes else _INT
+        # What may be NumPy's is not converted when it is loaded.
+        host = any(option.array_type is np.ndarray for option in options)
+        dtypes = (one, _WIDE[one]) if host else (one,)
+        found[prefix + name] = Wanted((*batch, *(own[axis] for axis in axes)), dtypes)
+    return found
+
+
+def _annotations(hint: Any) -> list[Any]:
+    """The array types of an annotation; none where it is a record."""
+    found = typing.get_args(hint) or (hint,)
+    return [one for one in found if hasattr(one, "dim_str")]
+
+
+def _side(name: str, arrays: Mapping[str, Any], axis: int) -> int:
+    if name not in arrays:
+        raise ValueError(f"it holds no array {name!r}")
+    shape = arrays[name].shape
+    if len(shape) < -axis:
+        raise ValueError(f"its array {name!r} has shape {shape}, too few axes")
+    return shape[axis]
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def fill_later(kind: type, tree: Mapping[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
+    """The fields of a record, those that came later with the value that says "not known"."""
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in tree]
+    unknown = {name: np.full(batch, LATER[name], _dtype(name)) for name in missing}
+    return {**tree, **unknown}
+
+
+def _dtype(name: str) -> type:
+    return np.int32 if name == "num_unverified" else np.float32
+
+
+def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse numbers that no fit gives.
+
+    Args:
+      arrays: of a model whose names and shapes are right.
+
+    Raises:
+      ValueError: with a reason.
+    """
+    for name, array in arrays.items():
+        if not _allowed(name.rpartition("/")[2], name, array):
+            raise ValueError(f"its array {name!r} holds numbers that no fit gives")
+    for prefix in {name.rpartition("solution/status")[0] for name in arrays if "status" in name}:
+        h = arrays[f"{prefix}solution/h"], arrays[f"{prefix}extension/h"]
+        if not all(np.isfinite(one).any(-1).all() for one in h):
+            raise ValueError(f"its heights {prefix}h leave no target a cell")
+    labels = arrays.get("classes/labels", np.arange(1))
+    if labels.size == 0 or (np.diff(labels) <= 0).any():
+        raise ValueError("its array 'classes/labels' does not ascend")
+
+
+def _allowed(last: str, name: str, array: np.ndarray) -> bool:
+    if array.dtype.kind == "i":
+        if last in ("status", "method"):
+            known = [int(one) for one in (Status if last == "status" else Method)]
+            return bool(np.isin(array, known).all())
+        return last == "labels" or bool((array >= 0).all())
+    if "/history/" in name:
+        return True  # a picture of how it went, which nothing is computed from
+    if last.endswith("_angles"):
+        return not bool((array < 0).any() or (array > math.pi + 1e-6).any())
+    if last == "h":
+        return not bool(np.isnan(array).any() or (array == np.inf).any())
+    if "/certificate/" in name:
+        return not bool(np.isnan(array).any() or (array == -np.inf).any())
+    if not np.isfinite(array).all():
+        return False
+    if last in ("scale", "shares"):
+        return bool((array > 0).all())
+    if last == "threshold":
+        return bool(((array >= 0) & (array <= math.pi + 1e-6)).all())
+    return last not in ("band", "margin") or bool((array >= 0).all())
