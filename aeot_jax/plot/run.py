@@ -7,6 +7,7 @@ import numpy as np
 
 from aeot_jax import arguments
 from aeot_jax.ot.solution import Solution
+from aeot_jax.ot.words import in_words
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
 from aeot_jax.typing import ArrayLike, Given
 
@@ -158,6 +159,8 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
     error_se = np.asarray(solution.history.mass_error_se, np.float64)
     drawn = max(float(solution.num_samples), 1.0)
     certified, certified_se = float(solution.mass_error), float(solution.mass_error_se)
+    told = certified >= 2 * certified_se  # from 0
+    certified = certified if told else certified + 2 * certified_se
     axes.set_xscale("log")
     axes.set_yscale("log")
     visible = error > 0  # an estimate at or below 0 has no place on a logarithmic axis
@@ -183,14 +186,14 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
         axes.errorbar(
             [drawn],
             [certified],
-            yerr=[[min(2 * certified_se, 0.9 * certified)], [2 * certified_se]],
+            yerr=[[min(2 * certified_se, 0.9 * certified)], [2 * certified_se]] if told else None,
             color=ORANGE,
-            marker="o",
+            marker="o" if told else "v",
             markersize=4,
             capsize=3,
             linestyle="",
             zorder=3,
-            label=f"certified {certified:.3g} ± {2 * certified_se:.2g}",
+            label=f"certified {in_words(solution.mass_error, solution.mass_error_se)}",
         )
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")
