@@ -86,6 +86,8 @@ def _from_integers(array: np.ndarray, subject: str) -> UInt8[np.ndarray, "n ..."
 
 def _rescaled(low: int | float, high: int | float) -> str:
     """Say how to bring pixels from low..high into [0, 1]."""
+    if low >= 0 and high == 255:
+        return "images / 255"
     if low >= 0 and high <= 255:
         return f"images / 255 if they are bytes, else images / {high:g}"
     if low >= -1 and high <= 1:
