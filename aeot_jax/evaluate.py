@@ -7,23 +7,26 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 import aeot_jax as aeot
-from aeot_jax import arguments
+from aeot_jax import arguments, pixels
 from aeot_jax.data.images import ImageSet
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
 from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.prdc import prdc
 from aeot_jax.model import check_model
-from aeot_jax.typing import Given, PRNGKey
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _BATCH = 512
 """Images encoded and decoded at once."""
 
 _MAX_RECONSTRUCTED = 10_000
 """Images whose reconstruction is measured at most."""
+
+_LEAST_LEARNED = 0.05
+"""Share of the mean image's error that a model which has learned something removes at least."""
 
 _MIN_SET = 20
 """Images without which a quantile or an average over blocks says nothing."""
@@ -32,31 +35,62 @@ STAGES = ("certificate", "reconstruction", "samples", "features", "distances", "
 """What `evaluate` does, in order."""
 
 
-def reconstruction(model: aeot.AEOT, images: ArrayLike) -> dict[str, Any]:
+def reconstruction(
+    model: Given[aeot.AEOT], images: ArrayLike, mean: ArrayLike | None = None
+) -> dict[str, Any]:
     """Measure how well images survive being encoded and decoded.
 
     Args:
       model: the fitted model.
-      images: uint8 (n, h, w, c); of more than 10,000, an evenly spaced 10,000 are taken.
+      images: (n, h, w, c), integers in 0..255 or floats in [0, 1]; of more than 10,000, an evenly
+        spaced 10,000 are taken.
+      mean: the mean of the training images, (h, w, c) in [0, 1], from `mean_image`. None: that of
+        `images`.
 
     Returns:
       ``mse``, the mean squared error a pixel with pixels in [0, 1]; ``variance``, the same for the
-      mean image in place of the decoded one (a model at 1 has learned nothing from
-      ``mse / variance``); ``num_images``.
+      mean image in place of the decoded one; ``learned``, whether the first is below the second by
+      5 % of it at least; ``num_images``.
+
+    Raises:
+      ValueError: if the images are not of the model's size, or their values are out of range.
     """
-    pixels = np.asarray(images)
-    pixels = pixels[:: math.ceil(len(pixels) / _MAX_RECONSTRUCTED)]
-    mean = pixels.mean(axis=0, dtype=np.float64) / 255
-    errors, deviations = np.empty(len(pixels)), np.empty(len(pixels))
-    for part, decoded in _round_trips(model, pixels):
-        x = pixels[part].astype(np.float32) / 255
-        errors[part] = ((decoded - x) ** 2).mean(axis=(1, 2, 3))
-        deviations[part] = ((x - mean) ** 2).mean(axis=(1, 2, 3))
+    x = _pictures(model, images, "images")
+    x = x[:: math.ceil(len(x) / _MAX_RECONSTRUCTED)]
+    mean = mean_image(x) if mean is None else np.asarray(mean, np.float64)
+    errors, deviations = np.empty(len(x)), np.empty(len(x))
+    for part, decoded in _round_trips(model, x):
+        original = _unit(x[part])
+        errors[part] = ((decoded - original) ** 2).mean(axis=(1, 2, 3))
+        deviations[part] = ((original - mean[None]) ** 2).mean(axis=(1, 2, 3))
+    mse, variance = float(errors.mean()), float(deviations.mean())
     return {
-        "mse": float(errors.mean()),
-        "variance": float(deviations.mean()),
-        "num_images": len(pixels),
+        "mse": mse,
+        "variance": variance,
+        "learned": mse <= (1 - _LEAST_LEARNED) * variance,
+        "num_images": len(x),
     }
+
+
+def mean_image(images: ArrayLike) -> Float[np.ndarray, "h w c"]:
+    """The mean of images, (n, h, w, c) -> (h, w, c) in [0, 1]: what there is without learning."""
+    x = pixels.checked(np.asarray(images), "`images`")
+    return x.mean(axis=0, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
+
+
+def nothing_learned(measured: dict[str, Any]) -> str | None:
+    """A sentence if what `reconstruction` found is no better than the mean image, else None."""
+    if measured["learned"]:
+        return None
+    return (
+        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} a pixel, is not "
+        f"clearly below that of the mean image, {measured['variance']:.4f}, so new images will not "
+        "look like the data; train for more epochs, or on more images."
+    )
+
+
+def _unit(x: np.ndarray) -> Float[np.ndarray, "n h w c"]:
+    return x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
 
 
 def _round_trips(
@@ -78,8 +112,8 @@ def _round_trip(model: aeot.AEOT, images: ArrayLike) -> Float[Array, "n h w c"]:
 def evaluate(
     key: Given[PRNGKey],
     model: Given[aeot.AEOT],
-    train: ImageSet,
-    held_out: ImageSet | None = None,
+    train: Given[ImageSet],
+    held_out: Given[ImageSet | None] = None,
     *,
     num_samples: Given[int] = 5000,
     on_stage: Callable[[str], None] | None = None,
@@ -130,9 +164,10 @@ def evaluate(
     }
 
     report("reconstruction")
-    results["reconstruction"] = {"train": reconstruction(model, train.images)}
+    mean = mean_image(train.images)
+    results["reconstruction"] = {"train": reconstruction(model, train.images, mean)}
     if held_out is not None:
-        results["reconstruction"]["held_out"] = reconstruction(model, held_out.images)
+        results["reconstruction"]["held_out"] = reconstruction(model, held_out.images, mean)
     if held_out is not None and len(held_out) < _MIN_SET:
         held_out = None
 
@@ -207,21 +242,35 @@ def _distances(
     }
 
 
-def _check(model: aeot.AEOT, train: ImageSet, held_out: ImageSet | None, num_samples: int) -> None:
-    shape = tuple(model.image_shape)
+def _check(
+    model: Given[aeot.AEOT],
+    train: Given[ImageSet],
+    held_out: Given[ImageSet | None],
+    num_samples: Given[int],
+) -> None:
     for name, images in (("train", train), ("held_out", held_out)):
-        if images is not None and images.images.shape[1:] != shape:
-            raise ValueError(
-                f"`{name}` holds images of shape {images.images.shape[1:]}, but the model makes "
-                f"{shape}; pass the data set it was fitted to."
-            )
+        if images is not None:
+            arguments.instance(name, images, ImageSet, "an image set, as `data.images.load` gives")
+            _pictures(model, images.images, name)
     if len(train) < 2 * _MIN_SET:
         raise ValueError(
             f"`train` holds {len(train)} images; its halves are compared with each other, so pass "
             f"at least {2 * _MIN_SET}."
         )
-    if num_samples < _MIN_SET:
+    if arguments.count("num_samples", num_samples) < _MIN_SET:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least {_MIN_SET}.")
+
+
+def _pictures(model: Given[aeot.AEOT], images: ArrayLike, name: str) -> np.ndarray:
+    """Images as bytes or floats in [0, 1], if they are of the model's size."""
+    check_model(model)
+    x = arguments.host_array(name, images)
+    if x.ndim != 4 or x.shape[1:] != tuple(model.image_shape) or len(x) == 0:
+        raise ValueError(
+            f"`{name}` holds images of shape {x.shape[1:]}, but the model makes "
+            f"{tuple(model.image_shape)}; pass the data set it was fitted to."
+        )
+    return pixels.checked(np.asarray(x), f"`{name}`")
 
 
 def _usable_labels(images: ImageSet) -> np.ndarray | None:

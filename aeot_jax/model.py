@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from aeot_jax import arguments
 from aeot_jax.classes import Classes
-from aeot_jax.data.convert import check_floats
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
@@ -24,6 +23,7 @@ from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
+from aeot_jax.pixels import check_floats
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BLOCK = 1024

@@ -24,6 +24,7 @@ from aeot_jax.metrics.frechet import frechet_distance
 from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.modes import total_variation
 from aeot_jax.metrics.prdc import prdc
+from aeot_jax.ot.words import in_words
 
 _PARSER = argparse.ArgumentParser(description="Generated images.")
 _PARSER.add_argument("data", nargs="+", help="data sets with labels")
@@ -54,7 +55,8 @@ def work(source: str, keep: bool) -> None:
     shares = np.bincount(data.labels[fitted]) / NUM_FITTED
     codes = np.asarray(model.extension.y)
     test_codes = np.asarray(aeot.encode(model, data.images[other]))
-    print(f"{data.name}: floor {floor:.3f}, mass error {model.solution.mass_error:.3f}", flush=True)
+    error = in_words(model.solution.mass_error, model.solution.mass_error_se)
+    print(f"{data.name}: floor {floor:.3f}, mass error {error}", flush=True)
     sizes = {"data": data.name, "m": NUM_FITTED, "d": codes.shape[1], "seed": ARGUMENTS.seed}
     sizes |= {"floor": floor, "mass_error": float(model.solution.mass_error)}
     for form, z, rejected in (

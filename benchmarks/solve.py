@@ -53,6 +53,7 @@ from numpy.typing import ArrayLike  # noqa: E402
 from works import WORKS, Work  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
+from aeot_jax.ot.words import in_words  # noqa: E402
 
 _JUDGE_KEY = 987_654_321
 _JUDGE_ERROR = 0.005
@@ -216,7 +217,7 @@ def report(
         for name, value in more.items()
     )
     print(
-        f"{work.name:15} {solver:12} error {error:.4f} +- {error_se:.4f}  {seconds:7.1f} CPU-s"
+        f"{work.name:15} {solver:12} error {in_words(error, error_se):17}  {seconds:7.1f} CPU-s"
         f"  {num_samples / m:7.1f} a target  cost {row['cost']:.2f}  {extra}",
         flush=True,
     )

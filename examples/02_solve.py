@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 import aeot_jax as aeot
 from aeot_jax import plot
+from aeot_jax.ot.words import in_words
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="a small problem, in a few seconds")
@@ -46,8 +47,7 @@ print(f"{int(solution.num_samples):,} samples moved the heights")
 
 # %%
 certificate = aeot.certify(check_key, mu, y, solution.h, num_samples=2000 * num_targets)
-error, error_se = float(certificate.mass_error), float(certificate.mass_error_se)
-print(f"mass error {error:.4f} ± {2 * error_se:.4f}")
+print(f"mass error {in_words(certificate.mass_error, certificate.mass_error_se)}")
 print(f"{int(certificate.num_empty)} empty cells")
 
 # %% [markdown]

@@ -16,6 +16,7 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax import plot
 from aeot_jax.data import images
+from aeot_jax.ot.words import in_words
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="few images, few epochs, loose tolerance")
@@ -43,7 +44,8 @@ if options.quick:
 model = aeot.fit(fit_key, digits, config, labels=labels)
 solution = model.solution
 print(aeot.message(solution))
-print(f"mass error {float(solution.mass_error):.3f} ± {2 * float(solution.mass_error_se):.3f}")
+found = solution.certificate
+print(f"mass error {in_words(found.mass_error, found.mass_error_se, found.upper)}")
 print(f"singular above {float(model.extension.threshold):.2f} rad")
 
 # %% [markdown]

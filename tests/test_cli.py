@@ -89,6 +89,27 @@ def test_metrics_state_what_the_model_says(fitted):
     assert metrics["data"]["image_shape"] == [8, 8, 1]
 
 
+def test_a_run_says_whether_it_has_learned_anything(fitted, tmp_path, capsys):
+    """Judged against the mean of the training images, which takes no learning."""
+    splits = source.load(source.Source(**read(fitted / "config.json")["source"]))
+    assert splits.held_out is not None
+    mean = splits.train.images.mean(axis=0) / 255
+    error = ((splits.held_out.images / 255 - mean) ** 2).mean()
+    metrics = read(fitted / "metrics.json")
+    assert metrics["mean_image_error"] == pytest.approx(error, rel=1e-5)
+    assert metrics["learned"] == (metrics["reconstruction_mse"] <= 0.95 * error)
+    assert fit(tmp_path, "--training.learning-rate", "1e-9", "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert "Warning: the autoencoder has learned nothing: its error, 0." in err
+    assert f"mean image: {error:.4f}" in " ".join(out.split())
+    assert read(tmp_path / "metrics.json")["learned"] is False
+    assert main(["evaluate", str(tmp_path), "--num", "40", "--quiet"]) == 0
+    assert "has learned nothing" in said(capsys)
+    evaluation = read(tmp_path / "evaluation.json")["reconstruction"]
+    assert evaluation["held_out"]["variance"] == pytest.approx(error, rel=1e-5)
+    assert not evaluation["train"]["learned"]
+
+
 def test_the_config_says_how_to_make_the_run_again(fitted):
     config = read(fitted / "config.json")
     expected = {"path": "digits", "limit": 200, "hold_out": 40, "seed": 0, "labels": None}

@@ -138,6 +138,15 @@ def test_a_history_is_drawn_whatever_happened(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.pdf", "history.png"]
 
 
+@pytest.mark.parametrize(("certified", "bound"), [(0.0, 0.008), (0.004, 0.012)])
+def test_an_error_within_its_noise_is_drawn_as_a_bound(certified, bound):
+    figure = plot.history(np.array([0.1]), solution([10], [0.5], certified), tolerance=0.1)
+    axes = figure.axes[1]
+    assert f"certified at most {bound}" in axes.get_legend_handles_labels()[1]
+    (point,) = (line for line in axes.lines if line.get_marker() == "v")
+    np.testing.assert_allclose(np.asarray(point.get_ydata(), float), bound, rtol=1e-6)
+
+
 def test_no_window_is_opened(monkeypatch):
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # another test's, perhaps
     plot.history(np.array([0.1]), solution([10], [0.5]), tolerance=0.1)

@@ -12,7 +12,8 @@ from rich.table import Table
 from aeot_jax import documents, files, runs
 from aeot_jax.cli import folder, source
 from aeot_jax.cli.seeds import Purpose, key
-from aeot_jax.evaluate import evaluate
+from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.ot.words import in_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +99,16 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
     }
     documents.write(options.run / runs.EVALUATION, results)
     out.print(_table(results, splits.kind))
+    measured = results["reconstruction"]
+    if said := nothing_learned(measured.get("held_out", measured["train"])):
+        err.print(f"Warning: {said}", style="yellow", soft_wrap=True, markup=False)
 
 
 def _table(results: dict[str, Any], kind: str | None) -> Table:
     table = Table("", "model", "real", "")
-    two_se = 2 * results["mass_error_se"]
-    table.add_row("mass error", f"{results['mass_error']:.4f} ± {two_se:.4f}", "0", "lower")
+    upper = results["certificate"].get("upper")
+    error = in_words(results["mass_error"], results["mass_error_se"], upper)
+    table.add_row("mass error", error, "0", "lower")
     for name, label in (("held_out", kind), ("train", "train")):
         if name in results["reconstruction"]:
             measured = results["reconstruction"][name]

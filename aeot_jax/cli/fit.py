@@ -26,7 +26,8 @@ from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
-from aeot_jax.evaluate import reconstruction
+from aeot_jax.evaluate import mean_image, nothing_learned, reconstruction
+from aeot_jax.ot.words import in_words
 
 _SHOWN = 64
 """Images in samples.png."""
@@ -236,6 +237,8 @@ def _complete(
     if work != options.out and not interrupted:
         runs.replace(options.out)
     _summary(metrics, options.out, out)
+    if said := nothing_learned(metrics["reconstruction"]):
+        _warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not metrics["converged"]:
@@ -321,7 +324,7 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
 
     judged = splits.train if splits.held_out is None else splits.held_out
     kind = splits.kind or "training"
-    measured = reconstruction(model, judged.images)
+    measured = reconstruction(model, judged.images, mean_image(splits.train.images))
     some = judged.images[:: -(-len(judged) // _PAIRS)]
     plot.save(
         plot.reconstructions(
@@ -356,11 +359,13 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
         "num_targets": len(splits.train),
         "classes": None if model.classes is None else _class_metrics(model.classes),
         "reconstruction_mse": measured["mse"],
+        "mean_image_error": measured["variance"],
+        "learned": measured["learned"],
         "reconstruction": {
             **measured,
             "images": kind,
             "meaning": "mean squared error a pixel, pixels in [0, 1]; variance is that of the "
-            "mean image",
+            "training images' mean; learned is whether the error is clearly below it",
         },
         "share_rejected": float(info.share_rejected),
         "rejection": {
@@ -396,8 +401,8 @@ def _class_metrics(classes: aeot.Classes) -> list[dict[str, Any]]:
 
 def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
-    two_se = 2 * metrics["mass_error_se"]
-    table.add_row("mass error", f"{metrics['mass_error']:.4f} ± {two_se:.4f} (two standard errors)")
+    error = in_words(metrics["mass_error"], metrics["mass_error_se"], metrics.get("upper"))
+    table.add_row("mass error", f"{error} (two standard errors)")
     table.add_row(
         "empty cells",
         f"{metrics['num_empty']} of {metrics['num_targets']:,}, "
@@ -406,8 +411,17 @@ def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
     if metrics["classes"] is not None:
         done = sum(one["converged"] for one in metrics["classes"])
         table.add_row("classes", f"{len(metrics['classes'])}, {done} of them to the tolerance")
+        worst = max(
+            metrics["classes"], key=lambda one: one["mass_error"] + 2 * one["mass_error_se"]
+        )
+        error = in_words(worst["mass_error"], worst["mass_error_se"], worst.get("upper"))
+        table.add_row("least sure class", f"{worst['label']}, mass error {error}")
     measured = metrics["reconstruction"]
-    table.add_row("reconstruction", f"{measured['mse']:.4f} a pixel ({measured['images']} images)")
+    table.add_row(
+        "reconstruction",
+        f"{measured['mse']:.4f} a pixel ({measured['images']} images); "
+        f"mean image: {measured['variance']:.4f}",
+    )
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
     table.add_row("time", f"{metrics['seconds']:.1f} s")
     table.add_row("in", str(run))

@@ -1,15 +1,14 @@
 """Conversion: users' images and labels to uint8 and int32, or a sentence on why not."""
 
-import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
+
+from aeot_jax import pixels
 
 MIN_SIDE, MAX_SIDE = 4, 256
 """Fewest and most pixels along a side of an image."""
-
-_ROUNDING = 1e-6  # how far a float32 pixel may lie outside [0, 1] without meaning anything by it
 
 
 def to_bytes(images: Any, subject: str = "`images`") -> UInt8[np.ndarray, "n h w c"]:
@@ -37,18 +36,9 @@ def to_bytes(images: Any, subject: str = "`images`") -> UInt8[np.ndarray, "n h w
     if array.ndim == 3:
         array = array[..., None]
     check_shape(array.shape, subject)
-    match array.dtype.kind:
-        case "b":
-            array = array.astype(np.uint8) * np.uint8(255)
-        case "u" | "i":
-            array = _from_integers(array, subject)
-        case "f":
-            array = _from_floats(array, subject)
-        case _:
-            raise ValueError(
-                f"the type {array.dtype} of {subject} is not a number; "
-                "pass uint8 in 0..255 or floats in [0, 1]."
-            )
+    array = pixels.checked(array, subject)
+    if array.dtype != np.uint8:
+        array = _to_bytes(array)
     # `all` stops at the first image that differs, so this is quick unless it is true.
     if all(np.array_equal(image, array[0]) for image in array[1:]):
         raise ValueError(
@@ -149,61 +139,9 @@ def _as_array(images: Any, subject: str) -> np.ndarray:
     return np.asarray(images)
 
 
-def _from_integers(array: np.ndarray, subject: str) -> np.ndarray:
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high > 255:
-        raise ValueError(
-            f"the integer pixels of {subject} span {low}..{high}, outside 0..255; "
-            f"pass {_rescaled(low, high)} as floats in [0, 1]."
-        )
-    if high == 1:
-        raise ValueError(
-            f"the integer pixels of {subject} are 0 and 1, which is almost black on the scale "
-            "0..255; multiply by 255, or pass bools."
-        )
-    return array.astype(np.uint8, copy=False)
-
-
-def check_floats(array: np.ndarray, subject: str) -> None:
-    """Raise a ValueError unless float pixels (n, h, w, c) are finite and lie in [0, 1]."""
-    low, high = np.inf, -np.inf
-    for block in _blocks(array):
-        finite = np.isfinite(array[block])
-        if not finite.all():
-            bad = ~finite.all(axis=(1, 2, 3))
-            raise ValueError(
-                f"image {block.start + int(np.argmax(bad))} of {subject} has NaN or infinite "
-                "pixels; drop or repair such images, found by ~np.isfinite(images)."
-            )
-        low, high = min(low, float(array[block].min())), max(high, float(array[block].max()))
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise ValueError(
-            f"the float pixels of {subject} span {low:g} to {high:g}, outside [0, 1]; "
-            f"pass {_rescaled(low, high)}."
-        )
-
-
-def _blocks(array: np.ndarray) -> list[slice]:
-    """A few images at a time."""
-    step = max(1, 2**22 // math.prod(array.shape[1:]))
-    return [slice(start, start + step) for start in range(0, len(array), step)]
-
-
-def _from_floats(array: np.ndarray, subject: str) -> np.ndarray:
-    check_floats(array, subject)
+def _to_bytes(array: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:
     result = np.empty(array.shape, np.uint8)
-    for block in _blocks(array):
+    for block in pixels.blocks(array):
         # float64 so that a float16 pixel is not rounded twice
         result[block] = np.rint(np.clip(array[block].astype(np.float64), 0, 1) * 255)
     return result
-
-
-def _rescaled(low: int | float, high: int | float) -> str:
-    """Say how to bring pixels from low..high into [0, 1]."""
-    if low >= 0 and high <= 255:
-        return f"images / 255 if they are bytes, else images / {high:g}"
-    if low >= -1 and high <= 1:
-        return "(images + 1) / 2"
-    if low >= 0:
-        return f"images / {65535 if 255 < high <= 65535 and high == int(high) else high:g}"
-    return f"(images - {low:g}) / {high - low:g}"

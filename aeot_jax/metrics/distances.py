@@ -1,84 +1,51 @@
 """Exact nearest neighbours in bounded memory: the one kernel under every distance-based metric.
 
 Scores come from the expansion |a-b|^2 = |a|^2 + |b|^2 - 2<a,b>, which is one matrix product, but
-loses the last digits exactly where they matter: at copies. So both sets are centred first, the
-expansion only nominates candidates, and the distance that is returned is summed from the
-differences themselves.
+loses the last digits exactly where they matter: at copies and wherever points crowd at a small
+part of their norm. So the sets are centred first, the expansion comes with a bound of its rounding
+and only nominates candidates, and what is returned is summed from the differences themselves. What
+the bound leaves undecided is done again in float64.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from aeot_jax import arguments
+from aeot_jax.metrics import exact
+from aeot_jax.metrics.points import Rows, together
 from aeot_jax.numerics import PRECISION
+from aeot_jax.typing import ArrayLike, Given
 
 MEMORY = 32 * 2**20
 """Bytes that one chunk of a streamed computation may take."""
 
-ROUNDING = 1e-6
-"""Error of a squared distance from the expansion, in units of |a|^2 + |b|^2: about 8 ulp."""
-
 _CANDIDATE_BLOCKS = 2
+_SUITED = 1e-9, 1e15
+"""Sizes of sets whose squares float32 holds."""
 
-
-def rows(x: ArrayLike, name: str) -> np.ndarray:
-    """Check that `x` is a set of finite points, and flatten each point to a row.
-
-    uint8 stays uint8: 60,000 images would take four times the memory as floats.
-
-    Args:
-      x: points, (n, ...).
-      name: what the caller calls them, for the message.
-
-    Returns:
-      The points, (n, d), on the host: uint8 or float32.
-
-    Raises:
-      ValueError: if there is no point, or a value is not finite.
-    """
-    points = np.asarray(x)
-    if points.ndim < 2 or points.size == 0:
-        raise ValueError(
-            f"`{name}` has shape {points.shape}; pass at least one point, (n, d) or (n, h, w, c)."
-        )
-    points = points.reshape(points.shape[0], -1)
-    if points.dtype == np.uint8:
-        return points
-    points = points.astype(np.float32, copy=False)
-    step = max(1, MEMORY // points.shape[1])
-    for start in range(0, points.shape[0], step):
-        bad = ~np.isfinite(points[start : start + step]).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"`{name}` holds a value that is not finite in row {start + int(bad.argmax())}; "
-                "remove or repair such rows first."
-            )
-    return points
-
-
-def same_width(a: np.ndarray, b: np.ndarray, names: tuple[str, str]) -> None:
-    """Raise a ValueError unless both sets of points have the same number of dimensions."""
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"`{names[0]}` has {a.shape[1]} dimensions a point and `{names[1]}` has {b.shape[1]}; "
-            "compute both in the same space."
-        )
+_LEAST = 1e-36
+"""Added to a bound of rounding: below it float32 has no digits."""
 
 
 def nearest(
-    x: ArrayLike, reference: ArrayLike, *, block: int = 64
+    x: ArrayLike, reference: ArrayLike, *, block: Given[int] = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest reference point of each point, and how far it is.
 
     Points are streamed in chunks and references ``block`` at a time; temporaries stay under 64 MiB.
-    Two stages: the expansion of the squared distance gives the smallest value in each block (a
-    maximum fuses into the product; an argmax does not), then the two best blocks are measured again
-    from the differences. The distance is accurate to a few ulp: it is exactly 0 for a copy.
+    The expansion of the squared distance gives the smallest value in each block (a maximum fuses
+    into the product; an argmax does not), and the two best blocks are measured again from the
+    differences. Where more than two may hold the nearest, as where references crowd at 1e-3 of
+    their distance from the middle, the point is done again in float64, on the host; so is
+    everything that came as float64. The distance is accurate to a few ulp: exactly 0 for a copy.
 
     Args:
-      x: points, (n, ...), flattened to rows. uint8 is read as pixels in [0, 1], floats as they are.
+      x: points, (n, ...), flattened to rows. Pictures, (n, h, w) or (n, h, w, c), and bytes are
+        pixels in [0, 1]; rows of other numbers are taken as they are.
       reference: the points searched, (m, ...), of the same size.
       block: references scored at once.
 
@@ -87,20 +54,41 @@ def nearest(
       among references whose scores rounding can tell apart.
 
     Raises:
-      ValueError: if the sizes differ, a set is empty or a value is not finite.
+      ValueError: if the sizes or the value ranges differ, a set is empty or a value is not finite.
     """
-    points, references = rows(x, "x"), rows(reference, "reference")
-    same_width(points, references, ("x", "reference"))
+    points, references = together(x=x, reference=reference)
+    block = min(arguments.count("block", block), references.shape[0])
+    n = points.shape[0]
+    where = exact.frame(references, points)
+    index, sure = np.zeros(n, np.int64), np.zeros(n, bool)
+    if _suits_float32(where, points, references):
+        _nominate(points, references, where, block, index, sure)
+    open_ = np.flatnonzero(~sure)
+    if open_.size:
+        index[open_] = exact.nearest(points[open_], references, where)
+    squared = exact.squared(points, np.arange(n), references, index, where)
+    return np.sqrt(squared).astype(np.float32), index.astype(np.int32)
+
+
+def _suits_float32(where: exact.Frame, *sets: np.ndarray) -> bool:
+    """Whether float32 holds the values as they came, and their squares."""
+    low, high = _SUITED
+    return low < where.scale < high and not any(x.dtype == np.float64 for x in sets)
+
+
+def _nominate(
+    points: Rows,
+    references: Rows,
+    where: exact.Frame,
+    block: int,
+    index: Int[np.ndarray, " n"],
+    sure: Bool[np.ndarray, " n"],
+) -> None:
+    """Fill in which reference is the nearest, and where that is sure."""
     (n, d), m = points.shape, references.shape[0]
-    if block < 1:
-        raise ValueError(f"`block` is {block}; pass at least 1.")
-    block = min(block, m)
-    centre = mean_row(references)
-    on_device = jnp.asarray(references)
-    distance, index = np.empty(n, np.float32), np.empty(n, np.int32)
+    on_device, centre = jnp.asarray(references), where.centre.astype(np.float32)
     for part in chunks(n, 4 * (2 * d + 2 * -(-m // block))):
-        distance[part], index[part] = _nearest(points[part], on_device, centre, block=block)
-    return distance, index
+        index[part], sure[part] = _nearest(points[part], on_device, centre, block=block)
 
 
 def chunks(n: int, bytes_per_row: int) -> list[slice]:
@@ -115,55 +103,67 @@ def chunks(n: int, bytes_per_row: int) -> list[slice]:
     return [slice(start, start + size) for start in starts]
 
 
-def mean_row(x: np.ndarray) -> np.ndarray:
-    """Average the points, (n, d) -> (d,), in the units in which distances are measured."""
-    mean = x.mean(axis=0, dtype=np.float64)
-    return (mean / 255 if x.dtype == np.uint8 else mean).astype(np.float32)
-
-
-def centred(x: ArrayLike, centre: ArrayLike) -> Float[Array, "n d"]:
+def centred(x: Array, centre: Array) -> Float[Array, "n d"]:
     """Subtract the centre from points in float32; uint8 pixels become [0, 1] first."""
+    # In their own units, so that pixels that hardly differ keep their digits.
     points = jnp.asarray(x)
-    return points.astype(jnp.float32) * _unit(points) - jnp.asarray(centre)[None, :]
+    unit = _unit(points)
+    return (points.astype(jnp.float32) - jnp.asarray(centre)[None, :] / unit) * unit
 
 
 def squared_distances(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-    """Expand |a_i - b_j|^2 as one matrix product, and bound its rounding error."""
+    """Expand |a_i - b_j|^2 as one matrix product, and bound its rounding error and that of a, b."""
     scale = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
-    return scale - 2 * jnp.dot(a, b.T, precision=PRECISION), ROUNDING * scale
+    product = jnp.dot(a, b.T, precision=PRECISION)
+    return scale - 2 * product, rounding(a.shape[1]) * scale + _LEAST
+
+
+def rounding(d: int) -> float:
+    """Error of a squared distance in `d` dimensions from the expansion, over |a|^2 + |b|^2.
+
+    Points rounded to float32 and then sums whose errors do not conspire: d of them grow like
+    sqrt(d) (Higham, Mary, SIAM Journal on Scientific Computing 2019).
+    """
+    return float(np.finfo(np.float32).eps) * (4 + math.sqrt(d))
 
 
 @jax.jit(static_argnames="block")
 def _nearest(
     x: Array, reference: Array, centre: Array, *, block: int
-) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+    """The nearest reference of each point, and whether no block but those measured can hold it."""
     (n, d), m = x.shape, reference.shape[0]
     # The last block is moved back to fit: a reference scored twice does no harm.
     starts = jnp.minimum(jnp.arange(0, m, block, dtype=jnp.int32), m - block)
     a = centred(x, centre)
+    slack_a = rounding(d) / 2 * jnp.sum(a * a, axis=1) + _LEAST
 
-    def best_score(start: Int[Array, ""]) -> Float[Array, " n"]:
+    def best_score(start: Int[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
         y = centred(jax.lax.dynamic_slice_in_dim(reference, start, block), centre)
-        return (jnp.dot(a, y.T, precision=PRECISION) - jnp.sum(y * y, axis=1)[None, :] / 2).max(
-            axis=1
-        )
+        half = jnp.sum(y * y, axis=1) / 2
+        score = (jnp.dot(a, y.T, precision=PRECISION) - half[None, :]).max(axis=1)
+        return score, rounding(d) * half.max()
 
-    scores = jax.lax.map(best_score, starts)
-    candidates = min(_CANDIDATE_BLOCKS, starts.shape[0])
-    best = jnp.sort(jax.lax.top_k(scores.T, candidates)[1], axis=1)
+    score, slack = jax.lax.map(best_score, starts)
+    slack = slack[:, None] + slack_a[None, :]
+    measured = min(_CANDIDATE_BLOCKS, starts.shape[0])
+    most, best = jax.lax.top_k((score + slack).T, min(measured + 1, starts.shape[0]))
+    best = jnp.sort(best[:, :measured], axis=1)
+    sure = jnp.ones(n, bool)
+    if most.shape[1] > measured:
+        sure = most[:, measured] < (score - slack).max(axis=0)
 
-    def measure(row: tuple[Array, Array]) -> tuple[Array, Array]:
+    def measure(row: tuple[Array, Array]) -> Array:
         point, start = row
         index = (start[:, None] + jnp.arange(block, dtype=jnp.int32)[None, :]).reshape(-1)
         squared = jnp.sum(_difference(point[None, :], reference[index]) ** 2, axis=1)
-        winner = jnp.argmin(squared)
-        return jnp.sqrt(squared[winner]), index[winner]
+        return index[jnp.argmin(squared)]
 
-    batch = max(1, MEMORY // (16 * candidates * block * d))
-    distance, index = jax.lax.map(measure, (x, starts[best]), batch_size=min(n, batch))
-    return distance, index.astype(jnp.int32)
+    batch = max(1, MEMORY // (16 * measured * block * d))
+    index = jax.lax.map(measure, (x, starts[best]), batch_size=min(n, batch))
+    return index.astype(jnp.int32), sure
 
 
 def _difference(a: Array, b: Array) -> Array:

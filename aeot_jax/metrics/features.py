@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from aeot_jax import arguments, pixels
 from aeot_jax.metrics.distances import chunks
 from aeot_jax.numerics import PRECISION, usual_dtypes
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _CHUNK_BYTES = 16 * 2**20
 _GRID = 8
@@ -47,22 +47,20 @@ class ClassifierConfig:
       weight_decay: of AdamW.
     """
 
-    num_features: int = 128
-    width: int = 64
-    epochs: int | None = None
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    num_features: Given[int] = 128
+    width: Given[int] = 64
+    epochs: Given[int | None] = None
+    batch_size: Given[int] = 128
+    learning_rate: Given[float] = 2e-3
+    weight_decay: Given[float] = 1e-2
 
     def __post_init__(self):
         for name in ("num_features", "width", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; pass at least 1.")
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(
-                f"`epochs` is {self.epochs}; pass at least 1, or None to choose from the data."
-            )
-        if not 0 < self.learning_rate < 1:
+            arguments.count(name, getattr(self, name))
+        if self.epochs is not None:
+            arguments.count("epochs", self.epochs)
+        arguments.number("weight_decay", self.weight_decay, 0.0)
+        if not 0 < arguments.number("learning_rate", self.learning_rate) < 1:
             raise ValueError(
                 f"`learning_rate` is {self.learning_rate}; pass a value between 0 and 1."
             )
@@ -92,7 +90,8 @@ class FeatureMap:
     sets are of one size.
 
     Attributes:
-      params: the classifier's parameters, or ``{"components": (h * w * c, d)}``.
+      params: the classifier's parameters; or ``components``, (h * w * c, d), and ``mean``, the mean
+        image, (h * w * c,).
       shift: subtracted from raw features, (d,).
       scale: divides them, ().
       image_shape: (height, width, channels).
@@ -189,16 +188,16 @@ def _tiles(x: Float[Array, "n h w c"], side: int) -> Float[Array, "n rows column
 
 
 def fit_features(
-    key: PRNGKey,
+    key: Given[PRNGKey],
     images: ArrayLike,
     labels: ArrayLike | None = None,
-    config: ClassifierConfig | None = None,
+    config: Given[ClassifierConfig | None] = None,
 ) -> FeatureMap:
     """Learn a feature space: a classifier where there are labels, else principal components.
 
     Args:
       key: initialises and shuffles; the same key gives the same features.
-      images: uint8, or floats in [0, 1]; (n, h, w, c).
+      images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
       labels: integer classes, (n,), or None.
       config: the classifier's; None for its defaults.
 
@@ -209,19 +208,20 @@ def fit_features(
       ValueError: if images and labels do not fit each other or there are fewer than 2 of either.
     """
     config = ClassifierConfig() if config is None else config
+    arguments.instance("config", config, ClassifierConfig, "a `ClassifierConfig`")
     if labels is None:
         return fit_components(key, images, num_features=config.num_features)
     return fit_classifier(key, images, labels, config)
 
 
 def fit_classifier(
-    key: PRNGKey, images: ArrayLike, labels: ArrayLike, config: ClassifierConfig
+    key: Given[PRNGKey], images: ArrayLike, labels: ArrayLike, config: Given[ClassifierConfig]
 ) -> FeatureMap:
     """Train the classifier with AdamW under a cosine schedule, one jitted scan an epoch.
 
     Args:
       key: initialises and shuffles.
-      images: uint8, or floats in [0, 1]; (n, h, w, c).
+      images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
       labels: integer classes, (n,), counted from 0.
       config: how to build and train it.
 
@@ -231,7 +231,9 @@ def fit_classifier(
     Raises:
       ValueError: if images and labels do not fit each other or there is one class only.
     """
-    x, y = _images(images), np.asarray(labels)
+    key = arguments.key("key", key)
+    arguments.instance("config", config, ClassifierConfig, "a `ClassifierConfig`")
+    x, y = _images(images), np.asarray(arguments.host_array("labels", labels))
     n = x.shape[0]
     if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
         raise ValueError(
@@ -241,6 +243,11 @@ def fit_classifier(
     if y.min() < 0 or y.min() == y.max():
         raise ValueError(
             f"`labels` runs from {y.min()} to {y.max()}; pass two classes or more, counted from 0."
+        )
+    if y.max() >= n:
+        raise ValueError(
+            f"`labels` runs to {y.max()}, but there are {n} images; number the classes from 0, for "
+            "instance with np.unique(labels, return_inverse=True)[1]."
         )
     num_classes = int(y.max()) + 1
     image_shape = x.shape[1:]
@@ -312,7 +319,9 @@ def _run_epoch(
     return jax.lax.scan(step, (params, opt_state), batches)[0]
 
 
-def fit_components(key: PRNGKey, images: ArrayLike, *, num_features: int = 128) -> FeatureMap:
+def fit_components(
+    key: Given[PRNGKey], images: ArrayLike, *, num_features: Given[int] = 128
+) -> FeatureMap:
     """Project pixels on their leading principal components: the feature space without labels.
 
     Why pixels: their mean and covariance do change when a class is missing or images are averaged,
@@ -321,7 +330,7 @@ def fit_components(key: PRNGKey, images: ArrayLike, *, num_features: int = 128) 
 
     Args:
       key: starts the subspace iteration.
-      images: uint8, or floats in [0, 1]; (n, h, w, c).
+      images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
       num_features: components; fewer where pixels or images are fewer.
 
     Returns:
@@ -330,18 +339,19 @@ def fit_components(key: PRNGKey, images: ArrayLike, *, num_features: int = 128) 
     Raises:
       ValueError: if there are fewer than 2 images, all are equal or a pixel is not finite.
     """
+    key = arguments.key("key", key)
+    num_features = arguments.count("num_features", num_features)
     x = _images(images)
     n, *image_shape = x.shape
     k = min(num_features, math.prod(image_shape), n - 1)
-    params = {"components": _leading_directions(key, x.reshape(n, -1), k)}
-    raw = FeatureMap(
-        params,
-        jnp.zeros(k, jnp.float32),
-        jnp.ones((), jnp.float32),
-        tuple(image_shape),
-        0,
-        None,
-    )
+    flat = x.reshape(n, -1)
+    mean = flat.mean(axis=0, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
+    params = {
+        "components": _leading_directions(key, flat, k),
+        "mean": jnp.asarray(mean, jnp.float32),
+    }
+    none, one = jnp.zeros(k, jnp.float32), jnp.ones((), jnp.float32)
+    raw = FeatureMap(params, none, one, tuple(image_shape), 0, None)
     return _standardised(raw, x)
 
 
@@ -370,12 +380,12 @@ def _leading_directions(key: PRNGKey, x: np.ndarray, k: int) -> Float[Array, "p 
     return jnp.asarray((q @ rotation)[:, :k])
 
 
-def extract(feature_map: FeatureMap, images: ArrayLike) -> np.ndarray:
+def extract(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
     """Compute features, streamed: memory beyond images and features stays under 64 MiB.
 
     Args:
       feature_map: from `fit_features`.
-      images: uint8, or floats in [0, 1]; (n, h, w, c).
+      images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
 
     Returns:
       Features, (n, d) float32.
@@ -387,12 +397,13 @@ def extract(feature_map: FeatureMap, images: ArrayLike) -> np.ndarray:
     return _stream(_features, feature_map, images)
 
 
-def predict(feature_map: FeatureMap, images: ArrayLike) -> np.ndarray:
+def predict(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
     """Classify images, (n, h, w, c) -> (n,) int32, for instance to count captured classes.
 
     Raises:
       ValueError: if the map was learned without labels or the images do not fit it.
     """
+    arguments.instance("feature_map", feature_map, FeatureMap, "what `fit_features` returned")
     if feature_map.num_classes == 0:
         raise ValueError("`feature_map` was learned without labels; pass labels to `fit_features`.")
     return _stream(_classes, feature_map, images)
@@ -403,6 +414,8 @@ def _features(feature_map: FeatureMap, images: Array) -> Float[Array, "n d"]:
     if feature_map.config is None:
         scale = 1 / 255 if images.dtype == jnp.uint8 else 1.0
         pixels = images.reshape(images.shape[0], -1).astype(jnp.float32) * scale
+        # Centred first: where images hardly differ, the product would lose what does.
+        pixels = pixels - feature_map.params["mean"][None, :]
         raw = jnp.dot(pixels, feature_map.params["components"], precision=PRECISION)
     else:
         network = functions(feature_map.image_shape, feature_map.num_classes, feature_map.config)
@@ -431,7 +444,8 @@ def _standardised(raw: FeatureMap, images: np.ndarray) -> FeatureMap:
     )
 
 
-def _stream(function: Callable, feature_map: FeatureMap, images: ArrayLike) -> np.ndarray:
+def _stream(function: Callable, feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
+    arguments.instance("feature_map", feature_map, FeatureMap, "what `fit_features` returned")
     x = _images(images, feature_map.image_shape)
     width = 64 if feature_map.config is None else feature_map.config.width
     parts = chunks(x.shape[0], 16 * (math.prod(feature_map.image_shape) + _GRID**2 * width))
@@ -444,7 +458,9 @@ def _stream(function: Callable, feature_map: FeatureMap, images: ArrayLike) -> n
 
 
 def _images(images: ArrayLike, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
-    x = np.asarray(images)
+    x = arguments.host_array("images", images)
+    if not isinstance(x, np.ndarray):
+        raise ValueError("`images` is traced, but features are learned on the host; pass values.")
     if x.ndim != 4 or x.size == 0:
         raise ValueError(f"`images` has shape {x.shape}; pass (n, height, width, channels).")
     if image_shape is None and x.shape[0] < 2:
@@ -454,14 +470,5 @@ def _images(images: ArrayLike, image_shape: tuple[int, int, int] | None = None) 
             f"`images` are of size {x.shape[1:]}, but `feature_map` was learned from "
             f"{image_shape}; resize them or learn another map."
         )
-    if x.dtype == np.uint8:
-        return x
-    if not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(f"`images` has type {x.dtype}; pass uint8, or floats in [0, 1].")
-    low, high = float(x.min()), float(x.max())
-    # A NaN fails both comparisons.
-    if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise ValueError(
-            f"`images` runs from {low:g} to {high:g}; pass uint8, or finite floats in [0, 1]."
-        )
-    return x.astype(np.float32, copy=False)
+    x = pixels.checked(x, "`images`")
+    return x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)

@@ -9,10 +9,14 @@ import dataclasses
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
+from aeot_jax import arguments
 from aeot_jax.metrics import distances
-from aeot_jax.typing import PRNGKey
+from aeot_jax.metrics.points import together
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
+
+_SKEW = 1e-4
+"""What float32 leaves of the symmetry of a covariance, and of its being no less than 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +67,7 @@ def moments(features: ArrayLike, name: str = "features") -> tuple[np.ndarray, np
     Raises:
       ValueError: if there are fewer than 2 rows or a value is not finite.
     """
-    x = distances.rows(features, name)
+    (x,) = together(**{name: features})
     n, d = x.shape
     if n < 2:
         raise ValueError(f"`{name}` has {n} row; pass at least 2, better 10 a dimension.")
@@ -99,12 +103,20 @@ def gaussian_frechet_distance(
       The squared distance, at least 0.
 
     Raises:
-      ValueError: if the shapes disagree or a value is not finite.
+      ValueError: if the shapes disagree, a value is not finite, or a covariance is not symmetric or
+        has an eigenvalue below 0.
 
     Source: Dowson, Landau, "The Fréchet distance between multivariate normal distributions", 1982.
     """
-    m_a, m_b = (np.asarray(m, np.float64) for m in (mean_a, mean_b))
-    s_a, s_b = (np.asarray(s, np.float64) for s in (covariance_a, covariance_b))
+    m_a, s_a, m_b, s_b = (
+        np.asarray(arguments.host_array(name, value), np.float64)
+        for name, value in (
+            ("mean_a", mean_a),
+            ("covariance_a", covariance_a),
+            ("mean_b", mean_b),
+            ("covariance_b", covariance_b),
+        )
+    )
     d = m_a.size
     if not (m_a.shape == m_b.shape == (d,) and s_a.shape == s_b.shape == (d, d)):
         raise ValueError(
@@ -113,6 +125,7 @@ def gaussian_frechet_distance(
         )
     if not all(np.isfinite(part).all() for part in (m_a, s_a, m_b, s_b)):
         raise ValueError("the moments hold a value that is not finite; check the features first.")
+    _check_covariances(covariance_a=s_a, covariance_b=s_b)
     cross = np.linalg.svd(_root(s_a) @ _root(s_b), compute_uv=False).sum()
     return max(0.0, float(np.sum((m_a - m_b) ** 2) + np.trace(s_a) + np.trace(s_b) - 2 * cross))
 
@@ -136,18 +149,17 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     Source: Heusel et al., "GANs trained by a two time-scale update rule", NeurIPS 2017 (with the
     features of another network).
     """
-    x, y = distances.rows(a, "a"), distances.rows(b, "b")
-    distances.same_width(x, y, ("a", "b"))
+    x, y = together(a=a, b=b)
     return gaussian_frechet_distance(*moments(x, "a"), *moments(y, "b"))
 
 
 def frechet_report(
-    key: PRNGKey,
+    key: Given[PRNGKey],
     generated: ArrayLike,
     train: ArrayLike,
     test: ArrayLike | None = None,
     *,
-    num_samples: int | None = None,
+    num_samples: Given[int | None] = None,
 ) -> FrechetReport:
     """Measure the Fréchet distance of generated features and both floors, at one sample size.
 
@@ -164,27 +176,27 @@ def frechet_report(
     Raises:
       ValueError: if there are too few rows, the dimensions differ or a value is not finite.
     """
-    sets = {"generated": generated, "train": train} | ({} if test is None else {"test": test})
-    features = {name: distances.rows(value, name) for name, value in sets.items()}
-    for name, value in features.items():
-        distances.same_width(value, features["train"], (name, "train"))
+    key = arguments.key("key", key)
+    others = {"generated": generated} | ({} if test is None else {"test": test})
+    *rows, reference = together(**others, train=train)
+    features = {"generated": rows[0], "train": reference, **dict(zip(others, rows, strict=True))}
     room = {name: len(value) // (2 if name == "train" else 1) for name, value in features.items()}
-    n = min(room.values()) if num_samples is None else num_samples
-    for name, rows in room.items():
-        if not 2 <= n <= rows:
+    n = min(room.values()) if num_samples is None else arguments.count("num_samples", num_samples)
+    for name, most in room.items():
+        if not 2 <= n <= most:
             raise ValueError(
-                f"`num_samples` is {n}, but `{name}` has room for 2 to {rows}; "
+                f"`num_samples` is {n}, but `{name}` has room for 2 to {most}; "
                 "pass more images or ask for fewer."
             )
-    keys = jax.random.split(key, len(sets))
+    keys = jax.random.split(key, len(features))
     order = {
         name: np.asarray(jax.random.permutation(k, len(value)))
         for k, (name, value) in zip(keys, features.items(), strict=True)
     }
-    reference = moments(features["train"][order["train"][:n]])
+    real = moments(features["train"][order["train"][:n]])
 
-    def distance(name: str, rows: slice) -> float:
-        return gaussian_frechet_distance(*moments(features[name][order[name][rows]]), *reference)
+    def distance(name: str, some: slice) -> float:
+        return gaussian_frechet_distance(*moments(features[name][order[name][some]]), *real)
 
     return FrechetReport(
         distance=distance("generated", slice(n)),
@@ -195,13 +207,14 @@ def frechet_report(
 
 
 def kernel_distance(
-    key: PRNGKey, a: ArrayLike, b: ArrayLike, *, num_blocks: int = 10
+    key: Given[PRNGKey], a: ArrayLike, b: ArrayLike, *, num_blocks: Given[int] = 10
 ) -> KernelDistance:
     r"""Compute the unbiased squared MMD with the kernel $(\langle x, y\rangle / d + 1)^3$.
 
     Both sets are shuffled and cut into disjoint blocks; the blocks' unbiased estimates are
     averaged. They are independent, so their spread gives an honest standard error, which estimates
-    from overlapping subsets do not.
+    from overlapping subsets do not. The kernel knows where 0 is and how large 1 is: pass features
+    about 0 and of size 1, as `extract` gives.
 
     Args:
       key: shuffles.
@@ -219,9 +232,9 @@ def kernel_distance(
     Source: Bińkowski, Sutherland, Arbel, Gretton, "Demystifying MMD GANs", ICLR 2018 (KID, with
     the features of another network and overlapping subsets).
     """
-    x, y = distances.rows(a, "a"), distances.rows(b, "b")
-    distances.same_width(x, y, ("a", "b"))
-    if num_blocks < 2:
+    key = arguments.key("key", key)
+    x, y = together(a=a, b=b)
+    if arguments.count("num_blocks", num_blocks) < 2:
         raise ValueError(
             f"`num_blocks` is {num_blocks}; pass at least 2, or there is no standard error."
         )
@@ -266,6 +279,20 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _mean_off_diagonal(k: np.ndarray) -> float:
     n = k.shape[0]
     return (k.sum() - np.trace(k)) / (n * (n - 1))
+
+
+def _check_covariances(**covariances: np.ndarray) -> None:
+    """Refuse what no set of features can have, beyond rounding."""
+    for name, s in covariances.items():
+        size = np.abs(s).max(initial=0.0)
+        if np.abs(s - s.T).max(initial=0.0) > _SKEW * size:
+            raise ValueError(f"`{name}` is not symmetric; pass a covariance, as `np.cov(x.T)`.")
+        least = float(np.linalg.eigvalsh(s).min(initial=0.0))
+        if least < -_SKEW * size * len(s):
+            raise ValueError(
+                f"`{name}` has an eigenvalue of {least:.3g}; pass a covariance, which has none "
+                "below 0."
+            )
 
 
 def _root(s: np.ndarray) -> np.ndarray:

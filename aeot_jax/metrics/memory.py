@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
-from jax.typing import ArrayLike
 
-from aeot_jax.metrics.distances import nearest, rows, same_width
+from aeot_jax import arguments
+from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.points import together
+from aeot_jax.typing import ArrayLike, Given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class MemoryReport:
         where the generator remembers no more than the data's own variety explains; 1 where it
         copies.
       standard_error: of `share_nearer`, if generated images were distributed like held-out images.
-      cutoff: the `alpha`-quantile of the held-out distances.
+      cutoff: the `alpha`-quantile of the held-out distances, without bias at any number of them.
       alpha: share of held-out images within `cutoff`, by choice.
       num_copies: generated images at distance 0.
       median_generated: median distance from a generated image to its nearest training image.
@@ -44,8 +46,8 @@ def memory_report(
     train: ArrayLike,
     held_out: ArrayLike,
     *,
-    alpha: float = 0.05,
-    block: int = 64,
+    alpha: Given[float] = 0.05,
+    block: Given[int] = 64,
 ) -> MemoryReport:
     """Compare nearest-training-image distances of generated and of held-out images.
 
@@ -54,7 +56,8 @@ def memory_report(
     decoded, which puts the same blur on both sides, or pass features instead of pixels.
 
     Args:
-      generated: generated images or features, (n, ...); uint8 is read as pixels in [0, 1].
+      generated: generated images, (n, h, w) or (n, h, w, c), pixels as bytes or floats in [0, 1];
+        or features, (n, d), taken as they are unless they are bytes.
       train: training images or features, (m, ...).
       held_out: real images or features that were not trained on, (p, ...).
       alpha: the share of held-out images that counts as near.
@@ -64,18 +67,16 @@ def memory_report(
       The comparison, in the units of the given space.
 
     Raises:
-      ValueError: if sizes differ, a value is not finite, `alpha` is not in (0, 1), there are fewer
-        than 1 / alpha held-out images, or half of the held-out images are training images.
+      ValueError: if sizes or value ranges differ, a value is not finite, `alpha` is not in (0, 1),
+        there are fewer than 1 / alpha held-out images, or half of the held-out images are training
+        images.
 
     Source: the nearest-neighbour test of Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to
     Detect Data-Copying in Generative Models", AISTATS 2020, reduced to a quantile and a median.
     """
-    if not 0 < alpha < 1:
+    if not 0 < arguments.number("alpha", alpha) < 1:
         raise ValueError(f"`alpha` is {alpha}; pass a share between 0 and 1, such as 0.05.")
-    new, known = rows(generated, "generated"), rows(train, "train")
-    unseen = rows(held_out, "held_out")
-    same_width(new, known, ("generated", "train"))
-    same_width(unseen, known, ("held_out", "train"))
+    new, unseen, known = together(generated=generated, held_out=held_out, train=train)
     num_held_out = len(unseen)
     if num_held_out * alpha < 1:
         raise ValueError(
@@ -89,7 +90,8 @@ def memory_report(
             "`held_out` is at a median distance of 0 from `train`; pass images not trained on."
         )
     near, _ = nearest(new, known, block=block)
-    cutoff = float(np.quantile(far, alpha))
+    # Weibull's quantile: the next distance of the same law is below it with probability alpha.
+    cutoff = float(np.quantile(far, alpha, method="weibull"))
     median_generated = float(np.median(near))
     return MemoryReport(
         share_nearer=float((near <= cutoff).mean()),

@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import scipy.special
-from jax.typing import ArrayLike
 
-from aeot_jax.metrics.distances import nearest, rows, same_width
+from aeot_jax import arguments
+from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.points import together
+from aeot_jax.typing import ArrayLike, Given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +39,9 @@ class ModeReport:
 def mode_report(
     samples: ArrayLike,
     centres: ArrayLike,
-    sigma: float,
+    sigma: Given[float],
     shares: ArrayLike | None = None,
-    num_sigma: float = 3.0,
+    num_sigma: Given[float] = 3.0,
 ) -> ModeReport:
     """Assign samples to their nearest mode and score the histogram.
 
@@ -47,8 +49,8 @@ def mode_report(
     captured if it has one; the histogram counts high-quality samples only, as in the authors'
     code.
 
-    An unbiased view needs many samples: n exact draws over k modes have a reverse KL of about
-    (k - 1) / (2n).
+    Both distances are biased upwards: n exact draws over k modes of equal shares have a reverse KL
+    of about (k - 1) / (2n) and a total variation of about sqrt((k - 1) / (2 pi n)).
 
     Args:
       samples: samples, (n, d).
@@ -67,14 +69,9 @@ def mode_report(
     Source: Srivastava et al., "VEEGAN", NeurIPS 2017; Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS
     2018, section 4.1 and its released code.
     """
-    if not 0 < sigma < np.inf:
-        raise ValueError(f"`sigma` is {sigma}; pass the positive standard deviation of a mode.")
-    if not 0 < num_sigma < np.inf:
-        raise ValueError(
-            f"`num_sigma` is {num_sigma}; pass a positive number of standard deviations."
-        )
-    x, modes = rows(samples, "samples"), rows(centres, "centres")
-    same_width(x, modes, ("samples", "centres"))
+    sigma = arguments.number("sigma", sigma, 0.0, above=True)
+    num_sigma = arguments.number("num_sigma", num_sigma, 0.0, above=True)
+    x, modes = together(samples=samples, centres=centres)
     k, d = modes.shape
     distance, index = nearest(x, modes)
     near = distance <= num_sigma * sigma
@@ -126,7 +123,7 @@ def total_variation(counts: ArrayLike, shares: ArrayLike | None = None) -> float
     return 1.0 if p is None else float(np.abs(p - q).sum() / 2)
 
 
-def covered_share(distances: ArrayLike, radius: float) -> float:
+def covered_share(distances: ArrayLike, radius: Given[float]) -> float:
     """Give the share of samples at most `radius` away from the support.
 
     For supports without modes (curves, surfaces): pass the distances to the curve and the radius
@@ -142,30 +139,40 @@ def covered_share(distances: ArrayLike, radius: float) -> float:
     Raises:
       ValueError: if there is no distance, one is NaN or negative, or `radius` is negative.
     """
-    r = np.asarray(distances)
-    if r.ndim != 1 or r.size == 0 or not (r >= 0).all():
+    r = np.asarray(arguments.host_array("distances", distances))
+    if r.ndim != 1 or r.size == 0:
         raise ValueError(f"`distances` has shape {r.shape}; pass one non-negative number a sample.")
-    if not radius >= 0:
-        raise ValueError(f"`radius` is {radius}; pass a distance of at least 0.")
+    if not (r >= 0).all():
+        wrong = int((r >= 0).argmin())
+        raise ValueError(
+            f"`distances` holds {r[wrong]} at {wrong}; pass one non-negative number a sample."
+        )
+    radius = arguments.number("radius", radius, 0.0)
     return float((r <= radius).mean())
 
 
-def gaussian_share(num_sigma: float, dim: int) -> float:
+def gaussian_share(num_sigma: Given[float], dim: Given[int]) -> float:
     """Give the mass of a standard Gaussian in `dim` dimensions within radius `num_sigma`.
 
     0.989 for 3 standard deviations in the plane, but 0.002 in 32 dimensions: "3 sigma" says nothing
     without the dimension.
+
+    Raises:
+      ValueError: if `num_sigma` is negative or `dim` no positive integer.
     """
+    dim = arguments.count("dim", dim)
+    num_sigma = arguments.number("num_sigma", num_sigma, 0.0)
     return float(scipy.special.gammainc(dim / 2, num_sigma**2 / 2))
 
 
-def gaussian_radius(share: float, dim: int) -> float:
+def gaussian_radius(share: Given[float], dim: Given[int]) -> float:
     """Give the radius that holds `share` of a standard Gaussian: 3.41 for 0.997 in the plane.
 
     Raises:
-      ValueError: if `share` is not in (0, 1).
+      ValueError: if `share` is not in (0, 1) or `dim` no positive integer.
     """
-    if not 0 < share < 1:
+    dim = arguments.count("dim", dim)
+    if not 0 < arguments.number("share", share) < 1:
         raise ValueError(f"`share` is {share}; pass a number between 0 and 1, such as 0.997.")
     return float(np.sqrt(2 * scipy.special.gammaincinv(dim / 2, share)))
 
@@ -173,10 +180,14 @@ def gaussian_radius(share: float, dim: int) -> float:
 def _histograms(
     counts: ArrayLike, shares: ArrayLike | None
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    c = np.asarray(counts, np.float64)
+    c = np.asarray(arguments.host_array("counts", counts), np.float64)
     if c.ndim != 1 or c.size == 0 or not (np.isfinite(c) & (c >= 0)).all():
-        raise ValueError(f"`counts` is {c}; pass one non-negative count a mode.")
-    q = np.full(c.size, 1 / c.size) if shares is None else np.asarray(shares, np.float64)
+        raise ValueError(
+            f"`counts` is {arguments.shown(counts)}; pass one non-negative count a mode."
+        )
+    q = np.full(c.size, 1 / c.size)
+    if shares is not None:
+        q = np.asarray(arguments.host_array("shares", shares), np.float64)
     if q.shape != c.shape:
         raise ValueError(
             f"`shares` has shape {q.shape}; pass one share for each of {c.size} modes."

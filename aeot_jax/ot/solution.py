@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.result import Status
+from aeot_jax.ot.words import in_words
 
 
 class History(NamedTuple):
@@ -44,11 +45,8 @@ class SolveProgress(NamedTuple):
     mass_error_se: float
 
     def __str__(self) -> str:
-        """The estimate in words; within its noise, what it is below."""
-        bound = self.mass_error + 2 * self.mass_error_se
-        if self.mass_error < 2 * self.mass_error_se:
-            return f"mass error below {bound:.3f}"
-        return f"mass error {self.mass_error:.3f}"
+        """The estimate in words; within its noise, what it is at most."""
+        return f"mass error {in_words(self.mass_error, self.mass_error_se)}"
 
 
 @jax.tree_util.register_dataclass

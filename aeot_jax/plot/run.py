@@ -7,6 +7,7 @@ import numpy as np
 
 from aeot_jax import arguments
 from aeot_jax.ot.solution import Solution
+from aeot_jax.ot.words import in_words
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
 from aeot_jax.typing import ArrayLike, Given
 
@@ -157,7 +158,12 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
     error = np.asarray(solution.history.mass_error, np.float64)
     error_se = np.asarray(solution.history.mass_error_se, np.float64)
     drawn = max(float(solution.num_samples), 1.0)
-    certified, upper = float(solution.mass_error), float(solution.certificate.upper)
+    certified, certified_se = float(solution.mass_error), float(solution.mass_error_se)
+    upper = float(solution.certificate.upper)
+    words = in_words(certified, certified_se, upper)
+    upper = upper if np.isfinite(upper) else certified + 2 * certified_se
+    told = certified >= 2 * certified_se  # from 0
+    certified = certified if told else upper
     axes.set_xscale("log")
     axes.set_yscale("log")
     visible = error > 0  # an estimate at or below 0 has no place on a logarithmic axis
@@ -183,14 +189,14 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
         axes.errorbar(
             [drawn],
             [certified],
-            yerr=[[min(upper - certified, 0.9 * certified)], [upper - certified]],
+            yerr=[[min(upper - certified, 0.9 * certified)], [upper - certified]] if told else None,
             color=ORANGE,
-            marker="o",
+            marker="o" if told else "v",
             markersize=4,
             capsize=3,
             linestyle="",
             zorder=3,
-            label=f"certified {certified:.3g}, at most {upper:.3g}",
+            label=f"certified {words}",
         )
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")

@@ -42,6 +42,39 @@ def test_a_distance_far_from_the_origin_keeps_its_digits():
     np.testing.assert_allclose(far, near, atol=1e-3)
 
 
+CROWDS = {
+    "near duplicates": (1e-3, 1.0, 0.0, np.float32),
+    "far apart": (1e-2, 1e2, 0.0, np.float32),
+    "far from the origin": (1.0, 3.0, 1e9, np.float64),
+    "tiny": (1e-23, 1e-20, 0.0, np.float32),
+    "huge": (1e27, 1e30, 0.0, np.float32),
+}
+
+
+@pytest.mark.parametrize("case", CROWDS)
+def test_crowded_references_hide_no_neighbour(case):
+    """Within two tight groups the expansion's rounding is larger than what tells points apart."""
+    spread, apart, offset, dtype = CROWDS[case]
+    rng = np.random.default_rng(0)
+    middles = apart * rng.normal(size=(2, 1, 5)) + offset
+    y, x = ((middles + spread * rng.normal(size=(2, n, 5))).reshape(-1, 5) for n in (300, 65))
+    x, y = x.astype(dtype), y.astype(dtype)
+    distance, index = nearest(x, y)
+    oracle = dense(x, y)
+    np.testing.assert_array_equal(index, oracle.argmin(1))
+    np.testing.assert_allclose(distance, oracle.min(1), rtol=1e-6)
+    distance, index = nearest(y, y)
+    np.testing.assert_array_equal(distance, 0)
+    np.testing.assert_array_equal(y[index], y)
+
+
+def test_ties_among_crowded_references_go_to_the_lowest_index():
+    """Many copies of one reference must not take long either."""
+    y = np.repeat(points(0, 2, d=50), [3, 20_000], axis=0)
+    near = (y[::5000] + 1e-7).astype(np.float32)
+    np.testing.assert_array_equal(nearest(near, y)[1], [0, 3, 3, 3, 3])
+
+
 def test_a_copy_is_at_distance_zero():
     y = points(0, 300) + 100
     distance, index = nearest(y[::-1], y)
@@ -52,6 +85,21 @@ def test_a_copy_is_at_distance_zero():
 def test_a_copy_of_an_image_is_at_distance_zero():
     images = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 3), dtype=np.uint8)
     np.testing.assert_array_equal(nearest(images, images)[0], 0)
+
+
+def test_a_picture_is_a_copy_of_itself_as_bytes_and_as_floats():
+    images = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 3), dtype=np.uint8)
+    for dtype in (np.int32, np.int64, np.float32, np.float64):
+        other = images.astype(dtype) if dtype().dtype.kind == "i" else images / dtype(255)
+        np.testing.assert_array_equal(nearest(other, images)[0], 0)
+        np.testing.assert_array_equal(nearest(images, other)[0], 0)
+
+
+def test_pictures_that_hardly_differ_keep_their_digits():
+    rng = np.random.default_rng(0)
+    images = (200 + rng.integers(0, 2, (200, 10))).astype(np.uint8)
+    oracle = dense(images[:40], images[40:]) / 255
+    np.testing.assert_allclose(nearest(images[:40], images[40:])[0], oracle.min(1), rtol=1e-6)
 
 
 def test_ties_go_to_the_lowest_index():

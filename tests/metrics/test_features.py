@@ -87,6 +87,18 @@ def test_components_are_the_leading_eigenvectors(digits):
     np.testing.assert_allclose(variance, values[::-1][:6], rtol=1e-3)
 
 
+def test_components_find_what_hardly_differs():
+    """Two kinds of bright image, apart by a 10,000th in one pixel of four."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 200)
+    images = np.full((200, 8, 8, 1), 0.9, np.float32)
+    images[kind == 1, :4, :4] += 1e-4
+    space = fit_components(KEY, images, num_features=1)
+    features = extract(space, images)[:, 0]
+    assert features[kind == 0].std() < 1e-2
+    assert abs(features[kind == 0].mean() - features[kind == 1].mean()) > 1
+
+
 def test_pixels_and_floats_agree(digits, learned):
     images, _ = digits
     floats = images[:600].astype(np.float32) / 255
@@ -120,11 +132,13 @@ def test_every_image_size_has_a_classifier(shape):
         (np.zeros((5, 8, 8)), None, r"`images` has shape \(5, 8, 8\)"),
         (np.zeros((1, 8, 8, 1)), None, "one image"),
         (np.zeros((5, 8, 8, 1)), None, "all equal"),
-        (np.full((5, 8, 8, 1), np.nan), None, "runs from nan"),
-        (np.full((5, 8, 8, 1), 7.0), None, "runs from 7"),
-        (np.zeros((5, 8, 8, 1), int), None, "has type"),
+        (np.full((5, 8, 8, 1), np.nan), None, "image 0 of `images` has NaN"),
+        (np.full((5, 8, 8, 1), 7.0), None, "float pixels of `images` span 7 to 7, outside"),
+        (np.full((5, 8, 8, 1), 700), None, "integer pixels of `images` span 700..700, outside"),
+        (np.full((5, 8, 8, 1), 7), None, "all equal"),
         (np.zeros((5, 8, 8, 1)), np.zeros(4, int), "`labels` has shape"),
         (np.zeros((5, 8, 8, 1)), np.zeros(5, int), "`labels` runs from 0 to 0"),
+        (np.zeros((5, 8, 8, 1)), np.arange(5) * 10**9, "`labels` runs to 4000000000, but"),
     ],
 )
 def test_bad_input_is_refused(images, labels, words):

@@ -41,6 +41,18 @@ def test_blur_looks_like_memory_unless_the_held_out_images_share_it():
     assert abs(memory_report(fresh, TRAIN, blur(HELD_OUT)).median_ratio - 1) < 0.02
 
 
+def test_few_held_out_images_give_an_unbiased_share():
+    """Of 20 distances, numbers here, a twentieth of fresh ones is below the cutoff on average."""
+    rng = np.random.default_rng(0)
+    train = np.zeros((1, 1))
+    shares = []
+    for _ in range(300):
+        fresh, held_out = rng.uniform(size=(200, 1)), rng.uniform(size=(20, 1))
+        shares.append(memory_report(fresh, train, held_out, alpha=0.05).share_nearer)
+    # The lowest of 20 is a 21st on average, with as much of a standard deviation.
+    assert np.mean(shares) == pytest.approx(0.05, abs=4 / 21 / np.sqrt(300))
+
+
 def test_every_field_is_a_plain_number():
     report = memory_report(TRAIN, TRAIN, HELD_OUT)
     assert {type(value) for value in vars(report).values()} == {int, float}

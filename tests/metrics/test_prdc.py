@@ -1,8 +1,10 @@
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
 
-from aeot_jax.metrics import distances
+from aeot_jax.metrics import distances, exact
 from aeot_jax.metrics.prdc import _kth_distance, _overlaps, neighbour_radii, prdc
 
 
@@ -27,6 +29,28 @@ def dense_prdc(x, y, k):
     )
 
 
+def grouped(spread, apart, offset=0.0, dtype: type = np.float32, shift=6e-4):
+    """Few tight groups: almost all pairs that matter are near to a radius."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(apart * rng.normal(size=(10, 16)), 15, axis=0) + offset
+    x, y = (groups + spread * rng.normal(size=groups.shape) for _ in range(2))
+    return x.astype(dtype), (y + shift * spread / 1e-3).astype(dtype)
+
+
+HARD = {
+    "near duplicates": grouped(1e-3, 1.0),
+    "far apart": grouped(1.0, 1e5),
+    "far from the origin": grouped(1.0, 3.0, offset=1e5),
+    "far from the origin, float64": grouped(1.0, 3.0, offset=1e9, dtype=np.float64),
+    "beyond float32's digits": grouped(1e-9, 1.0, dtype=np.float64),
+    "tiny": tuple(x * np.float32(1e-30) for x in grouped(1e-3, 1.0)),
+    "huge": tuple(x * np.float32(1e30) for x in grouped(1e-3, 1.0)),
+    "on a grid": tuple(np.rint(x) for x in grouped(1.0, 3.0)),
+    "collapsed": (grouped(1.0, 1.0)[0], np.repeat(grouped(0.0, 1.0)[1][::50], 50, axis=0)),
+    "two of a kind": tuple(np.repeat(x[::2], 2, axis=0) for x in grouped(1e-3, 1.0)),
+}
+
+
 def sets(n=150, m=170, d=4, shift=0.5):
     rng = np.random.default_rng(0)
     return (
@@ -46,6 +70,33 @@ def test_streaming_equals_dense(k, monkeypatch):
     assert len(distances.chunks(170, 4 * (2 * 150 + 4))) > 1
     np.testing.assert_allclose(neighbour_radii(x, k), dense_radii(x, k), rtol=1e-6)
     np.testing.assert_allclose(scores(prdc(x, y, k=k)), dense_prdc(x, y, k), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", HARD)
+@pytest.mark.parametrize("crowded", [0, 10**9])
+def test_membership_is_that_of_float64(case, crowded, monkeypatch):
+    """However many pairs float32 leaves open, and by whichever of two ways they are decided."""
+    monkeypatch.setattr(exact, "FEW", crowded)
+    x, y = HARD[case]
+    for k in (1, 5):
+        np.testing.assert_allclose(neighbour_radii(x, k), dense_radii(x, k), rtol=3e-7)
+        np.testing.assert_allclose(scores(prdc(x, y, k=k)), dense_prdc(x, y, k), rtol=1e-12)
+
+
+def test_bytes_have_many_ties_and_each_counts():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 4, (2, 150, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(scores(prdc(x, y, k=3)), dense_prdc(x, y, 3))
+
+
+def test_crowded_points_take_no_more_memory():
+    x, y = (np.tile(part, (10, 1)) for part in grouped(1e-3, 1.0))
+    x, y = (part + 1e-4 * np.random.default_rng(1).normal(size=part.shape) for part in (x, y))
+    tracemalloc.start()
+    prdc(x.astype(np.float32), y.astype(np.float32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
 
 
 def test_identical_sets_score_one():

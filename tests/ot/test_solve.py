@@ -129,8 +129,8 @@ def test_progress_reaches_the_plan():
     assert seen[-1].num_samples >= seen[-1].planned_samples
     assert seen[-1].planned_samples >= samples_to_reach(50, 3, 0.2)
     assert seen[-1].mass_error < 1
-    assert str(seen[-1]._replace(mass_error=0.31, mass_error_se=0.01)) == "mass error 0.310"
-    assert str(seen[-1]._replace(mass_error=0.0, mass_error_se=0.05)) == "mass error below 0.100"
+    assert str(seen[-1]._replace(mass_error=0.31, mass_error_se=0.01)) == "mass error 0.31 ± 0.02"
+    assert str(seen[-1]._replace(mass_error=0.0, mass_error_se=0.05)) == "mass error at most 0.1"
 
 
 def test_a_tolerance_beyond_the_budget_is_refused_with_the_count():

@@ -1,0 +1,106 @@
+"""Sets of points as the metrics take them: checked, in units that agree, one point a row.
+
+Pictures and features come in by the same door, so this is where their units are settled. Pictures
+follow the one rule of ``pixels``, and bytes are pixels too; then all sets of a call must be. Only
+rows of numbers, (n, d), are taken as they are.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from aeot_jax import arguments, pixels
+
+_LARGEST = float(np.finfo(np.float32).max)
+_CHECKED = 2**22
+"""Numbers that are looked at together."""
+
+Rows = UInt8[np.ndarray, "_ _"] | Float[np.ndarray, "_ _"]
+"""Points on the host, one a row: pixels as bytes, or float32 or float64."""
+
+
+def together(**sets: Any) -> list[np.ndarray]:
+    """Check sets of points that are compared with each other, and flatten each point to a row.
+
+    If one of them is of pictures, (n, h, w) or (n, h, w, c), or of bytes, all are pixels: bytes,
+    other integers in 0..255, bools, or floats in [0, 1]. Otherwise they are points in units of the
+    caller's own. Nothing is copied that is of uint8, float32 or float64: 60,000 pictures would take
+    four times the memory as floats.
+
+    Args:
+      **sets: points, (n, ...), by the names that errors call them by; the others are compared with
+        the last.
+
+    Returns:
+      The points, (n, d) each: bytes, or floats.
+
+    Raises:
+      ValueError: if a set is empty, holds no real numbers or a value that is not finite, the sizes
+        differ, or one set is of pixels and another of something else.
+    """
+    arrays = {name: _numbers(name, value) for name, value in sets.items()}
+    if any(array.ndim in (3, 4) or array.dtype == np.uint8 for array in arrays.values()):
+        arrays = {name: pixels.checked(array, f"`{name}`") for name, array in arrays.items()}
+    rows = {name: _rows(name, array) for name, array in arrays.items()}
+    last = list(sets)[-1]
+    for name in sets:
+        _check_same(arrays, rows, (name, last))
+    return list(rows.values())
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    array = arguments.host_array(name, value)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(
+            f"`{name}` is traced, but metrics are computed on the host; call outside `jax.jit`."
+        )
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(
+            f"`{name}` has shape {array.shape}; pass at least one point, (n, d) or (n, h, w, c)."
+        )
+    return array
+
+
+def _rows(name: str, array: np.ndarray) -> Rows:
+    rows = array.reshape(array.shape[0], -1)
+    if rows.dtype == np.uint8:
+        return rows
+    if rows.dtype.kind not in "biuf":  # bfloat16, of which NumPy knows little
+        rows = rows.astype(np.float32)
+    wide = np.promote_types(rows.dtype, np.float32)  # integers of 32 bits or more need float64
+    rows = rows.astype(np.float32 if wide == np.float32 else np.float64, copy=False)
+    step = max(1, _CHECKED // rows.shape[1])
+    for start in range(0, rows.shape[0], step):
+        part = rows[start : start + step]
+        good = (np.abs(part) <= _LARGEST).all(axis=1)  # a NaN is not
+        if not good.all():
+            row = int(good.argmin())
+            if np.isfinite(part[row]).all():
+                raise ValueError(
+                    f"`{name}` holds {np.abs(part[row]).max():.3g} in row {start + row}, too large "
+                    "for float32; divide all sets by one scale."
+                )
+            raise ValueError(
+                f"`{name}` holds a value that is not finite in row {start + row}; "
+                "remove or repair such rows first."
+            )
+    return rows
+
+
+def _check_same(
+    arrays: dict[str, np.ndarray], rows: dict[str, Rows], names: tuple[str, str]
+) -> None:
+    """Raise a ValueError unless two sets have points of one size."""
+    one, other = names
+    if rows[one].shape[1] != rows[other].shape[1]:
+        raise ValueError(
+            f"`{one}` has {rows[one].shape[1]} dimensions a point and `{other}` has "
+            f"{rows[other].shape[1]}; compute both in the same space."
+        )
+    shapes = [tuple(side for side in arrays[name].shape[1:] if side > 1) for name in names]
+    if shapes[0] != shapes[1] and all(arrays[name].ndim > 2 for name in names):
+        raise ValueError(
+            f"`{one}` holds pictures of shape {arrays[one].shape[1:]} and `{other}` of "
+            f"{arrays[other].shape[1:]}; bring both to one shape."
+        )
