@@ -30,7 +30,7 @@ data_key, solve_key, check_key, draw_key = jax.random.split(jax.random.key(0), 4
 # %% [markdown]
 # ## Solve
 # The targets are scattered over a square; the source is the uniform law on a disc. The solver stops
-# when the mass error, plus two standard errors, is certified to be within the tolerance.
+# when the mass error is certified to be within the tolerance.
 
 # %%
 y = jax.random.uniform(data_key, (num_targets, 2))
@@ -47,7 +47,7 @@ print(f"{int(solution.num_samples):,} samples moved the heights")
 # %%
 certificate = aeot.certify(check_key, mu, y, solution.h, num_samples=2000 * num_targets)
 error, error_se = float(certificate.mass_error), float(certificate.mass_error_se)
-print(f"mass error {error:.4f} ± {2 * error_se:.4f}")
+print(f"mass error {error:.4f} ± {2 * error_se:.4f}, at most {float(certificate.upper):.4f}")
 print(f"{int(certificate.num_empty)} empty cells")
 
 # %% [markdown]
