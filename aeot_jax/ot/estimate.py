@@ -59,7 +59,8 @@ class _PooledSums(NamedTuple):
 
 def scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array, ""]:
     """Sum over active targets of (c - n nu)^2 / nu."""
-    excess = jnp.where(nu > 0, counts - jnp.asarray(num_samples, jnp.float32) * nu, 0.0)
+    expected = jnp.asarray(num_samples, jnp.float32) * nu
+    excess = jnp.where(nu > 0, counts.astype(jnp.float32) - expected, 0.0)
     return safe_ratio(excess * excess, nu).sum()
 
 
@@ -176,7 +177,9 @@ def _chi_square(
     chi2 = sums.excess / (n * (n - 1)) + (1 + weight - 2 * s) / (n - 1)
     mean = 1 + chi2 + weight
     zeta1 = jnp.maximum(sums.triples + s - (mean - s) ** 2, 0.0)
-    zeta2 = jnp.maximum(sums.pairs + 2 * s * (1 + s) - mean * mean, sums.active - 1.0)
+    zeta2 = jnp.maximum(
+        sums.pairs + 2 * s * (1 + s) - mean * mean, sums.active.astype(jnp.float32) - 1.0
+    )
     variance = (4 * (n - 2) * zeta1 + 2 * zeta2) / (n * (n - 1))
     # Weights near the least float32 may leave the range of its numbers: then nothing is known.
     return chi2, jnp.where(jnp.isnan(variance), jnp.inf, jnp.sqrt(variance))
@@ -321,9 +324,9 @@ def certificate_sums(
         counts: Counts, nu: Weights, n: Float[Array, ""], active: Int[Array, ""]
     ) -> Float[Array, ""]:
         # Bernstein's inequality for a binomial share, over all cells and both sides at once.
-        log_level = jnp.log(2 * active / (1 - _CONFIDENCE))
+        log_level = jnp.log(2 * active.astype(jnp.float32) / (1 - _CONFIDENCE))
         bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
-        excess = jnp.maximum(jnp.abs(counts / n - nu) - bound, 0.0)
+        excess = jnp.maximum(jnp.abs(counts.astype(jnp.float32) / n - nu) - bound, 0.0)
         return jnp.max(safe_ratio(jnp.where(nu > 0, excess, 0.0), nu))
 
     of_blocks, groups = blockwise.each(sums, arrays, n, targets_axis=targets_axis)
@@ -340,7 +343,7 @@ def certificate_of(sums: CertificateSums, num_samples: ArrayLike) -> Certificate
     """The part of ``certificate`` that is the same for any number of targets."""
     n = jnp.asarray(num_samples, jnp.float32)
     chi2, chi2_se = _chi_square(sums.chi_square, n, sums.stray)
-    stray = sums.stray / n
+    stray = sums.stray.astype(jnp.float32) / n
     error, error_se = mass_error(chi2, chi2_se)
     error = jnp.where(stray > 0, jnp.inf, error)
     upper, total_variation = _bounds(sums, n)
