@@ -31,7 +31,7 @@ data_key, solve_key, check_key, draw_key = jax.random.split(jax.random.key(0), 4
 # %% [markdown]
 # ## Solve
 # The targets are scattered over a square; the source is the uniform law on a disc. The solver stops
-# when the mass error, plus two standard errors, is certified to be within the tolerance.
+# when the mass error is certified to be within the tolerance.
 
 # %%
 y = jax.random.uniform(data_key, (num_targets, 2))
@@ -47,7 +47,8 @@ print(f"{int(solution.num_samples):,} samples moved the heights")
 
 # %%
 certificate = aeot.certify(check_key, mu, y, solution.h, num_samples=2000 * num_targets)
-print(f"mass error {in_words(certificate.mass_error, certificate.mass_error_se)}")
+error, error_se = certificate.mass_error, certificate.mass_error_se
+print(f"mass error {in_words(error, error_se, certificate.upper)}")
 print(f"{int(certificate.num_empty)} empty cells")
 
 # %% [markdown]

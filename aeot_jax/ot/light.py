@@ -133,7 +133,7 @@ def split(groups: Groups, num_samples: Float[Array, ""]) -> Split:
 
 def _split(_: Split, groups: Groups, n: Float[Array, ""]) -> Split:
     first = jnp.argmin(_expected(groups, n)).astype(jnp.int32)
-    pooled = jnp.where(jnp.arange(_NUM_GROUPS) < first, 0, groups.count)
+    pooled = jnp.where(jnp.arange(_NUM_GROUPS, dtype=jnp.int32) < first, 0, groups.count)
     number = pooled.sum(dtype=jnp.int32).astype(jnp.float32)
     return Split(first, _SEEN / (n * jnp.sqrt(2 * number)))
 
@@ -204,7 +204,7 @@ def most_mass(
 
 def bound(groups: Groups, first: Int[Array, ""], num_samples: Float[Array, ""]) -> Bound:
     """Bound what is not seen, with the groups before ``first`` light."""
-    is_light = jnp.arange(_NUM_GROUPS) < first
+    is_light = jnp.arange(_NUM_GROUPS, dtype=jnp.int32) < first
     chi2, mass = _light(groups, groups.hits.astype(jnp.float32), num_samples)
     number = jnp.where(is_light, 0, groups.count).sum(dtype=jnp.int32).astype(jnp.float32)
     least = jnp.min(jnp.where(is_light, _NO_WEIGHT, groups.least))

@@ -115,7 +115,7 @@ def history(
     """Show how the autoencoder learned and how the mass error fell.
 
     On the right, the line is the running estimate of the solver and the point with its bar the
-    certified value with two standard errors, from samples that nothing else used. The dotted line
+    certified value and what it is at most, from samples that nothing else used. The dotted line
     is sqrt(m / n), which no solver that knows the source by n samples alone can stay below.
 
     Args:

@@ -259,7 +259,6 @@ def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
     config = replace(LOOSE, max_samples=400_000)
     solution = aeot.solve(KEY, MU, Y, nu, config)
     certificate = solution.certificate
-    assert solution.mass_error + 2 * solution.mass_error_se < 0.2  # of what is seen
     assert true_error(MU, Y, solution.h, nu) <= certificate.upper
     assert solution.converged == (certificate.upper <= 0.2)
     assert bool(solution.converged) == (weight == 1e-6)  # which takes no more than the solve did
@@ -276,7 +275,6 @@ def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
 def test_solve_jit_does_not_vouch_for_weights_too_small_to_see():
     nu = half_light(1e-9, len(Y))
     solution = aeot.solve_jit(KEY, MU, Y, nu, LOOSE, num_steps=100)
-    assert solution.mass_error + 2 * solution.mass_error_se < 0.2
     assert solution.status == aeot.Status.STEP_LIMIT
     assert solution.certificate.num_unverified == len(Y) // 2
 
