@@ -75,7 +75,7 @@ def potentials(_: jax.Array) -> Any:
 
 
 def fit(key: jax.Array) -> aeot.AEOT:
-    model = aeot.fit(key, IMAGES, CONFIG, labels=LABELS)
+    model = aeot.fit(key, IMAGES, CONFIG, labels=None if TINY else LABELS)
     return replace(model, seconds=dict.fromkeys(model.seconds, np.float32(0)))
 
 
@@ -154,6 +154,7 @@ REST: dict[str, Callable[[jax.Array], Any]] = {
         key, aeot.UniformBall(4), Z, NU, few_steps("orbits", method="adam", plateau_steps=4)
     ),
     "blocks": lambda key: aeot.solve(key, aeot.UniformCube(7), Y, None, few_steps("independent")),
+    "sample of a class": lambda key: aeot.sample(key, made["fit"], 20, label=1),
     "a cloud": lambda key: aeot.solve(
         key, aeot.Empirical(POINTS), Y3, NU, few_steps("independent")
     ),
