@@ -89,6 +89,8 @@ def from_json(kind: type[_Record], tree: Any, where: str, version: object = None
             value = from_json(typing.cast(type, hint), value, f"{where}.{name}", version)
         elif not _fits(value, hint):
             raise ValueError(f"`{where}.{name}` is {reprlib.repr(value)}, not {_words(hint)}")
+        elif type(value) is int and float in (typing.get_args(hint) or (hint,)):
+            value = float(value)
         values[name] = value
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:

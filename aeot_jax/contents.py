@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aeot_jax.configs import config_from_json, newer
@@ -204,7 +205,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def fill_later(kind: type, tree: Mapping[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
     """The fields of a record, those that came later with the value that says "not known"."""
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in tree]
-    unknown = {name: np.full(batch, LATER[name], _dtype(name)) for name in missing}
+    unknown = {name: jnp.full(batch, LATER[name], _dtype(name)) for name in missing}
     return {**tree, **unknown}
 
 

@@ -115,7 +115,7 @@ def test_a_field_that_came_later_is_not_known_in_an_older_file(path, model, monk
 
 def test_a_field_of_a_newer_version_is_said_to_be_that(path):
     arrays, meta = records.read(path, "model")
-    arrays["solution/certificate/entropy"] = np.float32(1)
+    arrays["solution/certificate/entropy"] = np.ones((), np.float32)
     records.write(path, "model", arrays, {**meta, "version": "9.1"})
     with pytest.raises(ValueError, match=r"certificate/entropy', which version .* \('9\.1'\)\.$"):
         load(path)

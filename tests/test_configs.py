@@ -31,7 +31,9 @@ BAD = {
 def test_values_of_the_type_are_taken(name):
     for value in GOOD[name]:
         tree = {"count": 1, name: value}
-        assert configs.from_json(Part, tree, "part") == Part(**tree)
+        found = configs.from_json(Part, tree, "part")
+        assert found == Part(**{**tree, name: float(value) if name == "share" and value else value})
+        assert isinstance(found.share, float | None)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -64,6 +66,6 @@ def test_an_option_that_is_not_known_is_of_another_version():
 
 
 def test_every_configuration_survives_json():
-    for config in (Config(), Config(source="ball", solver=SolverConfig(time_limit=9))):
+    for config in (Config(), Config(source="ball", solver=SolverConfig(time_limit=9.0))):
         text = json.dumps(configs.config_to_json(config))
         assert configs.config_from_json(json.loads(text)) == config
