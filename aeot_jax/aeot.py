@@ -118,7 +118,7 @@ def fit(
         devices = tuple(devices) if isinstance(devices, list) else devices
         check_devices(devices)
     if labels is not None:
-        labels = arguments.host_array("labels", labels)
+        arguments.refuse_containers("labels", labels)
     if not isinstance(images, list | tuple):  # of these the shapes are compared one by one
         images = arguments.host_array("images", images)
     image_set = image_data.from_arrays(images, labels)

@@ -66,7 +66,7 @@ def array(name: str, value: Any) -> np.ndarray | Array:
     if isinstance(value, jax.Array):
         _check_dtype(name, value.dtype)
         return value
-    _refuse_containers(name, value)
+    refuse_containers(name, value)
     has_traced = isinstance(value, list | tuple) and not is_concrete(value)
     try:
         found = jnp.asarray(value) if has_traced else np.asarray(value)
@@ -350,8 +350,12 @@ def refuse_trace(function: str, way: str, **arguments: Any) -> None:
         raise ValueError(f"`{function}` decides on the host and cannot be traced; {way}.")
 
 
-def _refuse_containers(name: str, value: Any) -> None:
-    """Refuse what NumPy would take for something else."""
+def refuse_containers(name: str, value: Any) -> None:
+    """Refuse what NumPy would take for something else: masked and sparse arrays, dicts, None.
+
+    Raises:
+      ValueError: that says what it is.
+    """
     if value is None or isinstance(value, str | bytes | dict | set):
         raise ValueError(f"`{name}` is {shown(value)}; pass an array of real numbers.")
     if isinstance(value, np.ma.MaskedArray):

@@ -144,8 +144,8 @@ def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:
     """Where a label is among those of the classes."""
     if np.ndim(label) != 0:
         raise ValueError(f"`label` has shape {np.shape(label)}; pass one label, an integer.")
-    label = arguments.whole("label", label, "one label")
-    found = np.flatnonzero(known == label)
+    is_whole = hasattr(label, "__index__") and not isinstance(label, bool | np.bool_)
+    found = np.flatnonzero(known == label) if is_whole else np.zeros(0, int)
     if found.size != 1:
         shown = ", ".join(map(str, known[:_SHOWN_LABELS]))
         more = ", ..." if known.size > _SHOWN_LABELS else ""

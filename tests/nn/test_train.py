@@ -186,7 +186,7 @@ def test_defaults_fit_the_number_of_images(n):
         (lambda: train.TrainConfig(noise=-1.0), "`noise` is -1.0"),
         (lambda: train.TrainConfig(warmup=1.0), "`warmup` is 1.0"),
         (lambda: train.fit(KEY, np.zeros((4, 8, 8), np.uint8), MODEL, CONFIG), r"\(4, 8, 8\)"),
-        (lambda: train.fit(KEY, np.zeros((4, 8, 8, 1)), MODEL, CONFIG), "dtype float32"),
+        (lambda: train.fit(KEY, np.zeros((4, 8, 8, 1)), MODEL, CONFIG), "dtype float64"),
         (lambda: train.fit(KEY, np.zeros((99, 2, 8, 1), np.uint8), MODEL, CONFIG), "resize"),
         (lambda: train.encode_all({}, bars(2), MODEL, batch=0), "`batch` is 0"),
         (
