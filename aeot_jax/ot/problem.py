@@ -405,7 +405,7 @@ def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
       nu: weights (m,).
       targets_axis: a mapped axis over whose devices the targets are dealt.
     """
-    taken = shift.around(y, jnp.where(nu > 0, 0.0, -jnp.inf), targets_axis)[2]
+    taken = shift.around(y, jnp.where(nu > 0, 0 * nu, -jnp.inf), targets_axis)[2]
     offset = jnp.asarray(taken.centre)
     size = jnp.max(jnp.abs(y - offset[None, :]))
     if targets_axis is not None:

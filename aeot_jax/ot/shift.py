@@ -20,8 +20,11 @@ from aeot_jax.numerics import PRECISION, repeat
 from aeot_jax.ot import blocks
 from aeot_jax.ot.blocks import Rows
 
-_LARGEST_EXPONENT = 120
-"""Of the unit: its multiples stay within float32."""
+_MANTISSA_BITS = 23
+"""Bits of a float32 below its exponent."""
+
+_EXPONENTS = 7, 247
+"""Least and largest exponent of a unit, 2^-120 and 2^120: its multiples stay within float32."""
 
 _PART = 4096
 """Targets that are looked at together."""
@@ -68,8 +71,7 @@ def around(
     """
     y, h = lax.stop_gradient((y, h))
     active = h > -jnp.inf
-    centre = _rounded(*_ends(y, active, targets_axis))
-    level = _rounded(*_ends(h, active, targets_axis))
+    centre, level = (_middle(values, active, targets_axis) for values in (y, h))
     return Rows(y, centre), h - level, Shift(centre, level)
 
 
@@ -95,10 +97,10 @@ def on_host(
     return shifted, centre
 
 
-def _ends(
+def _middle(
     values: Float[Array, "m *d"], active: Bool[Array, " m"], targets_axis: str | None
-) -> tuple[Float[Array, "*d"], Float[Array, "*d"]]:
-    """Least and largest of the active values, in each coordinate; 0 where none is active.
+) -> Float[Array, "*d"]:
+    """Middle of the active values in each coordinate, rounded by the longest side; 0 if none is.
 
     A part at a time: the compiler would write all masked values before it reduces them.
     """
@@ -119,12 +121,19 @@ def _ends(
     low, high = repeat(-(-m // size), body, ends)
     if targets_axis is not None:
         low, high = lax.pmin(low, targets_axis), lax.pmax(high, targets_axis)
-    return jnp.where(low <= high, low, 0.0), jnp.where(low <= high, high, 0.0)
+    some = low <= high
+    low, high = jnp.where(some, low, 0.0), jnp.where(some, high, 0.0)
+    return rounded(low / 2 + high / 2, jnp.max(high - low))
 
 
-def _rounded(low: Float[Array, "*d"], high: Float[Array, "*d"]) -> Float[Array, "*d"]:
-    """Middles of intervals, as multiples of the power of two above the longest interval."""
-    middle, longest = low / 2 + high / 2, jnp.max(high - low)
-    exponent = jnp.clip(jnp.frexp(longest)[1], -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
-    unit = jnp.ldexp(jnp.float32(1), exponent)
-    return jnp.where(longest > 0, jnp.round(middle / unit) * unit, middle)
+def rounded(middle: Float[Array, "*d"], size: Float[Array, ""]) -> Float[Array, "*d"]:
+    """A place as a multiple of the power of two above a size: 0 for what is nearer to the origin.
+
+    Args:
+      middle: the place; itself where the size is 0.
+      size: of what lies around it.
+    """
+    exponent = lax.bitcast_convert_type(size, jnp.int32) >> _MANTISSA_BITS  # size is not negative
+    exponent = jnp.clip(exponent + 1, *_EXPONENTS)
+    unit = lax.bitcast_convert_type(exponent << _MANTISSA_BITS, jnp.float32)
+    return jnp.where(size > 0, jnp.round(middle / unit) * unit, middle)

@@ -24,6 +24,7 @@ from aeot_jax.ot import (
     parallel,
     problem,
     sampling,
+    shift,
     streams,
     updates,
     warmstart,
@@ -209,7 +210,9 @@ def _init(
     of_targets = partial(blockwise.totals, targets_axis=targets_axis)
     normal = isolated(always, lambda y, frame: frame.normalise(y), y, frame)
     square = of_targets(_weighted_square, (normal, nu))
-    source = jnp.zeros_like(mean) if is_centred(mu) else mean
+    source = jnp.zeros_like(mean)
+    if not is_centred(mu):
+        source = shift.rounded(mean, jnp.sqrt(jnp.max(jnp.diagonal(covariance))))
     mean = mean - source
     spread = isolated(always, _spread, frame.scale, square, mean, covariance)
 
@@ -241,7 +244,7 @@ def _init(
         h = stacked[jnp.argmin(jax.lax.map(residual, stacked))]
 
     centred = is_centred(mu)
-    tilt = jnp.zeros(1) if centred else blockwise.rows(_tilt, normal, source)[: nu.shape[0]]
+    tilt = jnp.zeros(1, jnp.float32) if centred else blockwise.rows(_tilt, normal, source)[: nu.shape[0]]
     return _fresh(run_key, h, spread, frame, source, tilt, config, phases)
 
 

@@ -33,7 +33,7 @@ class SolverState:
       averaged: how many that are.
       average_from: the step that is the first of them.
       frame: centre and scale of the targets.
-      source: what is taken off the samples (d,): the source's mean, where it is not known to be 0.
+      source: what is taken off the samples (d,): about the source's mean, where that is far from 0.
       tilt: scores of the normalised targets there (m,), which their heights have taken up; one 0
         where nothing is taken off.
     """

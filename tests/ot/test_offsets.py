@@ -77,7 +77,8 @@ def test_an_offset_of_the_targets_changes_no_solve(dtype, offset):
     ext = aeot.extension(KEY, MU, far, wanted.h)
     at_origin = aeot.extension(KEY, MU, near, wanted.h)
     np.testing.assert_allclose(ext.band, at_origin.band, rtol=1e-3)
-    np.testing.assert_allclose(ext.threshold, at_origin.threshold, rtol=1e-3)
+    # The mean around which angles are measured is rounded, too: by 2^-8 of about 1.
+    np.testing.assert_allclose(ext.threshold, at_origin.threshold, rtol=2.0**-8)
     distance = aeot.wasserstein(KEY, MU, far, wanted.h, num_samples=4096)
     centred = MU if dtype is np.float32 else aeot.FromSampler(_at_offset, D)
     if dtype is np.float32:
