@@ -221,8 +221,8 @@ def samples_to_see(least: Float[Array, ""], number: Int[Array, ""]) -> Float[Arr
 
 
 def samples_to_see_equal(num_targets: int) -> int:
-    """``samples_to_see`` for equal weights."""
-    return math.ceil(_SEEN * math.sqrt(num_targets / 2))
+    """``samples_to_see`` for equal weights, and one for what float32 weights are rounded by."""
+    return math.ceil(_SEEN * math.sqrt(num_targets / 2)) + 1
 
 
 def samples_to_bound(nu: HostWeights, allowed: float, num_samples: int, most: int) -> int:

@@ -95,6 +95,18 @@ def test_planned_draws_see_equal_weights(num_targets, tolerance):
     assert light.samples_to_bound(nu, 0.0, n, 10**9) == n
 
 
+@pytest.mark.parametrize("num_targets", [2, 50, 3000, 1_000_000])
+def test_the_least_draw_of_a_plan_sees_equal_weights(num_targets):
+    """To the last bit: what decides is in float32."""
+    n = light.samples_to_see_equal(num_targets)
+    nu = np.full(num_targets, 1 / num_targets, np.float32)
+    assert light.samples_to_bound(nu, 0.0, n, 10**9) == n
+    groups = light.grouped(jnp.zeros(num_targets, jnp.int32), jnp.asarray(nu))
+    split = light.split(groups, jnp.float32(n))
+    assert split.first <= light.group_of(jnp.asarray(nu[:1]))[0]
+    assert split.seen <= nu[0]
+
+
 def test_where_all_is_seen_the_bound_is_the_estimate_and_two_standard_errors():
     nu = np.random.default_rng(0).uniform(1, 9, 200)
     nu /= nu.sum()
