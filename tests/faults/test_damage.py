@@ -16,7 +16,7 @@ from aeot_jax import checkpoint, runs
 from aeot_jax.cli import evaluate, main, sample
 from aeot_jax.nn import train
 
-SHORT, LONG = 60, 300
+SHORT, LONG = 27, 300
 
 KEY = jax.random.key(0)
 
