@@ -71,8 +71,9 @@ def truth(masses, nu):
     return np.sqrt(((masses - nu) ** 2 / nu).sum()), np.abs(masses - nu).sum() / 2
 
 
-def drawn(nu, masses, num_samples, seed):
+def drawn(name, num_samples, seed):
     """The certificates of all keys, and the true mass error and total variation."""
+    nu, masses = PROBLEMS[name]
     nu, masses = nu / nu.sum(), masses / masses.sum()
     counts = np.random.default_rng(seed).multinomial(num_samples, masses, KEYS)
     given = jnp.asarray(nu, jnp.float32)
