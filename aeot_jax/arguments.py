@@ -145,7 +145,12 @@ def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array,
     rounded = rounded_to_float32(name, np.asarray(found), infinite_below=infinite_below)
     if isinstance(found, jax.Array) and found.dtype == jnp.float32:
         return found
-    return jnp.asarray(rounded)
+    return placed(rounded)
+
+
+def placed(values: np.ndarray) -> Array:
+    """A copy of NumPy's array as one of JAX's; ``jnp.asarray`` compiles a copy for every shape."""
+    return jax.device_put(np.array(values))
 
 
 def rounded_to_float32(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 import aeot_jax as aeot
@@ -58,3 +59,31 @@ def test_a_chunk_over_devices_compiles_once():
     _, many, again_long = compilations(aeot.SolverConfig(max_steps=200, **settings))
     assert few == many > 0
     assert again == again_long == 0
+
+
+def every_function(m: int, seed: int) -> list[Any]:
+    """What each function answers for a problem of m targets."""
+    y = np.random.default_rng(seed).standard_normal((m, 8)).astype(np.float32)
+    mu, x = aeot.Gaussian(8), np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    h = aeot.solve(KEY, mu, y, config=aeot.SolverConfig(max_steps=20)).h
+    return [
+        h,
+        aeot.certify(OTHER_KEY, mu, y, h, num_samples=4096),
+        aeot.extension(OTHER_KEY, mu, y, h),
+        aeot.assign(x, y, h),
+        aeot.top_k(x, y, h, 3),
+        aeot.transport(x, y, h),
+        aeot.mass_centres(OTHER_KEY, mu, y, h, num_samples=4096),
+    ]
+
+
+def test_the_second_size_of_a_bucket_compiles_nothing_and_changes_no_bit():
+    """Whatever was solved before: a problem is filled up to a size that it shares with others."""
+    first = jax.tree.map(np.asarray, every_function(300, seed=1))
+    _compiled.clear()
+    every_function(317, seed=2)
+    every_function(258, seed=3)
+    again = every_function(300, seed=1)
+    assert not _compiled
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(first), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -19,6 +19,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
@@ -140,7 +141,7 @@ def check_arguments(
 ) -> tuple[Float[Array, "..."], Float[Array, "m d"]]:
     """Samples and targets as float32, or what is wrong with them or with the centres' shape."""
     targets = problem.check_targets(y)
-    samples = check_samples(x, targets)
+    samples = check_samples(x, np.shape(y))
     arguments.instance("centres", centres, Centres, "what `mass_centres` returns")
     if centres.points.shape != targets.shape:
         raise ValueError(

@@ -91,7 +91,7 @@ def mass_centres(
     found = _mass_centres(key, mu, near, jnp.asarray(-(-wanted // batch), jnp.int32), batch)
     if near.y.shape[0] == num_targets:
         return found
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:num_targets]), found)
+    return jax.tree.map(lambda leaf: arguments.placed(np.asarray(leaf)[:num_targets]), found)
 
 
 def _mass_centres_body(

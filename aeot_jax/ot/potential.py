@@ -67,7 +67,7 @@ def energy(
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)
-    samples = check_samples(x, targets, ranks=(2,))
+    samples = check_samples(x, np.shape(y), ranks=(2,))
     if axis_name is not None:
         axis_size(axis_name)  # refuses an axis that nothing maps
     index = winner(samples, problem.near(y, h))
@@ -91,7 +91,7 @@ def brenier(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     """
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
-    samples = check_samples(x, targets)
+    samples = check_samples(x, np.shape(y))
     rows = jnp.atleast_2d(samples)
     index = winner(rows, problem.near(y, h))
     return _planes(rows, targets, heights, index).reshape(samples.shape[:-1])
@@ -164,7 +164,7 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
     Source: Villani 2009, definition 5.2.
     """
     near = problem.near(y, psi, "psi")
-    samples = check_samples(x, near.y, less=np.asarray(near.shift.centre))
+    samples = check_samples(x, np.shape(y), less=np.asarray(near.shift.centre))
     rows = jnp.atleast_2d(samples)
     # The expanded square, by which planes are compared, keeps its digits around a centre only.
     middle = _mean(near.y, near.h)

@@ -68,7 +68,7 @@ def check_weights(nu: ArrayLike | None, y: Targets) -> Weights:
       ValueError: if the shape disagrees with y, a weight is negative or not finite, all are zero,
         or the sum is not 1.
     """
-    return jnp.asarray(_rounded_weights(_weights(nu, y)))
+    return _placed(_rounded_weights(_weights(nu, y)))
 
 
 def _weights(nu: ArrayLike | None, y: np.ndarray | Array) -> np.ndarray | Array:
@@ -220,13 +220,13 @@ class Problem:
         filled = np.full(self.y.shape[0], -np.inf, np.float32)
         own = np.arange(self.num_targets) if self.same is None else self.same
         np.maximum.at(filled, own, np.asarray(heights))
-        return jnp.asarray(filled) if isinstance(self.y, jax.Array) else filled
+        return arguments.placed(filled) if isinstance(self.y, jax.Array) else filled
 
     def heights_of_users(self, h: Float[Array, " rows"]) -> Heights:
         """Heights of this problem (rows,) for the user's targets (m,); a copy has -inf."""
         if not is_concrete(h):
             return h[: self.num_targets]
-        return jnp.asarray(np.asarray(h)[: self.num_targets])
+        return arguments.placed(np.asarray(h)[: self.num_targets])
 
     def of_users(self, values: ArrayLike) -> Array | np.ndarray:
         """Values of this problem's targets (rows, ...) as those of the user's (m, ...).
@@ -240,7 +240,7 @@ class Problem:
             return jnp.asarray(values)[own]
         own = slice(self.num_targets) if self.same is None else self.same
         found = np.asarray(values)[own]
-        return jnp.asarray(found) if isinstance(self.y, jax.Array) else found
+        return arguments.placed(found) if isinstance(self.y, jax.Array) else found
 
 
 def make(
@@ -278,8 +278,7 @@ def make(
     if dealt:
         return Problem(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
     rows = sizes.padded(*near.shape)
-    near = jnp.asarray(_filled(near, rows))
-    weights = jnp.asarray(_filled(weights, rows, 0.0))
+    near, weights = _placed(_filled(near, rows)), _placed(_filled(weights, rows, 0.0))
     return Problem(mu, near, weights, num_targets, same, centre)
 
 
@@ -293,7 +292,7 @@ def near_points(y: ArrayLike) -> tuple[Targets, Float[np.ndarray, " d"]]:
     if not is_concrete(points):
         return arguments.real("y", points), np.zeros(points.shape[1])
     near, centre = _near(points, np.ones(len(points), bool))
-    return jnp.asarray(near), centre
+    return _placed(near), centre
 
 
 def _near(
@@ -310,6 +309,10 @@ def _as_float32(known: np.ndarray | Array) -> np.ndarray | Array:
     return known if known.dtype == np.float32 else np.asarray(known).astype(np.float32)
 
 
+def _placed(array: np.ndarray | Array) -> Array:
+    return array if isinstance(array, jax.Array) else arguments.placed(array)
+
+
 def _filled(array: np.ndarray | Array, rows: int, fill: float | None = None) -> Any:
     """An array with more rows, of one number or copies of the first row."""
     surplus = rows - array.shape[0]
@@ -324,7 +327,7 @@ def _filled(array: np.ndarray | Array, rows: int, fill: float | None = None) -> 
 
 def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
     """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere."""
-    return jnp.asarray(_rounded_weights(_merged(nu, same)))
+    return _placed(_rounded_weights(_merged(nu, same)))
 
 
 def _merged(nu: np.ndarray | Array, same: Int[np.ndarray, " m"]) -> np.ndarray | Array:
@@ -376,10 +379,10 @@ def near(y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True) -> N
     taken = shift.none(own.shape[1])._replace(centre=centre.astype(np.float32))
     if not known:
         rounded = arguments.real(name, heights, infinite_below=True)
-        return Near(jnp.asarray(own), rounded, taken)
+        return Near(_placed(own), rounded, taken)
     rows = sizes.padded(*own.shape)
     rounded = _filled(_as_float32(heights), rows, -np.inf)
-    return Near(jnp.asarray(_filled(own, rows)), jnp.asarray(rounded), taken)
+    return Near(_placed(_filled(own, rows)), _placed(rounded), taken)
 
 
 class Frame(NamedTuple):

@@ -25,7 +25,7 @@ T = TypeVar("T", bound=Array)
 
 def check_samples(
     x: ArrayLike,
-    y: Float[Array, "m d"],
+    shape: tuple[int, ...],
     ranks: tuple[int, ...] = (1, 2),
     less: Float[np.ndarray, " d"] | None = None,
 ) -> Float[Array, "..."]:
@@ -33,7 +33,7 @@ def check_samples(
 
     Args:
       x: one sample (d,) or samples (n, d).
-      y: targets, checked.
+      shape: of the targets (m, d).
       ranks: of these two what is taken.
       less: what is taken off each sample, before it is rounded where it is known.
 
@@ -41,11 +41,11 @@ def check_samples(
       ValueError: if the shape does not fit, or there is no real number, or none that float32 holds.
     """
     given = arguments.array("x", x)
-    if given.ndim not in ranks or given.size == 0 or given.shape[-1] != y.shape[1]:
+    if given.ndim not in ranks or given.size == 0 or given.shape[-1] != shape[1]:
         shapes = " or ".join(("(d,)", "(n, d)")[rank - 1] for rank in ranks)
         raise ValueError(
-            f"`x` has shape {given.shape}, but `y` has shape {y.shape}; pass samples {shapes} "
-            f"with d = {y.shape[1]}."
+            f"`x` has shape {given.shape}, but `y` has shape {shape}; pass samples {shapes} "
+            f"with d = {shape[1]}."
         )
     if less is None or not less.any():
         return arguments.real("x", given)

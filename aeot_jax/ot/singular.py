@@ -205,7 +205,7 @@ def _learn(
         return learned
     # All codes were asked, and those that fill up.
     angles = np.asarray(learned.neighbour_angles)[: made.num_targets]
-    return learned._replace(neighbour_angles=jnp.asarray(angles))
+    return learned._replace(neighbour_angles=arguments.placed(angles))
 
 
 @partial(jax.jit, static_argnames=("num_samples",))

@@ -15,6 +15,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
@@ -85,7 +86,7 @@ def _check(
 ) -> tuple[Samples, tuple[int, ...], Targets, Heights, Float[Array, ""]]:
     targets = problem.check_targets(y)
     heights = problem.check_heights(h, targets)
-    samples = check_samples(x, targets)
+    samples = check_samples(x, np.shape(y))
     given = arguments.array("temperature", temperature)
     if given.ndim != 0:
         raise ValueError(

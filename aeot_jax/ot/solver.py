@@ -243,8 +243,8 @@ def _init(
         stacked = jnp.stack(candidates)
         h = stacked[jnp.argmin(jax.lax.map(residual, stacked))]
 
-    centred = is_centred(mu)
-    tilt = jnp.zeros(1, jnp.float32) if centred else blockwise.rows(_tilt, normal, source)[: nu.shape[0]]
+    none = jnp.zeros(1, jnp.float32)
+    tilt = none if is_centred(mu) else blockwise.rows(_tilt, normal, source)[: nu.shape[0]]
     return _fresh(run_key, h, spread, frame, source, tilt, config, phases)
 
 

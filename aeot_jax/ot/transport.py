@@ -2,6 +2,7 @@ r"""The transport map: :math:`T = \nabla u_h` carries a sample to the target of 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from aeot_jax.ot import power, problem, shift
@@ -25,10 +26,11 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
 
     Source: Lei et al., Engineering 6(3), 2020, section 3; Brenier 1991.
     """
-    targets = problem.check_targets(y)
-    samples = check_samples(x, targets)
-    index = winner(jnp.atleast_2d(samples), problem.near(y, h))
-    return targets[index].reshape(samples.shape)
+    near = problem.near(y, h)
+    samples = check_samples(x, np.shape(y))
+    # As the user has them: what was taken off on the host does not come back to the last bit.
+    targets = problem.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
+    return targets[winner(jnp.atleast_2d(samples), near)].reshape(samples.shape)
 
 
 def winner(x: Samples, near: problem.Near) -> Index:
