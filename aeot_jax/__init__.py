@@ -21,6 +21,7 @@ def __getattr__(name: str) -> Any:
             return importlib.import_module(f"{__name__}.{name}")
         names = vars(importlib.import_module(f"{__name__}.names"))
         if name in names:
+            globals()[name] = names[name]  # asked for once
             return names[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

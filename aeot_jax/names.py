@@ -30,6 +30,7 @@ from aeot_jax.ot.centres import Centres as Centres
 from aeot_jax.ot.centres import mass_centres as mass_centres
 from aeot_jax.ot.certify import certify as certify
 from aeot_jax.ot.config import SolverConfig as SolverConfig
+from aeot_jax.ot.copies import spread_copies as spread_copies
 from aeot_jax.ot.distance import Distance as Distance
 from aeot_jax.ot.distance import wasserstein as wasserstein
 from aeot_jax.ot.estimate import Certificate as Certificate

@@ -118,6 +118,7 @@ CALLS: dict[str, Call] = {
     "assign": Call(aeot.assign, same(**XYH, block=32), ("x", "y", "h"), counts=("block",)),
     "top_k": Call(aeot.top_k, same(**XYH, k=2, block=32), ("x", "y", "h"), counts=("k", "block")),
     "transport": Call(aeot.transport, same(**XYH), ("x", "y", "h")),
+    "spread_copies": Call(aeot.spread_copies, same(index=np.array([0, 2, 1]), y=Y), ("y",)),
     "brenier": Call(aeot.brenier, same(**XYH), ("x", "y", "h")),
     "kantorovich": Call(aeot.kantorovich, same(**XYH), ("x", "y", "h")),
     "energy": Call(aeot.energy, same(**XYH, nu=NU), ("x", "y", "h"), ("nu",)),
@@ -376,7 +377,8 @@ BYTES_ALONE = {"fit"}
 
 
 def public() -> set[str]:
-    found = {name for name, _ in inspect.getmembers(aeot, inspect.isfunction)}
+    functions = inspect.getmembers(aeot, inspect.isfunction)
+    found = {name for name, _ in functions if not name.startswith("_")}
     found |= {f"plot.{name}" for name, _ in inspect.getmembers(plot, inspect.isfunction)}
     for module in (interop, laguerre, exact):
         for name, function in inspect.getmembers(module, inspect.isfunction):

@@ -231,6 +231,9 @@ def pairs(
 ) -> Iterator[tuple[Samples, Samples]]:
     """Endless batches of pairs (x, T(x)), the coupling to train a flow or any map on.
 
+    Of equal targets the first stands for all; where indices of rows matter, ``assign`` gives them
+    and ``spread_copies`` deals them to the copies.
+
     Batch i depends on the key and i alone; one program is compiled and serves all. The segments of
     optimal pairs never meet at the same time, so the flow that matches them is nearly straight.
 

@@ -20,7 +20,7 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 numbers = random.Random(0)
 sizes = [eval(sys.argv[2]) for _ in range(int(sys.argv[1]))]
-config = aeot.SolverConfig(tolerance=None, max_steps=20, start="zero")
+config = aeot.SolverConfig(max_steps=20)
 draw = np.random.default_rng(0)
 solved = set()
 for m in sizes:
