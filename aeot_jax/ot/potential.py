@@ -163,8 +163,8 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
 
     Source: Villani 2009, definition 5.2.
     """
-    near = problem.near(y, psi, "psi")
-    samples = check_samples(x, np.shape(y), less=np.asarray(near.shift.centre))
+    near, centre = problem.near_and_centre(y, psi, "psi")
+    samples = check_samples(x, np.shape(y), less=centre)
     rows = jnp.atleast_2d(samples)
     # The expanded square, by which planes are compared, keeps its digits around a centre only.
     middle = _mean(near.y, near.h)
@@ -172,7 +172,7 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
     heights = near.h - jnp.square(points).sum(1) / 2
     index = winner(rows - middle[None, :], near._replace(y=points, h=heights))
     cost = jnp.square(rows - near.y[index]).sum(1) / 2
-    return (cost - near.h[index]).reshape(samples.shape[:-1])
+    return (cost - near.h[index] - jnp.asarray(near.shift.level)).reshape(samples.shape[:-1])
 
 
 def _mean(y: Targets, h: Heights) -> Float[Array, " d"]:

@@ -208,7 +208,7 @@ class Problem:
           ValueError: as ``check_heights``.
         """
         of_users = jax.ShapeDtypeStruct((self.num_targets, self.y.shape[1]), jnp.float32)
-        heights = check_heights(h, of_users)
+        heights, _ = _near_heights(_heights("h", h, of_users))
         if not is_concrete(heights, self.y):
             if self.same is not None:
                 lowest = jnp.full_like(heights, -jnp.inf)
@@ -278,7 +278,9 @@ def make(
     if dealt:
         return Problem(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
     rows = sizes.padded(*near.shape)
-    near, weights = _placed(_filled(near, rows)), _placed(_filled(weights, rows, 0.0))
+    first = int(active.argmax())
+    near = _placed(_filled(near, rows, row=first))
+    weights = _placed(_filled(weights, rows, 0.0))
     return Problem(mu, near, weights, num_targets, same, centre)
 
 
@@ -309,20 +311,31 @@ def _as_float32(known: np.ndarray | Array) -> np.ndarray | Array:
     return known if known.dtype == np.float32 else np.asarray(known).astype(np.float32)
 
 
+def _near_heights(heights: np.ndarray | Array) -> tuple[np.ndarray | Array, float]:
+    """Heights as float32, and what was taken off all to keep the digits of wider dtypes."""
+    if not is_concrete(heights):
+        return arguments.real("h", heights, infinite_below=True), 0.0
+    active = np.asarray(heights) > -np.inf
+    if heights.dtype in _EXACT_IN_FLOAT32 or not active.any():
+        return _as_float32(heights), 0.0
+    near, level = shift.on_host(np.asarray(heights)[:, None], active)
+    return near[:, 0], float(level[0])
+
+
 def _placed(array: np.ndarray | Array) -> Array:
     return array if isinstance(array, jax.Array) else arguments.placed(array)
 
 
-def _filled(array: np.ndarray | Array, rows: int, fill: float | None = None) -> Any:
-    """An array with more rows, of one number or copies of the first row."""
+def _filled(array: np.ndarray | Array, rows: int, fill: float | None = None, row: int = 0) -> Any:
+    """An array with more rows, of one number or copies of a row."""
     surplus = rows - array.shape[0]
     if not surplus:
         return array
     if not is_concrete(array):
         return jnp.pad(array, (0, surplus), constant_values=fill)
     host = np.asarray(array)
-    first = host[:1] if fill is None else np.float32(fill)
-    return np.concatenate([host, np.broadcast_to(first, (surplus, *host.shape[1:]))])
+    more = host[row] if fill is None else np.float32(fill)
+    return np.concatenate([host, np.broadcast_to(more, (surplus, *host.shape[1:]))])
 
 
 def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
@@ -367,22 +380,33 @@ def near(y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True) -> N
     Raises:
       ValueError: if a shape or a known value does not fit.
     """
+    return near_and_centre(y, h, name, some=some)[0]
+
+
+def near_and_centre(
+    y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True
+) -> tuple[Near, Float[np.ndarray, " d"]]:
+    """``near``, and what was taken off the targets in float64."""
     points = _points("y", y)
     heights = _heights(name, h, points, some=some)
-    known = is_concrete(heights)
+    rounded, level = _near_heights(heights)
+    taken = shift.none(points.shape[1])._replace(level=np.float32(level))
     if not is_concrete(points):
-        rounded = arguments.real(name, heights, infinite_below=True)
-        return Near(arguments.real("y", points), rounded, shift.none(points.shape[1]))
+        return Near(arguments.real("y", points), jnp.asarray(rounded), taken), np.zeros(
+            points.shape[1]
+        )
     known = is_concrete(heights)
     active = np.asarray(heights) > -np.inf if known else np.ones(len(points), bool)
     own, centre = _near(points, active)
-    taken = shift.none(own.shape[1])._replace(centre=centre.astype(np.float32))
+    taken = taken._replace(centre=centre.astype(np.float32))
     if not known:
-        rounded = arguments.real(name, heights, infinite_below=True)
-        return Near(_placed(own), rounded, taken)
+        return Near(_placed(own), jnp.asarray(rounded), taken), centre
     rows = sizes.padded(*own.shape)
-    rounded = _filled(_as_float32(heights), rows, -np.inf)
-    return Near(_placed(_filled(own, rows)), _placed(rounded), taken)
+    if rows > own.shape[0] and not active.all():
+        # A product with what owns no cell may overflow, and hide its neighbours.
+        own = np.where(active[:, None], np.asarray(own), np.asarray(own)[active.argmax()])
+    own = _filled(own, rows, row=int(active.argmax()))
+    return Near(_placed(own), _placed(_filled(rounded, rows, -np.inf)), taken), centre
 
 
 class Frame(NamedTuple):

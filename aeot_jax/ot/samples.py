@@ -51,7 +51,8 @@ def check_samples(
         return arguments.real("x", given)
     if arguments.is_concrete(given):
         return arguments.real("x", np.asarray(given, np.float64) - less)
-    return arguments.real("x", given) - less
+    near = less.astype(np.float32)
+    return arguments.real("x", given) - near - (less - near).astype(np.float32)
 
 
 def in_chunks(function: Callable[[Samples], T], x: Samples, floats: int) -> T:

@@ -4,8 +4,8 @@ A shift of all targets moves every score :math:`\langle x, y_i\rangle + h_i` of 
 so does one of all heights: the cells stay the same. Scores of targets near the origin round by the
 distances between targets; scores of targets at an offset round by the offset.
 
-What is taken off is a multiple of a power of two, of the size of the targets or the heights. Where
-they are near the origin that is 0 and not a bit changes; elsewhere the difference of two float32
+What is taken off is a multiple of a power of two, four times the size of the targets or the heights
+and more. Where they are near the origin that is 0 and not a bit changes; elsewhere the difference of two float32
 numbers that are near to each other is exact.
 """
 
@@ -23,8 +23,14 @@ from aeot_jax.ot.blocks import Rows
 _MANTISSA_BITS = 23
 """Bits of a float32 below its exponent."""
 
+_SPARE_BITS = 2
+"""Bits that an offset may cost before it is taken off: one of less than twice the size stays."""
+
 _EXPONENTS = 7, 247
 """Least and largest exponent of a unit, 2^-120 and 2^120: its multiples stay within float32."""
+
+_EXACT = 2.0**24
+"""Below, every integer is a float32."""
 
 _PART = 4096
 """Targets that are looked at together."""
@@ -87,7 +93,7 @@ def on_host(
     own = y if active.all() else y[active]
     low, high = own.min(0).astype(np.float64), own.max(0).astype(np.float64)
     longest = (high - low).max()
-    unit = np.ldexp(1.0, int(np.frexp(longest)[1]))
+    unit = np.ldexp(1.0, int(np.frexp(longest)[1]) + _SPARE_BITS)
     middle = low / 2 + high / 2
     centre = np.round(middle / unit) * unit if longest > 0 else middle
     shifted = np.empty(y.shape, np.float32)
@@ -127,13 +133,15 @@ def _middle(
 
 
 def rounded(middle: Float[Array, "*d"], size: Float[Array, ""]) -> Float[Array, "*d"]:
-    """A place as a multiple of the power of two above a size: 0 for what is nearer to the origin.
+    """A place as a multiple of a power of two above a size: 0 for what is near to the origin.
 
     Args:
       middle: the place; itself where the size is 0.
       size: of what lies around it.
     """
     exponent = lax.bitcast_convert_type(size, jnp.int32) >> _MANTISSA_BITS  # size is not negative
-    exponent = jnp.clip(exponent + 1, *_EXPONENTS)
+    exponent = jnp.clip(exponent + 1 + _SPARE_BITS, *_EXPONENTS)
     unit = lax.bitcast_convert_type(exponent << _MANTISSA_BITS, jnp.float32)
-    return jnp.where(size > 0, jnp.round(middle / unit) * unit, middle)
+    number = middle / unit
+    is_fine = (size > 0) & (jnp.abs(number) < _EXACT)  # beyond, every float32 is such a multiple
+    return jnp.where(is_fine, jnp.round(number) * unit, middle)

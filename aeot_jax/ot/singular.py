@@ -126,7 +126,7 @@ def extension(
     Args:
       key: consumed.
       mu: source measure.
-      y: targets (m, d).
+      y: targets (m, d); kept in float32, so centre yourself what lies a million spreads away.
       h: heights (m,); -inf for a target that owns no cell. Of coinciding targets one takes part
         (outside jit; inside, values cannot be compared).
       nu: weights (m,), sum 1; None is uniform.
@@ -204,8 +204,10 @@ def _learn(
     if rows == made.num_targets or rows > _NUM_SAMPLES:
         return learned
     # All codes were asked, and those that fill up.
-    angles = np.asarray(learned.neighbour_angles)[: made.num_targets]
-    return learned._replace(neighbour_angles=arguments.placed(angles))
+    angles = learned.neighbour_angles
+    if problem.is_concrete(angles):
+        angles = arguments.placed(np.asarray(angles)[: made.num_targets])
+    return learned._replace(neighbour_angles=angles[: made.num_targets])
 
 
 @partial(jax.jit, static_argnames=("num_samples",))

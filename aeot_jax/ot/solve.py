@@ -423,7 +423,7 @@ def solve_jit(
     key = arguments.key("key", key)
     check_config(config)
     num_steps = arguments.count("num_steps", num_steps)
-    targets = problem.check_targets(y)
+    targets, _ = problem.near_points(y)
     weights = problem.check_weights(nu, targets)
     problem.check_measure(mu, targets)
     return _solve_jit(

@@ -170,7 +170,7 @@ def _checked(
     targets_axis: str | None,
 ) -> tuple[Targets, Weights, int]:
     """Targets and weights of this device, and how many targets all devices have."""
-    targets = problem.check_targets(y)
+    targets, _ = problem.near_points(y)
     if targets_axis is not None and targets_axis == axis_name:
         raise ValueError(
             f"`axis_name` and `targets_axis` are both {axis_name!r}; samples and targets are dealt "

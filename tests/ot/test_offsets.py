@@ -134,3 +134,50 @@ def test_a_loop_of_ones_own_centres_the_source():
     mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=None, max_steps=200)
     solution = aeot.solve_jit(KEY, mu, jnp.asarray(Y, jnp.float32), config=config, num_steps=200)
     assert solution.mass_error < 0.3
+
+
+def test_an_offset_of_source_and_targets_keeps_the_digits_of_small_distances():
+    rng = np.random.default_rng(1)
+    for offset, spread, m in ((1e9 + 0.3, 1e-3, 50), (1e7 + 0.3, 1.0, 1), (-1e5, 1.0, 50)):
+        y, x = (offset + spread * rng.standard_normal((n, 3)) for n in (m, 7))
+        wanted = (((x[:, None] - y) ** 2).sum(2) / 2).min(1)
+        found = aeot.c_transform(x, y, np.zeros(m))
+        # What float64 has left of the digits at the offset, and float32 of the differences.
+        rounding = 8 * spread * abs(offset) * 2.0**-52 + 1e-5 * spread**2
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=rounding)
+
+
+def test_heights_in_float64_lose_no_digits_to_their_level():
+    h = H.astype(np.float64)
+    index = aeot.assign(X, Y, h)[1]
+    np.testing.assert_array_equal(aeot.assign(X, Y, h + 1e8)[1], index)
+    value = np.asarray(aeot.assign(X, Y, h + 1e8)[0], np.float64)
+    np.testing.assert_allclose(value, 1e8, atol=30)
+    far, near = (aeot.certify(KEY, MU, Y, h + level, num_samples=4096) for level in (1e8, 0.0))
+    np.testing.assert_array_equal(far.chi2, near.chi2)
+
+
+def test_one_coordinate_far_off_hides_no_other():
+    y = (RNG.standard_normal((40, 3)) * 1e-30).astype(np.float32)
+    y[:, 0] = 1e10
+    index = aeot.assign(X[:, :3], y, np.zeros(40))[1]
+    wanted = (X[:, 1:3].astype(np.float64) @ y[:, 1:].astype(np.float64).T).argmax(1)
+    np.testing.assert_array_equal(index, wanted)
+
+
+def test_a_target_without_a_cell_hides_no_other():
+    y = RNG.standard_normal((250, D)).astype(np.float32)
+    y[0] = 2e38
+    h = np.where(np.arange(250) == 0, -np.inf, 0.0)
+    wanted = (10 * X.astype(np.float64) @ y[1:].astype(np.float64).T).argmax(1) + 1
+    np.testing.assert_array_equal(aeot.assign(10 * X, y, h)[1], wanted)
+
+
+def test_an_extension_is_learned_under_jit_from_known_targets():
+    def band(h, key):
+        return aeot.extension(key, MU, Y, h, parallel="none").band
+
+    known = band(H, KEY)
+    np.testing.assert_array_equal(jax.jit(band)(H, KEY), known)
+    several = jax.vmap(band, in_axes=(0, None))(jnp.stack([H, H]), KEY)
+    np.testing.assert_allclose(several, known, rtol=1e-5)
