@@ -4,9 +4,9 @@ A shift of all targets moves every score :math:`\langle x, y_i\rangle + h_i` of 
 so does one of all heights: the cells stay the same. Scores of targets near the origin round by the
 distances between targets; scores of targets at an offset round by the offset.
 
-What is taken off is a multiple of a power of two, four times the size of the targets or the heights
-and more. Where they are near the origin that is 0 and not a bit changes; elsewhere the difference of two float32
-numbers that are near to each other is exact.
+What is taken off is a multiple of a power of two, four times the size of the targets or the
+heights and more. Where they are near the origin that is 0 and not a bit changes; elsewhere the
+difference of two float32 numbers that are near to each other is exact.
 """
 
 from typing import NamedTuple
