@@ -312,7 +312,7 @@ CALLS: dict[str, Call] = {
         ("start", "end"),
         records=("ext",),
     ),
-    "message": Call(aeot.message, same(status=1), counts=("status",)),
+    "message": Call(aeot.message, same(outcome=1), counts=("outcome",)),
     "raise_if_failed": Call(
         lambda solution: aeot.raise_if_failed(solution),
         lambda: {"solution": dataclasses.replace(solution(), status=jnp.int32(1))},

@@ -132,7 +132,7 @@ def test_a_history_is_drawn_whatever_happened(
     assert (error.get_xscale(), error.get_yscale()) == ("log", "log")
     _, texts = error.get_legend_handles_labels()
     assert ("tolerance" in texts) == (tolerance is not None)
-    assert ("certified 0.08, at most 0.088" in texts) == (certified == 0.08)
+    assert ("certified 0.08 ± 0.008" in texts) == (certified == 0.08)
     plot.save(figure, tmp_path / "history.png")
     plot.save(figure, tmp_path / "history.pdf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.pdf", "history.png"]

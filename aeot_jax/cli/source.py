@@ -98,8 +98,8 @@ def absolute(path: str) -> str:
     if path in images.NAMES:
         return path
     try:
-        return os.path.realpath(os.path.expanduser(path))
-    except ValueError as error:
+        return os.path.realpath(Path(path).expanduser())
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"the path {path!r} cannot be used ({error}); check it.") from error
 
 
