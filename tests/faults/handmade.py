@@ -23,7 +23,7 @@ IDENTITY = "0" * 64
 
 def zeros(kind, batch):
     """A certificate, with whatever fields it has."""
-    whole = ("num_empty", "num_samples")
+    whole = ("num_empty", "num_samples", "num_unverified")
     fields = kind.__dataclass_fields__
     return kind(**{name: jnp.zeros(batch, int if name in whole else float) for name in fields})
 

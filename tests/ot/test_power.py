@@ -256,7 +256,7 @@ def test_mistakes_are_explained():
         "`y` has shape": (x, y[:0], h[:0]),
         "same dimension": (x, y[:, :2], h),
         "`h` has shape": (x, y, h[:-1]),
-        "`h` is nan at 4; pass finite numbers or -inf": (
+        "`h` is nan at 4; heights are finite, or -inf": (
             x,
             y,
             np.where(np.arange(20) == 4, np.nan, h),
