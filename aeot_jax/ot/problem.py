@@ -277,7 +277,7 @@ def make(
     weights = _rounded_weights(weights)
     if dealt:
         return Problem(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
-    rows = sizes.padded(*near.shape)
+    rows = sizes.filled(*near.shape)
     first = int(active.argmax())
     near = _placed(_filled(near, rows, row=first))
     weights = _placed(_filled(weights, rows, 0.0))
@@ -401,7 +401,7 @@ def near_and_centre(
     taken = taken._replace(centre=centre.astype(np.float32))
     if not known:
         return Near(_placed(own), jnp.asarray(rounded), taken), centre
-    rows = sizes.padded(*own.shape)
+    rows = sizes.filled(*own.shape)
     if rows > own.shape[0] and not active.all():
         # A product with what owns no cell may overflow, and hide its neighbours.
         own = np.where(active[:, None], np.asarray(own), np.asarray(own)[active.argmax()])
