@@ -351,7 +351,7 @@ def refuse_trace(function: str, way: str, **arguments: Any) -> None:
             raise ValueError(
                 f"`{name}` is traced, but `{function}` decides on the host by its values; {way}."
             )
-    if isinstance(jnp.zeros(()), Tracer):
+    if isinstance(jnp.zeros((), jnp.float32), Tracer):
         raise ValueError(f"`{function}` decides on the host and cannot be traced; {way}.")
 
 

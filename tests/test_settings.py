@@ -67,9 +67,18 @@ def test_legacy_keys_give_the_bits_of_typed_ones():
     assert not differing(went("main", "legacy"), went("main"))
 
 
-@pytest.mark.parametrize(
+DTYPES = pytest.mark.parametrize(
     "settings", [{"JAX_ENABLE_X64": "1"}, {"JAX_NUMPY_DTYPE_PROMOTION": "strict"}], ids=str
 )
+
+
+@DTYPES
+def test_dtypes_are_those_of_float32(settings):
+    assert not differing(went("main", **settings), went("main"))
+
+
+@pytest.mark.slow
+@DTYPES
 def test_dtypes_are_those_of_float32_everywhere(settings):
     assert not differing(went("all", **settings), went("all"))
 

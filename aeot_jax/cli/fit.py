@@ -258,7 +258,7 @@ def _place(options: Fit, identity: str) -> Path:
             place.mkdir(parents=True, exist_ok=True)
         except (ValueError, OSError) as error:
             problem = error
-    found = jnp.array([problem is not None, place != options.out])
+    found = jnp.array([problem is not None, place != options.out], jnp.bool_)
     refused, inside = np.asarray(processes.from_first(found))
     if problem is not None:
         raise problem

@@ -31,7 +31,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from aeot_jax.numerics import isolated
+from aeot_jax.numerics import isolated, repeat
 from aeot_jax.typing import Counts, HostWeights, Weights
 
 _NUM_GROUPS = 64
@@ -198,7 +198,7 @@ def most_mass(
         return above - jnp.maximum(value, 0.0) * (some + above) / above
 
     above = log_level + jnp.sqrt(log_level * log_level + 2 * some * log_level)
-    above = lax.fori_loop(0, _NEWTON_STEPS, newton, above)
+    above = repeat(_NEWTON_STEPS, newton, above)
     return jnp.minimum((hits + jnp.where(hits > 0, above, log_level)) / num_samples, 1.0)
 
 
