@@ -24,9 +24,6 @@ Heights = Float[Array, " m"]
 Weights = Float[Array, " m"]
 """Weights of the targets; they sum to 1."""
 
-HostTargets = Float[np.ndarray, "m d"]
-"""Target points that no device holds whole."""
-
 HostWeights = Float[np.ndarray, " m"]
 """Weights, or heights, that no device holds whole."""
 

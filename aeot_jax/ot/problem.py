@@ -235,13 +235,6 @@ class Problem:
         """
         if self.same is None and np.shape(values)[0] == self.num_targets:
             return jnp.asarray(values) if isinstance(self.y, jax.Array) else np.asarray(values)
-        if not is_concrete(values):
-            own = (
-                jnp.arange(self.num_targets, dtype=jnp.int32)
-                if self.same is None
-                else jnp.asarray(self.same)
-            )
-            return jnp.asarray(values)[own]
         own = slice(self.num_targets) if self.same is None else self.same
         found = np.asarray(values)[own]
         return arguments.placed(found) if isinstance(self.y, jax.Array) else found
