@@ -1,4 +1,4 @@
-"""The command line: aeot-jax fit | sample | evaluate | data.
+"""The command line: aeot-jax fit | sample | evaluate | report | compare | data.
 
 Each command is a module with a dataclass, from which tyro makes the options and their help, and a
 function that runs it. What a user may do wrong ends in one sentence and exit code 2; an
@@ -14,7 +14,7 @@ from rich.console import Console
 
 import aeot_jax as aeot
 from aeot_jax import files
-from aeot_jax.cli import data, evaluate, fit, interrupts, sample
+from aeot_jax.cli import compare, data, evaluate, fit, interrupts, report, sample
 
 _FORESEEN = (ValueError, OSError, ImportError, FloatingPointError, aeot.SampleError)
 """What a user's input, disk or network may cause (missing files and connections are OSErrors)."""
@@ -25,6 +25,8 @@ _Command = (
     Annotated[fit.Fit, tyro.conf.subcommand("fit")]
     | Annotated[sample.Sample, tyro.conf.subcommand("sample")]
     | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[report.Report, tyro.conf.subcommand("report")]
+    | Annotated[compare.Compare, tyro.conf.subcommand("compare")]
     | Annotated[data.Data, tyro.conf.subcommand("data")]
 )
 
@@ -32,11 +34,13 @@ _RUN = {
     fit.Fit: fit.run,
     sample.Sample: sample.run,
     evaluate.Evaluate: evaluate.run,
+    report.Report: report.run,
+    compare.Compare: compare.run,
     data.Data: data.run,
 }
 
 
-Options = fit.Fit | sample.Sample | evaluate.Evaluate | data.Data
+Options = fit.Fit | sample.Sample | evaluate.Evaluate | report.Report | compare.Compare | data.Data
 
 
 def parse(arguments: Sequence[str]) -> Options:

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, plot, processes, runs
+from aeot_jax import checkpoint, plot, processes, report, runs
 from aeot_jax.cli import devices, folder, source
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
-from aeot_jax.cli.progress import progress
+from aeot_jax.cli.progress import Report, progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
@@ -53,8 +53,8 @@ class Fit:
 
     Trains the autoencoder, transports the source onto its codes until the mass error is certified,
     and leaves in the folder: model.npz, config.json, metrics.json, samples.png,
-    reconstructions.png and history.png. Ends with 0 and a warning where the tolerance was not
-    reached ("converged" in metrics.json says which).
+    reconstructions.png, history.png and report.html, a page that shows it all. Ends with 0 and a
+    warning where the tolerance was not reached ("converged" in metrics.json says which).
 
     Attributes:
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
@@ -82,6 +82,7 @@ class Fit:
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
         slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); the first
         writes the folder.
+      no_report: Write no report.html, which takes some seconds; `aeot-jax report` can do it later.
       quiet: Show no progress.
       debug: Show where an error comes from.
       config: Everything else; the defaults serve most data.
@@ -111,6 +112,7 @@ class Fit:
     overwrite: bool = False
     devices: Number = None
     distributed: bool = False
+    no_report: bool = False
     quiet: bool = False
     debug: bool = False
     config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
@@ -161,6 +163,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
             "matplotlib, which draws the figures of a run, is missing; install it with: "
             "pip install 'aeot-jax[plot]'."
         )
+    if not options.no_report:
+        report.check_libraries()
     started = time.monotonic()
     config = options.full_config()
     if options.distributed:
@@ -176,8 +180,9 @@ def run(options: Fit, out: Console, err: Console) -> None:
         fit_key = key(options.seed, Purpose.FIT)
         identity = checkpoint.identity(fit_key, splits.train.images, config, labels)
         work = _place(options, identity)
+        peaks = Peaks()
         try:
-            with progress(err, quiet=options.quiet or not processes.is_first()) as report:
+            with progress(err, quiet=options.quiet or not processes.is_first()) as show:
                 model = aeot.fit(
                     fit_key,
                     splits.train.images,
@@ -186,10 +191,10 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     run_dir=work,
                     resume=options.resume,
                     devices=spread,
-                    on_progress=report,
+                    on_progress=peaks.watching(show),
                 )
             if processes.is_first():
-                _complete(model, options, work, where, splits, started, out, err)
+                _complete(model, options, work, where, splits, started, peaks, out, err)
         except KeyboardInterrupt as error:
             raise _interrupted(options, work) from error
 
@@ -209,11 +214,14 @@ def _complete(
     where: source.Source,
     splits: Splits,
     started: float,
+    peaks: "Peaks",
     out: Console,
     err: Console,
 ) -> None:
     """Write what belongs to the model, put it in its place, and say how it went."""
     metrics = _draw(model, splits, options.seed, work)
+    for name, peak in peaks.mib.items():
+        metrics["stages"][name]["peak_memory_mib"] = peak
     described = splits.describe()
     metrics |= {
         "seconds": time.monotonic() - started,
@@ -234,6 +242,9 @@ def _complete(
     )
     folder.write_metrics(work, metrics)
     interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
+    (work / runs.REPORT).unlink(missing_ok=True)  # it may be of another model
+    if not options.no_report and not interrupted:
+        _report(model, options, work, splits)
     if work != options.out and not interrupted:
         runs.replace(options.out)
     _summary(metrics, options.out, out)
@@ -246,6 +257,20 @@ def _complete(
     short = [str(one["label"]) for one in metrics["classes"] or () if not one["converged"]]
     if short:
         _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
+
+
+def _report(model: aeot.AEOT, options: Fit, work: Path, splits: Splits) -> None:
+    """Write report.html of what has just been written."""
+    material = report.Material(
+        name=options.out.absolute().name,
+        model=model,
+        train=splits.train,
+        held_out=splits.held_out,
+        kind=splits.kind,
+        metrics=runs.read_document(work / runs.METRICS),
+        config=runs.read_document(work / runs.CONFIG),
+    )
+    report.write(key(options.seed, Purpose.REPORT), material, work / runs.REPORT)
 
 
 def _place(options: Fit, identity: str) -> Path:
@@ -426,6 +451,26 @@ def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
     table.add_row("time", f"{metrics['seconds']:.1f} s")
     table.add_row("in", str(run))
     out.print(table, highlight=False)
+
+
+class Peaks:
+    """The largest memory of this process so far, at the end of each stage.
+
+    Attributes:
+      mib: by the name of the stage, MiB.
+    """
+
+    def __init__(self):
+        self.mib: dict[str, float | None] = {}
+
+    def watching(self, report: Report) -> Report:
+        """Look at the memory at each report, and pass it on."""
+
+        def watch(news: aeot.Progress) -> None:
+            self.mib[news.stage] = peak_memory_mib()
+            report(news)
+
+        return watch
 
 
 def peak_memory_mib() -> float | None:
