@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aeot_jax import files, report, runs
-from aeot_jax.cli.report import check_run, document, evaluation
+from aeot_jax.cli.report import check_folder, document, evaluation, load
 
 _SUFFIX = ".html"
 
@@ -69,7 +69,8 @@ def run(options: Compare, out: Console, err: Console) -> None:
 
 
 def _entry(run: Path, err: Console) -> report.Entry:
-    model = check_run(run)
+    check_folder(run)
+    model = load(run)
     metrics = document(run, runs.METRICS)
     if not metrics:
         raise FileNotFoundError(

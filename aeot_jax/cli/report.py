@@ -55,9 +55,10 @@ def run(options: Report, out: Console, err: Console) -> None:
     """
     report.check_libraries()
     draw_key = key(options.seed, Purpose.REPORT)
-    model = check_run(options.run)
+    check_folder(options.run)
     path = options.run / runs.REPORT
     files.check_writable(path, "run")
+    model = load(options.run)
     folder.warn_of_pictures(options.run, err)
     splits, absent = _images(options.run, options.data)
     if absent is not None:
@@ -80,17 +81,21 @@ def run(options: Report, out: Console, err: Console) -> None:
     out.print(str(path), soft_wrap=True, markup=False, highlight=False)
 
 
-def check_run(run: Path) -> aeot.AEOT:
-    """The model of a finished run.
-
-    Raises:
-      FileNotFoundError: if it is no folder, or holds no model.
-      ValueError: if the model is damaged, of another version, or not that of the folder.
-    """
+def check_folder(run: Path) -> None:
+    """Raise FileNotFoundError with a sentence unless the path is that of a folder."""
     if not run.is_dir():
         raise FileNotFoundError(
             f"{str(run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
         )
+
+
+def load(run: Path) -> aeot.AEOT:
+    """The model of a finished run.
+
+    Raises:
+      FileNotFoundError: if the folder holds no model.
+      ValueError: if the model is damaged, of another version, or not that of the folder.
+    """
     runs.settle(run)
     if runs.held(run) == runs.TRAINING_FILE:
         raise FileNotFoundError(
@@ -106,7 +111,7 @@ def document(run: Path, name: str) -> dict[str, Any]:
     Raises:
       ValueError: if it is damaged.
     """
-    return runs.read_document(run / name) if (run / name).is_file() else {}
+    return runs.read_document(run / name) if (run / name).exists() else {}
 
 
 def evaluation(run: Path, err: Console) -> dict[str, Any] | None:
@@ -130,10 +135,10 @@ def _images(run: Path, data: str | None) -> tuple[Splits | None, str | None]:
     Raises:
       ValueError: if config.json is damaged or of another version.
     """
-    if not (run / runs.CONFIG).is_file() and data is None:
+    if not (run / runs.CONFIG).exists() and data is None:
         return None, f"The images are not shown: {runs.CONFIG}, which says where they are, is gone."
     where, known = source.Source(""), None
-    if (run / runs.CONFIG).is_file():
+    if (run / runs.CONFIG).exists():
         where, known = folder.read_source(run)
     if data is not None:
         where = dataclasses.replace(where, path=source.absolute(data))

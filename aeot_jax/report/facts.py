@@ -494,7 +494,7 @@ def _filled(ext: Extension, like: Extension) -> Extension:
     )
 
 
-def name_of(model: aeot.AEOT, label: int) -> str:
+def name_of(model: Any, label: int) -> str:
     """What to call a class."""
     names = getattr(model, "label_names", None)
     return str(label) if names is None or not 0 <= label < len(names) else str(names[label])

@@ -318,7 +318,7 @@ def cloud_of_new(cloud: Cloud) -> Picture:
 
     def draw(axes: "Axes") -> None:
         _scatter(axes, cloud, None)
-        _dots(axes, cloud.new, ORANGE, label="new codes", size=5)
+        _dots(axes, cloud.new, ORANGE, label="new codes", size=5.0)
         axes.legend(fontsize=7.5, markerscale=2)
 
     return chart(
@@ -348,7 +348,7 @@ def _scatter(
 
 
 def _dots(
-    axes: "Axes", points: np.ndarray, colour: str, *, label: str | None = None, size: float = 3
+    axes: "Axes", points: np.ndarray, colour: str, *, label: str | None = None, size: float = 3.0
 ) -> None:
     axes.scatter(*points.T, s=size, c=colour, linewidth=0, alpha=0.7, label=label, rasterized=True)
 
@@ -364,8 +364,8 @@ def rows(real: np.ndarray, new: np.ndarray) -> Picture:
         return points if points.shape[1] == 2 else np.column_stack([points, 0 * points])
 
     def draw(axes: "Axes") -> None:
-        _dots(axes, plane(real), GREY, label="real", size=5)
-        _dots(axes, plane(new), ORANGE, label="new", size=5)
+        _dots(axes, plane(real), GREY, label="real", size=5.0)
+        _dots(axes, plane(new), ORANGE, label="new", size=5.0)
         axes.set(xlabel="first component", ylabel="second component")
         axes.legend(fontsize=7.5, markerscale=2)
 
