@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -232,7 +233,9 @@ def test_a_report_is_written_by_a_fit_and_on_demand(fitted, tmp_path, capsys):
     assert {path.name for path in run.iterdir()} == FILES
     again.remove("--no-report")
     assert main(again) == 0
-    assert "--limit 200 --hold-out 40 --out NEW" in (run / "report.html").read_text()
+    plain = re.sub("<.*?>", "", (run / "report.html").read_text())
+    assert "aeot-jax fit --data digits --limit 200 --hold-out 40 --out NEW" in plain
+    assert str(run / "report.html") in capsys.readouterr().out.replace("\n", "")
 
 
 def test_a_report_without_its_images_says_why(fitted, tmp_path, capsys, monkeypatch):

@@ -27,7 +27,7 @@ from aeot_jax.typing import PRNGKey
 Form = Literal["images", "table", "codes"]
 """What a model makes: pictures, rows of numbers, or codes without any network."""
 
-_WORK = 5e10
+_WORK = 2e10
 """Multiplications and additions that one part may take: a second or two on two cores."""
 
 _BATCH = 512
@@ -51,8 +51,14 @@ _DOTS = 3000
 _FRAMES = 7
 """Frames of a walk."""
 
+_DRAWS = 4096
+"""Points of the source drawn at once; one shape is compiled."""
+
 _SCORES = 2**22
 """Scores that NumPy holds at once."""
+
+_SMALL = 2**22
+"""Numbers of training data that are compared in float64 on the host, where nothing is compiled."""
 
 _HITS = 100
 """Samples a cell that are drawn to look at masses, at most."""
@@ -373,6 +379,8 @@ def _neighbours(
     new = new[:most]
     # One unit for all columns of a table; pixels have one.
     measured = [x if form == "images" else x / scale for x in (new, decoded, real, rest, train)]
+    if train.size <= _SMALL:
+        measured = [_unit(x) for x in measured]
     far, _ = nearest(np.concatenate(measured[1:3]), measured[3])
     near, index = nearest(measured[0], measured[4])
     side = np.sqrt(np.prod(train.shape[1:]))
@@ -387,15 +395,19 @@ def _neighbours(
 
 
 def _cells(key: PRNGKey, ext: Extension) -> Cells:
-    y, h = np.asarray(ext.y, np.float32), np.asarray(ext.h, np.float32)
+    """Count by NumPy, which compiles nothing."""
+    y = np.asarray(ext.y, np.float32)
     m, d = y.shape
-    n = int(np.clip(_WORK / (m * d), 4096, max(4096, _HITS * m)))
-    x = np.asarray(measures.draw(key, ext.mu, n))
+    planes = np.concatenate([y, np.asarray(ext.h, np.float32)[:, None]], axis=1).T
+    draws = int(np.clip(_WORK / (m * d), _DRAWS, max(_DRAWS, _HITS * m))) // _DRAWS
     counts = np.zeros(m, np.int64)
     step = max(1, _SCORES // m)
-    for start in range(0, n, step):  # by NumPy, which compiles nothing
-        index = (x[start : start + step] @ y.T + h[None]).argmax(axis=1)
-        counts += np.bincount(index, minlength=m)
+    for i in range(draws):
+        x = np.asarray(measures.draw(jax.random.fold_in(key, i), ext.mu, _DRAWS))
+        x = np.concatenate([x, np.ones((_DRAWS, 1), np.float32)], axis=1)
+        for start in range(0, _DRAWS, step):
+            index = (x[start : start + step] @ planes).argmax(axis=1)
+            counts += np.bincount(index, minlength=m)
     same = problem.representatives(y)
     weights = np.full(m, 1 / m) if same is None else np.bincount(same, minlength=m) / m
     return Cells(counts, weights)
@@ -436,7 +448,7 @@ def _walks(key: PRNGKey, model: aeot.AEOT) -> tuple[aeot.Walk, ...]:
     ext = model.extension
     if len(ext.y) < 3:
         return ()
-    x, y = np.asarray(measures.draw(key, ext.mu, 64)), np.asarray(ext.y)
+    x, y = np.asarray(measures.draw(key, ext.mu, _DRAWS))[:64], np.asarray(ext.y)
     scores = x @ y.T + np.asarray(ext.h)[None]
     highest = np.partition(scores, -2, axis=1)[:, -2:]
     deep = np.argsort(highest[:, 0] - highest[:, 1], kind="stable")[:32]  # inside of their cells
