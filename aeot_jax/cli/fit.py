@@ -450,9 +450,9 @@ def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
     table.add_row("time", f"{metrics['seconds']:.1f} s")
     table.add_row("in", str(run))
-    if (run / runs.REPORT).is_file():
-        table.add_row("to look at", str(run / runs.REPORT))
     out.print(table, highlight=False)
+    if (page := run / runs.REPORT).is_file():  # whole, to be opened by a click
+        out.print(f"to look at      {page}", soft_wrap=True, markup=False, highlight=False)
 
 
 class Peaks:
