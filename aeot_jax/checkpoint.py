@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Shaped
 
 from aeot_jax import contents, records, runs
 from aeot_jax._version import __version__
 from aeot_jax.classes import Classes
+from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json as config_from_json
 from aeot_jax.configs import config_to_json as config_to_json
 from aeot_jax.measures import Measure
@@ -82,14 +83,12 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
     tree = {
         field.name: _arrays(getattr(model, field.name))
         for field in dataclasses.fields(model)
-        if field.name not in ("config", "image_shape")
+        if not field.metadata.get("static") and getattr(model, field.name) is not None
     }
-    if model.classes is None:
-        del tree["classes"]
     meta = {
         "version": __version__,
         "config": config_to_json(model.config),
-        "image_shape": list(model.image_shape),
+        "image_shape": None if model.image_shape is None else list(model.image_shape),
         "identity": identity,
     }
     records.write(path, "model", records.flatten(tree), meta)
@@ -125,6 +124,8 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
     mu = SOURCES[config.source](int(tree["centre"].shape[0]))
     solution = _solution({**tree.pop("solution"), "history": host_history}, ())
     extension = _extension(tree.pop("extension"), mu)
+    if (units := tree.pop("columns", None)) is not None:
+        units = Columns(**units)
     classes = tree.pop("classes", None)  # files of models without classes have none
     if classes is not None:
         classes = Classes(
@@ -133,7 +134,9 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
             **classes,
         )
     return AEOT(
+        params=tree.pop("params", None),
         **tree,
+        columns=units,
         solution=solution,
         extension=extension,
         classes=classes,
@@ -144,11 +147,11 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
 
 def identity(
     key: PRNGKey,
-    images: UInt8[np.ndarray, "n h w c"],
+    images: Shaped[np.ndarray, "n ..."],
     config: Config,
     labels: Int32[np.ndarray, " n"] | None = None,
 ) -> str:
-    """A fingerprint of what determines a fit: key, images, configuration, labels.
+    """A fingerprint of what determines a fit: key, images or codes, configuration, labels.
 
     Of an optax transformation, which is code, it says only whether there is one.
     """
@@ -156,7 +159,8 @@ def identity(
     raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     digest.update(np.asarray(raw).tobytes())
     custom = config.solver.optimizer is not None
-    digest.update(f"{images.shape} {config_to_json(config)} {custom}".encode())
+    form = "" if images.dtype == np.uint8 else f"{images.dtype.str} "
+    digest.update(f"{form}{images.shape} {config_to_json(config)} {custom}".encode())
     digest.update(np.ascontiguousarray(images).data)
     if labels is not None:
         digest.update(np.ascontiguousarray(labels).data)
