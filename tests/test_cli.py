@@ -20,8 +20,8 @@ from PIL import Image
 import aeot_jax as aeot
 from aeot_jax import checkpoint
 from aeot_jax.cli import evaluate as cli_evaluate
+from aeot_jax.cli import figures, main, source
 from aeot_jax.cli import fit as cli_fit
-from aeot_jax.cli import main, source
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.data import images
@@ -260,7 +260,7 @@ def test_a_replacement_that_is_interrupted_leaves_the_run_and_is_resumed(
     assert text.endswith("--overwrite")
     assert contents(out) == before
     with monkeypatch.context() as patch:
-        patch.setattr(cli_fit, "_draw", stop)
+        patch.setattr(figures, "draw", stop)
         assert fit(out, *again, "--overwrite") == 130
     assert "what was done is kept. Continue with: aeot-jax fit" in said(capsys)
     assert {name: (out / name).read_bytes() for name in FILES} == before

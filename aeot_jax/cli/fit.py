@@ -2,41 +2,26 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import importlib.util
-import platform
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, plot, processes, runs
-from aeot_jax.cli import devices, folder, source
+from aeot_jax import checkpoint, processes, runs
+from aeot_jax.cli import devices, figures, folder, metrics, source, summary
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
-from aeot_jax.evaluate import mean_image, nothing_learned, reconstruction
-from aeot_jax.ot.words import in_words
-
-_SHOWN = 64
-"""Images in samples.png."""
-
-_DRAWN = 512
-"""Images drawn, to know the share rejected."""
-
-_PAIRS = 48
-"""Pairs in reconstructions.png."""
+from aeot_jax.evaluate import nothing_learned
 
 _DEFAULT = aeot.Config()
 
@@ -213,15 +198,15 @@ def _complete(
     err: Console,
 ) -> None:
     """Write what belongs to the model, put it in its place, and say how it went."""
-    metrics = _draw(model, splits, options.seed, work)
+    drawn = figures.draw(model, splits, options.seed, work)
     described = splits.describe()
-    metrics |= {
+    known = metrics.of(model, splits, drawn) | {
         "seconds": time.monotonic() - started,
-        "peak_memory_mib": peak_memory_mib(),
+        "peak_memory_mib": metrics.peak_memory_mib(),
         "seed": options.seed,
         "data": described,
-        "versions": versions(),
-        "device": device(),
+        "versions": metrics.versions(),
+        "device": metrics.device(),
     }
     folder.drop_foreign_evaluation(work)
     folder.write_config(
@@ -232,18 +217,18 @@ def _complete(
         options.full_config(),
         labels=_labelled(options),
     )
-    folder.write_metrics(work, metrics)
+    folder.write_metrics(work, known)
     interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
     if work != options.out and not interrupted:
         runs.replace(options.out)
-    _summary(metrics, options.out, out)
-    if said := nothing_learned(metrics["reconstruction"]):
+    summary.show(known, options.out, out)
+    if said := nothing_learned(known["reconstruction"]):
         _warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
-    if not metrics["converged"]:
-        _warn(err, metrics["status"])
-    short = [str(one["label"]) for one in metrics["classes"] or () if not one["converged"]]
+    if not known["converged"]:
+        _warn(err, known["status"])
+    short = [str(one["label"]) for one in known["classes"] or () if not one["converged"]]
     if short:
         _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
@@ -311,145 +296,3 @@ def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
             "--labels-file, an .npy file of one integer per image."
         )
     return train.labels
-
-
-def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, Any]:
-    """Draw the figures, and collect what they and the model tell."""
-    solution, tolerance = model.solution, model.config.solver.tolerance
-    certificate = solution.certificate
-    # By this process alone: of several, the others are done.
-    draw_key = key(seed, Purpose.FIGURES)
-    images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
-    plot.save(plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
-
-    judged = splits.train if splits.held_out is None else splits.held_out
-    kind = splits.kind or "training"
-    measured = reconstruction(model, judged.images, mean_image(splits.train.images))
-    some = judged.images[:: -(-len(judged) // _PAIRS)]
-    plot.save(
-        plot.reconstructions(
-            some,
-            np.asarray(aeot.decode(model, aeot.encode(model, some))),
-            title=f"{judged.name}: mean squared error {measured['mse']:.4f} a pixel, "
-            f"{measured['num_images']:,} {kind} images",
-        ),
-        out / runs.RECONSTRUCTIONS,
-    )
-    losses = np.asarray(model.losses)
-    plot.save(plot.history(losses, solution, tolerance=tolerance), out / runs.HISTORY)
-    seconds = {name: float(value) for name, value in model.seconds.items()}
-    samples = {
-        "autoencoder": len(losses) * len(splits.train),
-        "codes": len(splits.train),
-        "transport": int(solution.num_samples),
-    }
-    return {
-        "mass_error": float(solution.mass_error),
-        "mass_error_se": float(solution.mass_error_se),
-        "upper": float(certificate.upper),
-        "converged": bool(solution.converged),
-        "status": aeot.message(solution),
-        "tolerance": tolerance,
-        "total_variation": float(certificate.total_variation),
-        "worst": float(certificate.worst),
-        "num_empty": int(certificate.num_empty),
-        "expected_empty": float(certificate.expected_empty),
-        "num_unverified": int(certificate.num_unverified),
-        "unverified_weight": float(certificate.unverified_weight),
-        "num_targets": len(splits.train),
-        "classes": None if model.classes is None else _class_metrics(model.classes),
-        "reconstruction_mse": measured["mse"],
-        "mean_image_error": measured["variance"],
-        "learned": measured["learned"],
-        "reconstruction": {
-            **measured,
-            "images": kind,
-            "meaning": "mean squared error a pixel, pixels in [0, 1]; variance is that of the "
-            "training images' mean; learned is whether the error is clearly below it",
-        },
-        "share_rejected": float(info.share_rejected),
-        "rejection": {
-            "candidates": int(info.candidates),
-            "rejected": int(info.rejected),
-            "copies": int(info.copies),
-        },
-        "stages": {
-            name: {"seconds": value} | ({"samples": samples[name]} if name in samples else {})
-            for name, value in seconds.items()
-        },
-        "num_steps": int(solution.num_steps),
-        "num_samples": int(solution.num_samples),
-        "num_check_samples": int(solution.num_check_samples),
-        "epochs": len(losses),
-        "final_loss": float(losses[-1]),
-    }
-
-
-def _class_metrics(classes: aeot.Classes) -> list[dict[str, Any]]:
-    certificate = classes.solution.certificate
-    columns = {
-        "label": classes.labels,
-        "share": classes.shares,
-        "mass_error": certificate.mass_error,
-        "mass_error_se": certificate.mass_error_se,
-        "upper": certificate.upper,
-        "converged": classes.solution.converged,
-    }
-    rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    error = in_words(metrics["mass_error"], metrics["mass_error_se"], metrics.get("upper"))
-    table.add_row("mass error", f"{error} (two standard errors)")
-    table.add_row(
-        "empty cells",
-        f"{metrics['num_empty']} of {metrics['num_targets']:,}, "
-        f"{metrics['expected_empty']:.1f} expected by chance",
-    )
-    if metrics["classes"] is not None:
-        done = sum(one["converged"] for one in metrics["classes"])
-        table.add_row("classes", f"{len(metrics['classes'])}, {done} of them to the tolerance")
-        worst = max(
-            metrics["classes"], key=lambda one: one["mass_error"] + 2 * one["mass_error_se"]
-        )
-        error = in_words(worst["mass_error"], worst["mass_error_se"], worst.get("upper"))
-        table.add_row("least sure class", f"{worst['label']}, mass error {error}")
-    measured = metrics["reconstruction"]
-    table.add_row(
-        "reconstruction",
-        f"{measured['mse']:.4f} a pixel ({measured['images']} images); "
-        f"mean image: {measured['variance']:.4f}",
-    )
-    table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
-    table.add_row("time", f"{metrics['seconds']:.1f} s")
-    table.add_row("in", str(run))
-    out.print(table, highlight=False)
-
-
-def peak_memory_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None where it is not counted."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made the run."""
-    names = ("jax", "jaxlib", "flax", "optax", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found, "aeot_jax": aeot.__version__}
-
-
-def device() -> dict[str, Any]:
-    """What the run computed on."""
-    devices = jax.devices()
-    return {
-        "platform": devices[0].platform,
-        "kind": devices[0].device_kind,
-        "count": len(devices),
-    }
