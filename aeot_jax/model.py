@@ -24,6 +24,7 @@ from aeot_jax.ot.parallel import place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.pixels import check_floats
+from aeot_jax.reprs import known, or_brief, short
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BLOCK = 1024
@@ -119,6 +120,29 @@ class AEOT:
     config: Config = field(metadata={"static": True})
     image_shape: tuple[int, int, int] = field(metadata={"static": True})
     classes: Classes | None = None
+
+    @or_brief
+    def __repr__(self) -> str:
+        """What it makes, and how good each part is, a line each."""
+        makes = "codes" if self.image_shape is None else " x ".join(map(str, self.image_shape))
+        lines = [
+            f"AEOT({makes}, codes in {np.shape(self.centre)[-1]} dimensions",
+            f"  losses={_ends(self.losses)}",
+            f"  solution={self.solution!r}",
+            f"  extension={self.extension!r}",
+        ]
+        if self.classes is not None:
+            lines.append(f"  classes={self.classes!r}")
+        return "\n".join(lines) + ")"
+
+
+def _ends(losses: object) -> str:
+    """The first and the last loss, where they are known."""
+    values = known(losses)
+    if values is None or values.size == 0:
+        return short(losses)
+    flat = values.ravel()
+    return f"{flat[0]:.4f} ... {flat[-1]:.4f} ({flat.size} epochs)"
 
 
 def check_model(model: Given[AEOT]) -> None:

@@ -23,6 +23,7 @@ from aeot_jax.model import AEOT, check_model, decode, extension_of
 from aeot_jax.ot import candidates, planes
 from aeot_jax.ot.laguerre import upper_envelope
 from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 Along = Literal["source", "codes", "displacement"]
@@ -44,6 +45,8 @@ class Crossings(NamedTuple):
     cells: Int[np.ndarray, "c 2"]
     angle: Float[np.ndarray, " c"]
     singular: Bool[np.ndarray, " c"]
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Walk:
     rejected: Bool[np.ndarray, " k"]
     crossings: Crossings
     threshold: float
+
+    __repr__ = brief
 
 
 def interpolate(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aeot_jax import documents, files, runs
 from aeot_jax.cli import folder, source
+from aeot_jax.cli.notices import warn
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate, nothing_learned
 from aeot_jax.ot.words import in_words
@@ -72,12 +73,7 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         where = dataclasses.replace(where, path=source.absolute(options.data))
     splits = source.load(where)
     if sha256 is not None and sha256 != splits.fingerprint():
-        err.print(
-            f"Warning: the images of {where.path} are not those that the model was fitted to.",
-            style="yellow",
-            soft_wrap=True,
-            markup=False,
-        )
+        warn(err, f"the images of {where.path} are not those that the model was fitted to.")
 
     def on_stage(name: str) -> None:
         if not options.quiet:
@@ -101,7 +97,7 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
     out.print(_table(results, splits.kind))
     measured = results["reconstruction"]
     if said := nothing_learned(measured.get("held_out", measured["train"])):
-        err.print(f"Warning: {said}", style="yellow", soft_wrap=True, markup=False)
+        warn(err, said)
 
 
 def _table(results: dict[str, Any], kind: str | None) -> Table:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +15,11 @@ from rich.console import Console
 
 import aeot_jax as aeot
 from aeot_jax import checkpoint, processes, runs
-from aeot_jax.cli import devices, figures, folder, metrics, source, summary
+from aeot_jax.cli import devices, figures, folder, metrics, presets, recipe, source, summary
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
+from aeot_jax.cli.notices import warn
+from aeot_jax.cli.parsing import value_of
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
@@ -32,6 +35,14 @@ def _short_for(name: str, default: str) -> Any:
     )
 
 
+_PRESET = tyro.conf.arg(
+    help="Options that go together; those that are given besides win. "
+    + "; ".join(f"{name}: {preset.about}" for name, preset in presets.PRESETS.items()),
+    help_behavior_hint="(default: none)",
+    metavar="{" + ",".join(presets.PRESETS) + "}",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """Learn images, and make new ones.
@@ -42,6 +53,9 @@ class Fit:
     reached ("converged" in metrics.json says which).
 
     Attributes:
+      preset: Options that go together, named; those that are given besides win.
+      config_file: Options from the config.json of a run, or from its folder, edited or not; those
+        that are given besides win.
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
         "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
         format, gzipped or raw), or a folder of images.
@@ -74,6 +88,11 @@ class Fit:
 
     data: str
     out: Path
+    preset: Annotated[str | None, _PRESET] = None
+    config_file: Annotated[
+        Path | None,
+        tyro.conf.arg(name="config", help_behavior_hint="(default: none)", metavar="FILE"),
+    ] = None
     seed: int = 0
     tolerance: Annotated[
         float | None, _short_for("solver.tolerance", f"{_DEFAULT.solver.tolerance}")
@@ -101,29 +120,56 @@ class Fit:
     config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
 
     def full_config(self) -> aeot.Config:
-        """The configuration, with the short options put in their places.
+        """The configuration, with the short options put in their places."""
+        config = self.config
+        for part, name, value in self._short():
+            if value is not None:
+                record = dataclasses.replace(getattr(config, part), **{name: value})
+                config = dataclasses.replace(config, **{part: record})
+        return config
+
+    def check(self, arguments: Sequence[str]) -> None:
+        """Refuse an option that is given twice, with different values.
 
         Raises:
-          ValueError: if an option is given twice, with different values.
+          ValueError: if one is.
         """
-        config = self.config
-        for part, name, value in (
-            ("solver", "tolerance", self.tolerance),
-            ("training", "epochs", self.epochs),
-            ("autoencoder", "latent_dim", self.latent_dim),
-        ):
-            if value is None:
-                continue
-            record = getattr(config, part)
-            nested = getattr(record, name)
-            if nested not in (value, getattr(getattr(_DEFAULT, part), name)):
-                option = name.replace("_", "-")
+        for part, name, value in self._short():
+            option = name.replace("_", "-")
+            nested = getattr(getattr(self.config, part), name)
+            given = value_of(arguments, f"--{part}.{option}") is not None
+            if given and value not in (None, nested):
                 raise ValueError(
                     f"`--{option}` is {value} and `--{part}.{option}` is {nested}; give one."
                 )
-            record = dataclasses.replace(record, **{name: value})
-            config = dataclasses.replace(config, **{part: record})
-        return config
+
+    def _short(self) -> tuple[tuple[str, str, int | float | None], ...]:
+        return (
+            ("solver", "tolerance", self.tolerance),
+            ("training", "epochs", self.epochs),
+            ("autoencoder", "latent_dim", self.latent_dim),
+        )
+
+
+def base(arguments: Sequence[str]) -> Fit | None:
+    """The options that hold where the arguments say nothing else.
+
+    Raises:
+      FileNotFoundError: if the file of --config is not there.
+      ValueError: if there is no such preset, or the file cannot be used.
+    """
+    values: dict[str, Any] = {}
+    if (file := value_of(arguments, "--config")) is not None:
+        values |= recipe.read(Path(file))
+    if (preset := value_of(arguments, "--preset")) is not None:
+        values |= presets.of(preset)
+    if not values:
+        return None
+    options = object.__new__(Fit)  # what is missing has a mark of tyro, which is no text or path
+    for field in dataclasses.fields(Fit):
+        default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
+        object.__setattr__(options, field.name, values.get(field.name, default))
+    return options
 
 
 def run(options: Fit, out: Console, err: Console) -> None:
@@ -223,14 +269,14 @@ def _complete(
         runs.replace(options.out)
     summary.show(known, options.out, out)
     if said := nothing_learned(known["reconstruction"]):
-        _warn(err, said)
+        warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not known["converged"]:
-        _warn(err, known["status"])
+        warn(err, known["status"])
     short = [str(one["label"]) for one in known["classes"] or () if not one["converged"]]
     if short:
-        _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
+        warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
 
 def _place(options: Fit, identity: str) -> Path:
@@ -253,10 +299,6 @@ def _place(options: Fit, identity: str) -> Path:
             "there."
         )
     return options.out / runs.NEXT if inside else options.out
-
-
-def _warn(err: Console, text: str) -> None:
-    err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False)
 
 
 def _load(options: Fit) -> tuple[source.Source, Splits]:
