@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from aeot_jax import arguments, checkpoint, processes, runs
+from aeot_jax import arguments, checkpoint, identity, processes, runs
 from aeot_jax.classes import solve_classes
 from aeot_jax.data import images as image_data
 from aeot_jax.locks import locked
@@ -128,7 +128,7 @@ def fit(
     spread = _spread(len(data), config, devices)
     report = on_progress or (lambda _: None)
     folder = None if run_dir is None else Path(run_dir)
-    fingerprint = checkpoint.identity(key, data, config, classes)
+    fingerprint = identity.of(key, data, config, classes)
     processes.check_agreement(key=key, images=data, config=fingerprint)
     if folder is None:
         return _fit(key, data, classes, config, spread, report, None, lambda _state, _losses: None)

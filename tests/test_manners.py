@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import aeot_jax
-from aeot_jax.cli import cache, commands, main, manual, notices, parse, parsing, presets
+from aeot_jax.cli import cache, commands, main, manual, notices, parse, parsing, pieces, presets
 from aeot_jax.cli.recipe import read
 from aeot_jax.ot.problem import CoincidenceWarning
 
@@ -179,3 +179,20 @@ def test_entries_keep_long_words_whole():
         lines = manual.entry("--solver.average-share NUMBER", "x" * 50 + " and more", columns)
         assert "x" * 50 in "\n".join(lines)
     assert np.size(manual.entry("a", "", 80)) == 1
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_a_file_written_in_pieces_is_the_array(name, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (100, 4, 3, 1), dtype=np.uint8)
+    path = tmp_path / name
+    with pieces.writing(path, 100, array[0]) as write:
+        for start in range(0, 100, 32):
+            write(array[start : start + 32])
+        assert not path.exists()
+    found = np.load(path)
+    np.testing.assert_array_equal(found[pieces.NAME] if name == "a.npz" else found, array)
+    with pytest.raises(KeyboardInterrupt), pieces.writing(path, 100, array[0]):
+        raise KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    with pytest.raises(ValueError, match=r"`--num` asks for 1,000,000\.0 GB, but .* are free in"):
+        pieces.check_room(path, 10**15, "--num")

@@ -127,10 +127,11 @@ def _table(results: dict[str, Any], kind: str | None) -> Table:
     if classes is not None:
         table.add_row("classes", f"{classes['captured']}", f"{classes['of']}", "all")
     if memory is None:
-        table.add_row("memory", "-", "-", "no test images")
+        table.add_row("near copies", "-", "-", "no test images")
     else:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
-        table.add_row("memory", f"{near:.3f} ± {error:.3f}", f"{memory['alpha']:.3f}", "not above")
+        near, error = f"{100 * near:.1f} ± {100 * error:.1f} %", f"{100 * memory['alpha']:.1f} %"
+        table.add_row("near copies", near, error, "not above")
     rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
     table.add_row("rejected", rejected, "-", "of the candidates")
     return table

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import importlib.util
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, processes, runs
+from aeot_jax import checkpoint, extras, identity, processes, runs
 from aeot_jax.cli import devices, figures, folder, metrics, presets, recipe, source, summary
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
@@ -187,11 +187,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
       KeyboardInterrupt: after Ctrl-C; if the transport was under way, once the model reached so far
         is written.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "matplotlib, which draws the figures of a run, is missing; install it with: "
-            "pip install 'aeot-jax[plot]'."
-        )
+    extras.require("matplotlib", "plot", "draws the figures of a run")
     started = time.monotonic()
     config = options.full_config()
     if options.distributed:
@@ -205,8 +201,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
         _announce(options, splits, err)
         labels = _labels(options, splits.train)
         fit_key = key(options.seed, Purpose.FIT)
-        identity = checkpoint.identity(fit_key, splits.train.images, config, labels)
-        work = _place(options, identity)
+        fingerprint = identity.of(fit_key, splits.train.images, config, labels)
+        work = _place(options, fingerprint)
         try:
             with progress(err, quiet=options.quiet or not processes.is_first()) as report:
                 model = aeot.fit(
@@ -279,14 +275,16 @@ def _complete(
         warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
 
-def _place(options: Fit, identity: str) -> Path:
+def _place(options: Fit, fingerprint: str) -> Path:
     """Where the run is written, which the first process decides for all."""
     place, problem = options.out, None
     if processes.is_first():
         try:
             flags = {"resume": options.resume, "overwrite": options.overwrite}
-            place = checkpoint.place(options.out, identity, **flags)
+            place = checkpoint.place(options.out, fingerprint, **flags)
             place.mkdir(parents=True, exist_ok=True)
+        except checkpoint.OtherRunError as error:
+            problem = _other(options, error.differences)
         except (ValueError, OSError) as error:
             problem = error
     found = jnp.array([problem is not None, place != options.out], jnp.bool_)
@@ -299,6 +297,21 @@ def _place(options: Fit, identity: str) -> Path:
             "there."
         )
     return options.out / runs.NEXT if inside else options.out
+
+
+def _other(options: Fit, differences: list[str]) -> ValueError:
+    """The error for a run to resume that was begun with other options."""
+    named = {"the key": "--seed", "the data": "--data, or what is there", "the labels": "--labels"}
+    said = [named.get(part, re.sub("`(.*)`", _option, part)) for part in differences]
+    inside = f" ({'; '.join(said)})" if said else ""
+    return ValueError(
+        f"`--out` {str(options.out)!r} holds a run with other options{inside}; give the "
+        "same ones with --resume, or replace it with --overwrite."
+    )
+
+
+def _option(name: re.Match[str]) -> str:
+    return f"--{name[1].replace('_', '-')}"
 
 
 def _load(options: Fit) -> tuple[source.Source, Splits]:

@@ -196,3 +196,12 @@ def warn_of_pictures(run: Path, err: Console) -> None:
     if run.is_dir() and (foreign := runs.foreign_pictures(run)):
         names = " and ".join(foreign)
         warn(err, f"{names} in {str(run)!r} are not the pictures that the fit wrote.")
+
+
+def warn_of_state(run: Path, model: aeot.AEOT, err: Console) -> None:
+    """Say what is half-done, or has learned nothing."""
+    if int(model.solution.status) != aeot.Status.CONVERGED:
+        warn(err, f"the model is short of its tolerance. {aeot.message(model.solution)}")
+    known = (run / METRICS).is_file() and runs.read_document(run / METRICS)
+    if known and known.get("learned") is False:
+        warn(err, "the autoencoder has learned nothing; see reconstructions.png in the run.")

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from aeot_jax import extras
 from aeot_jax.data import archive, idx
 from aeot_jax.data.convert import to_bytes, to_labels
+from aeot_jax.nearest import nearest
 
 NAMES = ("digits", "mnist", "fashion-mnist")
 """The sets that `load` knows by name."""
@@ -108,6 +110,8 @@ def _read(
         return *_digits(split), "digits"
     if source in NAMES:
         # pooch and requests take a while to import, and nothing else needs them
+        for library in ("pooch", "requests"):
+            extras.require(library, "cli", "downloads data")
         from aeot_jax.data import download
 
         found = download.fetch(str(source), split, cache_dir=cache_dir, base_url=base_url)
@@ -116,13 +120,14 @@ def _read(
     if path.is_dir():
         if idx.is_folder(path):
             return *idx.read_folder(path, split), _title(path.resolve().name)
+        extras.require("PIL", "cli", "reads pictures")
         from aeot_jax.data import folder
 
         return *folder.read(path, split), _title(path.resolve().name)
     if not path.exists():
         raise FileNotFoundError(
-            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}; "
-            "check the path."
+            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}"
+            f"{nearest(path.name, NAMES)}; check the path."
         )
     if path.suffix.lower() != ".npz":
         raise ValueError(

@@ -200,6 +200,10 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
         )
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")
+    if span[1] < 100 * span[0]:  # two labels that do not overlap, where decades are too few
+        ends = np.unique(span)
+        axes.set_xticks(ends, [f"{end:.2g}" for end in ends])
+        axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("samples")
     axes.set_ylabel("mass error")
     axes.set_title("transport")
