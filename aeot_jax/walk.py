@@ -14,6 +14,7 @@ with one brown and one blue eye.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -29,6 +30,8 @@ from aeot_jax.typing import ArrayLike, Given
 Along = Literal["source", "codes", "displacement"]
 
 _MAX_FRAMES = 10_000
+
+_extend = jax.jit(candidates.extend)
 
 
 class Crossings(NamedTuple):
@@ -131,7 +134,7 @@ def interpolate(
     t = np.linspace(0.0, 1.0, num)
     points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
     if along == "source":
-        z, accepted, _ = candidates.extend(points, ext)
+        z, accepted, _ = _extend(points, ext)
         rejected = ~np.asarray(accepted)
         found = crossings(a, b, ext)
     else:

@@ -1,4 +1,4 @@
-"""The command line: aeot-jax fit | sample | evaluate | data.
+"""The command line: aeot-jax fit | sample | evaluate | report | compare | data.
 
 Each command is a module with a dataclass, from which tyro makes the options and their help, and a
 function that runs it. What a user may do wrong ends in one sentence and exit code 2; an

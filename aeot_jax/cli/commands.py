@@ -8,6 +8,8 @@ ABOUT = {
     "fit": "Learn images, and make new ones.",
     "sample": "Make new images from a fitted model.",
     "evaluate": "Judge a fitted model, in numbers.",
+    "report": "Write a page that shows what a run is worth.",
+    "compare": "Compare runs: a table, and a page with their samples.",
     "data": "Say what data sets are known, or what a path holds.",
 }
 """What each does. A command is a module here, of the same name: the class of its options has the

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, extras, identity, processes, runs
+from aeot_jax import checkpoint, extras, identity, processes, report, runs
 from aeot_jax.cli import devices, figures, folder, metrics, presets, recipe, source, summary
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
@@ -49,8 +49,8 @@ class Fit:
 
     Trains the autoencoder, transports the source onto its codes until the mass error is certified,
     and leaves in the folder: model.npz, config.json, metrics.json, samples.png,
-    reconstructions.png and history.png. Ends with 0 and a warning where the tolerance was not
-    reached ("converged" in metrics.json says which).
+    reconstructions.png, history.png and report.html, a page that shows it all. Ends with 0 and a
+    warning where the tolerance was not reached ("converged" in metrics.json says which).
 
     Attributes:
       preset: Options that go together, named; those that are given besides win.
@@ -81,6 +81,7 @@ class Fit:
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
         slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); the first
         writes the folder.
+      no_report: Write no report.html, which takes some seconds; `aeot-jax report` can do it later.
       quiet: Show no progress.
       debug: Show where an error comes from.
       config: Everything else; the defaults serve most data.
@@ -115,6 +116,7 @@ class Fit:
     overwrite: bool = False
     devices: Number = None
     distributed: bool = False
+    no_report: bool = False
     quiet: bool = False
     debug: bool = False
     config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
@@ -188,6 +190,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
         is written.
     """
     extras.require("matplotlib", "plot", "draws the figures of a run")
+    if not options.no_report:
+        report.check_libraries()
     started = time.monotonic()
     config = options.full_config()
     if options.distributed:
@@ -203,8 +207,9 @@ def run(options: Fit, out: Console, err: Console) -> None:
         fit_key = key(options.seed, Purpose.FIT)
         fingerprint = identity.of(fit_key, splits.train.images, config, labels)
         work = _place(options, fingerprint)
+        peaks = metrics.Peaks()
         try:
-            with progress(err, quiet=options.quiet or not processes.is_first()) as report:
+            with progress(err, quiet=options.quiet or not processes.is_first()) as show:
                 model = aeot.fit(
                     fit_key,
                     splits.train.images,
@@ -213,10 +218,10 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     run_dir=work,
                     resume=options.resume,
                     devices=spread,
-                    on_progress=report,
+                    on_progress=peaks.watching(show),
                 )
             if processes.is_first():
-                _complete(model, options, work, where, splits, started, out, err)
+                _complete(model, options, work, where, splits, started, peaks, out, err)
         except KeyboardInterrupt as error:
             raise _interrupted(options, work) from error
 
@@ -236,6 +241,7 @@ def _complete(
     where: source.Source,
     splits: Splits,
     started: float,
+    peaks: metrics.Peaks,
     out: Console,
     err: Console,
 ) -> None:
@@ -250,6 +256,8 @@ def _complete(
         "versions": metrics.versions(),
         "device": metrics.device(),
     }
+    for name, peak in peaks.mib.items():
+        known["stages"][name]["peak_memory_mib"] = peak
     folder.drop_foreign_evaluation(work)
     folder.write_config(
         work,
@@ -261,6 +269,9 @@ def _complete(
     )
     folder.write_metrics(work, known)
     interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
+    (work / runs.REPORT).unlink(missing_ok=True)  # it may be of another model
+    if not options.no_report and not interrupted:
+        _report(model, options, work, splits)
     if work != options.out and not interrupted:
         runs.replace(options.out)
     summary.show(known, options.out, out)
@@ -273,6 +284,20 @@ def _complete(
     short = [str(one["label"]) for one in known["classes"] or () if not one["converged"]]
     if short:
         warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
+
+
+def _report(model: aeot.AEOT, options: Fit, work: Path, splits: Splits) -> None:
+    """Write report.html of what has just been written."""
+    material = report.Material(
+        name=options.out.absolute().name,
+        model=model,
+        train=splits.train,
+        held_out=splits.held_out,
+        kind=splits.kind,
+        metrics=runs.read_document(work / runs.METRICS),
+        config=runs.read_document(work / runs.CONFIG),
+    )
+    report.write(key(options.seed, Purpose.REPORT), material, work / runs.REPORT)
 
 
 def _place(options: Fit, fingerprint: str) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax.cli.figures import Drawn
+from aeot_jax.cli.progress import Report
 from aeot_jax.cli.source import Splits
 
 
@@ -103,3 +104,23 @@ def device() -> dict[str, Any]:
         "kind": devices[0].device_kind,
         "count": len(devices),
     }
+
+
+class Peaks:
+    """The largest memory of this process so far, at the end of each stage.
+
+    Attributes:
+      mib: by the name of the stage, MiB.
+    """
+
+    def __init__(self):
+        self.mib: dict[str, float | None] = {}
+
+    def watching(self, report: Report) -> Report:
+        """Look at the memory at each report, and pass it on."""
+
+        def watch(news: aeot.Progress) -> None:
+            self.mib[news.stage] = peak_memory_mib()
+            report(news)
+
+        return watch
