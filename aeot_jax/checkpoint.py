@@ -75,6 +75,7 @@ def _load(path: Path) -> AEOT:
     arrays, meta = records.read(path, "model", contents.check_model)
     with records.complete(path):
         contents.check_numbers(arrays)
+        contents.check_classes(meta, arrays)
         return _model(arrays, meta)
 
 
@@ -82,7 +83,7 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
     tree = {
         field.name: _arrays(getattr(model, field.name))
         for field in dataclasses.fields(model)
-        if field.name not in ("config", "image_shape")
+        if field.name not in ("config", "image_shape", "label_names")
     }
     if model.classes is None:
         del tree["classes"]
@@ -90,6 +91,7 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
         "version": __version__,
         "config": config_to_json(model.config),
         "image_shape": list(model.image_shape),
+        "label_names": None if model.label_names is None else list(model.label_names),
         "identity": identity,
     }
     records.write(path, "model", records.flatten(tree), meta)
@@ -139,6 +141,7 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
         classes=classes,
         config=config,
         image_shape=image_shape,
+        label_names=contents.label_names(meta),
     )
 
 
@@ -147,8 +150,9 @@ def identity(
     images: UInt8[np.ndarray, "n h w c"],
     config: Config,
     labels: Int32[np.ndarray, " n"] | None = None,
+    label_names: tuple[str, ...] | None = None,
 ) -> str:
-    """A fingerprint of what determines a fit: key, images, configuration, labels.
+    """A fingerprint of what determines a fit: key, images, configuration, labels and their names.
 
     Of an optax transformation, which is code, it says only whether there is one.
     """
@@ -160,6 +164,8 @@ def identity(
     digest.update(np.ascontiguousarray(images).data)
     if labels is not None:
         digest.update(np.ascontiguousarray(labels).data)
+    if label_names is not None:
+        digest.update(repr(label_names).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

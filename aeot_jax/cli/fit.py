@@ -22,11 +22,14 @@ from aeot_jax import checkpoint, plot, processes, runs
 from aeot_jax.cli import devices, folder, source
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
+from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.cli.progress import progress
+from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
 from aeot_jax.evaluate import mean_image, nothing_learned, reconstruction
+from aeot_jax.model import name_of_class
 from aeot_jax.ot.words import in_words
 
 _SHOWN = 64
@@ -59,20 +62,22 @@ class Fit:
     Attributes:
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
         "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
-        format, gzipped or raw), or a folder of images.
+        format, gzipped or raw), a folder, a .zip or a .tar file of pictures, or one of the other
+        formats that `aeot-jax data` lists.
       out: Folder of the run; made if it is not there.
       seed: Of everything random; the same seed gives the same model.
       tolerance: See below.
       epochs: See below.
       latent_dim: See below.
-      limit: Learn only the first so many images.
+      limit: Learn only so many images, chosen at random, of every class the same share.
       hold_out: Images set aside, at random, for `aeot-jax evaluate`, where the data has no test
         images of its own.
       labels: Learn one more map per class, for `aeot-jax sample --label`, by the labels of the
         data where it has any: digits, mnist, y_train or y in an .npz file, labels beside IDX files,
-        sub-folders of images (numbered from 0 in the order of their names).
-      labels_file: Labels from an .npy file, one integer per image of the data, in place of the
-        data's own; implies --labels.
+        sub-folders of pictures (by their names).
+      labels_file: Labels from an .npy file, one integer or text per image of the data, in place of
+        the data's own; implies --labels.
+      pictures: How pictures become images.
       resume: Continue an interrupted run in the folder, with the same data and options; the model
         is the same as without the interruption.
       overwrite: Replace the run that is in the folder, which stays until the new one is finished.
@@ -107,6 +112,7 @@ class Fit:
     labels_file: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: none)", metavar="FILE.npy")
     ] = None
+    pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = AS_THEY_ARE
     resume: bool = False
     overwrite: bool = False
     devices: Number = None
@@ -170,11 +176,12 @@ def run(options: Fit, out: Console, err: Console) -> None:
         if processes.is_first():
             opened = folder.opened(options.out, resume=options.resume, overwrite=options.overwrite)
             writing.enter_context(opened)
-        where, splits = _load(options)
+        where, splits = _load(options, err)
         _announce(options, splits, err)
         labels = _labels(options, splits.train)
         fit_key = key(options.seed, Purpose.FIT)
-        identity = checkpoint.identity(fit_key, splits.train.images, config, labels)
+        names = None if labels is None else splits.train.label_names
+        identity = checkpoint.identity(fit_key, splits.train.images, config, labels, names)
         work = _place(options, identity)
         try:
             with progress(err, quiet=options.quiet or not processes.is_first()) as report:
@@ -183,6 +190,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     splits.train.images,
                     config,
                     labels=labels,
+                    label_names=names,
                     run_dir=work,
                     resume=options.resume,
                     devices=spread,
@@ -243,7 +251,7 @@ def _complete(
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not metrics["converged"]:
         _warn(err, metrics["status"])
-    short = [str(one["label"]) for one in metrics["classes"] or () if not one["converged"]]
+    short = [str(one["name"]) for one in metrics["classes"] or () if not one["converged"]]
     if short:
         _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
@@ -274,15 +282,22 @@ def _warn(err: Console, text: str) -> None:
     err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False)
 
 
-def _load(options: Fit) -> tuple[source.Source, Splits]:
+def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
     where = source.Source(
         source.absolute(options.data),
         options.limit,
         options.hold_out,
         options.seed,
         None if options.labels_file is None else source.absolute(str(options.labels_file)),
+        at_random=True,
+        pictures=options.pictures,
     )
-    return where, source.load(where)
+    quiet = options.quiet or not processes.is_first()
+    with reading(err, quiet=quiet) as report:
+        splits = source.load(where, report)
+    if processes.is_first():
+        say(splits.train, err, quiet=options.quiet)
+    return where, splits
 
 
 def _announce(options: Fit, splits: Splits, err: Console) -> None:
@@ -308,7 +323,7 @@ def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
     if train.labels is None:
         raise ValueError(
             f"`--labels` is given, but {options.data!r} has no labels; pass them with "
-            "--labels-file, an .npy file of one integer per image."
+            "--labels-file, an .npy file of one integer or text per image."
         )
     return train.labels
 
@@ -357,7 +372,7 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
         "num_unverified": int(certificate.num_unverified),
         "unverified_weight": float(certificate.unverified_weight),
         "num_targets": len(splits.train),
-        "classes": None if model.classes is None else _class_metrics(model.classes),
+        "classes": None if model.classes is None else _class_metrics(model),
         "reconstruction_mse": measured["mse"],
         "mean_image_error": measured["variance"],
         "learned": measured["learned"],
@@ -385,10 +400,13 @@ def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, A
     }
 
 
-def _class_metrics(classes: aeot.Classes) -> list[dict[str, Any]]:
+def _class_metrics(model: aeot.AEOT) -> list[dict[str, Any]]:
+    classes = model.classes
+    assert classes is not None  # as the caller saw
     certificate = classes.solution.certificate
     columns = {
         "label": classes.labels,
+        "name": np.array([name_of_class(model, label) for label in np.asarray(classes.labels)]),
         "share": classes.shares,
         "mass_error": certificate.mass_error,
         "mass_error_se": certificate.mass_error_se,
@@ -415,7 +433,7 @@ def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
             metrics["classes"], key=lambda one: one["mass_error"] + 2 * one["mass_error_se"]
         )
         error = in_words(worst["mass_error"], worst["mass_error_se"], worst.get("upper"))
-        table.add_row("least sure class", f"{worst['label']}, mass error {error}")
+        table.add_row("least sure class", f"{worst['name']}, mass error {error}")
     measured = metrics["reconstruction"]
     table.add_row(
         "reconstruction",

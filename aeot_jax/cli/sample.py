@@ -25,7 +25,8 @@ class Sample:
       out: Picture to write, a .png file with all of them in a grid.
       npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
         channels).
-      label: Make images of this class; the model must be one of `fit --labels`.
+      label: Make images of this class, by its name or number; the model must be one of `fit
+        --labels`.
       devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
       seed: Of the draw; the same seed gives the same images.
       debug: Show where an error comes from.
@@ -36,7 +37,7 @@ class Sample:
     out: Path | None = None
     npz: Path | None = None
     label: Annotated[
-        int | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
+        str | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
     ] = None
     devices: Number = None
     seed: int = 0
@@ -72,11 +73,12 @@ def run(options: Sample, out: Console, err: Console) -> None:
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
             "without labels; fit one with --labels."
         )
+    label = _label(options.label, model)
     images, info = aeot.sample_with_info(
         key(options.seed, Purpose.SAMPLE),
         model,
         options.num,
-        label=options.label,
+        label=label,
         devices=devices.first(options.devices),
     )
     pixels = np.rint(np.asarray(images) * 255).astype(np.uint8)
@@ -84,7 +86,8 @@ def run(options: Sample, out: Console, err: Console) -> None:
         with files.replacing(options.npz) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, images=pixels)
     if options.out is not None:
-        plot.save(plot.image_grid(pixels), options.out)
+        title = "" if label is None else str(label)
+        plot.save(plot.image_grid(pixels, title=title), options.out)
     written = " and ".join(str(path) for path in (options.out, options.npz) if path is not None)
     out.print(
         f"{options.num} images -> {written} ({100 * float(info.share_rejected):.1f} % of the "
@@ -93,3 +96,13 @@ def run(options: Sample, out: Console, err: Console) -> None:
         markup=False,
         highlight=False,
     )
+
+
+def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
+    """A class as it was typed: by its name where it has one, else by its number."""
+    if given is None or (model.label_names is not None and given in model.label_names):
+        return given
+    try:
+        return int(given)
+    except ValueError:
+        return given
