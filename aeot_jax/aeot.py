@@ -10,7 +10,7 @@ Engineering 6(3), 2020.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from jaxtyping import Int32, UInt8
 
 from aeot_jax import arguments, checkpoint, identity, processes, runs
 from aeot_jax.classes import solve_classes
+from aeot_jax.data import convert
 from aeot_jax.data import images as image_data
 from aeot_jax.locks import locked
 from aeot_jax.model import AEOT, SOURCES, Config
@@ -64,6 +65,7 @@ def fit(
     config: Given[Config] = Config(),  # noqa: B008 - frozen
     *,
     labels: ArrayLike | None = None,
+    label_names: Given[Sequence[str] | None] = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -78,8 +80,11 @@ def fit(
       images: uint8 in 0..255 or floats in [0, 1], (n, height, width) or (n, height, width,
         channels) with 1 or 3 channels; kept as 8-bit.
       config: the user's decisions.
-      labels: the class of each image (n,), integers; adds one transport problem per class, for
-        ``sample(..., label=)``. All that does not ask for a class stays as it is without.
+      labels: the class of each image (n,), integers or texts; adds one transport problem per
+        class, for ``sample(..., label=)``. All that does not ask for a class stays as it is
+        without.
+      label_names: names of the classes, of which an integer label is the index; for labels that
+        are texts, the names are these texts, sorted.
       run_dir: a folder for a checkpoint after each epoch and for the model at the end.
       resume: continue the run in ``run_dir`` from its last finished epoch; the result is the same
         to the last bit as without the interruption.
@@ -123,15 +128,19 @@ def fit(
         images = arguments.host_array("images", images)
     image_set = image_data.from_arrays(images, labels)
     data, classes = image_set.images, image_set.labels
+    names = convert.check_names(label_names, classes, image_set.label_names)
     # What is refused later is better refused before the training.
     check_budget(len(data), config.solver)
     spread = _spread(len(data), config, devices)
     report = on_progress or (lambda _: None)
     folder = None if run_dir is None else Path(run_dir)
-    fingerprint = identity.of(key, data, config, classes)
+    fingerprint = identity.of(key, data, config, classes, names)
     processes.check_agreement(key=key, images=data, config=fingerprint)
     if folder is None:
-        return _fit(key, data, classes, config, spread, report, None, lambda _state, _losses: None)
+        keep = lambda _state, _losses: None  # noqa: E731
+        return replace(
+            _fit(key, data, classes, config, spread, report, None, keep), label_names=names
+        )
     # What is wrong with the images shows before anything in the folder is touched.
     models.check_image_shape(data.shape[1:])
     with ExitStack() as writing:
@@ -141,6 +150,7 @@ def fit(
         model = run.finished
         if model is None:
             model = _fit(key, data, classes, config, spread, report, run.training, keep)
+            model = replace(model, label_names=names)
             if first:
                 run.save_model(model)
         whole = int(model.solution.status) != Status.INTERRUPTED

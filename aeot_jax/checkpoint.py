@@ -74,6 +74,7 @@ def _load(path: Path) -> AEOT:
     arrays, meta = records.read(path, "model", contents.check_model)
     with records.complete(path):
         contents.check_numbers(arrays)
+        contents.check_classes(meta, arrays)
         return _model(arrays, meta)
 
 
@@ -81,7 +82,7 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
     tree = {
         field.name: _arrays(getattr(model, field.name))
         for field in dataclasses.fields(model)
-        if field.name not in ("config", "image_shape")
+        if field.name not in ("config", "image_shape", "label_names")
     }
     if model.classes is None:
         del tree["classes"]
@@ -89,6 +90,7 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
         "version": __version__,
         "config": config_to_json(model.config),
         "image_shape": list(model.image_shape),
+        "label_names": None if model.label_names is None else list(model.label_names),
         "identity": identity,
     }
     records.write(path, "model", records.flatten(tree), meta)
@@ -138,6 +140,7 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
         classes=classes,
         config=config,
         image_shape=image_shape,
+        label_names=contents.label_names(meta),
     )
 
 

@@ -14,7 +14,8 @@ from aeot_jax.configs import config_to_json
 from aeot_jax.model import Config
 from aeot_jax.typing import PRNGKey
 
-_WORDS = {"key": "the key", "data": "the data", "labels": "the labels", "config": ""}
+_WORDS = {"key": "the key", "data": "the data", "labels": "the labels"}
+_WORDS |= {"names": "the names of the labels", "config": ""}
 """Parts, by what a difference in them is called; of the configuration each option has a name."""
 
 
@@ -23,6 +24,7 @@ def of(
     data: Shaped[np.ndarray, "n ..."],
     config: Config,
     labels: Int32[np.ndarray, " n"] | None = None,
+    label_names: tuple[str, ...] | None = None,
 ) -> str:
     """JSON of what determines a fit: checksums of key, data and labels, and the configuration.
 
@@ -35,6 +37,7 @@ def of(
         "key": _checksum(np.asarray(raw)),
         "data": _checksum(data),
         "labels": None if labels is None else _checksum(labels),
+        "names": None if label_names is None else list(label_names),
         "config": options,
     }
     return json.dumps(parts, sort_keys=True, default=lambda value: value.item())

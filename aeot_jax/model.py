@@ -1,6 +1,8 @@
 """The fitted model: a record of arrays, and the pure functions that use it."""
 
+import difflib
 import itertools
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -26,6 +28,9 @@ from aeot_jax.ot.solution import Solution
 from aeot_jax.pixels import check_floats
 from aeot_jax.reprs import known, or_brief, short
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
+
+_SHOWN_NAMES = 5
+"""Names of classes that an error lists."""
 
 _BLOCK = 1024
 """Images encoded or decoded at once."""
@@ -108,6 +113,8 @@ class AEOT:
       config: as passed to ``fit``.
       image_shape: (height, width, channels).
       classes: one transport problem per class, if ``fit`` was given labels.
+      label_names: names of the classes, of which a label is the index; None where labels are plain
+        numbers.
     """
 
     params: models.Params
@@ -120,6 +127,7 @@ class AEOT:
     config: Config = field(metadata={"static": True})
     image_shape: tuple[int, int, int] = field(metadata={"static": True})
     classes: Classes | None = None
+    label_names: tuple[str, ...] | None = field(default=None, metadata={"static": True})
 
     @or_brief
     def __repr__(self) -> str:
@@ -251,12 +259,12 @@ def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n h w c"]:
     return _blocks(lambda block: functions.decode(model.params, block), raw)
 
 
-def extension_of(model: AEOT, label: Given[int | None]) -> Extension:
+def extension_of(model: AEOT, label: Given[int | str | None]) -> Extension:
     """The map onto all codes, or onto those of one class.
 
     Args:
       model: from ``fit``; with labels, if a label is asked for.
-      label: of a class; None for all codes.
+      label: number or name of a class; None for all codes.
 
     Raises:
       ValueError: if the model knows no classes, or not this one.
@@ -267,7 +275,34 @@ def extension_of(model: AEOT, label: Given[int | None]) -> Extension:
         raise ValueError(
             f"`label` is {label!r}, but the model was fitted without labels; pass `labels` to fit."
         )
-    return model.classes.of(label)
+    return model.classes.of(_number_of(model, label) if isinstance(label, str) else label)
+
+
+def name_of_class(model: AEOT, label: int) -> str:
+    """The name of a class, or its number where classes have none."""
+    return str(label) if model.label_names is None else model.label_names[label]
+
+
+def _number_of(model: AEOT, name: str) -> int:
+    """The number of a class, by its name."""
+    assert model.classes is not None  # as the caller saw
+    numbers = np.asarray(model.classes.labels).tolist()
+    if model.label_names is None:
+        shown = ", ".join(map(str, numbers[:_SHOWN_NAMES]))
+        raise ValueError(
+            f"`label` is {name!r:.99}, but the classes of this model are numbers; pass one of "
+            f"{shown}{', ...' if len(numbers) > _SHOWN_NAMES else ''}."
+        )
+    known = {model.label_names[number]: number for number in numbers}
+    wanted = unicodedata.normalize("NFC", name)
+    if wanted in known:
+        return known[wanted]
+    near = difflib.get_close_matches(wanted, known, _SHOWN_NAMES, cutoff=0.3) or list(known)
+    raise ValueError(
+        f"`label` is {name!r:.99}, which no image had; the nearest of {len(known)} "
+        f"{'class is' if len(known) == 1 else 'classes are'} "
+        f"{', '.join(map(repr, near[:_SHOWN_NAMES]))}."
+    )
 
 
 def sample(
@@ -275,7 +310,7 @@ def sample(
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Float[Array, "n h w c"]:
@@ -288,7 +323,8 @@ def sample(
       key: consumed.
       model: from ``fit``.
       n: images.
-      label: draw from this class; None draws from all, by the transport onto all codes.
+      label: draw from this class, a number or a name; None draws from all, by the transport onto
+        all codes.
       parallel: how the draws of more than 4096 candidates are dealt to devices, with the same
         images to the last bit; as in ``certify``.
       devices: the devices to use; None is all.
@@ -309,7 +345,7 @@ def sample_with_info(
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Float[Array, "n h w c"], SampleInfo]:

@@ -84,7 +84,7 @@ def interpolate(
     num: Given[int] = 9,
     *,
     along: Given[Along] = "source",
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
 ) -> Walk:
     r"""Walk along a straight line and decode what is met.
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from aeot_jax import documents, files, runs
 from aeot_jax.cli import folder, source
 from aeot_jax.cli.notices import warn
+from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate, nothing_learned
 from aeot_jax.ot.words import in_words
@@ -71,7 +72,9 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         where, sha256 = folder.read_source(options.run)
     if options.data is not None:  # moved, perhaps, but cut as it was
         where = dataclasses.replace(where, path=source.absolute(options.data))
-    splits = source.load(where)
+    with reading(err, quiet=options.quiet) as report:
+        splits = source.load(where, report)
+    say(splits.train, err, quiet=True)
     if sha256 is not None and sha256 != splits.fingerprint():
         warn(err, f"the images of {where.path} are not those that the model was fitted to.")
 

@@ -20,7 +20,9 @@ from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
 from aeot_jax.cli.notices import warn
 from aeot_jax.cli.parsing import value_of
+from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.cli.progress import progress
+from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
@@ -58,20 +60,22 @@ class Fit:
         that are given besides win.
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
         "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
-        format, gzipped or raw), or a folder of images.
+        format, gzipped or raw), a folder, a .zip or a .tar file of pictures, or one of the other
+        formats that `aeot-jax data` lists.
       out: Folder of the run; made if it is not there.
       seed: Of everything random; the same seed gives the same model.
       tolerance: See below.
       epochs: See below.
       latent_dim: See below.
-      limit: Learn only the first so many images.
+      limit: Learn only so many images, chosen at random, of every class the same share.
       hold_out: Images set aside, at random, for `aeot-jax evaluate`, where the data has no test
         images of its own.
       labels: Learn one more map per class, for `aeot-jax sample --label`, by the labels of the
         data where it has any: digits, mnist, y_train or y in an .npz file, labels beside IDX files,
-        sub-folders of images (numbered from 0 in the order of their names).
-      labels_file: Labels from an .npy file, one integer per image of the data, in place of the
-        data's own; implies --labels.
+        sub-folders of pictures (by their names).
+      labels_file: Labels from an .npy file, one integer or text per image of the data, in place of
+        the data's own; implies --labels.
+      pictures: How pictures become images.
       resume: Continue an interrupted run in the folder, with the same data and options; the model
         is the same as without the interruption.
       overwrite: Replace the run that is in the folder, which stays until the new one is finished.
@@ -112,6 +116,7 @@ class Fit:
     labels_file: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: none)", metavar="FILE.npy")
     ] = None
+    pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = AS_THEY_ARE
     resume: bool = False
     overwrite: bool = False
     devices: Number = None
@@ -201,11 +206,12 @@ def run(options: Fit, out: Console, err: Console) -> None:
         if processes.is_first():
             opened = folder.opened(options.out, resume=options.resume, overwrite=options.overwrite)
             writing.enter_context(opened)
-        where, splits = _load(options)
+        where, splits = _load(options, err)
         _announce(options, splits, err)
         labels = _labels(options, splits.train)
         fit_key = key(options.seed, Purpose.FIT)
-        fingerprint = identity.of(fit_key, splits.train.images, config, labels)
+        names = None if labels is None else splits.train.label_names
+        fingerprint = identity.of(fit_key, splits.train.images, config, labels, names)
         work = _place(options, fingerprint)
         peaks = metrics.Peaks()
         try:
@@ -215,6 +221,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     splits.train.images,
                     config,
                     labels=labels,
+                    label_names=names,
                     run_dir=work,
                     resume=options.resume,
                     devices=spread,
@@ -281,7 +288,7 @@ def _complete(
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
     if not known["converged"]:
         warn(err, known["status"])
-    short = [str(one["label"]) for one in known["classes"] or () if not one["converged"]]
+    short = [str(one["name"]) for one in known["classes"] or () if not one["converged"]]
     if short:
         warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
@@ -339,15 +346,22 @@ def _option(name: re.Match[str]) -> str:
     return f"--{name[1].replace('_', '-')}"
 
 
-def _load(options: Fit) -> tuple[source.Source, Splits]:
+def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
     where = source.Source(
         source.absolute(options.data),
         options.limit,
         options.hold_out,
         options.seed,
         None if options.labels_file is None else source.absolute(str(options.labels_file)),
+        at_random=True,
+        pictures=options.pictures,
     )
-    return where, source.load(where)
+    quiet = options.quiet or not processes.is_first()
+    with reading(err, quiet=quiet) as report:
+        splits = source.load(where, report)
+    if processes.is_first():
+        say(splits.train, err, quiet=options.quiet)
+    return where, splits
 
 
 def _announce(options: Fit, splits: Splits, err: Console) -> None:
@@ -373,6 +387,6 @@ def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
     if train.labels is None:
         raise ValueError(
             f"`--labels` is given, but {options.data!r} has no labels; pass them with "
-            "--labels-file, an .npy file of one integer per image."
+            "--labels-file, an .npy file of one integer or text per image."
         )
     return train.labels

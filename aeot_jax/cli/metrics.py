@@ -12,6 +12,7 @@ import aeot_jax as aeot
 from aeot_jax.cli.figures import Drawn
 from aeot_jax.cli.progress import Report
 from aeot_jax.cli.source import Splits
+from aeot_jax.model import name_of_class
 
 
 def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
         "num_unverified": int(certificate.num_unverified),
         "unverified_weight": float(certificate.unverified_weight),
         "num_targets": len(splits.train),
-        "classes": None if model.classes is None else _of_classes(model.classes),
+        "classes": None if model.classes is None else _of_classes(model),
         "reconstruction_mse": measured["mse"],
         "mean_image_error": measured["variance"],
         "learned": measured["learned"],
@@ -65,10 +66,13 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
     }
 
 
-def _of_classes(classes: aeot.Classes) -> list[dict[str, Any]]:
+def _of_classes(model: aeot.AEOT) -> list[dict[str, Any]]:
+    classes = model.classes
+    assert classes is not None  # as the caller saw
     certificate = classes.solution.certificate
     columns = {
         "label": classes.labels,
+        "name": np.array([name_of_class(model, label) for label in np.asarray(classes.labels)]),
         "share": classes.shares,
         "mass_error": certificate.mass_error,
         "mass_error_se": certificate.mass_error_se,

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from aeot_jax.cli.pictures import PictureOptions
 from aeot_jax.nearest import nearest
 
 
@@ -31,6 +32,10 @@ PRESETS = {
         "--data fashion-mnist; on 10,000 of the images, Fréchet distance 0.88 where real images "
         "have 0.19",
         {"data": "fashion-mnist"},
+    ),
+    "photos64": Preset(
+        "--image-size 64 --hold-out 200, for a folder of a thousand photos or more",
+        {"pictures": PictureOptions(image_size="64"), "hold_out": 200},
     ),
 }
 """``aeot-jax fit --preset digits --out runs/digits`` and so on."""

@@ -37,7 +37,8 @@ class Sample:
       out: Picture to write, a .png file with all of them in a grid; of up to 10,000.
       npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
         channels). An .npy file holds the same, not packed.
-      label: Make images of this class; the model must be one of `fit --labels`.
+      label: Make images of this class, by its name or number; the model must be one of `fit
+        --labels`.
       devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
       seed: Of the draw; the same seed gives the same images.
       quiet: Show no progress.
@@ -49,7 +50,7 @@ class Sample:
     out: Path | None = None
     npz: Path | None = None
     label: Annotated[
-        int | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
+        str | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
     ] = None
     devices: Number = None
     seed: int = 0
@@ -79,6 +80,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
             "without labels; fit one with --labels."
         )
+    label = _label(options.label, model)
     values = math.prod(model.image_shape)
     if options.npz is not None:
         pieces.check_room(options.npz, options.num * values, "--num")
@@ -88,7 +90,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
     with contextlib.ExitStack() as opened:
         report = opened.enter_context(progress(err, quiet=quiet))
         write = None
-        for pixels in _drawn(options, model, size, tally):
+        for pixels in _drawn(options, model, label, size, tally):
             if options.npz is not None:
                 if write is None:
                     made = pieces.writing(options.npz, options.num, pixels[0])
@@ -98,7 +100,8 @@ def run(options: Sample, out: Console, err: Console) -> None:
                 shown.append(pixels)
             report(aeot.Progress("images", tally.images, options.num, f"{tally.images:,} images"))
     if options.out is not None:
-        plot.save(plot.image_grid(np.concatenate(shown)), options.out)
+        title = "" if label is None else str(label)
+        plot.save(plot.image_grid(np.concatenate(shown), title=title), options.out)
     written = " and ".join(str(path) for path in (options.out, options.npz) if path is not None)
     out.print(
         f"{options.num} images -> {written} ({100 * tally.rejected / tally.candidates:.1f} % of "
@@ -139,7 +142,19 @@ def _check(options: Sample) -> None:
         )
 
 
-def _drawn(options: Sample, model: aeot.AEOT, size: int, tally: _Tally) -> Iterator[np.ndarray]:
+def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
+    """A class as it was typed: by its name where it has one, else by its number."""
+    if given is None or (model.label_names is not None and given in model.label_names):
+        return given
+    try:
+        return int(given)
+    except ValueError:
+        return given
+
+
+def _drawn(
+    options: Sample, model: aeot.AEOT, label: str | int | None, size: int, tally: _Tally
+) -> Iterator[np.ndarray]:
     """Images as bytes, a piece after the other; all of one piece are those of ``aeot.sample``."""
     own = key(options.seed, Purpose.SAMPLE)
     spread = devices.first(options.devices)
@@ -148,7 +163,7 @@ def _drawn(options: Sample, model: aeot.AEOT, size: int, tally: _Tally) -> Itera
             jax.random.fold_in(own, i) if i else own,
             model,
             size if options.num > size else options.num,  # one size, one program
-            label=options.label,
+            label=label,
             devices=spread,
         )
         part = np.asarray(images)[: options.num - start]

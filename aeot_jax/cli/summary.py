@@ -26,7 +26,7 @@ def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
             metrics["classes"], key=lambda one: one["mass_error"] + 2 * one["mass_error_se"]
         )
         error = in_words(worst["mass_error"], worst["mass_error_se"], worst.get("upper"))
-        table.add_row("least sure class", f"{worst['label']}, mass error {error}")
+        table.add_row("least sure class", f"{worst['name']}, mass error {error}")
     measured = metrics["reconstruction"]
     table.add_row(
         "reconstruction",
