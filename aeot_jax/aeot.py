@@ -9,7 +9,7 @@ Engineering 6(3), 2020.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-from aeot_jax import arguments, checkpoint, columns, networks, processes, runs, stages
+from aeot_jax import arguments, checkpoint, columns, identity, networks, processes, runs, stages
 from aeot_jax.data import images as image_data
-from aeot_jax.data.convert import to_labels
+from aeot_jax.data.convert import check_names, to_labels
 from aeot_jax.locks import locked
 from aeot_jax.model import AEOT, Config
 from aeot_jax.networks import Network, Networks
@@ -44,6 +44,7 @@ def fit(
     config: Given[Config] = Config(),  # noqa: B008 - frozen
     *,
     labels: ArrayLike | None = None,
+    label_names: Given[Sequence[str] | None] = None,
     encode: Given[Network | None] = None,
     decode: Given[Network | None] = None,
     run_dir: str | os.PathLike[str] | None = None,
@@ -62,8 +63,11 @@ def fit(
         unit: its columns are standardised, and the autoencoder is the MLP. With ``encode``, any
         array with one row for each of the data, which is given to it as it is.
       config: the user's decisions.
-      labels: the class of each image (n,), integers; adds one transport problem per class, for
-        ``sample(..., label=)``. All that does not ask for a class stays as it is without.
+      labels: the class of each image (n,), integers or texts; adds one transport problem per
+        class, for ``sample(..., label=)``. All that does not ask for a class stays as it is
+        without.
+      label_names: names of the classes, of which an integer label is the index; for labels that
+        are texts, the names are these texts, sorted.
       encode: somebody's own encoder in place of training one: a pure function, a batch of the data
         (b, ...) -> codes (b, z). It is called outside of any jit of this library, 64 rows at a
         time, and is not saved. With other batches, call it yourself and pass its codes to
@@ -106,14 +110,16 @@ def fit(
         codes = np.asarray(networks.codes_of(encode, _rows(images)))
         own = Networks(encode, decode)
         _try_decoder(own, codes, images)
-        return _fit_codes(key, codes, config, labels, own, place, devices, on_progress)
+        named = labels, label_names
+        return _fit_codes(key, codes, config, named, own, place, devices, on_progress)
     if decode is not None:
         raise ValueError(
             "`decode` is given, but `encode` is not; pass both, or pass codes to `fit_codes` and "
             "`decode` to `sample`."
         )
     key, solver = _checked(key, config, devices)
-    data, classes = _data(images, labels)
+    data, classes, names = _data(images, labels)
+    names = check_names(label_names, classes, names)
     check_budget(len(data), config.solver)  # what is refused later is better refused now
     spread = _spread(len(data), config.training, solver)
     models.check_image_shape(data.shape[1:])
@@ -128,7 +134,7 @@ def fit(
         found = stages.learn(train_key, data, config, spread, report, resumed, seconds)
         return stages.transport((keys[0], keys[1]), found, classes, config, solver, report, seconds)
 
-    fingerprint = checkpoint.identity(key, data, config, classes)
+    fingerprint = identity.of(key, data, config, classes, names)
     processes.check_agreement(key=key, images=data, config=fingerprint)
     return _in_folder(place, fingerprint, work)
 
@@ -139,6 +145,7 @@ def fit_codes(
     config: Given[Config] = Config(),  # noqa: B008 - frozen
     *,
     labels: ArrayLike | None = None,
+    label_names: Given[Sequence[str] | None] = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -156,6 +163,7 @@ def fit_codes(
       config: the user's decisions; those of the networks and of their training have no meaning
         here.
       labels: as in ``fit``.
+      label_names: as in ``fit``.
       run_dir: a folder for the model.
       resume: take the finished model from ``run_dir``; or solve an interrupted one again.
       overwrite: as in ``fit``.
@@ -172,14 +180,15 @@ def fit_codes(
     """
     arguments.refuse_trace("fit_codes", "call it outside of `jax.jit`", key=key, codes=codes)
     place = _Place(run_dir, resume=resume, overwrite=overwrite)
-    return _fit_codes(key, codes, config, labels, None, place, devices, on_progress)
+    named = labels, label_names
+    return _fit_codes(key, codes, config, named, None, place, devices, on_progress)
 
 
 def _fit_codes(
     key: Given[PRNGKey],
     codes: ArrayLike,
     config: Given[Config],
-    labels: ArrayLike | None,
+    named: tuple[ArrayLike | None, Given[Sequence[str] | None]],
     own: Networks | None,
     place: "_Place",
     devices: Given[Devices | None],
@@ -187,7 +196,8 @@ def _fit_codes(
 ) -> AEOT:
     key, solver = _checked(key, config, devices)
     data = columns.check("codes", codes)
-    classes = None if labels is None else to_labels(labels, len(data))
+    classes, names = _classes(named[0], len(data))
+    names = check_names(named[1], classes, names)
     check_budget(len(data), config.solver)
 
     def work(_: checkpoint.Run | None) -> AEOT:
@@ -195,9 +205,10 @@ def _fit_codes(
         _, *keys = jax.random.split(key, 3)
         found = stages.given(data, own, report, seconds)
         own_keys = keys[0], keys[1]
-        return stages.transport(own_keys, found, classes, config, solver, report, seconds)
+        model = stages.transport(own_keys, found, classes, config, solver, report, seconds)
+        return replace(model, label_names=names)
 
-    fingerprint = checkpoint.identity(key, data, config, classes)
+    fingerprint = identity.of(key, data, config, classes, names)
     processes.check_agreement(key=key, codes=data, config=fingerprint)
     model = _in_folder(place, fingerprint, work)
     return replace(model, networks=own)  # which no file holds
@@ -236,17 +247,27 @@ def _checked(
 
 def _data(
     images: ArrayLike, labels: ArrayLike | None
-) -> tuple[Shaped[np.ndarray, "n ..."], Int32[np.ndarray, " n"] | None]:
-    """Images as bytes, or a table as it came; and the labels."""
-    if labels is not None:
-        arguments.refuse_containers("labels", labels)
+) -> tuple[Shaped[np.ndarray, "n ..."], Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
+    """Images as bytes, or a table as it came; the labels, and their names if they were texts."""
     if not isinstance(images, list | tuple):  # of these the shapes are compared one by one
         images = arguments.host_array("images", images)
     if _is_table(images):
         table = columns.check("images", images, "rows")
-        return table, None if labels is None else to_labels(labels, len(table))
+        return table, *_classes(labels, len(table))
+    if labels is not None:
+        arguments.refuse_containers("labels", labels)
     image_set = image_data.from_arrays(images, labels)
-    return image_set.images, image_set.labels
+    return image_set.images, image_set.labels, image_set.label_names
+
+
+def _classes(
+    labels: ArrayLike | None, n: int
+) -> tuple[Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
+    """The labels, and their names if they were texts."""
+    if labels is None:
+        return None, None
+    arguments.refuse_containers("labels", labels)
+    return to_labels(labels, n)
 
 
 def _is_table(images: ArrayLike) -> bool:

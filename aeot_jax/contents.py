@@ -71,6 +71,29 @@ def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, ...] | None]:
     return config, tuple(shape)
 
 
+def label_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the classes that the file of a model states; earlier versions had none.
+
+    Raises:
+      ValueError: if they are no names.
+    """
+    names = meta.get("label_names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"its `label_names` is {reprlib.repr(names)}, not a list of names")
+    if len(set(names)) != len(names):
+        raise ValueError("its `label_names` has a name twice")
+    return tuple(names)
+
+
+def check_classes(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse names of classes that are fewer than the numbers of the classes."""
+    names, labels = label_names(meta), arrays.get("classes/labels")
+    if names is not None and labels is not None and not 0 <= labels[0] <= labels[-1] < len(names):
+        raise ValueError(f"its `label_names` are {len(names)}, too few for its classes")
+
+
 def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Hold what a file announces against what its configuration says that it must hold.
 
@@ -83,6 +106,7 @@ def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
       ValueError: with a reason.
     """
     config, image_shape = parts(meta)
+    label_names(meta)
     check_arrays(_wanted(config, image_shape, arrays), arrays, meta.get("version"))
 
 

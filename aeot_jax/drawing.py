@@ -51,7 +51,7 @@ def sample(
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
     decode: Given[Network | None] = None,
     batch: Given[int] = BATCH,
     parallel: Given[Parallel] = "auto",
@@ -66,7 +66,8 @@ def sample(
       key: consumed.
       model: from ``fit`` or ``fit_codes``.
       n: images.
-      label: draw from this class; None draws from all, by the transport onto all codes.
+      label: draw from this class, a number or a name; None draws from all, by the transport onto
+        all codes.
       decode: somebody's own decoder, codes (b, z) in their own units -> data (b, ...): a pure
         function, called in batches outside of any jit of this library, and never saved. A model of
         codes needs it; None is what the model was fitted with.
@@ -95,7 +96,7 @@ def sample_with_info(
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
     decode: Given[Network | None] = None,
     batch: Given[int] = BATCH,
     parallel: Given[Parallel] = "auto",
@@ -123,7 +124,7 @@ def sample_codes(
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Float[Array, "n z"]:
@@ -142,7 +143,7 @@ def _draw_codes(
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | None],
+    label: Given[int | str | None],
     parallel: Given[Parallel],
     devices: Given[Devices | None],
 ) -> tuple[Float[np.ndarray, "n z"], SampleInfo]:

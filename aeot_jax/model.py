@@ -1,5 +1,7 @@
 """The fitted model: a record of arrays, and the pure functions that use it."""
 
+import difflib
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,7 +24,11 @@ from aeot_jax.ot.config import SolverConfig
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.pixels import check_floats
+from aeot_jax.reprs import known, or_brief, short
 from aeot_jax.typing import ArrayLike, Given
+
+_SHOWN_NAMES = 5
+"""Names of classes that an error lists."""
 
 _BLOCK = 1024
 """Images encoded or decoded at once."""
@@ -102,6 +108,8 @@ class AEOT:
       classes: one transport problem per class, if ``fit`` was given labels.
       columns: centre and scale of the columns of a table.
       networks: somebody's own encoder and decoder, of the fit; no file holds them.
+      label_names: names of the classes, of which a label is the index; None where labels are plain
+        numbers.
     """
 
     params: models.Params | None
@@ -116,6 +124,30 @@ class AEOT:
     classes: Classes | None = None
     columns: Columns | None = None
     networks: Networks | None = field(default=None, metadata={"static": True})
+    label_names: tuple[str, ...] | None = field(default=None, metadata={"static": True})
+
+    @or_brief
+    def __repr__(self) -> str:
+        """What it makes, and how good each part is, a line each."""
+        makes = "codes" if self.image_shape is None else " x ".join(map(str, self.image_shape))
+        lines = [
+            f"AEOT({makes}, codes in {np.shape(self.centre)[-1]} dimensions",
+            f"  losses={_ends(self.losses)}",
+            f"  solution={self.solution!r}",
+            f"  extension={self.extension!r}",
+        ]
+        if self.classes is not None:
+            lines.append(f"  classes={self.classes!r}")
+        return "\n".join(lines) + ")"
+
+
+def _ends(losses: object) -> str:
+    """The first and the last loss, where they are known."""
+    values = known(losses)
+    if values is None or values.size == 0:
+        return short(losses)
+    flat = values.ravel()
+    return f"{flat[0]:.4f} ... {flat[-1]:.4f} ({flat.size} epochs)"
 
 
 def check_model(model: Given[AEOT]) -> None:
@@ -262,12 +294,12 @@ def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n ..."]:
     return found
 
 
-def extension_of(model: AEOT, label: Given[int | None]) -> Extension:
+def extension_of(model: AEOT, label: Given[int | str | None]) -> Extension:
     """The map onto all codes, or onto those of one class.
 
     Args:
       model: from ``fit``; with labels, if a label is asked for.
-      label: of a class; None for all codes.
+      label: number or name of a class; None for all codes.
 
     Raises:
       ValueError: if the model knows no classes, or not this one.
@@ -278,4 +310,31 @@ def extension_of(model: AEOT, label: Given[int | None]) -> Extension:
         raise ValueError(
             f"`label` is {label!r}, but the model was fitted without labels; pass `labels` to fit."
         )
-    return model.classes.of(label)
+    return model.classes.of(_number_of(model, label) if isinstance(label, str) else label)
+
+
+def name_of_class(model: AEOT, label: int) -> str:
+    """The name of a class, or its number where classes have none."""
+    return str(label) if model.label_names is None else model.label_names[label]
+
+
+def _number_of(model: AEOT, name: str) -> int:
+    """The number of a class, by its name."""
+    assert model.classes is not None  # as the caller saw
+    numbers = np.asarray(model.classes.labels).tolist()
+    if model.label_names is None:
+        shown = ", ".join(map(str, numbers[:_SHOWN_NAMES]))
+        raise ValueError(
+            f"`label` is {name!r:.99}, but the classes of this model are numbers; pass one of "
+            f"{shown}{', ...' if len(numbers) > _SHOWN_NAMES else ''}."
+        )
+    known = {model.label_names[number]: number for number in numbers}
+    wanted = unicodedata.normalize("NFC", name)
+    if wanted in known:
+        return known[wanted]
+    near = difflib.get_close_matches(wanted, known, _SHOWN_NAMES, cutoff=0.3) or list(known)
+    raise ValueError(
+        f"`label` is {name!r:.99}, which no image had; the nearest of {len(known)} "
+        f"{'class is' if len(known) == 1 else 'classes are'} "
+        f"{', '.join(map(repr, near[:_SHOWN_NAMES]))}."
+    )

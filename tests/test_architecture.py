@@ -101,6 +101,8 @@ def test_foundations_stand_on_nothing():
     assert not IMPORTS["files"]
     assert not IMPORTS["arguments"]
     assert not IMPORTS["pixels"]
+    assert not IMPORTS["nearest"]
+    assert not IMPORTS["extras"]
 
 
 def test_transport_knows_no_networks_and_networks_no_transport():
@@ -117,7 +119,16 @@ def test_transport_knows_no_networks_and_networks_no_transport():
 
 
 def test_metrics_and_data_take_and_give_arrays():
-    allowed = {"arguments", "typing", "numerics", "files", "archives", "pixels"}
+    allowed = {
+        "arguments",
+        "typing",
+        "numerics",
+        "files",
+        "archives",
+        "pixels",
+        "nearest",
+        "extras",
+    }
     for name in MODULES:
         for parent in ("metrics", "data"):
             if below(name, parent):
