@@ -24,6 +24,7 @@ from aeot_jax.model import AEOT, check_model, decode, extension_of
 from aeot_jax.ot import candidates, planes
 from aeot_jax.ot.laguerre import upper_envelope
 from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 Along = Literal["source", "codes", "displacement"]
@@ -48,6 +49,8 @@ class Crossings(NamedTuple):
     angle: Float[np.ndarray, " c"]
     singular: Bool[np.ndarray, " c"]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -71,6 +74,8 @@ class Walk:
     crossings: Crossings
     threshold: float
 
+    __repr__ = brief
+
 
 def interpolate(
     model: Given[AEOT],
@@ -79,7 +84,7 @@ def interpolate(
     num: Given[int] = 9,
     *,
     along: Given[Along] = "source",
-    label: Given[int | None] = None,
+    label: Given[int | str | None] = None,
 ) -> Walk:
     r"""Walk along a straight line and decode what is met.
 

@@ -21,8 +21,9 @@ from PIL import Image
 import aeot_jax as aeot
 from aeot_jax import checkpoint, documents, report
 from aeot_jax.cli import evaluate as cli_evaluate
+from aeot_jax.cli import figures, main, source
 from aeot_jax.cli import fit as cli_fit
-from aeot_jax.cli import main, source
+from aeot_jax.cli import sample as cli_sample
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.data import images
@@ -203,6 +204,22 @@ def test_classes_short_of_the_tolerance_are_named(labelled, tmp_path, capsys, mo
     assert "Warning: the maps of these classes did not reach the tolerance: 1." in said(capsys)
 
 
+def test_many_images_are_made_in_pieces_of_one_size(fitted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli_sample, "_PIECE", 64)
+    made = ["sample", str(fitted), "--num", "150", "--npz", str(tmp_path / "x.npy")]
+    assert main(made) == 0
+    out, err = capsys.readouterr()
+    assert "150 images -> " in out
+    assert "100 %  150 images" in err
+    images = np.load(tmp_path / "x.npy")
+    assert images.shape == (150, 8, 8, 1)
+    assert len(np.unique(images.reshape(150, -1), axis=0)) > 100
+    assert main([*made, "--out", str(tmp_path / "x.png"), "--num", "10001"]) == 2
+    assert "a picture shows 10,000 images at most" in capsys.readouterr().err
+    assert main([*made, "--num", str(10**14)]) == 2
+    assert "GB are free in" in capsys.readouterr().err
+
+
 def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     before = contents(fitted)
     assert main(["evaluate", str(fitted), "--num", "60", "--quiet"]) == 0
@@ -298,7 +315,7 @@ def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
     assert f"Warning: samples.png in '{run}' are not the pictures" in said(capsys)
     shutil.copy(labelled / "model.npz", run)
     assert fit(run, "--quiet", "--resume") == 2
-    assert "another key, other images or labels" in said(capsys)
+    assert "holds a run with other options (--labels)" in said(capsys)
     assert main(["sample", f"{run}/model.npz", "--npz", f"{tmp_path}/x.npz"]) == 0
 
 
@@ -320,7 +337,7 @@ def test_a_replacement_that_is_interrupted_leaves_the_run_and_is_resumed(
     assert text.endswith("--overwrite")
     assert contents(out) == before
     with monkeypatch.context() as patch:
-        patch.setattr(cli_fit, "_draw", stop)
+        patch.setattr(figures, "draw", stop)
         assert fit(out, *again, "--overwrite") == 130
     assert "what was done is kept. Continue with: aeot-jax fit" in said(capsys)
     assert {name: (out / name).read_bytes() for name in FILES} == before
@@ -415,11 +432,18 @@ def test_a_run_that_holds_another_is_refused(fitted, capsys):
     assert contents(fitted) == before
 
 
-@pytest.mark.parametrize("change", [["--seed", "1"], ["--epochs", "3"], ["--limit", "150"]])
-def test_another_fit_does_not_resume_a_run(fitted, capsys, change):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--seed", "1"], "(--seed; --data, or what is there)"),
+        (["--epochs", "3"], "(--training.epochs was 2 and is 3)"),
+        (["--limit", "150"], "(--data, or what is there)"),
+    ],
+)
+def test_another_fit_does_not_resume_a_run_and_says_what_has_changed(fitted, capsys, change, words):
     before = contents(fitted)
     assert fit(fitted, "--quiet", "--resume", *change) == 2
-    assert "another key, other images or labels or another configuration" in said(capsys)
+    assert f"holds a run with other options {words}; give the same" in said(capsys)
     assert contents(fitted) == before
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 import aeot_jax as aeot
 from aeot_jax import files, report, runs
 from aeot_jax.cli import folder, source
+from aeot_jax.cli.notices import warn
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 
@@ -60,9 +61,11 @@ def run(options: Report, out: Console, err: Console) -> None:
     files.check_writable(path, "run")
     model = load(options.run)
     folder.warn_of_pictures(options.run, err)
-    splits, absent = _images(options.run, options.data)
+    splits, absent = None, None
+    if model.image_shape is not None:  # it was not fitted to codes, which it holds itself
+        splits, absent = _images(options.run, options.data)
     if absent is not None:
-        _warn(err, absent)
+        warn(err, absent)
     report.write(
         draw_key,
         report.Material(
@@ -124,7 +127,7 @@ def evaluation(run: Path, err: Console) -> dict[str, Any] | None:
     if not found:
         return None
     if found.get(runs.MODEL) not in (None, folder.model_checksum(run)):
-        _warn(err, f"{runs.EVALUATION} in {str(run)!r} is of another model and left out.")
+        warn(err, f"{runs.EVALUATION} in {str(run)!r} is of another model and left out.")
         return None
     return found
 
@@ -152,7 +155,3 @@ def _images(run: Path, data: str | None) -> tuple[Splits | None, str | None]:
             "was fitted to."
         )
     return splits, None
-
-
-def _warn(err: Console, text: str) -> None:
-    err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False)

@@ -25,7 +25,11 @@ _TILE_PIXELS = 64
 
 
 def image_grid(
-    images: ArrayLike, *, columns: Given[int | None] = None, scale: Given[int | None] = None
+    images: ArrayLike,
+    *,
+    columns: Given[int | None] = None,
+    scale: Given[int | None] = None,
+    title: str = "",
 ) -> "Image":
     """Lay images out in rows, on white.
 
@@ -33,6 +37,7 @@ def image_grid(
       images: (n, h, w, c), uint8, or floats in [0, 1]; c 1 or 3.
       columns: images in a row; None makes the grid about square.
       scale: whole factor of enlargement; None makes small images easy to see.
+      title: written above, as the name of a class.
 
     Returns:
       The picture; `save` writes it.
@@ -52,7 +57,27 @@ def image_grid(
         fits = _GRID_PIXELS // max(columns * width, rows * height)
         scale = max(1, min(fits, _TILE_PIXELS // max(height, width)))
     canvas = tiled(pixels, columns, scale)
-    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+    grid = Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+    return _titled(grid, title) if title else grid
+
+
+def _titled(grid: "Image", title: str) -> "Image":
+    """A grid below a line of text."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = 16
+    try:  # a font of many alphabets, which comes with matplotlib
+        from matplotlib import font_manager
+
+        font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    except ImportError:
+        font = ImageFont.load_default(size)
+    left, _, right, _ = map(math.ceil, font.getbbox(title))
+    width = max(grid.width, right - left + size)
+    titled = Image.new(grid.mode, (width, grid.height + 2 * size), "white")
+    titled.paste(grid, ((width - grid.width) // 2, 2 * size))
+    ImageDraw.Draw(titled).text((width // 2, size), title, "black", font, anchor="mm")
+    return titled
 
 
 def reconstructions(
@@ -206,6 +231,10 @@ def draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -
     _number(axes.yaxis, np.array(shown))
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")
+    if span[1] < 100 * span[0]:  # two labels that do not overlap, where decades are too few
+        ends = np.unique(span)
+        axes.set_xticks(ends, [f"{end:.2g}" for end in ends])
+        axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("samples")
     axes.set_ylabel("mass error")
     axes.set_title("transport")

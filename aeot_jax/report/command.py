@@ -10,6 +10,12 @@ from aeot_jax.model import Config
 _SOURCE = {"path": "data", "labels": "labels-file"}
 """Options that are called otherwise in config.json."""
 
+_LEFT_OUT = ("seed", "at_random")
+"""Of the source: one seed is for all, and how images are picked is no option."""
+
+_USUAL = (None, False, 0, "crop")
+"""Values of options of the source that need not be said."""
+
 
 def command(config: Mapping[str, Any]) -> str | None:
     """The command line, with a folder to fill in; None if config.json does not say.
@@ -21,8 +27,10 @@ def command(config: Mapping[str, Any]) -> str | None:
     if not isinstance(source, dict) or "path" not in source:
         return None
     parts = ["aeot-jax", "fit"]
-    for name, value in source.items():
-        if name != "seed" and value not in (None, False, 0):  # one seed is for all
+    pictures = source.get("pictures")
+    flat = source | (pictures if isinstance(pictures, dict) else {})
+    for name, value in flat.items():
+        if name not in _LEFT_OUT and not isinstance(value, dict) and value not in _USUAL:
             known = str(name).replace("_", "-")
             parts += _option(_SOURCE.get(known, known), value)
     parts += ["--out", "NEW"]

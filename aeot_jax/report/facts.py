@@ -125,7 +125,7 @@ class Neighbours:
       neighbour: the training image nearest to each (k, ...).
       of_samples: distance from each new image to the nearest training image (n,).
       of_real: the same of real images that were not compared with themselves (p,).
-      of_decoded: the same of these, encoded and decoded (p,); without an autoencoder the same.
+      of_decoded: the same of these, encoded and decoded (p,).
       unseen: whether the real ones were held out, or else trained on.
     """
 
@@ -240,8 +240,8 @@ def gather(key: PRNGKey, material: Material) -> Facts:
     train = _train(material, form)
     unseen = _unseen(material, form)
     pairs = None if form == "codes" or train is None else _pairs(model, train, unseen, material)
-    neighbours = None
-    if new is not None and train is not None:
+    neighbours, shown = None, SHOWN if form == "images" else _BATCH
+    if new is not None and train is not None and form != "codes":  # of codes some are meant to be
         neighbours = _neighbours(model, form, new, train, unseen)
     classes = _classes(keys[1], model, form)
     measured = _measured(material, pairs, neighbours, classes)
@@ -252,7 +252,7 @@ def gather(key: PRNGKey, material: Material) -> Facts:
             measured, share_rejected=share_rejected, share_copied=share_copied
         ),
         new=new,
-        real=None if train is None else _evenly(train if unseen is None else unseen, SHOWN),
+        real=None if train is None else _evenly(train if unseen is None else unseen, shown),
         pairs=pairs,
         neighbours=neighbours,
         cells=_cells(keys[2], model.extension),
@@ -372,7 +372,7 @@ def _neighbours(
         real, rest = train[aside][:_BATCH], train[~aside]
     if len(real) < _LEAST:
         return None
-    decoded = real if form == "codes" else _round_trip(model, real)
+    decoded = _round_trip(model, real)
     if form == "images":
         decoded = _bytes(decoded)
     scale = 1.0 if form == "images" else np.maximum(_unit(train).std(axis=0), 1e-12)[None, :]

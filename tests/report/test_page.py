@@ -155,7 +155,7 @@ def test_no_pair_is_shown_twice(n):
 
 def test_neighbours_are_the_nearest(found):
     near = found.neighbours
-    train = material().train.images.reshape(60, -1) / 255
+    train = np.asarray(tiny.images(100)[:60]).reshape(60, -1) / 255
     new = near.sample.reshape(len(near.sample), -1) / 255
     distance = np.sqrt(((new[:, None] - train[None]) ** 2).mean(axis=2))
     np.testing.assert_allclose(near.of_samples[: len(new)], distance.min(axis=1), rtol=1e-5)
@@ -231,6 +231,21 @@ def test_classes_are_shown_by_their_names(classed, found):
     assert [facts.name_of(named, label) for label in (3, 4)] == ["cats", "4"]
 
 
+def test_a_model_of_codes_alone_gets_plots_in_place_of_pictures():
+    model = dataclasses.replace(tiny.model(), params=None, image_shape=None, losses=jnp.zeros(0))
+    found = facts.gather(KEY, Material("codes", model))
+    assert found.form == "codes"
+    assert found.real is not None
+    y, scale, centre = map(np.asarray, (model.extension.y, model.scale, model.centre))
+    np.testing.assert_allclose(found.real, y * scale + centre, rtol=1e-5, atol=1e-5)
+    text = page.render(found)
+    check(text)
+    shown = set(titles(text))
+    assert {"New rows among real ones", "Transport", "Masses of the cells"} <= shown
+    assert not {"New", "Reconstructions", "Walks through the source", "Does it copy?"} & shown
+    assert "Training of the autoencoder" not in shown
+
+
 def test_large_colour_pictures_are_made_small_enough(found):
     noise = np.random.default_rng(0).integers(0, 256, (60, 128, 96, 3), dtype=np.uint8)
     large = dataclasses.replace(
@@ -254,8 +269,7 @@ def test_a_grid_holds_every_pixel_and_gaps_that_are_seen_through(channels):
     from PIL import Image
 
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 6, channels), dtype=np.uint8)
-    words = {"title": "t", "alt": "a", "caption": "c"}
-    uri = figures.grid(images, columns=3, side=64, **words).light
+    uri = figures.grid(images, columns=3, side=64, title="t", alt="a", caption="c").light
     with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
         canvas = np.asarray(image)
     scale, gap = 8, 4
