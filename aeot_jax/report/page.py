@@ -29,6 +29,8 @@ _SIDES = (96, 64, 48, 32, 24)
 
 _OPTION = re.compile(r"--[a-z][a-z.-]*[a-z]|aeot-jax [a-z]+")
 
+_THINGS = {"images": "images", "table": "rows", "codes": "codes"}
+
 _ROWS = 60
 """Rows of a table at most."""
 
@@ -60,6 +62,10 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     command: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything in it."""
+        return any((self.texts, self.items, self.pictures, self.tables, self.command))
 
 
 def write(key: PRNGKey, material: Material, path: str | os.PathLike[str]) -> Path:
@@ -102,7 +108,7 @@ def render(found: Facts) -> str:
             title=found.material.name,
             subtitle=_subtitle(found),
             verdict=judge(found.numbers),
-            sections=list(_sections(found, charts, side)),
+            sections=[part for part in _sections(found, charts, side) if part],
         )
         if len(page) <= _LIMIT:
             break
@@ -204,7 +210,7 @@ def _more(total: int, shown: int, what: str) -> tuple[str, ...]:
 def _subtitle(found: Facts) -> str:
     m, d = found.material.model.extension.y.shape
     shape = found.material.model.image_shape
-    things = {"images": "images", "table": "rows", "codes": "codes"}[found.form]
+    things = _THINGS[found.form]
     size = "" if not shape else f" of {' x '.join(map(str, shape))}"
     name = _data(found).get("name")
     return f"{f'{name}: ' if name else ''}{m:,} {things}{size}, codes of {d} dimensions"
@@ -227,7 +233,7 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
         yield "Data", f"{data['name']}{where}"
     if material.absent:
         yield "Missing", material.absent
-    yield "Learned from", f"{m:,} {'codes' if found.form == 'codes' else found.form}"
+    yield "Learned from", f"{m:,} {_THINGS[found.form]}"
     if data.get("num_held_out"):
         yield "Not learned from", f"{data['num_held_out']:,} {data.get('held_out')} images"
     if found.classes:
