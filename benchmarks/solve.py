@@ -278,9 +278,9 @@ def measure_million(work: Work) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     steps = None
     if not harness.on_cpu():  # once more, without compilation
-        began = harness.seconds()
+        again = harness.seconds()
         jax.block_until_ready(aeot.solve(jax.random.key(3), work.mu, y, config=config))
-        steps = harness.seconds() - began
+        steps = harness.seconds() - again
     row = {
         "num_steps": int(solution.num_steps),
         f"{harness.unit()}_with_compilation": solved - began,
