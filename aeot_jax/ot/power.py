@@ -48,7 +48,7 @@ _SUMMED_DIM = 4
 """Up to here an accelerator sums scores coordinate by coordinate."""
 
 _ACCELERATOR_CHUNK = 16_384
-"""Samples scored together on an accelerator; a product has nothing to gain from more (measured)."""
+"""Samples scored together on an accelerator, where larger products gain little."""
 
 _ACCELERATOR_SMALL_CHUNK = 65_536
 """The same in so few dimensions that scores are summed within their reduction."""

@@ -1,12 +1,14 @@
 """The forms that an accelerator takes, on a CPU: the same answers as the others."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from aeot_jax import measures
-from aeot_jax.ot import blocks, blockwise, config, solver, streams
+from aeot_jax.ot import blocks, blockwise, config, solve, solver, streams
 
 KEY = jax.random.key(3)
 
@@ -52,6 +54,37 @@ def test_streams_abreast_count_what_streams_in_turn_count(mu, way, accelerator, 
     np.testing.assert_array_equal(abreast[0], in_turn[0])
     assert abreast[1].shape == in_turn[1].shape
     np.testing.assert_allclose(abreast[1], in_turn[1], rtol=1e-5)  # float sums in another order
+
+
+@pytest.mark.parametrize(("dim", "way"), [(2, "sobol"), (33, "orbits")])
+def test_strict_types_and_64_bits_change_no_count(dim, way, accelerator):
+    mu, y = measures.Gaussian(dim), jax.random.normal(jax.random.key(1), (70, dim))
+    nu, ids = jnp.full(70, 1 / 70), jnp.arange(streams.NUM_STREAMS, dtype=jnp.int32)
+
+    def counts():
+        return jax.jit(lambda: streams.stream_counts(KEY, mu, y, 0 * nu, nu, ids, 16, way))()
+
+    usual = counts()
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        strict = counts()
+    assert (strict[0].dtype, strict[1].dtype) == (jnp.int32, jnp.float32)
+    np.testing.assert_array_equal(usual[0], strict[0])
+
+
+def test_devices_share_what_is_scored_together(accelerator):
+    mu, y = measures.Gaussian(33), jax.random.normal(jax.random.key(1), (1024, 33))
+    nu = jnp.full(1024, 1 / 1024)
+    base = config.SolverConfig(tolerance=None, max_steps=4, batch_size=512, parallel="none")
+
+    def heights(**layout):
+        decisions = replace(base, **layout)
+        return solve.solve(KEY, mu, y, nu, decisions)
+
+    alone, devices = heights(), tuple(jax.devices()[:4])
+    for shards in (1, 2):
+        shared = heights(parallel="shard_map", devices=devices, target_shards=shards)
+        np.testing.assert_array_equal(shared.certificate.mass_error, alone.certificate.mass_error)
+        np.testing.assert_allclose(shared.h, alone.h, rtol=0, atol=1e-5)
 
 
 def test_sums_over_blocks_do_not_need_their_turns(accelerator, monkeypatch):
