@@ -81,10 +81,9 @@ def test_devices_share_what_is_scored_together(accelerator):
         return solve.solve(KEY, mu, y, nu, decisions)
 
     alone, devices = heights(), tuple(jax.devices()[:4])
-    for shards in (1, 2):
-        shared = heights(parallel="shard_map", devices=devices, target_shards=shards)
-        np.testing.assert_array_equal(shared.certificate.mass_error, alone.certificate.mass_error)
-        np.testing.assert_allclose(shared.h, alone.h, rtol=0, atol=1e-5)
+    shared = heights(parallel="shard_map", devices=devices, target_shards=2)  # two rows of two
+    np.testing.assert_array_equal(shared.certificate.mass_error, alone.certificate.mass_error)
+    np.testing.assert_allclose(shared.h, alone.h, rtol=0, atol=1e-5)
 
 
 def test_sums_over_blocks_do_not_need_their_turns(accelerator, monkeypatch):
@@ -103,9 +102,8 @@ def test_sums_over_blocks_do_not_need_their_turns(accelerator, monkeypatch):
     np.testing.assert_array_equal(rows[:1500, 0], 2 * values)
 
 
-@pytest.mark.parametrize("dim", [2, 33])
-def test_steps_find_the_same_heights(dim, accelerator, monkeypatch):
-    mu, y = measures.Gaussian(dim), jax.random.normal(jax.random.key(1), (150, dim))
+def test_steps_find_the_same_heights(accelerator, monkeypatch):
+    mu, y = measures.Gaussian(2), jax.random.normal(jax.random.key(1), (150, 2))
     nu = jnp.full(150, 1 / 150)
     decisions = config.SolverConfig(tolerance=None, max_steps=40, batch_size=256)
 
