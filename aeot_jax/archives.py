@@ -168,7 +168,7 @@ def open_npz(
       OSError: if there is no such file, or it may not be read.
       ValueError: if it is no zip file, its list of members is damaged, or two have one name.
     """
-    with _Sparing(open_file(path).detach()) as file:
+    with Sparing(open_file(path).detach()) as file:
         with _reasons():
             size = os.fstat(file.fileno()).st_size
             archive = Archive(zipfile.ZipFile(file), size, kinds, limit)
@@ -273,17 +273,23 @@ def _array(file: Readable, header: Header, first: bytes) -> np.ndarray:
     return array.reshape(header.shape)
 
 
-class _Sparing(io.BufferedReader):
-    """A file that gives at most a megabyte at a time.
+class Sparing(io.BufferedReader):
+    """A file that gives at most so many bytes at a time, by default a megabyte.
 
     zipfile reads the list of members at once and makes an object of every 46 bytes of it.
     """
 
+    def __init__(self, raw: io.RawIOBase, most: int = _CHUNK):
+        super().__init__(raw)
+        self.most = most
+
     def read(self, size: int | None = -1, /) -> bytes:
-        asked = _CHUNK + 1 if size is None or size < 0 else min(size, _CHUNK + 1)
+        """Read; raises ValueError, a reason, where it is too much."""
+        asked = self.most + 1 if size is None or size < 0 else min(size, self.most + 1)
         data = super().read(asked)
-        if len(data) > _CHUNK:
-            raise ValueError("its list of members takes more than a megabyte")
+        if len(data) > self.most:
+            most = "a megabyte" if self.most == _CHUNK else _size(self.most)
+            raise ValueError(f"its list of members takes more than {most}")
         return data
 
 

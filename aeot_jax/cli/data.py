@@ -10,8 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from aeot_jax.cli import source
+from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
+from aeot_jax.cli.reading import reading, say
 from aeot_jax.data import images
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tree import title
+
+_SHOWN = 20
+"""Classes that are listed by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +25,17 @@ class Data:
     """Say what data sets are known, or what a path holds.
 
     Attributes:
-      path: A known name, an .npz file, a folder of IDX files or a folder of images; without it,
-        the known names are listed.
+      path: A known name, a file or a folder; without it, all that can be read is listed.
+      pictures: How pictures become images.
+      quiet: Show no progress.
       debug: Show where an error comes from.
     """
 
     path: Annotated[
         str | None, tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="", metavar="[PATH]")
     ] = None
+    pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = AS_THEY_ARE
+    quiet: bool = False
     debug: bool = False
 
 
@@ -36,15 +45,15 @@ def run(options: Data, out: Console, err: Console) -> None:
     Args:
       options: from the command line.
       out: for the table.
-      err: for nothing.
+      err: for progress, and what was left out.
 
     Raises:
       ValueError: if what is at the path cannot be used.
       FileNotFoundError: if there is nothing.
       ConnectionError: if a download fails.
     """
-    del err
-    out.print(_known() if options.path is None else _held(options.path), highlight=False)
+    table = _known() if options.path is None else _held(options, options.path, err)
+    out.print(table, highlight=False)
 
 
 def _known() -> Table:
@@ -58,20 +67,37 @@ def _known() -> Table:
     table = Table("--data", "what it is")
     for name in images.NAMES:
         table.add_row(name, about[name])
+    table.add_row("FOLDER", "pictures; sub-folders are classes by name, or train, val and test")
+    table.add_row("FILE.zip, .tar, .tar.gz", "the same, read in place")
     table.add_row("FILE.npz", "x_train, y_train, x_test, y_test; or x, y; or images, labels")
+    table.add_row("FILE.npy", "images (n, height, width) or (n, height, width, channels)")
     table.add_row("FOLDER", "IDX files as MNIST has them, gzipped or raw")
-    table.add_row("FOLDER", "images of one size; one sub-folder per class gives labels")
+    table.add_row("FOLDER, cifar-10-python.tar.gz", "batches of CIFAR-10 or CIFAR-100")
+    table.add_row("FILE.mat, .h5", f"arrays named as in .npz{_extra('h5py', 'hdf5')}")
+    table.add_row(
+        "FOLDER or FILE.parquet", f"pictures of Hugging Face{_extra('pyarrow', 'parquet')}"
+    )
     return table
 
 
-def _held(path: str) -> Table:
-    train = images.load(path)
+def _extra(module: str, extra: str) -> str:
+    """How to install what is missing; rich would take brackets for its own."""
+    if importlib.util.find_spec(module) is not None:
+        return ""
+    return f"; pip install 'aeot-jax\\[{extra}]'"
+
+
+def _held(options: Data, path: str, err: Console) -> Table:
+    pictures = options.pictures.pictures()
+    with reading(err, quiet=options.quiet) as report:
+        train = images.load(path, pictures=pictures, on_progress=report)
+        test = source.load_test(path, source.like(pictures, train), report)
     table = Table("split", "images", "height x width x channels", "labels", title=train.name)
-    splits = {"train": train, "test": source.load_test(path)}
-    for name, found in splits.items():
+    for name, found in {"train": train, "test": test}.items():
         if found is not None:
             shape = " x ".join(str(side) for side in found.images.shape[1:])
             table.add_row(name, f"{len(found):,}", shape, _labels(found))
+            say(found, err, quiet=options.quiet)
     return table
 
 
@@ -79,4 +105,7 @@ def _labels(found: ImageSet) -> str:
     if found.labels is None:
         return "none"
     classes, counts = np.unique(found.labels, return_counts=True)
-    return f"{len(classes)} classes of {counts.min():,} to {counts.max():,}"
+    if found.label_names is None or len(classes) > _SHOWN:
+        return f"{len(classes)} classes of {counts.min():,} to {counts.max():,}"
+    names = [title(found.label_names[number]) for number in classes]
+    return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
 
 from aeot_jax import archives
+from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.data import archive, images
-from aeot_jax.data.convert import to_labels
+from aeot_jax.data.found import Report
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.pictures import Pictures
 
 MIN_HELD_OUT = 20
 """Fewer held-out images cannot tell a copy from a new image."""
+
+_UNCHANGED = Pictures()
 
 _LONGEST = 4096
 """Characters of a path."""
@@ -28,11 +31,14 @@ class Source:
 
     Attributes:
       path: a name that `images.load` knows, or an absolute path.
-      limit: the first so many training images; None is all.
+      limit: so many training images; None is all.
       hold_out: training images set aside for evaluation, chosen by the seed; only for a source
         without test images of its own.
-      seed: of that choice.
+      seed: of both choices.
       labels: absolute path of an .npy file of labels, in place of those of the training images.
+      at_random: whether `limit` takes images at random, the same share of every class; runs of
+        earlier versions took the first.
+      pictures: how pictures become images of one size.
     """
 
     path: str
@@ -40,6 +46,8 @@ class Source:
     hold_out: int = 0
     seed: int = 0
     labels: str | None = None
+    at_random: bool = False
+    pictures: PictureOptions = AS_THEY_ARE
 
     def check(self) -> None:
         """Refuse what is no source that a run may have recorded.
@@ -57,6 +65,7 @@ class Source:
             raise ValueError(f"`source.hold_out` is {self.hold_out}, not at least {MIN_HELD_OUT}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`source.seed` is {self.seed}, not from 0 to {2**32 - 1}")
+        self.pictures.pictures()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +94,8 @@ class Splits:
             "num_held_out": 0 if self.held_out is None else len(self.held_out),
             "held_out": self.kind,
             "image_shape": list(self.train.images.shape[1:]),
+            "label_names": None if self.train.label_names is None else [*self.train.label_names],
+            "skipped": [*self.train.skipped],
             "sha256": self.fingerprint(),
         }
 
@@ -107,8 +118,12 @@ def _is_absolute(path: str) -> bool:
     return len(path) < _LONGEST and "\0" not in path and Path(path).is_absolute()
 
 
-def load(source: Source) -> Splits:
+def load(source: Source, on_progress: Report | None = None) -> Splits:
     """Load the images of a source.
+
+    Args:
+      source: what to load.
+      on_progress: called with the pictures decoded so far, and all.
 
     Raises:
       ValueError: if an option does not fit the images, or they cannot be used.
@@ -122,16 +137,25 @@ def load(source: Source) -> Splits:
         raise ValueError(
             f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} images."
         )
-    train = images.load(source.path)
-    if source.labels is not None:
-        train = dataclasses.replace(train, labels=_read_labels(source.labels, len(train)))
-    test = load_test(source.path)
+    pictures = source.pictures.pictures()
+    train = images.load(
+        source.path,
+        pictures=pictures,
+        labels=None if source.labels is None else _read_labels(source.labels),
+        labels_are=f"the labels of `--labels-file` {source.labels!r}",
+        limit=source.limit if source.at_random else None,
+        seed=source.seed,
+        on_progress=on_progress,
+    )
+    test = load_test(source.path, like(pictures, train), on_progress)
+    if test is not None:
+        test = _numbered_alike(test, train.label_names)
     if test is not None and test.images.shape[1:] != train.images.shape[1:]:
         raise ValueError(
             f"`--data` {source.path!r} has test images of shape {test.images.shape[1:]}, but "
             f"training images of shape {train.images.shape[1:]}; make them of one size."
         )
-    if source.limit is not None:
+    if source.limit is not None and not source.at_random:
         train = _rows(train, np.arange(min(source.limit, len(train))))
     if not source.hold_out:
         return Splits(train, test, None if test is None else "test")
@@ -150,33 +174,49 @@ def load(source: Source) -> Splits:
     return Splits(_rows(train, kept), _rows(train, aside), "held out")
 
 
-def load_test(path: str) -> ImageSet | None:
+def like(pictures: Pictures, train: ImageSet) -> Pictures:
+    """How to read test images, so that they have the channels of the training images."""
+    return dataclasses.replace(pictures, colour="grey" if train.images.shape[-1] == 1 else "colour")
+
+
+def _numbered_alike(test: ImageSet, names: tuple[str, ...] | None) -> ImageSet:
+    """Test images whose classes have the numbers that classes of the same name have in training."""
+    if test.labels is None or test.label_names is None or names in (None, test.label_names):
+        return test
+    more = [name for name in test.label_names if name not in names]
+    number = {name: i for i, name in enumerate((*names, *more))}
+    numbers = np.array([number[name] for name in test.label_names], np.int32)
+    return dataclasses.replace(test, labels=numbers[test.labels], label_names=(*names, *more))
+
+
+def load_test(
+    path: str, pictures: Pictures = _UNCHANGED, on_progress: Report | None = None
+) -> ImageSet | None:
     """Load the test images of a source, or None where it does not tell any apart."""
     if path == "digits" or (path not in images.NAMES and _archive_without_test(Path(path))):
         return None
     try:
-        return images.load(path, split="test")
+        return images.load(path, split="test", pictures=pictures, on_progress=on_progress)
     except FileNotFoundError:
         return None  # the documented answer to a split that is not there
 
 
-def _read_labels(path: str, num_images: int) -> Int32[np.ndarray, " n"]:
+def _read_labels(path: str) -> np.ndarray:
     if not Path(path).is_file():
         raise FileNotFoundError(f"`--labels-file` {path!r} is no file; check the path.")
     if zipfile.is_zipfile(path):
         raise ValueError(f"`--labels-file` {path!r} is an .npz file; pass an .npy file.")
     try:
-        found = archives.read_npy(path)
+        return archives.read_npy(path)
     except ValueError as error:
         raise ValueError(
             f"`--labels-file` {path!r} cannot be read ({error}); write integers with np.save."
         ) from error
-    return to_labels(found, num_images, f"the labels of `--labels-file` {path!r}")
 
 
 def _archive_without_test(path: Path) -> bool:
     path = Path(os.path.expanduser(path))
-    if not path.is_file():
+    if not path.is_file() or path.suffix.lower() != ".npz":
         return False
     try:
         return not archive.has_split(path, "test")
@@ -186,4 +226,5 @@ def _archive_without_test(path: Path) -> bool:
 
 def _rows(whole: ImageSet, rows: np.ndarray) -> ImageSet:
     labels = None if whole.labels is None else whole.labels[rows]
-    return images.from_arrays(whole.images[rows], labels, whole.name)
+    images.from_arrays(whole.images[rows])  # they may be too few, or all equal
+    return dataclasses.replace(whole, images=whole.images[rows], labels=labels)

@@ -1,4 +1,4 @@
-"""Archives: images and labels in one .npz file."""
+"""Archives: images and labels in one .npz file, or images alone in an .npy file."""
 
 import reprlib
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aeot_jax.archives import Archive, open_npz
+from aeot_jax.archives import Archive, open_npz, read_npy
+from aeot_jax.data.found import NoSplitError
 
 KEYS = {
     "train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")),
@@ -41,6 +42,24 @@ def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         f"`source` {str(path)!r} holds the arrays {reprlib.repr(list(names))}, but images of split "
         f"{split!r} are called {wanted}; rename one."
     )
+
+
+def read_array(path: Path, split: str) -> np.ndarray:
+    """Read an .npy file, which holds one split.
+
+    Raises:
+      NoSplitError: for the split "test".
+      ValueError: if the file is damaged, needs pickle, or announces more than it holds.
+    """
+    if split == "test":
+        raise NoSplitError(f"`source` {str(path)!r} is one array; pass split='train'.")
+    try:
+        return read_npy(path)
+    except ValueError as error:
+        raise ValueError(
+            f"`source` {str(path)!r} is not an .npy file or is damaged ({error}); write it with "
+            "np.save(path, images)."
+        ) from error
 
 
 def has_split(path: Path, split: str) -> bool:

@@ -10,8 +10,13 @@ from aeot_jax import pixels
 MIN_SIDE, MAX_SIDE = 4, 256
 """Fewest and most pixels along a side of an image."""
 
+_LONGEST = 1000  # letters of a class's name
+_ALL_NAMES = 100_000  # letters of all names, which a model's file must hold
 
-def to_bytes(images: Any, subject: str = "`images`") -> UInt8[np.ndarray, "n h w c"]:
+
+def to_bytes(
+    images: Any, subject: str = "`images`", *, any_side: bool = False
+) -> UInt8[np.ndarray, "n h w c"]:
     """Convert images to bytes, with a channel axis.
 
     Bytes are not copied. Floats are converted a few images at a time, so extra memory is that of
@@ -20,6 +25,7 @@ def to_bytes(images: Any, subject: str = "`images`") -> UInt8[np.ndarray, "n h w
     Args:
       images: (n, h, w) or (n, h, w, c), c 1 or 3; integers in 0..255, floats in [0, 1], or bools.
       subject: what the messages call the images.
+      any_side: whether sides may be of any length, as they are to be changed.
 
     Returns:
       The images; grey ones have one channel.
@@ -35,7 +41,7 @@ def to_bytes(images: Any, subject: str = "`images`") -> UInt8[np.ndarray, "n h w
         )
     if array.ndim == 3:
         array = array[..., None]
-    check_shape(array.shape, subject)
+    check_shape(array.shape, subject, any_side=any_side)
     array = pixels.checked(array, subject)
     if array.dtype != np.uint8:
         array = _to_bytes(array)
@@ -48,21 +54,24 @@ def to_bytes(images: Any, subject: str = "`images`") -> UInt8[np.ndarray, "n h w
     return array
 
 
-def to_labels(labels: Any, n: int, subject: str = "`labels`") -> Int32[np.ndarray, " n"]:
+def to_labels(
+    labels: Any, n: int, subject: str = "`labels`"
+) -> tuple[Int32[np.ndarray, " n"], tuple[str, ...] | None]:
     """Convert class labels to int32, one an image.
 
     Args:
-      labels: (n,) or (n, 1); integers, or floats that hold integers.
+      labels: (n,) or (n, 1); integers, floats that hold integers, or texts.
       n: the number of images.
       subject: what the messages call the labels.
 
     Returns:
-      The labels, (n,).
+      The labels, (n,), and the names that they count, sorted, if they were texts; else None.
 
     Raises:
-      ValueError: if their number is not n, or if they are not integers that fit 32 bits.
+      ValueError: if their number is not n, or if they are neither texts nor integers that fit 32
+        bits.
     """
-    array = np.asarray(labels)
+    array = _label_array(labels, subject)
     if array.shape == (n, 1):
         array = array[:, 0]
     if array.ndim == 2 and len(array) == n:
@@ -74,10 +83,19 @@ def to_labels(labels: Any, n: int, subject: str = "`labels`") -> Int32[np.ndarra
             f"the shape {array.shape} of {subject} does not fit {n} images; pass one label per "
             f"image, shape ({n},)."
         )
+    if array.dtype.kind in "SU":
+        if array.dtype.itemsize > 4 * _LONGEST:
+            raise ValueError(
+                f"{subject} are texts of up to {array.dtype.itemsize} bytes; pass names of classes."
+            )
+        if array.dtype.kind == "S":
+            array = np.char.decode(array, "utf-8", "replace")
+        names, numbers = np.unique(array, return_inverse=True)
+        return numbers.astype(np.int32), tuple(map(str, names))
     if array.dtype.kind not in "buif":
         raise ValueError(
-            f"the type {array.dtype} of {subject} is not integer; number the classes first, for "
-            "instance with np.unique(labels, return_inverse=True)[1]."
+            f"the type {array.dtype} of {subject} is neither integer nor text; number the classes "
+            "first, for instance with np.unique(labels, return_inverse=True)[1]."
         )
     info = np.iinfo(np.int32)
     # NaN fails every comparison, so it is found here too.
@@ -88,10 +106,63 @@ def to_labels(labels: Any, n: int, subject: str = "`labels`") -> Int32[np.ndarra
             f"label {first} of {subject} is {array[first]}, not an integer of 32 bits; "
             "number the classes from 0."
         )
-    return array.astype(np.int32)
+    return array.astype(np.int32), None
 
 
-def check_shape(shape: tuple[int, ...], subject: str) -> None:
+def _label_array(labels: Any, subject: str) -> np.ndarray:
+    """Labels as NumPy sees them; a list of texts and numbers is not made texts in silence."""
+    if isinstance(labels, list | tuple):
+        kinds = {isinstance(one, str | bytes) for one in labels}
+        if len(kinds) > 1:
+            raise ValueError(f"{subject} mix texts and numbers; pass one kind.")
+    array = np.asarray(labels)
+    if array.dtype == object and array.size and all(isinstance(x, str) for x in array.flat):
+        return array.astype(str)  # as a column of a table has them
+    return array
+
+
+def check_names(
+    names: Any, labels: Int32[np.ndarray, " n"] | None, own: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """Names of the classes that labels count.
+
+    Args:
+      names: one for each number from 0 to the largest label, or None.
+      labels: of the images, or None.
+      own: the names that came with labels that were texts, or None.
+
+    Returns:
+      The names, or `own` if `names` is None.
+
+    Raises:
+      ValueError: if they do not fit the labels, or two are the same.
+    """
+    if names is None:
+        return own
+    if labels is None or own is not None:
+        why = "`labels` is None" if labels is None else "`labels` are texts already"
+        raise ValueError(f"`label_names` is given, but {why}; leave one of them out.")
+    good = isinstance(names, list | tuple) and all(isinstance(one, str) and one for one in names)
+    if not good:
+        raise ValueError(f"`label_names` is {names!r:.80}; pass a list of names of classes.")
+    if len(set(names)) != len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"`label_names` has {double!r:.80} twice; give every class its own name.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(names):
+        raise ValueError(
+            f"`label_names` has {len(names)} names, but `labels` run from {low} to {high}; pass "
+            "one name for each number from 0."
+        )
+    if sum(len(name.encode("utf-8", "replace")) for name in names) > _ALL_NAMES:
+        raise ValueError(
+            f"`label_names` has {len(names):,} names of more than {_ALL_NAMES:,} letters together; "
+            "shorten them, or number the classes."
+        )
+    return tuple(names)
+
+
+def check_shape(shape: tuple[int, ...], subject: str, *, any_side: bool = False) -> None:
     """Raise a ValueError unless the shape is (n, h, w, c) with sides and channels that load."""
     if len(shape) != 4:
         raise ValueError(
@@ -102,6 +173,8 @@ def check_shape(shape: tuple[int, ...], subject: str) -> None:
     if channels not in (1, 3):
         if shape[1] in (1, 3):
             way_out = "move the channels last with np.moveaxis(images, 1, -1)"
+        elif shape[2] in (1, 3):
+            way_out = "move the images first with np.moveaxis(images, -1, 0)"
         elif channels in (2, 4):
             way_out = "drop the alpha channel with images[..., :-1]"
         else:
@@ -109,7 +182,8 @@ def check_shape(shape: tuple[int, ...], subject: str) -> None:
         raise ValueError(
             f"the shape {shape} of {subject} has {channels} channels, not 1 or 3; {way_out}."
         )
-    check_sides(height, width, subject)
+    if not any_side:
+        check_sides(height, width, subject)
     if n < 2:
         raise ValueError(
             f"the number of {subject} is {n}, but at least two are needed to learn how they vary; "
@@ -131,12 +205,22 @@ def _as_array(images: Any, subject: str) -> np.ndarray:
     if isinstance(images, list | tuple):
         shapes = [np.shape(image) for image in images]
         for i, shape in enumerate(shapes):
+            if shape[:2] == shapes[0][:2] and {1, 3} == {_channels(shape), _channels(shapes[0])}:
+                raise ValueError(
+                    f"image 0 of {subject} has shape {shapes[0]}, but image {i} has shape {shape}; "
+                    "make all grey or all colour, for instance by "
+                    "np.repeat(image[..., None], 3, axis=-1)."
+                )
             if shape != shapes[0]:
                 raise ValueError(
                     f"image 0 of {subject} has shape {shapes[0]}, but image {i} has shape {shape}; "
                     "crop or resize to one size."
                 )
     return np.asarray(images)
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    return 1 if len(shape) == 2 else shape[-1] if shape else 0
 
 
 def _to_bytes(array: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:

@@ -1,5 +1,6 @@
 """Image sets: bytes with labels, from arrays, files or the network."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from aeot_jax.data import archive, idx
+from aeot_jax import extras
+from aeot_jax.data import archive, axes, cifar, hdf5, idx, parquet, share
 from aeot_jax.data.convert import to_bytes, to_labels
+from aeot_jax.data.found import Arrays, Files, NoSplitError, Report
+from aeot_jax.data.pictures import Pictures
+from aeot_jax.data.resample import resample
+from aeot_jax.data.tables import Table, is_table
+from aeot_jax.data.tree import title
+from aeot_jax.nearest import nearest
 
 NAMES = ("digits", "mnist", "fashion-mnist")
 """The sets that `load` knows by name."""
+
+CLASSES = {
+    "fashion-mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
+}
+"""Names of the classes of sets that are known by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +39,17 @@ class ImageSet:
       images: bytes, 0 black to 255 full; one channel (grey) or three (red, green, blue).
       labels: the class of each image, or None.
       name: what to call the set in titles.
+      label_names: names of the classes that `labels` count from 0; None where they are numbers.
+      notes: what a user should know of how the set was read, one sentence each.
+      skipped: pictures that were left out because they are broken, each with the reason.
     """
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"] | None
     name: str
+    label_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -40,7 +62,7 @@ def from_arrays(images: Any, labels: Any = None, name: str = "array") -> ImageSe
     Args:
       images: (n, h, w) or (n, h, w, c), sides of 4 to 256 pixels, c 1 or 3, n at least 2; integers
         in 0..255, floats in [0, 1], or bools. Bytes are not copied.
-      labels: (n,) or (n, 1) integers, or None.
+      labels: (n,) or (n, 1) integers or texts, or None.
       name: what to call the set.
 
     Returns:
@@ -51,15 +73,24 @@ def from_arrays(images: Any, labels: Any = None, name: str = "array") -> ImageSe
         images are equal.
     """
     pixels = to_bytes(images)
-    return ImageSet(pixels, None if labels is None else to_labels(labels, len(pixels)), name)
+    if labels is None:
+        return ImageSet(pixels, None, name)
+    numbers, names = to_labels(labels, len(pixels))
+    return ImageSet(pixels, numbers, name, names)
 
 
 def load(
     source: str | os.PathLike[str],
     *,
     split: str = "train",
+    pictures: Pictures = Pictures(),  # noqa: B008 - frozen
+    labels: Any = None,
+    labels_are: str = "`labels`",
+    limit: int | None = None,
+    seed: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
     base_url: str | None = None,
+    on_progress: Report | None = None,
 ) -> ImageSet:
     """Load images from where they are.
 
@@ -69,15 +100,24 @@ def load(
         * "digits": the 1,797 handwritten digits, 8 x 8, that come with scikit-learn;
         * "mnist", "fashion-mnist": downloaded once, with checksums;
         * an ``.npz`` file with x_train, y_train, x_test, y_test, or x, y, or images, labels, or a
-          single array;
+          single array; an ``.npy`` file; a MATLAB or HDF5 file with such names;
         * a folder of IDX files as MNIST has them, gzipped or raw, with or without labels;
-        * a folder of images; one sub-folder per class gives labels.
+        * the batches of CIFAR-10 or CIFAR-100, in a folder or in the tar file as it is published;
+        * a folder of pictures, or a zip or tar file of them; sub-folders are classes, by name,
+          unless they are called train, val and test;
+        * a parquet file or a folder of them, with pictures as Hugging Face keeps them.
 
         A name wins over a path; write "./digits" for a folder of that name.
       split: "train" or "test"; a source that does not tell them apart is all "train".
+      pictures: how pictures become images of one size.
+      labels: of all images of the source (n,), in place of its own.
+      labels_are: what messages call these labels.
+      limit: so many images at random, the same share of every class; None is all.
+      seed: of that choice.
       cache_dir: where downloads are kept; by default the user's cache folder.
       base_url: the address of the folder to download from, in place of the usual one; the
         environment variable AEOT_JAX_DATA_URL does the same.
+      on_progress: called with the pictures decoded so far, and all.
 
     Returns:
       The set, named after its source.
@@ -86,56 +126,144 @@ def load(
       FileNotFoundError: if there is no such file, folder or split.
       ValueError: if what is there is damaged or cannot be used; see `from_arrays`.
       ConnectionError: if a download fails.
-      ImportError: if "digits" is asked for and scikit-learn is missing.
+      ImportError: if a library that the source needs is missing.
     """
+    found = read(
+        source,
+        split=split,
+        pictures=pictures,
+        labels=labels,
+        labels_are=labels_are,
+        limit=limit,
+        seed=seed,
+        cache_dir=cache_dir,
+        base_url=base_url,
+        on_progress=on_progress,
+    )
+    if isinstance(found, Table):
+        raise ValueError(
+            f"`source` {os.fspath(source)!r} holds a table of floats, shape {found.rows.shape}, "
+            "and no images; reshape it to (n, height, width)."
+        )
+    return found
+
+
+def read(
+    source: str | os.PathLike[str],
+    *,
+    split: str = "train",
+    pictures: Pictures = Pictures(),  # noqa: B008 - frozen
+    labels: Any = None,
+    labels_are: str = "`labels`",
+    limit: int | None = None,
+    seed: int = 0,
+    cache_dir: str | os.PathLike[str] | None = None,
+    base_url: str | None = None,
+    on_progress: Report | None = None,
+) -> ImageSet | Table:
+    """Load images as `load` does, or a table where the source holds floats of two axes."""
     if split not in ("train", "test"):
         raise ValueError(f"`split` is {split!r}; pass 'train' or 'test'.")
-    images, labels, name = _read(source, split, cache_dir, base_url)
+    found, name = _find(source, split, cache_dir, base_url)
     shown = repr(os.fspath(source))
-    pixels = to_bytes(images, f"the images of `source` {shown}")
-    if labels is not None:
-        labels = to_labels(labels, len(pixels), f"the labels of `source` {shown}")
-    return ImageSet(pixels, labels, name)
+    if isinstance(found, Arrays) and not is_table(found.images):
+        images, notes = axes.ordered(found.images, found.labels if labels is None else labels)
+        found = dataclasses.replace(found, images=images, notes=found.notes + notes)
+    given = found.labels if labels is None else labels
+    numbers, names = None, None
+    if given is not None:
+        subject = f"the labels of `source` {shown}" if labels is None else labels_are
+        numbers, names = to_labels(given, len(found), subject)
+        names = names or (found.label_names if labels is None else None)
+    rows = None
+    if limit is not None and limit < len(found):
+        rows = share.pick(numbers, len(found), limit, seed)
+    if isinstance(found, Files):
+        extras.require("PIL", "cli", "reads pictures")
+        from aeot_jax.data.gather import gather  # pillow takes a while to import
+
+        wanted = range(len(found)) if rows is None else rows.tolist()
+        gathered = gather(found, wanted, pictures, shown, on_progress)
+        rows, notes = gathered.rows, found.notes + gathered.notes
+        pixels = to_bytes(gathered.images, f"the images of `source` {shown}")
+        numbers = None if numbers is None else numbers[rows]
+        return ImageSet(pixels, numbers, name, names, notes, gathered.skipped)
+    images = found.images if rows is None else found.images[rows]
+    numbers = numbers if numbers is None or rows is None else numbers[rows]
+    if is_table(images):
+        return Table(images, numbers, name, names)
+    resized = pictures.size is not None
+    pixels = to_bytes(images, f"the images of `source` {shown}", any_side=resized)
+    pixels = np.ascontiguousarray(resample(pixels, pictures))
+    return ImageSet(pixels, numbers, name, names, found.notes)
 
 
-def _read(
+def _find(
     source: str | os.PathLike[str],
     split: str,
     cache_dir: str | os.PathLike[str] | None,
     base_url: str | None,
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+) -> tuple[Arrays | Files, str]:
+    """What is at a source, not yet read where it is pictures; and its name."""
     if source == "digits":
-        return *_digits(split), "digits"
+        return Arrays(*_digits(split)), "digits"
     if source in NAMES:
         # pooch and requests take a while to import, and nothing else needs them
+        for library in ("pooch", "requests"):
+            extras.require(library, "cli", "downloads data")
         from aeot_jax.data import download
 
         found = download.fetch(str(source), split, cache_dir=cache_dir, base_url=base_url)
-        return *idx.read_folder(found, split), str(source)
+        return Arrays(*idx.read_folder(found, split), CLASSES.get(str(source))), str(source)
     path = Path(os.path.expanduser(source))  # as it is, where there is no such user
     if path.is_dir():
-        if idx.is_folder(path):
-            return *idx.read_folder(path, split), _title(path.resolve().name)
-        from aeot_jax.data import folder
-
-        return *folder.read(path, split), _title(path.resolve().name)
+        return _in_folder(path, split), title(path.resolve().name)
     if not path.exists():
         raise FileNotFoundError(
-            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}; "
-            "check the path."
+            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}"
+            f"{nearest(path.name, NAMES)}; check the path."
         )
-    if path.suffix.lower() != ".npz":
-        raise ValueError(
-            f"`source` {str(path)!r} is a file but not an .npz archive; pass an .npz file or a "
-            "folder of images or IDX files."
-        )
-    return *archive.read(path, split), _title(path.stem)
+    return _in_file(path, split), title(path.stem)
 
 
-def _title(name: str) -> str:
-    """A file's name that can be printed, whatever its bytes are."""
-    unknown = "\N{REPLACEMENT CHARACTER}"
-    return "".join(letter if letter.isprintable() else unknown for letter in name)
+def _in_folder(path: Path, split: str) -> Arrays | Files:
+    if idx.is_folder(path):
+        return Arrays(*idx.read_folder(path, split))
+    if cifar.is_folder(path):
+        return cifar.read_folder(path, split)
+    if parquet.is_folder(path):
+        return parquet.find(path, split)
+    from aeot_jax.data import folder
+
+    return folder.find(path, split)
+
+
+def _in_file(path: Path, split: str) -> Arrays | Files:
+    from aeot_jax.data import archived
+
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return Arrays(*archive.read(path, split))
+    if suffix == ".npy":
+        return Arrays(archive.read_array(path, split))
+    if cifar.is_archive(path):
+        return cifar.read_archive(path, split)
+    if archived.is_archive(path):
+        return archived.find(path, split)
+    if suffix in (".h5", ".hdf5") or (suffix == ".mat" and hdf5.is_hdf5(path)):
+        return hdf5.read(path, split)
+    if suffix == ".mat":
+        from aeot_jax.data import matlab
+
+        return matlab.read(path, split)
+    if suffix == ".parquet":
+        if split == "test":
+            raise NoSplitError(f"`source` {str(path)!r} is one split; pass split='train'.")
+        return parquet.find(path, split)
+    raise ValueError(
+        f"`source` {str(path)!r} is a file but not one that is read; pass an .npz, .npy, .zip, "
+        ".tar, .mat, .h5 or .parquet file, or a folder of images or IDX files."
+    )
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -212,7 +212,7 @@ def test_only_the_formats_of_the_endings_are_read(tmp_path):
     save(tmp_path / "0.png", GREY[0])
     save(tmp_path / "1.eps", GREY[1])
     (tmp_path / "1.eps").rename(tmp_path / "1.png")
-    with pytest.raises(ValueError, match=r"1\.png', which .* none of BMP, GIF, .* or damaged"):
+    with pytest.raises(ValueError, match=r"1\.png', which .* of AVIF, BMP, GIF, .* or damaged"):
         images.load(tmp_path)
 
 

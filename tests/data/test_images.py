@@ -101,6 +101,8 @@ REFUSED = {
     "one in grey": (BYTES[0, :, :, 0], r"\(5, 4\) of `images` is neither"),
     "flat": (GREY.reshape(6, -1), r"the shape \(6, 20\) of `images` is neither .* reshape"),
     "channels first": (BYTES.transpose(0, 3, 1, 2), r"np.moveaxis\(images, 1, -1\)"),
+    "images last": (BYTES.transpose(1, 2, 3, 0), r"np.moveaxis\(images, -1, 0\)"),
+    "grey and colour": ([BYTES[0], GREY[1]], r"image 0 .* \(5, 4, 3\), but image 1 .* all colour"),
     "with alpha": (BYTES[..., [0, 1, 2, 2]], r"4 channels, not 1 or 3; .* images\[..., :-1\]"),
     "seven channels": (BYTES[..., [0] * 7], "7 channels, not 1 or 3; keep 1"),
     "small": (
@@ -126,7 +128,9 @@ REFUSED_LABELS = {
     "short": (LABELS[:4], r"\(4,\) of `labels` does not fit 6 images; pass one label per image"),
     "scalar": (3, r"\(\) of `labels` does not fit 6 images"),
     "one-hot": (np.eye(3)[LABELS], r"looks one-hot; pass labels.argmax\(axis=1\)"),
-    "names": (np.array(list("abcabc")), "not integer; number the classes first"),
+    "dates": (np.arange(6).astype("M8[D]"), "neither integer nor text; number the classes first"),
+    "texts and numbers": ([*"abcab", 1], "`labels` mix texts and numbers; pass one kind"),
+    "names too few": (list("abca"), r"\(4,\) of `labels` does not fit 6 images"),
     "fractions": (LABELS / 2, r"label 1 of `labels` is 0.5, not an integer"),
     "nan": (LABELS * np.nan, "label 0 of `labels` is nan, not an integer"),
     "huge": (LABELS + 2**40, "not an integer of 32 bits"),
@@ -283,7 +287,7 @@ def test_no_such_file_is_said(tmp_path):
 
 def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(ValueError, match=r"is a file but not an .npz archive; pass"):
+    with pytest.raises(ValueError, match=r"is a file but not one that is read; pass"):
         images.load(tmp_path / "a.csv")
 
 

@@ -194,7 +194,8 @@ REFUSED: dict[str, Maker] = {
     "a link to nothing": in_place_of_a_file(lambda path: path.symlink_to("nothing")),
     "labels of 713 TiB": labelled(npy((10**14,), bytes(6), "<i8")),
     "labels that are objects": labelled(npy((6,), pickle_bytes(), "|O")),
-    "labels that are text": labelled(npy((6,), b"abcdef", "|S1")),
+    "labels of long texts": labelled(npy((6,), bytes(6 * 10**6), "|S1000000")),
+    "labels that are dates": labelled(npy((6,), bytes(48), "<M8[D]")),
 }
 """Each must be refused in one sentence."""
 
@@ -217,6 +218,7 @@ def zip64_throughout(folder: Path) -> Path:
 
 
 READ: dict[str, Maker] = {
+    "labels that are text": labelled(npy((6,), b"abcd\xff\0", "|S1")),
     "stored": saved(x=IMAGES, y=LABELS),
     "deflated": saved(np.savez_compressed, x=IMAGES, y=LABELS),
     "columns first": saved(x=np.asfortranarray(IMAGES)),

@@ -1,0 +1,32 @@
+"""Tables: rows of numbers, as embeddings and point clouds come."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of numbers.
+
+    Attributes:
+      rows: as they were stored (n, d), of any float type.
+      labels: the class of each row, or None.
+      name: what to call the table.
+      label_names: of the classes that `labels` count, or None.
+    """
+
+    rows: Float[np.ndarray, "n d"]
+    labels: Int32[np.ndarray, " n"] | None
+    name: str
+    label_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+
+def is_table(array: np.ndarray) -> bool:
+    """Whether an array is a table and no images: floats of two axes."""
+    return array.ndim == 2 and array.dtype.kind == "f"
