@@ -231,10 +231,6 @@ def draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -
     _number(axes.yaxis, np.array(shown))
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")
-    if span[1] < 100 * span[0]:  # two labels that do not overlap, where decades are too few
-        ends = np.unique(span)
-        axes.set_xticks(ends, [f"{end:.2g}" for end in ends])
-        axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("samples")
     axes.set_ylabel("mass error")
     axes.set_title("transport")
@@ -248,9 +244,12 @@ def _number(axis: "Axis", values: np.ndarray) -> None:
     values = values[(values > 0) & np.isfinite(values)]
     if not values.size:
         return
-    short = values.max() < 100 * values.min()
-    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,)))
-    axis.set_major_formatter(ticker.EngFormatter(sep="") if values.min() >= 1 else "{x:g}")
+    low, high = float(values.min()), float(values.max())
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axis.set_major_formatter(ticker.EngFormatter(sep="") if low >= 1 else "{x:g}")
+    if high < 3 * low:  # none of these may lie between
+        axis.set_major_locator(ticker.FixedLocator([*{low, high}]))
+        axis.set_major_formatter(ticker.EngFormatter(places=0, sep="") if low >= 1 else "{x:.2g}")
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
