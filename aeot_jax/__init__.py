@@ -6,12 +6,15 @@ has begun, and can be interrupted in good order, before JAX is imported.
 
 import importlib
 import importlib.util
+import logging
 from typing import TYPE_CHECKING, Any
 
 from aeot_jax._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from aeot_jax.names import *  # noqa: F403
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent, unless the user asks
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +30,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *vars(importlib.import_module(f"{__name__}.names"))})
+    """The public names alone."""
+    names = vars(importlib.import_module(f"{__name__}.names"))
+    return sorted({"__version__", *(name for name in names if not name.startswith("_"))})

@@ -1,9 +1,13 @@
 """``python -m aeot_jax`` is ``aeot-jax``."""
 
+import importlib.util
 import os
 import signal
 import sys
 from typing import Any
+
+_NEEDED = ("tyro", "rich", "platformdirs")
+"""What the command line imports, beyond what the package needs."""
 
 
 def main() -> int:
@@ -15,6 +19,13 @@ def main() -> int:
     Returns:
       The exit code.
     """
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        print(
+            f"Error: the command line needs {' and '.join(missing)}; install what is missing with: "
+            "pip install 'aeot-jax[cli]'.",
+            file=sys.stderr,
+        )
+        return 2
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         from aeot_jax import cli  # in the background Ctrl-C is ignored, and shall be
 

@@ -1,7 +1,6 @@
 """Models on disk, and the folder of a run that can be resumed."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32, UInt8
 
 from aeot_jax import contents, records, runs
+from aeot_jax import identity as identities
 from aeot_jax._version import __version__
 from aeot_jax.classes import Classes
+from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json as config_from_json
 from aeot_jax.configs import config_to_json as config_to_json
 from aeot_jax.measures import Measure
-from aeot_jax.model import AEOT, SOURCES, Config, check_model
+from aeot_jax.model import AEOT, SOURCES, check_model
 from aeot_jax.nn.train import TrainState
 from aeot_jax.ot.estimate import Certificate
 from aeot_jax.ot.problem import Frame
@@ -28,7 +28,7 @@ from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import History, Solution
 from aeot_jax.runs import MODEL_FILE as MODEL_FILE
 from aeot_jax.runs import TRAINING_FILE as TRAINING_FILE
-from aeot_jax.typing import Given, PRNGKey
+from aeot_jax.typing import Given
 
 
 def save(model: Given[AEOT], path: str | os.PathLike[str]) -> None:
@@ -83,14 +83,12 @@ def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> No
     tree = {
         field.name: _arrays(getattr(model, field.name))
         for field in dataclasses.fields(model)
-        if field.name not in ("config", "image_shape", "label_names")
+        if not field.metadata.get("static") and getattr(model, field.name) is not None
     }
-    if model.classes is None:
-        del tree["classes"]
     meta = {
         "version": __version__,
         "config": config_to_json(model.config),
-        "image_shape": list(model.image_shape),
+        "image_shape": None if model.image_shape is None else list(model.image_shape),
         "label_names": None if model.label_names is None else list(model.label_names),
         "identity": identity,
     }
@@ -127,6 +125,8 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
     mu = SOURCES[config.source](int(tree["centre"].shape[0]))
     solution = _solution({**tree.pop("solution"), "history": host_history}, ())
     extension = _extension(tree.pop("extension"), mu)
+    if (units := tree.pop("columns", None)) is not None:
+        units = Columns(**units)
     classes = tree.pop("classes", None)  # files of models without classes have none
     if classes is not None:
         classes = Classes(
@@ -135,7 +135,9 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
             **classes,
         )
     return AEOT(
+        params=tree.pop("params", None),
         **tree,
+        columns=units,
         solution=solution,
         extension=extension,
         classes=classes,
@@ -143,30 +145,6 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
         image_shape=image_shape,
         label_names=contents.label_names(meta),
     )
-
-
-def identity(
-    key: PRNGKey,
-    images: UInt8[np.ndarray, "n h w c"],
-    config: Config,
-    labels: Int32[np.ndarray, " n"] | None = None,
-    label_names: tuple[str, ...] | None = None,
-) -> str:
-    """A fingerprint of what determines a fit: key, images, configuration, labels and their names.
-
-    Of an optax transformation, which is code, it says only whether there is one.
-    """
-    digest = hashlib.sha256()
-    raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    digest.update(np.asarray(raw).tobytes())
-    custom = config.solver.optimizer is not None
-    digest.update(f"{images.shape} {config_to_json(config)} {custom}".encode())
-    digest.update(np.ascontiguousarray(images).data)
-    if labels is not None:
-        digest.update(np.ascontiguousarray(labels).data)
-    if label_names is not None:
-        digest.update(repr(label_names).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -237,6 +215,22 @@ class Run:
             (self.folder / TRAINING_FILE).unlink(missing_ok=True)
 
 
+class OtherRunError(ValueError):
+    """A folder holds another run than that to be resumed.
+
+    Attributes:
+      differences: what has changed, in words; empty where that cannot be told.
+    """
+
+    def __init__(self, folder: Path, differences: list[str]):
+        self.differences = differences
+        said = f" ({'; '.join(differences)})" if differences else ""
+        super().__init__(
+            f"`run_dir` {str(folder)!r} holds a run with another key, other images or labels or "
+            f"another configuration{said}; resume with the same, or overwrite it."
+        )
+
+
 def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Where the files of a run go: into its folder, or beside a run that they shall replace.
 
@@ -267,14 +261,15 @@ def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool 
             f"`run_dir` {str(folder)!r} already holds a run ({name}); resume it, overwrite it, "
             "or choose another folder."
         )
+    known = None
     for work in (folder / runs.NEXT, folder):
         file, kind = _furthest(work)
-        if file is not None and records.read_meta(file, kind).get("identity") == identity:
-            return work
-    raise ValueError(
-        f"`run_dir` {str(folder)!r} holds a run with another key, other images or labels or "
-        "another configuration; resume with the same, or overwrite it."
-    )
+        if file is not None:
+            own = records.read_meta(file, kind).get("identity")
+            if own == identity:
+                return work
+            known = known or own
+    raise OtherRunError(folder, identities.differences(identity, known))
 
 
 def _furthest(folder: Path) -> tuple[Path | None, str]:

@@ -21,6 +21,7 @@ from aeot_jax.ot.result import Status
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.ot.solve import solve_jit
+from aeot_jax.reprs import numbers, or_brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _LARGEST_VMAP_DIM = 12
@@ -45,6 +46,21 @@ class Classes:
     shares: Float[Array, "*batch c"]
     solution: Solution
     extension: Extension
+
+    @or_brief
+    def __repr__(self) -> str:
+        """The labels, and how many classes reached the tolerance."""
+        labels, codes = numbers(self.labels), numbers(self.solution.status)
+        upper = numbers(self.solution.certificate.upper)
+        shown = ", ".join(map(str, labels[:_SHOWN_LABELS])) + ", ..." * (
+            len(labels) > _SHOWN_LABELS
+        )
+        worst = int(np.argmax(upper))
+        return (
+            f"Classes({len(labels)} of labels {shown}; "
+            f"{int((codes == Status.CONVERGED).sum())} converged; least sure {labels[worst]}, mass "
+            f"error at most {float(upper[worst]):.2g})"
+        )
 
     def of(self, label: Given[int]) -> Extension:
         """The map of one class.

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from aeot_jax._version import __version__
 from aeot_jax.model import Config
+from aeot_jax.nearest import nearest
 from aeot_jax.records import NewerError
 
 _Record = TypeVar("_Record")
@@ -84,7 +85,8 @@ def from_json(kind: type[_Record], tree: Any, where: str, version: object = None
     values = {}
     for name, value in tree.items():
         if name not in fields:
-            raise newer(f"the option {reprlib.repr(f'{where}.{name}')}", version)
+            meant = nearest(str(name), fields)
+            raise newer(f"the option {reprlib.repr(f'{where}.{name}')}{meant}", version)
         if dataclasses.is_dataclass(hint := hints[name]):
             value = from_json(typing.cast(type, hint), value, f"{where}.{name}", version)
         elif not _fits(value, hint):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json, newer
 from aeot_jax.measures import Measure
 from aeot_jax.model import Config
@@ -48,22 +49,26 @@ _FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
 _WIDE = {_FLOAT: np.dtype(np.float64), _INT: np.dtype(np.int64)}
 
 
-def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, int, int]]:
-    """The configuration and the image shape that the file of a model states.
+def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, ...] | None]:
+    """The configuration and the shape of the data that the file of a model states.
+
+    The shape is (height, width, channels), (D,) of a table, or None where the model is of codes.
 
     Raises:
       NewerError: if the configuration has an option that this version does not know.
       ValueError: if either is missing or cannot be.
     """
     config = config_from_json(meta.get("config"), meta.get("version"))
-    shape = meta.get("image_shape")
-    if not isinstance(shape, list) or len(shape) != 3 or shape[2] not in _CHANNELS:
+    shape = meta.get("image_shape", ())
+    if shape is None:
+        return config, None
+    sides = len(shape) if isinstance(shape, list) else 0
+    if sides not in (1, 3) or (sides == 3 and shape[2] not in _CHANNELS):
         raise ValueError(f"its `image_shape` is {reprlib.repr(shape)}, not that of an image")
-    height, width, channels = shape
     if not all(type(side) is int for side in shape):
         raise ValueError(f"its `image_shape` is {reprlib.repr(shape)}, not whole numbers")
-    models.check_image_shape((height, width, channels))
-    return config, (height, width, channels)
+    models.check_image_shape(tuple(shape))
+    return config, tuple(shape)
 
 
 def label_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -128,14 +133,13 @@ def check_arrays(
 
 
 def _wanted(
-    config: Config, image_shape: tuple[int, int, int], arrays: Mapping[str, Any]
+    config: Config, image_shape: tuple[int, ...] | None, arrays: Mapping[str, Any]
 ) -> dict[str, Wanted]:
     """All arrays of a model, by name."""
-    _check_sizes(config.autoencoder, arrays)
-    params = models.functions(image_shape, config.autoencoder).init
-    shapes = jax.eval_shape(params, jax.random.key(0))
-    latent = models.latent_dim(image_shape, config.autoencoder)
-    found = {f"params/{name}": Wanted(leaf.shape, (_FLOAT,)) for name, leaf in _flat(shapes)}
+    if image_shape is None:
+        found, latent = {}, _side("centre", arrays, -1)
+    else:
+        found, latent = _networks(config.autoencoder, image_shape, arrays)
     found |= {name: Wanted((latent,), (_FLOAT,)) for name in ("centre", "scale")}
     found["losses"] = Wanted((None,), (_FLOAT,))
     times = [name for name in arrays if name.startswith("seconds/") and name.count("/") == 1]
@@ -149,7 +153,21 @@ def _wanted(
     return found
 
 
-def _check_sizes(config: models.AutoencoderConfig, arrays: Mapping[str, Any]) -> None:
+def _networks(
+    config: models.AutoencoderConfig, image_shape: tuple[int, ...], arrays: Mapping[str, Any]
+) -> tuple[dict[str, Wanted], int]:
+    """The arrays of the networks and of the columns of a table; and the dimensions of the codes."""
+    _check_sizes(config, image_shape, arrays)
+    shapes = jax.eval_shape(models.functions(image_shape, config).init, jax.random.key(0))
+    found = {f"params/{name}": Wanted(leaf.shape, (_FLOAT,)) for name, leaf in _flat(shapes)}
+    if models.is_table(image_shape):
+        found |= {f"columns/{name}": Wanted(image_shape, (_FLOAT,)) for name in Columns._fields}
+    return found, models.latent_dim(image_shape, config)
+
+
+def _check_sizes(
+    config: models.AutoencoderConfig, image_shape: tuple[int, ...], arrays: Mapping[str, Any]
+) -> None:
     """Networks that cannot be those of the file are not built, not even to learn their shapes."""
     widest = max((side for array in arrays.values() for side in array.shape), default=0)
     for name, value, most in (
@@ -162,6 +180,8 @@ def _check_sizes(config: models.AutoencoderConfig, arrays: Mapping[str, Any]) ->
                 f"its configuration has `{name}` {value}, but it holds {len(arrays)} arrays of "
                 f"sides up to {widest}"
             )
+    if models.is_table(image_shape) and image_shape[0] > widest:
+        raise ValueError(f"its `image_shape` is {image_shape}, but its sides go up to {widest}")
 
 
 def _transport(

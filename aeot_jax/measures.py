@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.numerics import usual_dtypes
+from aeot_jax.reprs import brief
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 Symmetry = Literal["signs", "rotations"]
@@ -174,6 +175,8 @@ class Empirical:
     """
 
     points: Float[Array, "p d"]
+
+    __repr__ = brief
 
     def __post_init__(self):
         points = arguments.array("points", self.points)

@@ -25,8 +25,9 @@ TRAINING_FILE = "checkpoint.npz"
 CONFIG, METRICS, EVALUATION = "config.json", "metrics.json", "evaluation.json"
 SAMPLES, RECONSTRUCTIONS, HISTORY = "samples.png", "reconstructions.png", "history.png"
 PICTURES = (SAMPLES, RECONSTRUCTIONS, HISTORY)
+REPORT = "report.html"
 
-FILES = (MODEL_FILE, TRAINING_FILE, CONFIG, METRICS, EVALUATION, *PICTURES)
+FILES = (MODEL_FILE, TRAINING_FILE, CONFIG, METRICS, EVALUATION, *PICTURES, REPORT)
 """All that a run may leave."""
 
 NEXT, READY, DONE = ".next", ".ready", ".done"

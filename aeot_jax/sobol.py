@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, UInt32
-from scipy.stats import qmc
 
 from aeot_jax.typing import PRNGKey
 
@@ -30,6 +29,8 @@ _BITS = 30
 @functools.cache
 def _directions(dim: int) -> UInt32[np.ndarray, "20 d"]:
     """Direction numbers: point i is the exclusive or of those of the digits of i that are 1."""
+    from scipy.stats import qmc  # half a second, which not every program needs
+
     rows = []
     for digit in range(MOST_POINTS.bit_length() - 1):
         # SciPy counts in Gray code: its point 2^j differs from the last by directions j and j - 1.

@@ -36,16 +36,17 @@ Index = Int[Array, " n"]
 PRNGKey = PRNGKeyArray | UInt32[Array, "2"]
 """A random key, typed or legacy."""
 
-Devices = tuple[jax.Device, ...]  # pyright: ignore[reportInvalidTypeForm]
-"""Devices to compute on."""
-
 _T = TypeVar("_T")
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ArrayLike
 
     Given = Annotated[_T, "looked at by the function itself"]
+    Devices = tuple[Any, ...]  # JAX does not tell checkers what a Device is
 else:
+    Devices = tuple[jax.Device, ...]
+    """Devices to compute on."""
+
     # A checker of types at run time shall not come before the sentence that names the argument.
     ArrayLike = Annotated[Any, "an array of real numbers, or lists of them"]
 

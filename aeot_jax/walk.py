@@ -14,6 +14,7 @@ with one brown and one blue eye.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -23,11 +24,14 @@ from aeot_jax.model import AEOT, check_model, decode, extension_of
 from aeot_jax.ot import candidates, planes
 from aeot_jax.ot.laguerre import upper_envelope
 from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 Along = Literal["source", "codes", "displacement"]
 
 _MAX_FRAMES = 10_000
+
+_extend = jax.jit(candidates.extend)
 
 
 class Crossings(NamedTuple):
@@ -44,6 +48,8 @@ class Crossings(NamedTuple):
     cells: Int[np.ndarray, "c 2"]
     angle: Float[np.ndarray, " c"]
     singular: Bool[np.ndarray, " c"]
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Walk:
     rejected: Bool[np.ndarray, " k"]
     crossings: Crossings
     threshold: float
+
+    __repr__ = brief
 
 
 def interpolate(
@@ -126,7 +134,7 @@ def interpolate(
     t = np.linspace(0.0, 1.0, num)
     points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
     if along == "source":
-        z, accepted, _ = candidates.extend(points, ext)
+        z, accepted, _ = _extend(points, ext)
         rejected = ~np.asarray(accepted)
         found = crossings(a, b, ext)
     else:

@@ -15,6 +15,7 @@ import pytest
 # Compilation is most of the time of these tests, and many compile the same programs.
 _CACHE = tempfile.TemporaryDirectory(prefix="aeot-jax-tests-")
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+os.environ["XDG_CACHE_HOME"] = _CACHE.name  # of commands in processes of their own
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

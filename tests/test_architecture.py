@@ -25,7 +25,7 @@ LAYERS = (
 """A module may import what stands before it, never what stands after."""
 LEAVES = ("plot", "cli", "report", "evaluate", "__main__")
 """Nobody imports a leaf but the leaves that show or start it."""
-KNOWS_BOTH = {"aeot", "model", "checkpoint", "contents"}
+KNOWS_BOTH = {"stages", "aeot", "model", "checkpoint", "contents"}
 """The only modules that see the networks and the transport, apart from the leaves."""
 
 
@@ -101,6 +101,8 @@ def test_foundations_stand_on_nothing():
     assert not IMPORTS["files"]
     assert not IMPORTS["arguments"]
     assert not IMPORTS["pixels"]
+    assert not IMPORTS["nearest"]
+    assert not IMPORTS["extras"]
 
 
 def test_transport_knows_no_networks_and_networks_no_transport():
@@ -117,7 +119,16 @@ def test_transport_knows_no_networks_and_networks_no_transport():
 
 
 def test_metrics_and_data_take_and_give_arrays():
-    allowed = {"arguments", "typing", "numerics", "files", "archives", "pixels"}
+    allowed = {
+        "arguments",
+        "typing",
+        "numerics",
+        "files",
+        "archives",
+        "pixels",
+        "nearest",
+        "extras",
+    }
     for name in MODULES:
         for parent in ("metrics", "data"):
             if below(name, parent):

@@ -17,6 +17,7 @@ from aeot_jax import (
     TrainConfig,
     checkpoint,
     contents,
+    identity,
     load,
     records,
     sample,
@@ -86,7 +87,7 @@ def test_devices_are_left_out_and_change_no_identity():
     plain, spread = Config(), Config(solver=solver)
     assert checkpoint.config_to_json(spread) == checkpoint.config_to_json(plain)
     data = np.zeros((4, 8, 8, 1), np.uint8)
-    assert checkpoint.identity(tiny.KEY, data, spread) == checkpoint.identity(tiny.KEY, data, plain)
+    assert identity.of(tiny.KEY, data, spread) == identity.of(tiny.KEY, data, plain)
 
 
 def test_a_model_of_an_earlier_version_claims_no_bound(tmp_path, model, path):
@@ -170,9 +171,9 @@ def test_identity_sees_everything_that_decides_a_fit():
             replace(config, solver=replace(config.solver, optimizer=optax.sgd(0.1))),
         ),
     ]
-    own = checkpoint.identity(tiny.KEY, data, config)
-    assert own == checkpoint.identity(jax.random.PRNGKey(0), data.copy(), config)
-    assert len({own, *(checkpoint.identity(*other) for other in others)}) == len(others) + 1
+    own = identity.of(tiny.KEY, data, config)
+    assert own == identity.of(jax.random.PRNGKey(0), data.copy(), config)
+    assert len({own, *(identity.of(*other) for other in others)}) == len(others) + 1
 
 
 def test_a_new_folder_is_made_and_an_old_run_is_not_touched(tmp_path, model):

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import SolverConfig, Status, checkpoint
+from aeot_jax import SolverConfig, Status, identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot import candidates
@@ -127,8 +127,7 @@ def test_labels_are_part_of_what_a_run_is():
     images = tiny.images()[..., None]
     labels = IMAGE_LABELS.astype(np.int32)
     names = {
-        checkpoint.identity(KEY, images, tiny.CONFIG, some)
-        for some in (None, labels, labels[::-1].copy())
+        identity.of(KEY, images, tiny.CONFIG, some) for some in (None, labels, labels[::-1].copy())
     }
     assert len(names) == 3
 

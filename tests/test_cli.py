@@ -18,18 +18,19 @@ import pytest
 from PIL import Image
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint
+from aeot_jax import checkpoint, documents, report
 from aeot_jax.cli import evaluate as cli_evaluate
+from aeot_jax.cli import figures, folder, main, source
 from aeot_jax.cli import fit as cli_fit
-from aeot_jax.cli import folder, main, source
+from aeot_jax.cli import sample as cli_sample
 from aeot_jax.cli.pictures import AS_THEY_ARE
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.data import images
 from aeot_jax.locks import locked
 
-TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5"]
-"""One set of shapes: compilation is most of the time."""
+TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5", "--no-report"]
+"""One set of shapes: compilation is most of the time; tests/report looks at reports."""
 
 FILES = {"model.npz", "config.json", "metrics.json", "samples.png", "reconstructions.png"}
 FILES |= {"history.png"}
@@ -205,6 +206,22 @@ def test_classes_short_of_the_tolerance_are_named(labelled, tmp_path, capsys, mo
     assert "Warning: the maps of these classes did not reach the tolerance: 1." in said(capsys)
 
 
+def test_many_images_are_made_in_pieces_of_one_size(fitted, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli_sample, "_PIECE", 64)
+    made = ["sample", str(fitted), "--num", "150", "--npz", str(tmp_path / "x.npy")]
+    assert main(made) == 0
+    out, err = capsys.readouterr()
+    assert "150 images -> " in out
+    assert "100 %  150 images" in err
+    images = np.load(tmp_path / "x.npy")
+    assert images.shape == (150, 8, 8, 1)
+    assert len(np.unique(images.reshape(150, -1), axis=0)) > 100
+    assert main([*made, "--out", str(tmp_path / "x.png"), "--num", "10001"]) == 2
+    assert "a picture shows 10,000 images at most" in capsys.readouterr().err
+    assert main([*made, "--num", str(10**14)]) == 2
+    assert "GB are free in" in capsys.readouterr().err
+
+
 def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     before = contents(fitted)
     assert main(["evaluate", str(fitted), "--num", "60", "--quiet"]) == 0
@@ -220,6 +237,61 @@ def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     assert results["memory"]["num_held_out"] == 40
     assert 0 <= results["prdc"]["precision"] <= 1
     assert results["classes"]["of"] == 10
+
+
+def test_a_report_is_written_by_a_fit_and_on_demand(fitted, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(fitted, run)
+    assert main(["report", str(run)]) == 0
+    assert str(run / "report.html") in capsys.readouterr().out.replace("\n", "")
+    assert {path.name for path in run.iterdir()} == {*FILES, "report.html"}
+    text = (run / "report.html").read_text()
+    assert "40 held out images" in text
+    again = ["fit", "--data", "digits", "--out", str(run), *TINY, "--quiet", "--resume"]
+    assert main(again) == 0  # without a report: an older one may be of another model
+    assert {path.name for path in run.iterdir()} == FILES
+    again.remove("--no-report")
+    assert main(again) == 0
+    assert "--limit 200 --hold-out 40 --out NEW" in (run / "report.html").read_text()
+
+
+def test_a_report_without_its_images_says_why(fitted, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(fitted, run)
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8))
+    seen = []
+    monkeypatch.setattr(report, "write", lambda _key, material, _path: seen.append(material))
+    for data, sentence in (("nowhere", "cannot be read: "), (str(other), "not those that the")):
+        assert main(["report", str(run), "--data", data]) == 0
+        assert f"Warning: The images are not shown, because {sentence}"[:50] in said(capsys)
+        assert seen[-1].train is None
+        assert sentence in seen[-1].absent
+    (run / "config.json").unlink()
+    assert main(["report", str(run)]) == 0
+    assert "config.json, which says where they are, is gone" in said(capsys)
+    config = read(fitted / "config.json")
+    documents.write(run / "config.json", {**config, "schema": 99})
+    assert main(["report", str(run)]) == 2
+    assert "has schema 99, this version reads" in said(capsys)
+
+
+def test_runs_are_compared(fitted, labelled, tmp_path, capsys):
+    before = contents(fitted)
+    page = tmp_path / "page.html"
+    assert main(["compare", str(fitted), str(labelled), "--out", str(page)]) == 0
+    shown = capsys.readouterr()
+    assert "mass error (lower)" in " ".join(shown.out.split())
+    assert "Scores are missing of" in shown.err
+    text = page.read_text()
+    assert text.count('<img src="data:image/') == 3
+    assert "2 of 2" in text
+    assert contents(fitted) == before
+    bare = tmp_path / "bare"
+    shutil.copytree(fitted, bare)
+    (bare / "metrics.json").unlink()
+    assert main(["compare", str(fitted), str(bare), "--out", str(page)]) == 2
+    assert "has no metrics.json; repeat the `aeot-jax fit`" in said(capsys)
 
 
 def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
@@ -241,7 +313,7 @@ def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
     assert f"Warning: samples.png in '{run}' are not the pictures" in said(capsys)
     shutil.copy(labelled / "model.npz", run)
     assert fit(run, "--quiet", "--resume") == 2
-    assert "another key, other images or labels" in said(capsys)
+    assert "holds a run with other options (--labels)" in said(capsys)
     assert main(["sample", f"{run}/model.npz", "--npz", f"{tmp_path}/x.npz"]) == 0
 
 
@@ -263,7 +335,7 @@ def test_a_replacement_that_is_interrupted_leaves_the_run_and_is_resumed(
     assert text.endswith("--overwrite")
     assert contents(out) == before
     with monkeypatch.context() as patch:
-        patch.setattr(cli_fit, "_draw", stop)
+        patch.setattr(figures, "draw", stop)
         assert fit(out, *again, "--overwrite") == 130
     assert "what was done is kept. Continue with: aeot-jax fit" in said(capsys)
     assert {name: (out / name).read_bytes() for name in FILES} == before
@@ -300,6 +372,8 @@ def test_a_second_fit_in_one_folder_is_refused(tmp_path, capsys):
         ("sample FITTED --npz /proc/x.npz", "nothing can be written to '/proc'"),
         ("sample FITTED --out FILE/x.png", "FILE' is a file; pass another place"),
         ("evaluate EVALUATED", "EVALUATED/evaluation.json', but that is a folder"),
+        ("report REPORTED", "REPORTED/report.html', but that is a folder"),
+        ("compare FITTED FITTED --out /proc/x.html", "nothing can be written to '/proc'"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_the_work(
@@ -309,7 +383,8 @@ def test_what_cannot_be_written_is_said_before_the_work(
     for module, work in ((aeot, "fit"), (aeot, "sample_with_info"), (cli_evaluate, "evaluate")):
         monkeypatch.setattr(module, work, None)
     Path("FILE").touch()
-    for place in ("RUN/metrics.json", "GRID.png", "EVALUATED/evaluation.json"):
+    places = "RUN/metrics.json", "GRID.png", "EVALUATED/evaluation.json", "REPORTED/report.html"
+    for place in places:
         Path(place).mkdir(parents=True)
     assert main([str(fitted) if part == "FITTED" else part for part in command.split()]) == 2
     assert sentence in said(capsys)
@@ -355,11 +430,18 @@ def test_a_run_that_holds_another_is_refused(fitted, capsys):
     assert contents(fitted) == before
 
 
-@pytest.mark.parametrize("change", [["--seed", "1"], ["--epochs", "3"], ["--limit", "150"]])
-def test_another_fit_does_not_resume_a_run(fitted, capsys, change):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--seed", "1"], "(--seed; --data, or what is there)"),
+        (["--epochs", "3"], "(--training.epochs was 2 and is 3)"),
+        (["--limit", "150"], "(--data, or what is there)"),
+    ],
+)
+def test_another_fit_does_not_resume_a_run_and_says_what_has_changed(fitted, capsys, change, words):
     before = contents(fitted)
     assert fit(fitted, "--quiet", "--resume", *change) == 2
-    assert "another key, other images or labels or another configuration" in said(capsys)
+    assert f"holds a run with other options {words}; give the same" in said(capsys)
     assert contents(fitted) == before
 
 
@@ -487,6 +569,14 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("evaluate nowhere", "is not a folder"),
         ("evaluate FITTED --num 5", "`num_samples` is 5; pass at least 20"),
         ("evaluate FITTED --data OTHER.npz", "but the model makes (8, 8, 1)"),
+        ("report nowhere", "is not a folder"),
+        ("report EMPTY", "the folder holds no model.npz"),
+        ("report HALF", "'HALF' holds a fit that is not finished; go on with the same"),
+        ("report FITTED --seed -1", "`--seed` is -1"),
+        ("compare FITTED", "1 run is given to compare; pass two or more folders"),
+        ("compare FITTED EMPTY", "the folder holds no model.npz"),
+        ("compare FITTED HALF", "holds a fit that is not finished"),
+        ("compare FITTED FITTED --out a.pdf", "ends in .html"),
         ("data nowhere", "is no file"),
     ],
 )
@@ -496,6 +586,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     Path("EMPTY").mkdir()
+    Path("HALF").mkdir()
+    Path("HALF/checkpoint.npz").touch()
     Path("FILE").write_text("nothing")
     np.savez("NAN.npz", x=np.where(pixels == 7, np.nan, pixels / 255))
     np.savez("EQUAL.npz", x=np.full((60, 8, 8), 99, np.uint8))
@@ -628,7 +720,7 @@ def test_data_shows_classes_by_name_and_says_what_to_type(photos, capsys):
 
 
 def test_help_explains_every_option(capsys):
-    for command in ([], ["fit"], ["sample"], ["evaluate"], ["data"]):
+    for command in ([], ["fit"], ["sample"], ["evaluate"], ["report"], ["compare"], ["data"]):
         with pytest.raises(SystemExit) as stop:
             main([*command, "--help"])
         assert stop.value.code == 0

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_frames_of_the_source_are_those_of_the_extension(model):
     walk = interpolate(model, A, B, 5)
     t = np.linspace(0, 1, 5)[:, None]
     points = jnp.asarray((1 - t) * A + t * B, jnp.float32)
-    z, accepted, _ = candidates.extend(points, model.extension)
+    z, accepted, _ = jax.jit(candidates.extend)(points, model.extension)
     np.testing.assert_array_equal(walk.z, z)
     np.testing.assert_array_equal(walk.rejected, ~np.asarray(accepted))
     np.testing.assert_array_equal(walk.images, decode(model, z))

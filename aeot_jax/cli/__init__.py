@@ -1,59 +1,35 @@
-"""The command line: aeot-jax fit | sample | evaluate | data.
+"""The command line: aeot-jax fit | sample | evaluate | report | compare | data.
 
 Each command is a module with a dataclass, from which tyro makes the options and their help, and a
 function that runs it. What a user may do wrong ends in one sentence and exit code 2; an
 interruption in 130; a run that did not reach its tolerance in 0 and a warning.
 """
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Any
 
-import tyro
 from rich.console import Console
 
-import aeot_jax as aeot
+import aeot_jax
 from aeot_jax import files
-from aeot_jax.cli import data, evaluate, fit, interrupts, sample
-
-_FORESEEN = (ValueError, OSError, ImportError, FloatingPointError, aeot.SampleError)
-"""What a user's input, disk or network may cause (missing files and connections are OSErrors)."""
+from aeot_jax.cli import cache, commands, interrupts, manual, notices, parsing
+from aeot_jax.nearest import nearest
 
 _BAD_INPUT = 2
-
-_Command = (
-    Annotated[fit.Fit, tyro.conf.subcommand("fit")]
-    | Annotated[sample.Sample, tyro.conf.subcommand("sample")]
-    | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[data.Data, tyro.conf.subcommand("data")]
-)
-
-_RUN = {
-    fit.Fit: fit.run,
-    sample.Sample: sample.run,
-    evaluate.Evaluate: evaluate.run,
-    data.Data: data.run,
-}
+_CLOSED = 141
+"""Exit code where whoever reads the output has gone, as a shell gives it."""
 
 
-Options = fit.Fit | sample.Sample | evaluate.Evaluate | data.Data
-
-
-def parse(arguments: Sequence[str]) -> Options:
+def parse(arguments: Sequence[str]) -> Any:
     """Read a command and its options.
 
     Raises:
-      SystemExit: for ``--help``, and with code 2 for options that do not parse.
-      ValueError: if a value of the configuration is out of its range.
+      SystemExit: with code 0, for ``--help``.
+      ValueError: a sentence, for what does not parse.
     """
-    return tyro.cli(
-        _Command,
-        prog="aeot-jax",
-        description=str(aeot.__doc__).partition("\n")[0],
-        args=arguments,
-        # --resume but no --no-resume; an unset optimizer is not a sub-command of its own
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
-    )
+    return _command(arguments)[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,24 +42,70 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0 done, 2 bad input, 130 interrupted.
 
     Raises:
-      SystemExit: for ``--help``, and with code 2 for options that do not parse.
+      SystemExit: with code 0, for ``--help``.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     out, err = Console(), Console(stderr=True)
     debug = "--debug" in arguments
     try:
-        with interrupts.stoppable():
-            options = parse(arguments)
-            _RUN[type(options)](options, out, err)
+        with interrupts.stoppable(), notices.in_words(err):
+            return _run(arguments, out, err)
     except KeyboardInterrupt as error:
         _say(err, interrupts.sentence(error, arguments))
         return interrupts.CODE
-    except _FORESEEN as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it ends
+        return _CLOSED
+    except _foreseen() as error:
         if debug:
             raise
         _say(err, f"Error: {_sentence(error)}")
         return _BAD_INPUT
+
+
+def _run(arguments: list[str], out: Console, err: Console) -> int:
+    if arguments[:1] == ["--version"]:
+        out.print(f"aeot-jax {aeot_jax.__version__}", highlight=False)
+        return 0
+    if arguments[:1] in (["--help"], ["-h"]):
+        print(_overview(manual.width()))
+        raise SystemExit(0)
+    if arguments[:1] and arguments[0] in parsing.COMPLETION:
+        parsing.complete(arguments)
+    command, options = _command(arguments)
+    cache.enable(err)
+    command.run(options, out, err)
     return 0
+
+
+def _command(arguments: Sequence[str]) -> tuple[commands.Command, Any]:
+    name = arguments[0] if arguments else ""
+    if name not in commands.ABOUT:
+        known = ", ".join(commands.ABOUT)
+        said = f"`{name}` is no command" if name else "no command is given"
+        raise ValueError(
+            f"{said}{nearest(name, commands.ABOUT)}; there are {known}, and `aeot-jax --help`."
+        )
+    command = commands.load(name)
+    return command, parsing.options(command, arguments[1:])
+
+
+def _overview(columns: int) -> str:
+    lines = manual.wrap("usage: aeot-jax [--help] [--version] COMMAND ...", columns)
+    lines += ["", *manual.wrap(str(aeot_jax.__doc__).partition("\n")[0], columns), ""]
+    for name, about in commands.ABOUT.items():
+        lines += manual.entry(name, about, columns)
+    more = (
+        "aeot-jax COMMAND --help says more. To begin: aeot-jax fit --data digits --out runs/digits"
+    )
+    return "\n".join([*lines, "", *manual.wrap(more, columns)])
+
+
+def _foreseen() -> tuple[type[BaseException], ...]:
+    """What a user's input, disk or network may cause (missing files are OSErrors)."""
+    model = sys.modules.get("aeot_jax.model")
+    sampling = () if model is None else (model.SampleError,)
+    return (ValueError, OSError, ImportError, FloatingPointError, *sampling)
 
 
 def _sentence(error: BaseException) -> str:

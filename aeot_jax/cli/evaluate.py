@@ -11,6 +11,7 @@ from rich.table import Table
 
 from aeot_jax import documents, files, runs
 from aeot_jax.cli import folder, source
+from aeot_jax.cli.notices import warn
 from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate, nothing_learned
@@ -75,12 +76,7 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         splits = source.load(where, report)
     say(splits.train, err, quiet=True)
     if sha256 is not None and sha256 != splits.fingerprint():
-        err.print(
-            f"Warning: the images of {where.path} are not those that the model was fitted to.",
-            style="yellow",
-            soft_wrap=True,
-            markup=False,
-        )
+        warn(err, f"the images of {where.path} are not those that the model was fitted to.")
 
     def on_stage(name: str) -> None:
         if not options.quiet:
@@ -104,7 +100,7 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
     out.print(_table(results, splits.kind))
     measured = results["reconstruction"]
     if said := nothing_learned(measured.get("held_out", measured["train"])):
-        err.print(f"Warning: {said}", style="yellow", soft_wrap=True, markup=False)
+        warn(err, said)
 
 
 def _table(results: dict[str, Any], kind: str | None) -> Table:
@@ -134,10 +130,11 @@ def _table(results: dict[str, Any], kind: str | None) -> Table:
     if classes is not None:
         table.add_row("classes", f"{classes['captured']}", f"{classes['of']}", "all")
     if memory is None:
-        table.add_row("memory", "-", "-", "no test images")
+        table.add_row("near copies", "-", "-", "no test images")
     else:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
-        table.add_row("memory", f"{near:.3f} ± {error:.3f}", f"{memory['alpha']:.3f}", "not above")
+        near, error = f"{100 * near:.1f} ± {100 * error:.1f} %", f"{100 * memory['alpha']:.1f} %"
+        table.add_row("near copies", near, error, "not above")
     rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
     table.add_row("rejected", rejected, "-", "of the candidates")
     return table

@@ -2,44 +2,31 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
-import platform
-import sys
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, plot, processes, runs
-from aeot_jax.cli import devices, folder, source
+from aeot_jax import checkpoint, extras, identity, processes, report, runs
+from aeot_jax.cli import devices, figures, folder, metrics, presets, recipe, source, summary
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
+from aeot_jax.cli.notices import warn
+from aeot_jax.cli.parsing import value_of
 from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
-from aeot_jax.evaluate import mean_image, nothing_learned, reconstruction
-from aeot_jax.model import name_of_class
-from aeot_jax.ot.words import in_words
-
-_SHOWN = 64
-"""Images in samples.png."""
-
-_DRAWN = 512
-"""Images drawn, to know the share rejected."""
-
-_PAIRS = 48
-"""Pairs in reconstructions.png."""
+from aeot_jax.evaluate import nothing_learned
 
 _DEFAULT = aeot.Config()
 
@@ -50,16 +37,27 @@ def _short_for(name: str, default: str) -> Any:
     )
 
 
+_PRESET = tyro.conf.arg(
+    help="Options that go together; those that are given besides win. "
+    + "; ".join(f"{name}: {preset.about}" for name, preset in presets.PRESETS.items()),
+    help_behavior_hint="(default: none)",
+    metavar="{" + ",".join(presets.PRESETS) + "}",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """Learn images, and make new ones.
 
     Trains the autoencoder, transports the source onto its codes until the mass error is certified,
     and leaves in the folder: model.npz, config.json, metrics.json, samples.png,
-    reconstructions.png and history.png. Ends with 0 and a warning where the tolerance was not
-    reached ("converged" in metrics.json says which).
+    reconstructions.png, history.png and report.html, a page that shows it all. Ends with 0 and a
+    warning where the tolerance was not reached ("converged" in metrics.json says which).
 
     Attributes:
+      preset: Options that go together, named; those that are given besides win.
+      config_file: Options from the config.json of a run, or from its folder, edited or not; those
+        that are given besides win.
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
         "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
         format, gzipped or raw), a folder, a .zip or a .tar file of pictures, or one of the other
@@ -87,6 +85,7 @@ class Fit:
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
         slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); the first
         writes the folder.
+      no_report: Write no report.html, which takes some seconds; `aeot-jax report` can do it later.
       quiet: Show no progress.
       debug: Show where an error comes from.
       config: Everything else; the defaults serve most data.
@@ -94,6 +93,11 @@ class Fit:
 
     data: str
     out: Path
+    preset: Annotated[str | None, _PRESET] = None
+    config_file: Annotated[
+        Path | None,
+        tyro.conf.arg(name="config", help_behavior_hint="(default: none)", metavar="FILE"),
+    ] = None
     seed: int = 0
     tolerance: Annotated[
         float | None, _short_for("solver.tolerance", f"{_DEFAULT.solver.tolerance}")
@@ -117,34 +121,62 @@ class Fit:
     overwrite: bool = False
     devices: Number = None
     distributed: bool = False
+    no_report: bool = False
     quiet: bool = False
     debug: bool = False
     config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
 
     def full_config(self) -> aeot.Config:
-        """The configuration, with the short options put in their places.
+        """The configuration, with the short options put in their places."""
+        config = self.config
+        for part, name, value in self._short():
+            if value is not None:
+                record = dataclasses.replace(getattr(config, part), **{name: value})
+                config = dataclasses.replace(config, **{part: record})
+        return config
+
+    def check(self, arguments: Sequence[str]) -> None:
+        """Refuse an option that is given twice, with different values.
 
         Raises:
-          ValueError: if an option is given twice, with different values.
+          ValueError: if one is.
         """
-        config = self.config
-        for part, name, value in (
-            ("solver", "tolerance", self.tolerance),
-            ("training", "epochs", self.epochs),
-            ("autoencoder", "latent_dim", self.latent_dim),
-        ):
-            if value is None:
-                continue
-            record = getattr(config, part)
-            nested = getattr(record, name)
-            if nested not in (value, getattr(getattr(_DEFAULT, part), name)):
-                option = name.replace("_", "-")
+        for part, name, value in self._short():
+            option = name.replace("_", "-")
+            nested = getattr(getattr(self.config, part), name)
+            given = value_of(arguments, f"--{part}.{option}") is not None
+            if given and value not in (None, nested):
                 raise ValueError(
                     f"`--{option}` is {value} and `--{part}.{option}` is {nested}; give one."
                 )
-            record = dataclasses.replace(record, **{name: value})
-            config = dataclasses.replace(config, **{part: record})
-        return config
+
+    def _short(self) -> tuple[tuple[str, str, int | float | None], ...]:
+        return (
+            ("solver", "tolerance", self.tolerance),
+            ("training", "epochs", self.epochs),
+            ("autoencoder", "latent_dim", self.latent_dim),
+        )
+
+
+def base(arguments: Sequence[str]) -> Fit | None:
+    """The options that hold where the arguments say nothing else.
+
+    Raises:
+      FileNotFoundError: if the file of --config is not there.
+      ValueError: if there is no such preset, or the file cannot be used.
+    """
+    values: dict[str, Any] = {}
+    if (file := value_of(arguments, "--config")) is not None:
+        values |= recipe.read(Path(file))
+    if (preset := value_of(arguments, "--preset")) is not None:
+        values |= presets.of(preset)
+    if not values:
+        return None
+    options = object.__new__(Fit)  # what is missing has a mark of tyro, which is no text or path
+    for field in dataclasses.fields(Fit):
+        default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
+        object.__setattr__(options, field.name, values.get(field.name, default))
+    return options
 
 
 def run(options: Fit, out: Console, err: Console) -> None:
@@ -162,11 +194,9 @@ def run(options: Fit, out: Console, err: Console) -> None:
       KeyboardInterrupt: after Ctrl-C; if the transport was under way, once the model reached so far
         is written.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "matplotlib, which draws the figures of a run, is missing; install it with: "
-            "pip install 'aeot-jax[plot]'."
-        )
+    extras.require("matplotlib", "plot", "draws the figures of a run")
+    if not options.no_report:
+        report.check_libraries()
     started = time.monotonic()
     config = options.full_config()
     if options.distributed:
@@ -181,10 +211,11 @@ def run(options: Fit, out: Console, err: Console) -> None:
         labels = _labels(options, splits.train)
         fit_key = key(options.seed, Purpose.FIT)
         names = None if labels is None else splits.train.label_names
-        identity = checkpoint.identity(fit_key, splits.train.images, config, labels, names)
-        work = _place(options, identity)
+        fingerprint = identity.of(fit_key, splits.train.images, config, labels, names)
+        work = _place(options, fingerprint)
+        peaks = metrics.Peaks()
         try:
-            with progress(err, quiet=options.quiet or not processes.is_first()) as report:
+            with progress(err, quiet=options.quiet or not processes.is_first()) as show:
                 model = aeot.fit(
                     fit_key,
                     splits.train.images,
@@ -194,10 +225,10 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     run_dir=work,
                     resume=options.resume,
                     devices=spread,
-                    on_progress=report,
+                    on_progress=peaks.watching(show),
                 )
             if processes.is_first():
-                _complete(model, options, work, where, splits, started, out, err)
+                _complete(model, options, work, where, splits, started, peaks, out, err)
         except KeyboardInterrupt as error:
             raise _interrupted(options, work) from error
 
@@ -217,20 +248,23 @@ def _complete(
     where: source.Source,
     splits: Splits,
     started: float,
+    peaks: metrics.Peaks,
     out: Console,
     err: Console,
 ) -> None:
     """Write what belongs to the model, put it in its place, and say how it went."""
-    metrics = _draw(model, splits, options.seed, work)
+    drawn = figures.draw(model, splits, options.seed, work)
     described = splits.describe()
-    metrics |= {
+    known = metrics.of(model, splits, drawn) | {
         "seconds": time.monotonic() - started,
-        "peak_memory_mib": peak_memory_mib(),
+        "peak_memory_mib": metrics.peak_memory_mib(),
         "seed": options.seed,
         "data": described,
-        "versions": versions(),
-        "device": device(),
+        "versions": metrics.versions(),
+        "device": metrics.device(),
     }
+    for name, peak in peaks.mib.items():
+        known["stages"][name]["peak_memory_mib"] = peak
     folder.drop_foreign_evaluation(work)
     folder.write_config(
         work,
@@ -240,30 +274,49 @@ def _complete(
         options.full_config(),
         labels=_labelled(options),
     )
-    folder.write_metrics(work, metrics)
+    folder.write_metrics(work, known)
     interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
+    (work / runs.REPORT).unlink(missing_ok=True)  # it may be of another model
+    if not options.no_report and not interrupted:
+        _report(model, options, work, splits)
     if work != options.out and not interrupted:
         runs.replace(options.out)
-    _summary(metrics, options.out, out)
-    if said := nothing_learned(metrics["reconstruction"]):
-        _warn(err, said)
+    summary.show(known, options.out, out)
+    if said := nothing_learned(known["reconstruction"]):
+        warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
-    if not metrics["converged"]:
-        _warn(err, metrics["status"])
-    short = [str(one["name"]) for one in metrics["classes"] or () if not one["converged"]]
+    if not known["converged"]:
+        warn(err, known["status"])
+    short = [str(one["name"]) for one in known["classes"] or () if not one["converged"]]
     if short:
-        _warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
+        warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
 
 
-def _place(options: Fit, identity: str) -> Path:
+def _report(model: aeot.AEOT, options: Fit, work: Path, splits: Splits) -> None:
+    """Write report.html of what has just been written."""
+    material = report.Material(
+        name=options.out.absolute().name,
+        model=model,
+        train=splits.train,
+        held_out=splits.held_out,
+        kind=splits.kind,
+        metrics=runs.read_document(work / runs.METRICS),
+        config=runs.read_document(work / runs.CONFIG),
+    )
+    report.write(key(options.seed, Purpose.REPORT), material, work / runs.REPORT)
+
+
+def _place(options: Fit, fingerprint: str) -> Path:
     """Where the run is written, which the first process decides for all."""
     place, problem = options.out, None
     if processes.is_first():
         try:
             flags = {"resume": options.resume, "overwrite": options.overwrite}
-            place = checkpoint.place(options.out, identity, **flags)
+            place = checkpoint.place(options.out, fingerprint, **flags)
             place.mkdir(parents=True, exist_ok=True)
+        except checkpoint.OtherRunError as error:
+            problem = _other(options, error.differences)
         except (ValueError, OSError) as error:
             problem = error
     found = jnp.array([problem is not None, place != options.out], jnp.bool_)
@@ -278,8 +331,19 @@ def _place(options: Fit, identity: str) -> Path:
     return options.out / runs.NEXT if inside else options.out
 
 
-def _warn(err: Console, text: str) -> None:
-    err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False)
+def _other(options: Fit, differences: list[str]) -> ValueError:
+    """The error for a run to resume that was begun with other options."""
+    named = {"the key": "--seed", "the data": "--data, or what is there", "the labels": "--labels"}
+    said = [named.get(part, re.sub("`(.*)`", _option, part)) for part in differences]
+    inside = f" ({'; '.join(said)})" if said else ""
+    return ValueError(
+        f"`--out` {str(options.out)!r} holds a run with other options{inside}; give the "
+        "same ones with --resume, or replace it with --overwrite."
+    )
+
+
+def _option(name: re.Match[str]) -> str:
+    return f"--{name[1].replace('_', '-')}"
 
 
 def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
@@ -326,148 +390,3 @@ def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
             "--labels-file, an .npy file of one integer or text per image."
         )
     return train.labels
-
-
-def _draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> dict[str, Any]:
-    """Draw the figures, and collect what they and the model tell."""
-    solution, tolerance = model.solution, model.config.solver.tolerance
-    certificate = solution.certificate
-    # By this process alone: of several, the others are done.
-    draw_key = key(seed, Purpose.FIGURES)
-    images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
-    plot.save(plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
-
-    judged = splits.train if splits.held_out is None else splits.held_out
-    kind = splits.kind or "training"
-    measured = reconstruction(model, judged.images, mean_image(splits.train.images))
-    some = judged.images[:: -(-len(judged) // _PAIRS)]
-    plot.save(
-        plot.reconstructions(
-            some,
-            np.asarray(aeot.decode(model, aeot.encode(model, some))),
-            title=f"{judged.name}: mean squared error {measured['mse']:.4f} a pixel, "
-            f"{measured['num_images']:,} {kind} images",
-        ),
-        out / runs.RECONSTRUCTIONS,
-    )
-    losses = np.asarray(model.losses)
-    plot.save(plot.history(losses, solution, tolerance=tolerance), out / runs.HISTORY)
-    seconds = {name: float(value) for name, value in model.seconds.items()}
-    samples = {
-        "autoencoder": len(losses) * len(splits.train),
-        "codes": len(splits.train),
-        "transport": int(solution.num_samples),
-    }
-    return {
-        "mass_error": float(solution.mass_error),
-        "mass_error_se": float(solution.mass_error_se),
-        "upper": float(certificate.upper),
-        "converged": bool(solution.converged),
-        "status": aeot.message(solution),
-        "tolerance": tolerance,
-        "total_variation": float(certificate.total_variation),
-        "worst": float(certificate.worst),
-        "num_empty": int(certificate.num_empty),
-        "expected_empty": float(certificate.expected_empty),
-        "num_unverified": int(certificate.num_unverified),
-        "unverified_weight": float(certificate.unverified_weight),
-        "num_targets": len(splits.train),
-        "classes": None if model.classes is None else _class_metrics(model),
-        "reconstruction_mse": measured["mse"],
-        "mean_image_error": measured["variance"],
-        "learned": measured["learned"],
-        "reconstruction": {
-            **measured,
-            "images": kind,
-            "meaning": "mean squared error a pixel, pixels in [0, 1]; variance is that of the "
-            "training images' mean; learned is whether the error is clearly below it",
-        },
-        "share_rejected": float(info.share_rejected),
-        "rejection": {
-            "candidates": int(info.candidates),
-            "rejected": int(info.rejected),
-            "copies": int(info.copies),
-        },
-        "stages": {
-            name: {"seconds": value} | ({"samples": samples[name]} if name in samples else {})
-            for name, value in seconds.items()
-        },
-        "num_steps": int(solution.num_steps),
-        "num_samples": int(solution.num_samples),
-        "num_check_samples": int(solution.num_check_samples),
-        "epochs": len(losses),
-        "final_loss": float(losses[-1]),
-    }
-
-
-def _class_metrics(model: aeot.AEOT) -> list[dict[str, Any]]:
-    classes = model.classes
-    assert classes is not None  # as the caller saw
-    certificate = classes.solution.certificate
-    columns = {
-        "label": classes.labels,
-        "name": np.array([name_of_class(model, label) for label in np.asarray(classes.labels)]),
-        "share": classes.shares,
-        "mass_error": certificate.mass_error,
-        "mass_error_se": certificate.mass_error_se,
-        "upper": certificate.upper,
-        "converged": classes.solution.converged,
-    }
-    rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _summary(metrics: dict[str, Any], run: Path, out: Console) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    error = in_words(metrics["mass_error"], metrics["mass_error_se"], metrics.get("upper"))
-    table.add_row("mass error", f"{error} (two standard errors)")
-    table.add_row(
-        "empty cells",
-        f"{metrics['num_empty']} of {metrics['num_targets']:,}, "
-        f"{metrics['expected_empty']:.1f} expected by chance",
-    )
-    if metrics["classes"] is not None:
-        done = sum(one["converged"] for one in metrics["classes"])
-        table.add_row("classes", f"{len(metrics['classes'])}, {done} of them to the tolerance")
-        worst = max(
-            metrics["classes"], key=lambda one: one["mass_error"] + 2 * one["mass_error_se"]
-        )
-        error = in_words(worst["mass_error"], worst["mass_error_se"], worst.get("upper"))
-        table.add_row("least sure class", f"{worst['name']}, mass error {error}")
-    measured = metrics["reconstruction"]
-    table.add_row(
-        "reconstruction",
-        f"{measured['mse']:.4f} a pixel ({measured['images']} images); "
-        f"mean image: {measured['variance']:.4f}",
-    )
-    table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
-    table.add_row("time", f"{metrics['seconds']:.1f} s")
-    table.add_row("in", str(run))
-    out.print(table, highlight=False)
-
-
-def peak_memory_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None where it is not counted."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made the run."""
-    names = ("jax", "jaxlib", "flax", "optax", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found, "aeot_jax": aeot.__version__}
-
-
-def device() -> dict[str, Any]:
-    """What the run computed on."""
-    devices = jax.devices()
-    return {
-        "platform": devices[0].platform,
-        "kind": devices[0].device_kind,
-        "count": len(devices),
-    }

@@ -13,14 +13,12 @@ from rich.console import Console
 import aeot_jax as aeot
 from aeot_jax import documents, records, runs
 from aeot_jax.checkpoint import MODEL_FILE, config_to_json
+from aeot_jax.cli.notices import warn
+from aeot_jax.cli.recipe import SCHEMA
 from aeot_jax.cli.source import Source
 from aeot_jax.configs import config_from_json, from_json
 from aeot_jax.locks import locked
 from aeot_jax.runs import CONFIG, EVALUATION, METRICS, PICTURES
-
-_SCHEMA = 2
-"""Of config.json; raised when older programs could no longer read it. Before 2 it did not say to
-which model it belongs."""
 
 
 @contextmanager
@@ -88,7 +86,7 @@ def write_config(
 ) -> None:
     """Record what the run was asked to do, on which images, and which model came of it."""
     content = {
-        "schema": _SCHEMA,
+        "schema": SCHEMA,
         "version": aeot.__version__,
         runs.MODEL: model_checksum(run),
         "seed": seed,
@@ -121,13 +119,13 @@ def read_source(run: Path) -> tuple[Source, str]:
         )
     content = runs.read_document(path)
     schema = content.get("schema")
-    if type(schema) is not int or schema not in (1, _SCHEMA):
+    if type(schema) is not int or schema not in (1, SCHEMA):
         raise ValueError(
-            f"{str(path)!r} has schema {_short(schema)}, this version reads {_SCHEMA}; "
+            f"{str(path)!r} has schema {_short(schema)}, this version reads {SCHEMA}; "
             "install the version that wrote it, or pass another run."
         )
     try:
-        return _source(content, sealed=schema == _SCHEMA)
+        return _source(content, sealed=schema == SCHEMA)
     except records.NewerError as error:
         raise ValueError(f"{str(path)!r} is of another version: {error}.") from error
     except ValueError as error:
@@ -196,10 +194,14 @@ def load_model(run: Path) -> aeot.AEOT:
 def warn_of_pictures(run: Path, err: Console) -> None:
     """Say which pictures of a run's folder are not those of its model."""
     if run.is_dir() and (foreign := runs.foreign_pictures(run)):
-        err.print(
-            f"Warning: {' and '.join(foreign)} in {str(run)!r} are not the pictures that the fit "
-            "wrote.",
-            style="yellow",
-            soft_wrap=True,
-            markup=False,
-        )
+        names = " and ".join(foreign)
+        warn(err, f"{names} in {str(run)!r} are not the pictures that the fit wrote.")
+
+
+def warn_of_state(run: Path, model: aeot.AEOT, err: Console) -> None:
+    """Say what is half-done, or has learned nothing."""
+    if int(model.solution.status) != aeot.Status.CONVERGED:
+        warn(err, f"the model is short of its tolerance. {aeot.message(model.solution)}")
+    known = (run / METRICS).is_file() and runs.read_document(run / METRICS)
+    if known and known.get("learned") is False:
+        warn(err, "the autoencoder has learned nothing; see reconstructions.png in the run.")

@@ -48,7 +48,11 @@ def progress(console: Console, *, quiet: bool) -> Iterator[Report]:
         ) as bars:
             yield _Bars(bars).report
     else:
-        yield _Lines(console).report
+        lines = _Lines(console)
+        try:
+            yield lines.report
+        finally:
+            lines.end()
 
 
 class _Bars:
@@ -66,20 +70,30 @@ class _Bars:
 
 
 class _Lines:
-    """Plain lines, few enough for a log."""
+    """Plain lines, few enough for a log; of each stage the last that is known of it."""
 
     def __init__(self, console: Console):
         self._console = console
-        self._stage = ""
+        self._last: aeot.Progress | None = None
         self._shown = 0.0
 
     def report(self, news: aeot.Progress) -> None:
         now = time.monotonic()
-        if news.stage != self._stage:
-            self._stage, self._shown = news.stage, now
-        if news.done < news.total and now - self._shown < _LINE_SECONDS:
-            return
+        if self._last is None or news.stage != self._last.stage:
+            self.end()
+            self._shown = now
+        self._last = news
+        if news.done < news.total and now - self._shown >= _LINE_SECONDS:
+            self._print(news)
+            self._shown = now
+
+    def end(self) -> None:
+        """Say how far the stage has come."""
+        if self._last is not None:
+            self._print(self._last)
+            self._last = None
+
+    def _print(self, news: aeot.Progress) -> None:
         share = 100 * news.done / news.total if news.total else 100.0
         line = f"{news.stage:<12} {share:3.0f} %  {news.note}".rstrip()
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
-        self._shown = now

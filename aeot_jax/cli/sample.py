@@ -1,18 +1,30 @@
 """``aeot-jax sample``: new images from a fitted model."""
 
+import contextlib
 import dataclasses
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import numpy as np
 import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
 from aeot_jax import files, plot
-from aeot_jax.cli import devices, folder
+from aeot_jax.cli import devices, folder, pieces
 from aeot_jax.cli.devices import Number
+from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
+
+_MOST_SHOWN = 10_000
+"""Images in a picture, at most."""
+
+_PIECE = 8192
+_PIECE_BYTES = 2**28
+"""Images made at once, and the memory that they may take as floats."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +33,15 @@ class Sample:
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote, or a model file.
-      num: Images to make.
-      out: Picture to write, a .png file with all of them in a grid.
+      num: Images to make; any number, as they are written as they are made.
+      out: Picture to write, a .png file with all of them in a grid; of up to 10,000.
       npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
-        channels).
+        channels). An .npy file holds the same, not packed.
       label: Make images of this class, by its name or number; the model must be one of `fit
         --labels`.
       devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
       seed: Of the draw; the same seed gives the same images.
+      quiet: Show no progress.
       debug: Show where an error comes from.
     """
 
@@ -41,6 +54,7 @@ class Sample:
     ] = None
     devices: Number = None
     seed: int = 0
+    quiet: bool = False
     debug: bool = False
 
 
@@ -50,52 +64,82 @@ def run(options: Sample, out: Console, err: Console) -> None:
     Args:
       options: from the command line.
       out: for the result.
-      err: for warnings.
+      err: for progress and warnings.
 
     Raises:
-      ValueError: if an option does not fit or the model is damaged.
+      ValueError: if an option does not fit, the disk has no room, or the model is damaged.
       FileNotFoundError: if there is no model.
       OSError: before any work, if a file cannot be written.
     """
-    if options.out is None and options.npz is None:
-        raise ValueError("neither `--out` nor `--npz` is given; pass a file to write.")
-    if options.num < 1:
-        raise ValueError(f"`--num` is {options.num}; pass at least 1.")
-    for name, path, suffix in (("out", options.out, ".png"), ("npz", options.npz, ".npz")):
-        if path is not None and path.suffix.lower() != suffix:
-            raise ValueError(f"`--{name}` is {str(path)!r}; pass a file that ends in {suffix}.")
-        if path is not None:
-            files.check_writable(path, f"--{name}")
+    _check(options)
     model = folder.load_model(options.run)
     folder.warn_of_pictures(options.run, err)
+    folder.warn_of_state(options.run, model, err)
     if options.label is not None and model.classes is None:
         raise ValueError(
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
             "without labels; fit one with --labels."
         )
     label = _label(options.label, model)
-    images, info = aeot.sample_with_info(
-        key(options.seed, Purpose.SAMPLE),
-        model,
-        options.num,
-        label=label,
-        devices=devices.first(options.devices),
-    )
-    pixels = np.rint(np.asarray(images) * 255).astype(np.uint8)
+    values = math.prod(model.image_shape or model.centre.shape)
     if options.npz is not None:
-        with files.replacing(options.npz) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, images=pixels)
+        pieces.check_room(options.npz, options.num * values, "--num")
+    size = max(64, min(_PIECE, _PIECE_BYTES // (4 * values)))
+    shown, tally = [], _Tally()
+    quiet = options.quiet or options.num <= size
+    with contextlib.ExitStack() as opened:
+        report = opened.enter_context(progress(err, quiet=quiet))
+        write = None
+        for pixels in _drawn(options, model, label, size, tally):
+            if options.npz is not None:
+                if write is None:
+                    made = pieces.writing(options.npz, options.num, pixels[0])
+                    write = opened.enter_context(made)
+                write(pixels)
+            if options.out is not None:
+                shown.append(pixels)
+            report(aeot.Progress("images", tally.images, options.num, f"{tally.images:,} images"))
     if options.out is not None:
         title = "" if label is None else str(label)
-        plot.save(plot.image_grid(pixels, title=title), options.out)
+        plot.save(plot.image_grid(np.concatenate(shown), title=title), options.out)
     written = " and ".join(str(path) for path in (options.out, options.npz) if path is not None)
     out.print(
-        f"{options.num} images -> {written} ({100 * float(info.share_rejected):.1f} % of the "
-        "candidates rejected)",
+        f"{options.num} images -> {written} ({100 * tally.rejected / tally.candidates:.1f} % of "
+        "the candidates rejected)",
         soft_wrap=True,
         markup=False,
         highlight=False,
     )
+
+
+@dataclasses.dataclass
+class _Tally:
+    images: int = 0
+    candidates: int = 0
+    rejected: int = 0
+
+
+def _check(options: Sample) -> None:
+    """Refuse what can be refused before the model is read."""
+    if options.out is None and options.npz is None:
+        raise ValueError("neither `--out` nor `--npz` is given; pass a file to write.")
+    if options.num < 1:
+        raise ValueError(f"`--num` is {options.num}; pass at least 1.")
+    for name, path, endings in (
+        ("out", options.out, (".png",)),
+        ("npz", options.npz, (".npz", ".npy")),
+    ):
+        if path is not None and path.suffix.lower() not in endings:
+            raise ValueError(
+                f"`--{name}` is {str(path)!r}; pass a file that ends in {' or '.join(endings)}."
+            )
+        if path is not None:
+            files.check_writable(path, f"--{name}")
+    if options.out is not None and options.num > _MOST_SHOWN:
+        raise ValueError(
+            f"`--num` is {options.num:,}, but a picture shows {_MOST_SHOWN:,} images at most; "
+            "write them with --npz alone."
+        )
 
 
 def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
@@ -106,3 +150,24 @@ def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
         return int(given)
     except ValueError:
         return given
+
+
+def _drawn(
+    options: Sample, model: aeot.AEOT, label: str | int | None, size: int, tally: _Tally
+) -> Iterator[np.ndarray]:
+    """Images as bytes, a piece after the other; all of one piece are those of ``aeot.sample``."""
+    own = key(options.seed, Purpose.SAMPLE)
+    spread = devices.first(options.devices)
+    for i, start in enumerate(range(0, options.num, size)):
+        images, info = aeot.sample_with_info(
+            jax.random.fold_in(own, i) if i else own,
+            model,
+            size if options.num > size else options.num,  # one size, one program
+            label=label,
+            devices=spread,
+        )
+        part = np.asarray(images)[: options.num - start]
+        tally.images += len(part)
+        tally.candidates += info.candidates
+        tally.rejected += info.rejected
+        yield np.rint(part * 255).astype(np.uint8)

@@ -14,6 +14,7 @@ class Purpose(IntEnum):
     FIGURES = 1
     SAMPLE = 2
     EVALUATE = 3
+    REPORT = 4
 
 
 def key(seed: int, purpose: Purpose) -> PRNGKey:

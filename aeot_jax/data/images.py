@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from aeot_jax import extras
 from aeot_jax.data import archive, axes, cifar, hdf5, idx, parquet, share
 from aeot_jax.data.convert import to_bytes, to_labels
 from aeot_jax.data.found import Arrays, Files, NoSplitError, Report
@@ -16,6 +17,7 @@ from aeot_jax.data.pictures import Pictures
 from aeot_jax.data.resample import resample
 from aeot_jax.data.tables import Table, is_table
 from aeot_jax.data.tree import title
+from aeot_jax.nearest import nearest
 
 NAMES = ("digits", "mnist", "fashion-mnist")
 """The sets that `load` knows by name."""
@@ -177,6 +179,7 @@ def read(
     if limit is not None and limit < len(found):
         rows = share.pick(numbers, len(found), limit, seed)
     if isinstance(found, Files):
+        extras.require("PIL", "cli", "reads pictures")
         from aeot_jax.data.gather import gather  # pillow takes a while to import
 
         wanted = range(len(found)) if rows is None else rows.tolist()
@@ -206,6 +209,8 @@ def _find(
         return Arrays(*_digits(split)), "digits"
     if source in NAMES:
         # pooch and requests take a while to import, and nothing else needs them
+        for library in ("pooch", "requests"):
+            extras.require(library, "cli", "downloads data")
         from aeot_jax.data import download
 
         found = download.fetch(str(source), split, cache_dir=cache_dir, base_url=base_url)
@@ -215,8 +220,8 @@ def _find(
         return _in_folder(path, split), title(path.resolve().name)
     if not path.exists():
         raise FileNotFoundError(
-            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}; "
-            "check the path."
+            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}"
+            f"{nearest(path.name, NAMES)}; check the path."
         )
     return _in_file(path, split), title(path.stem)
 

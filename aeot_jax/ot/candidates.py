@@ -13,6 +13,7 @@ from aeot_jax.ot import planes, problem
 from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import deal, local, place
 from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.reprs import brief
 from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
 CHUNK = 4096
@@ -32,6 +33,8 @@ class GenerateInfo(NamedTuple):
     index: Int[Array, "*batch n"]
     num_blended: Int[Array, "*batch n"]
     angle: Float[Array, "*batch n"]
+
+    __repr__ = brief
 
 
 def generate(

@@ -15,6 +15,7 @@ from aeot_jax import arguments
 from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import repeat, safe_ratio
 from aeot_jax.ot import power, problem, shift
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SAMPLES_PER_CELL = 64
@@ -37,6 +38,8 @@ class Centres(NamedTuple):
 
     points: Float[Array, "*batch m d"]
     counts: Int[Array, "*batch m"]
+
+    __repr__ = brief
 
     def merge(self, other: "Centres") -> "Centres":
         """The centres of both draws together; of whichever order, up to rounding.

@@ -33,6 +33,7 @@ from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import PRECISION, repeat, safe_ratio
 from aeot_jax.ot import power, problem
 from aeot_jax.ot.streams import NUM_STREAMS
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
@@ -88,6 +89,8 @@ class Distance:
     residual: Float[Array, ""]
     residual_se: Float[Array, ""]
     num_samples: Int[Array, ""]
+
+    __repr__ = brief
 
 
 def wasserstein(

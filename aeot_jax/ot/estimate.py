@@ -15,6 +15,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import blockwise, light
+from aeot_jax.ot.words import in_words
+from aeot_jax.reprs import number, or_brief
 from aeot_jax.typing import Counts, HostWeights, Weights
 
 _CONFIDENCE = 0.99
@@ -240,6 +242,20 @@ class Certificate:
     num_unverified: Int[Array, "*batch"]
     unverified_weight: Float[Array, "*batch"]
     samples_to_verify: Float[Array, "*batch"]
+
+    @or_brief
+    def __repr__(self) -> str:
+        """The error in words, and what the draw could not see."""
+        error = in_words(*map(number, (self.mass_error, self.mass_error_se, self.upper)))
+        parts = [
+            f"mass error {error}",
+            f"{number(self.num_empty):,.0f} empty cells "
+            f"({number(self.expected_empty):.1f} by chance)",
+            f"{number(self.num_samples):,.0f} samples",
+        ]
+        if light := number(self.num_unverified):
+            parts.append(f"{light:,.0f} targets too light to verify")
+        return f"Certificate({'; '.join(parts)})"
 
     def unverified(self) -> str:
         """What the draw could not verify, in a sentence; empty if it saw every target.

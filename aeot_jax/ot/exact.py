@@ -26,6 +26,7 @@ from aeot_jax.ot.laguerre import (
     hide_duplicates,
     upper_envelope,
 )
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 _SMALLEST_DAMPING = 2.0**-20
@@ -53,6 +54,8 @@ class ExactSolution:
     num_steps: int
     converged: bool
     w2_squared: float
+
+    __repr__ = brief
 
 
 def solve_exact(

@@ -19,6 +19,7 @@ from aeot_jax import arguments
 from aeot_jax.measures import draw
 from aeot_jax.ot import candidates, planes, singular
 from aeot_jax.ot.singular import Extension
+from aeot_jax.reprs import brief
 from aeot_jax.typing import Given, PRNGKey
 
 _SAMPLES_PER_CELL = 16
@@ -67,6 +68,8 @@ class SingularSet(NamedTuple):
     mass_near: float
     share_rejected: float
     num_samples: int
+
+    __repr__ = brief
 
     @property
     def num_components(self) -> int:

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure, draw
 from aeot_jax.ot import potential, power, problem, shift
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Samples, Targets, Weights
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Imported(NamedTuple):
     y: Targets
     h: Heights
     nu: Weights
+
+    __repr__ = brief
 
 
 def dual_from_heights(y: ArrayLike, h: ArrayLike) -> Float[Array, " m"]:

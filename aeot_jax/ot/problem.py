@@ -20,6 +20,7 @@ from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blockwise, shift, sizes
 from aeot_jax.ot.shift import Shift
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
@@ -170,14 +171,25 @@ def representatives(y: np.ndarray | Array) -> Int[np.ndarray, " m"] | None:
     return first[inverse.ravel()].astype(np.int32)
 
 
+class CoincidenceWarning(UserWarning):
+    """Some targets equal earlier ones.
+
+    Attributes:
+      copies: how many.
+    """
+
+    def __init__(self, copies: int):
+        super().__init__(
+            f"`y` holds {copies} targets that equal an earlier one; each group shares one cell, "
+            "whose mass is the sum of the group's weights."
+        )
+        self.copies = copies
+
+
 def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
     """Say once that some targets coincide and what becomes of their weights."""
     copies = int((same != np.arange(same.size)).sum())
-    warnings.warn(
-        f"`y` holds {copies} targets that equal an earlier one; each group shares one cell, whose "
-        "mass is the sum of the group's weights.",
-        stacklevel=3,
-    )
+    warnings.warn(CoincidenceWarning(copies), stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,8 @@ class Problem:
     num_targets: int
     same: Int[np.ndarray, " m"] | None
     centre: Float[np.ndarray, " d"]
+
+    __repr__ = brief
 
     def heights(self, h: ArrayLike) -> Any:
         """The user's heights (m,) as heights of this problem (rows,); of copies the highest.

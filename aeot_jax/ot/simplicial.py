@@ -20,6 +20,7 @@ from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.barycentric import barycentric, check_arguments
 from aeot_jax.ot.centres import Centres, check_known, nearest
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Samples
 
 _LARGEST_DIM = 5
@@ -52,6 +53,8 @@ class Complex(NamedTuple):
     beyond: Int[Array, "s e"]
     inverse: Float[Array, "s d d"]
     entry: Int[Array, " m"]
+
+    __repr__ = brief
 
 
 def triangulate(centres: Given[Centres]) -> Complex:

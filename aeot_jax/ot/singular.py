@@ -51,6 +51,7 @@ from aeot_jax.ot import blocks, planes, power, problem, shift
 from aeot_jax.ot.layouts import Layout, Parallel, layout
 from aeot_jax.ot.parallel import deal, local, place
 from aeot_jax.ot.problem import Problem
+from aeot_jax.reprs import number, or_brief
 from aeot_jax.typing import ArrayLike, Devices, Given, Heights, PRNGKey, Samples, Targets
 
 _NEIGHBOURS = 3
@@ -107,6 +108,16 @@ class Extension:
     threshold: Float[Array, "*batch"]
     face_angles: Float[Array, "*batch s"]
     neighbour_angles: Float[Array, "*batch q"]
+
+    @or_brief
+    def __repr__(self) -> str:
+        """What it extends, and the angle that separates the pieces."""
+        m, d = np.shape(self.y)
+        return (
+            f"Extension({self.mu!r} onto {m:,} targets in {d} dimensions; singular above "
+            f"{number(self.threshold):.3f} rad, blended within {number(self.band):.3g}, rejected "
+            f"within {number(self.margin):.3g})"
+        )
 
 
 def extension(

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot.estimate import Certificate
-from aeot_jax.ot.result import Status
+from aeot_jax.ot.result import Method, Status
 from aeot_jax.ot.words import in_words
+from aeot_jax.reprs import brief, number, numbers, or_brief, short
 
 
 class History(NamedTuple):
@@ -27,6 +28,8 @@ class History(NamedTuple):
     num_samples: Int[Array | np.ndarray, "*batch c"]
     mass_error: Float[Array | np.ndarray, "*batch c"]
     mass_error_se: Float[Array | np.ndarray, "*batch c"]
+
+    __repr__ = brief
 
 
 class SolveProgress(NamedTuple):
@@ -74,6 +77,21 @@ class Solution:
     num_samples: Int[Array, "*batch"]
     num_check_samples: Int[Array, "*batch"]
     history: History
+
+    @or_brief
+    def __repr__(self) -> str:
+        """What was solved, why it ended, and how good it is; of several, how many converged."""
+        codes, certificate = numbers(self.status), self.certificate
+        if codes.ndim:
+            done = int((codes == Status.CONVERGED).sum())
+            return f"Solution(h={short(self.h)}; {done} of {codes.size} converged)"
+        error = in_words(*map(number, (self.mass_error, self.mass_error_se, certificate.upper)))
+        return (
+            f"Solution({np.shape(self.h)[-1]:,} heights by {Method(number(self.method)).name}, "
+            f"status {Status(number(self.status)).name}: mass error {error}; "
+            f"{number(self.num_steps):,.0f} steps, {number(self.num_samples):,.0f} samples "
+            f"and {number(self.num_check_samples):,.0f} to check)"
+        )
 
     @property
     def converged(self) -> Array:

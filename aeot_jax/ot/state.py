@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot import problem
+from aeot_jax.reprs import brief
 
 
 @jax.tree_util.register_dataclass
@@ -57,6 +58,8 @@ class SolverState:
     frame: problem.Frame
     source: Float[Array, "*batch d"]
     tilt: Float[Array, "*batch t"]
+
+    __repr__ = brief
 
     @property
     def answer(self) -> Float[Array, "*batch m"]:

@@ -15,6 +15,8 @@ from aeot_jax.plot.planar import draw_potential as draw_potential
 from aeot_jax.plot.planar import draw_transport as draw_transport
 from aeot_jax.plot.planar import draw_triangulation as draw_triangulation
 from aeot_jax.plot.planar import target_colours as target_colours
+from aeot_jax.plot.run import draw_losses as draw_losses
+from aeot_jax.plot.run import draw_mass_error as draw_mass_error
 from aeot_jax.plot.run import history as history
 from aeot_jax.plot.run import image_grid as image_grid
 from aeot_jax.plot.run import reconstructions as reconstructions

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aeot_jax import arguments
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.plot.style import GREY, RED, STYLE
+from aeot_jax.typing import Given
 from aeot_jax.walk import Walk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEFT, _WIDTH = 0.5, 7.0
+_LEFT = 0.5
 _TITLE, _FACES, _BELOW, _AXIS = 0.25, 0.6, 0.3, 0.2
 """Inches, of the parts of a figure; the strip's own height follows from the frames."""
 
@@ -26,7 +28,9 @@ _TITLES = {
 }
 
 
-def film_strip(*walks: Walk, titles: Sequence[str] | None = None) -> "Figure":
+def film_strip(
+    *walks: Walk, titles: Sequence[str] | None = None, width: Given[float] = 7.0
+) -> "Figure":
     """Show walks, one below the other.
 
     Frames stand at their times; one that the extension rejects has a red frame. Below, a line for
@@ -36,31 +40,34 @@ def film_strip(*walks: Walk, titles: Sequence[str] | None = None) -> "Figure":
     Args:
       *walks: of ``interpolate``.
       titles: one for each walk; None says what it lies in.
+      width: of a strip, inches.
 
     Returns:
       The figure; `save` writes it.
 
     Raises:
-      ValueError: if there is no walk, something else than a walk, or not one title for each.
+      ValueError: if there is no walk, something else than a walk, not one title for each, or the
+        width is not positive.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     _check(walks)
+    width = arguments.number("width", width, 0.0, above=True, what="a width in inches")
     titles = [_TITLES[walk.along] for walk in walks] if titles is None else titles
     if len(titles) != len(walks):
         raise ValueError(
             f"`titles` has {len(titles)} entries for {len(walks)} walks; pass one each."
         )
     with matplotlib.rc_context(STYLE):
-        strips = [_strip_inches(walk) for walk in walks]
+        strips = [_strip_inches(walk, width) for walk in walks]
         total = sum(strips) + len(walks) * (_TITLE + _FACES + _BELOW) + _AXIS
-        figure = Figure(figsize=(_LEFT + _WIDTH + 0.1, total))
+        figure = Figure(figsize=(_LEFT + width + 0.1, total))
 
         def add(bottom: float, inches: float) -> "Axes":
             # By hand: a layout engine would shrink frames of equal aspect away from their times.
-            width = figure.get_figwidth()
-            return figure.add_axes((_LEFT / width, bottom / total, _WIDTH / width, inches / total))
+            whole = figure.get_figwidth()
+            return figure.add_axes((_LEFT / whole, bottom / total, width / whole, inches / total))
 
         top = total
         for walk, title, inches in zip(walks, titles, strips, strict=True):
@@ -70,7 +77,8 @@ def film_strip(*walks: Walk, titles: Sequence[str] | None = None) -> "Figure":
             )
             found = walk.crossings
             frames.set_title(title, loc="left", pad=3)
-            counts = f"{len(found.t)} faces, {int(found.singular.sum())} singular"
+            faces_met = "1 face" if len(found.t) == 1 else f"{len(found.t)} faces"
+            counts = f"{faces_met}, {int(found.singular.sum())} singular"
             frames.set_title(counts, loc="right", fontsize=8, pad=3)
             _draw_frames(frames, walk)
             _draw_faces(faces, walk)
@@ -89,10 +97,10 @@ def _check(walks: tuple[object, ...]) -> None:
         raise ValueError(f"`walks` holds a {type(others[0]).__name__}; {way_out}.")
 
 
-def _strip_inches(walk: Walk) -> float:
+def _strip_inches(walk: Walk, width: float) -> float:
     """Height of a strip whose frames are as wide as their share of the width."""
-    k, height, width, _ = walk.images.shape
-    return _STRIP * _WIDTH / k * height / width
+    k, rows, columns, _ = walk.images.shape
+    return _STRIP * width / k * rows / columns
 
 
 def _draw_frames(axes: "Axes", walk: Walk) -> None:

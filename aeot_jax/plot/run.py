@@ -13,6 +13,7 @@ from aeot_jax.typing import ArrayLike, Given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
@@ -164,21 +165,24 @@ def history(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_losses(left, values)
-        _draw_mass_error(right, solution, tolerance)
+        draw_losses(left, values)
+        draw_mass_error(right, solution, tolerance)
     return figure
 
 
-def _draw_losses(axes: "Axes", losses: np.ndarray) -> None:
+def draw_losses(axes: "Axes", losses: np.ndarray) -> None:
+    """Draw the mean loss of each epoch (epochs,) on a logarithmic axis."""
     epochs = np.arange(1, len(losses) + 1)
     axes.plot(epochs, losses, color=BLUE, marker="o" if len(losses) < 3 else "", markersize=3)
     axes.set_yscale("log")
+    _number(axes.yaxis, losses)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.set_title("autoencoder")
 
 
-def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -> None:
+def draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -> None:
+    """Draw the running estimate, the certified value with its bar, the tolerance; see history."""
     n = np.asarray(solution.history.num_samples, np.float64)
     error = np.asarray(solution.history.mass_error, np.float64)
     error_se = np.asarray(solution.history.mass_error_se, np.float64)
@@ -223,12 +227,31 @@ def _draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) 
             zorder=3,
             label=f"certified {words}",
         )
+    _number(axes.xaxis, np.array([*n, drawn]))
+    _number(axes.yaxis, np.array(shown))
     if tolerance is not None:
         axes.axhline(tolerance, color=GREY, linestyle="--", linewidth=1, label="tolerance")
+    if span[1] < 100 * span[0]:  # two labels that do not overlap, where decades are too few
+        ends = np.unique(span)
+        axes.set_xticks(ends, [f"{end:.2g}" for end in ends])
+        axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("samples")
     axes.set_ylabel("mass error")
     axes.set_title("transport")
     axes.legend()
+
+
+def _number(axis: "Axis", values: np.ndarray) -> None:
+    """Number a logarithmic axis by 1, 2, 5 where it spans less than two decades, in few digits."""
+    from matplotlib import ticker
+
+    values = values[(values > 0) & np.isfinite(values)]
+    if not values.size:
+        return
+    short = values.max() < 100 * values.min()
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,)))
+    axis.set_major_formatter(ticker.EngFormatter(sep="") if values.min() >= 1 else "{x:g}")
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:

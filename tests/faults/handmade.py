@@ -86,6 +86,7 @@ def write_run(run: Path, seed=0) -> Path:
 
     for name in runs.PICTURES:
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(run / name)
+    (run / runs.REPORT).write_text(f"<!DOCTYPE html><title>{seed}</title>")
     where = source.Source("digits", 60, 0, seed)
     described = source.load(where).describe()
     folder.write_config(run, where, described, seed, CONFIG, labels=True)

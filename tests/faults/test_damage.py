@@ -6,13 +6,14 @@ the same to the bit.
 
 import dataclasses
 import hashlib
+import json
 
 import handmade
 import jax
 import numpy as np
 import pytest
 
-from aeot_jax import checkpoint, runs
+from aeot_jax import checkpoint, report, runs
 from aeot_jax.cli import evaluate, main, sample
 from aeot_jax.nn import train
 
@@ -61,7 +62,7 @@ def outcome(command, folder, capsys):
         except (ValueError, OSError) as error:
             return str(error), None
         return "", digest(state, found.training and found.training.losses)
-    arguments = {"sample": ["--npz", "x.npz"], "evaluate": ["--quiet"]}[command]
+    arguments = {"sample": ["--npz", "x.npz"], "evaluate": ["--quiet"], "report": []}[command]
     try:
         code = main([command, str(folder), *arguments])
     except Seen as seen:
@@ -77,6 +78,11 @@ def watched(monkeypatch, tmp_path):
     def stop(key, model, *others, **_):
         raise Seen(digest(model, [getattr(one, "images", one) for one in others]))
 
+    def stop_page(key, material, path):
+        known = sorted(json.dumps(one) for one in (material.metrics, material.evaluation))
+        raise Seen(digest(material.model, material.train.images) + str(known))
+
+    monkeypatch.setattr(report, "write", stop_page)
     monkeypatch.setattr(sample.aeot, "sample_with_info", stop)
     monkeypatch.setattr(evaluate, "evaluate", stop)
 
@@ -115,7 +121,7 @@ def digit(rng, data):
 
 
 DAMAGES = (flip, flip, cut, blank, turn, longer, digit)
-COMMANDS = ("sample", "evaluate", "resume")
+COMMANDS = ("sample", "evaluate", "report", "resume")
 
 
 def problem_of(command, folder, name, expected, capsys):

@@ -1,0 +1,130 @@
+"""What metrics.json says of a run."""
+
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+import aeot_jax as aeot
+from aeot_jax.cli.figures import Drawn
+from aeot_jax.cli.progress import Report
+from aeot_jax.cli.source import Splits
+from aeot_jax.model import name_of_class
+
+
+def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
+    """What the model and its pictures tell, but for the seconds of the whole run."""
+    solution, certificate = model.solution, model.solution.certificate
+    losses, info, measured = np.asarray(model.losses), drawn.samples, drawn.reconstruction
+    seconds = {name: float(value) for name, value in model.seconds.items()}
+    samples = {
+        "autoencoder": len(losses) * len(splits.train),
+        "codes": len(splits.train),
+        "transport": int(solution.num_samples),
+    }
+    return {
+        "mass_error": float(solution.mass_error),
+        "mass_error_se": float(solution.mass_error_se),
+        "upper": float(certificate.upper),
+        "converged": bool(solution.converged),
+        "status": aeot.message(solution),
+        "tolerance": model.config.solver.tolerance,
+        "total_variation": float(certificate.total_variation),
+        "worst": float(certificate.worst),
+        "num_empty": int(certificate.num_empty),
+        "expected_empty": float(certificate.expected_empty),
+        "num_unverified": int(certificate.num_unverified),
+        "unverified_weight": float(certificate.unverified_weight),
+        "num_targets": len(splits.train),
+        "classes": None if model.classes is None else _of_classes(model),
+        "reconstruction_mse": measured["mse"],
+        "mean_image_error": measured["variance"],
+        "learned": measured["learned"],
+        "reconstruction": {
+            **measured,
+            "meaning": "mean squared error a pixel, pixels in [0, 1]; variance is that of the "
+            "training images' mean; learned is whether the error is clearly below it",
+        },
+        "share_rejected": float(info.share_rejected),
+        "rejection": {
+            "candidates": int(info.candidates),
+            "rejected": int(info.rejected),
+            "copies": int(info.copies),
+        },
+        "stages": {
+            name: {"seconds": value} | ({"samples": samples[name]} if name in samples else {})
+            for name, value in seconds.items()
+        },
+        "num_steps": int(solution.num_steps),
+        "num_samples": int(solution.num_samples),
+        "num_check_samples": int(solution.num_check_samples),
+        "epochs": len(losses),
+        "final_loss": float(losses[-1]),
+    }
+
+
+def _of_classes(model: aeot.AEOT) -> list[dict[str, Any]]:
+    classes = model.classes
+    assert classes is not None  # as the caller saw
+    certificate = classes.solution.certificate
+    columns = {
+        "label": classes.labels,
+        "name": np.array([name_of_class(model, label) for label in np.asarray(classes.labels)]),
+        "share": classes.shares,
+        "mass_error": certificate.mass_error,
+        "mass_error_se": certificate.mass_error_se,
+        "upper": certificate.upper,
+        "converged": classes.solution.converged,
+    }
+    rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def peak_memory_mib() -> float | None:
+    """Largest resident memory of this process so far, in MiB; None where it is not counted."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the run."""
+    names = ("jax", "jaxlib", "flax", "optax", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found, "aeot_jax": aeot.__version__}
+
+
+def device() -> dict[str, Any]:
+    """What the run computed on."""
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+    }
+
+
+class Peaks:
+    """The largest memory of this process so far, at the end of each stage.
+
+    Attributes:
+      mib: by the name of the stage, MiB.
+    """
+
+    def __init__(self):
+        self.mib: dict[str, float | None] = {}
+
+    def watching(self, report: Report) -> Report:
+        """Look at the memory at each report, and pass it on."""
+
+        def watch(news: aeot.Progress) -> None:
+            self.mib[news.stage] = peak_memory_mib()
+            report(news)
+
+        return watch

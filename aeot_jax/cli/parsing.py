@@ -1,0 +1,138 @@
+"""From arguments to options, by tyro; its answers are set as sentences here."""
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+import tyro
+
+from aeot_jax.cli import commands, manual
+from aeot_jax.nearest import nearest
+
+_MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+"""--resume but no --no-resume; an unset optimizer is not a sub-command of its own."""
+
+COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+"""Options of tyro that write a completion for a shell."""
+
+
+def options(command: commands.Command, arguments: Sequence[str]) -> Any:
+    """Read the options of a command.
+
+    Args:
+      command: whose options they are.
+      arguments: without the command's name.
+
+    Raises:
+      SystemExit: with code 0, after ``--help``.
+      ValueError: a sentence, for what does not parse or is out of its range.
+    """
+    base = None if command.base is None else command.base(arguments)
+    known = {} if base is None else {"default": base}
+    said, wrong = _paper(), _paper()
+    try:
+        with _captured(said, wrong):
+            read = tyro.cli(
+                command.options,
+                prog=f"aeot-jax {command.name}",
+                args=arguments,
+                config=_MARKERS,
+                **known,
+            )
+        if hasattr(read, "check"):
+            read.check(arguments)
+        return read
+    except SystemExit as stop:
+        if not stop.code:
+            print(manual.show(manual.read(_read(said)), manual.width()))
+            raise
+    raise ValueError(_sentence(command, arguments, _read(wrong)))
+
+
+def complete(arguments: Sequence[str]) -> None:
+    """Write the completion of a shell; raises SystemExit."""
+    kinds: list[Any] = [
+        Annotated[commands.load(name).options, tyro.conf.subcommand(name)]
+        for name in commands.ABOUT
+    ]
+    union: Any = reduce(or_, kinds)
+    tyro.cli(union, prog="aeot-jax", args=arguments, config=_MARKERS)
+
+
+def names(command: commands.Command) -> list[str]:
+    """All options of a command, as they are typed."""
+    said = _paper()
+    with contextlib.suppress(SystemExit), _captured(said, said):
+        tyro.cli(command.options, prog="aeot-jax", args=["--help"], config=_MARKERS)
+    return [
+        option.name.split()[0].rstrip(",")
+        for part in manual.read(_read(said)).parts
+        for option in part.options
+        if option.name.startswith("--")
+    ]
+
+
+def _sentence(command: commands.Command, arguments: Sequence[str], said: str) -> str:
+    """What is wrong with arguments that tyro refuses."""
+    known = [*names(command), "--help"]
+    for part in arguments:
+        name = part.partition("=")[0].replace("_", "-")
+        if name.startswith("--") and name != "--" and name not in known:
+            return (
+                f"`{name}` is no option of `aeot-jax {command.name}`{nearest(name, known)}; "
+                f"`aeot-jax {command.name} --help` lists all."
+            )
+    lines = [re.sub(r"^[│╭╰] ?| *[│╮╯]$", "", line) for line in said.splitlines()]
+    if any(line.startswith("Missing from") for line in lines):
+        missing = re.findall(r"^ {4}(--[\w.-]+|[A-Z]+)", "\n".join(lines), re.MULTILINE)
+        return (
+            f"`aeot-jax {command.name}` needs {' and '.join(missing)}; "
+            f"`aeot-jax {command.name} --help` says what they are."
+        )
+    first = re.split(r"\n\s*\n|\n─", "\n".join(lines[1:]))[0]
+    text = " ".join(first.split()).rstrip(".")
+    value = re.fullmatch(r"Error parsing (\S+): .*?\[(.*)\]", text)
+    if value:
+        text = f"`{value[1]}` is {value[2]}, which cannot be read as what it takes"
+    text = text.replace("Expected 1 values", "It takes one")
+    return f"{text}; see `aeot-jax {command.name} --help`."
+
+
+def value_of(arguments: Sequence[str], name: str) -> str | None:
+    """What is given for an option, before all are read: ``--name VALUE`` or ``--name=VALUE``."""
+    found = None
+    for i, part in enumerate(arguments):
+        option, equals, value = part.partition("=")
+        if option.replace("_", "-") == name:
+            found = value if equals else arguments[i + 1] if i + 1 < len(arguments) else None
+    return found
+
+
+def _paper() -> io.TextIOWrapper:
+    """Something to print to, with an encoding, without which tyro draws no boxes."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+
+
+def _read(paper: io.TextIOWrapper) -> str:
+    paper.seek(0)
+    return paper.read()
+
+
+@contextlib.contextmanager
+def _captured(out: io.TextIOWrapper, err: io.TextIOWrapper) -> Iterator[None]:
+    """Let tyro print to texts, at a width at which they can be taken apart."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(manual.TYRO_WIDTH)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before

@@ -1,0 +1,71 @@
+"""A large array, written a piece at a time to an .npy or .npz file, which is whole or not there."""
+
+import contextlib
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from aeot_jax import files
+
+NAME = "images"
+"""Of the array in an .npz file."""
+
+
+def check_room(path: Path, num_bytes: int, name: str) -> None:
+    """Refuse, before any work, what the disk cannot hold.
+
+    Args:
+      path: of the file.
+      num_bytes: of the array; packed it may take less.
+      name: of the option that says how many, for the error.
+
+    Raises:
+      ValueError: if less is free.
+    """
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise ValueError(
+            f"`{name}` asks for {num_bytes / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free in "
+            f"{str(folder)!r}; make fewer, or write to another disk."
+        )
+
+
+@contextlib.contextmanager
+def writing(path: Path, rows: int, row: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
+    """Open a file for an array of so many rows.
+
+    Args:
+      path: ends in .npy or .npz; an older file stays until the new one is whole.
+      rows: of the array.
+      row: any row of it, for shape and dtype.
+
+    Yields:
+      A function that writes the next rows.
+    """
+    with files.replacing(path) as temporary, _opened(temporary) as file:
+        shape = (rows, *row.shape)
+        header = {"descr": row.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda piece: _write(file.write, piece)
+
+
+def _write(write: Callable[[bytes], int], piece: np.ndarray) -> None:
+    write(np.ascontiguousarray(piece).tobytes())
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.suffix.lower() == ".npy":
+        with path.open("wb") as file:
+            yield file
+        return
+    packing = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with packing as archive, archive.open(f"{NAME}.npy", "w", force_zip64=True) as file:
+        yield file

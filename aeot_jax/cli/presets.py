@@ -1,0 +1,54 @@
+"""Options that go together, by name: what to learn, and how."""
+
+from typing import Any, NamedTuple
+
+from aeot_jax.cli.pictures import PictureOptions
+from aeot_jax.nearest import nearest
+
+
+class Preset(NamedTuple):
+    """Values of options of ``fit``.
+
+    Attributes:
+      about: what comes of it, as measured.
+      values: of the options, by the names of their fields.
+    """
+
+    about: str
+    values: dict[str, Any]
+
+
+PRESETS = {
+    "digits": Preset(
+        "--data digits --hold-out 197: 35 s on two cores, 15 s once compiled; mass error 0.07, "
+        "squared error 0.005 a pixel on images not seen",
+        {"data": "digits", "hold_out": 197},
+    ),
+    "mnist": Preset(
+        "--data mnist; on 10,000 of the images, Fréchet distance 0.23 where real images have 0.17",
+        {"data": "mnist"},
+    ),
+    "fashion-mnist": Preset(
+        "--data fashion-mnist; on 10,000 of the images, Fréchet distance 0.88 where real images "
+        "have 0.19",
+        {"data": "fashion-mnist"},
+    ),
+    "photos64": Preset(
+        "--image-size 64 --hold-out 200, for a folder of a thousand photos or more",
+        {"pictures": PictureOptions(image_size="64"), "hold_out": 200},
+    ),
+}
+"""``aeot-jax fit --preset digits --out runs/digits`` and so on."""
+
+
+def of(name: str) -> dict[str, Any]:
+    """The values of a preset.
+
+    Raises:
+      ValueError: if there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(
+            f"`--preset` is {name!r}{nearest(name, PRESETS)}; pass one of {', '.join(PRESETS)}."
+        )
+    return PRESETS[name].values

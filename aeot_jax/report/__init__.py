@@ -1,0 +1,8 @@
+"""Reports: what a run is worth, in words and pictures, on one page that needs nothing else."""
+
+from aeot_jax.report.comparison import Entry as Entry
+from aeot_jax.report.comparison import compare as compare
+from aeot_jax.report.comparison import write_comparison as write_comparison
+from aeot_jax.report.facts import Material as Material
+from aeot_jax.report.page import check_libraries as check_libraries
+from aeot_jax.report.page import write as write

@@ -1,0 +1,315 @@
+"""The verdict: what is good, what is weak and what to try, by plain rules from the numbers."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from aeot_jax.ot.words import in_words
+
+Level = Literal["good", "fair", "weak", "open"]
+"""How something is; "open" is what was not measured."""
+
+_ORDER: tuple[Level, ...] = ("weak", "fair", "good", "open")
+
+_GOOD_SHARE, _FAIR_SHARE = 0.25, 0.6
+"""Parts of the mean image's error that an autoencoder leaves: a good one, and one that will do."""
+
+_OVERFIT = 1.5
+"""Times by which the error of unseen images may exceed that of the training images; MNIST and
+Fashion-MNIST have 1.1, the digits 1.9 (measured)."""
+
+_FALLING = 0.1
+"""Part by which a loss that still falls does so in a tenth of the epochs."""
+
+_FEW_EPOCHS = 5
+
+_MANY_REJECTED, _MOST_REJECTED = 0.1, 0.3
+"""Shares rejected; images have about 0.04 (measured)."""
+
+_MANY_COPIED = 0.6
+"""Share of samples that are plain codes of the data; images have about 0.25 (measured)."""
+
+_NEAR_FLOOR, _FAR_FROM_FLOOR = 2.0, 6.0
+"""Fréchet distances in floors; MNIST has 1.4, Fashion-MNIST 4.6 (measured)."""
+
+_GOOD_PART, _FAIR_PART = 0.9, 0.6
+"""Parts of what real images score in precision, recall and coverage."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the verdict is made from; None is what was not measured.
+
+    Attributes:
+      converged: whether the transport is certified to its tolerance.
+      status: why the solver stopped, in a sentence.
+      mass_error: certified, with its standard error and its bound:
+      mass_error_se: see above.
+      upper: see above.
+      tolerance: the mass error asked for, if one was.
+      num_empty: cells that no sample of the certificate met.
+      expected_empty: such cells by chance.
+      num_classes: classes with a map of their own; 0 without labels.
+      classes_short: names of those that are not certified.
+      error: mean squared error of what is encoded and decoded, of unseen images if there are any.
+      error_of_mean: that of the mean image in its place.
+      error_train: that of training images, where `error` is not.
+      judged: "test", "held-out" or "training": which images `error` is of.
+      learned: whether `error` is clearly below `error_of_mean`.
+      epochs: of the training; 0 without an autoencoder.
+      falling: part by which the loss fell over the last tenth of the epochs.
+      share_rejected: candidates in the singular set.
+      share_copied: accepted candidates that are codes of the data, with nothing blended in.
+      near: share of new images nearer to a training image than the nearest `alpha` of real ones
+        that were not compared with themselves, encoded and decoded.
+      near_se: its standard error, if new images were like real ones.
+      alpha: see above.
+      identical: new images that equal a training image.
+      frechet: Fréchet distance, beside what real images score.
+      frechet_floor: see above.
+      parts: precision, recall and coverage, as parts of what real images score.
+      evaluated: whether `aeot-jax evaluate` has been run.
+      data_gone: why the images are not there.
+    """
+
+    converged: bool
+    status: str
+    mass_error: float
+    mass_error_se: float
+    upper: float
+    tolerance: float | None
+    num_empty: int = 0
+    expected_empty: float = 0.0
+    num_classes: int = 0
+    classes_short: tuple[str, ...] = ()
+    error: float | None = None
+    error_of_mean: float | None = None
+    error_train: float | None = None
+    judged: str | None = None
+    learned: bool | None = None
+    epochs: int = 0
+    falling: float | None = None
+    share_rejected: float | None = None
+    share_copied: float | None = None
+    near: float | None = None
+    near_se: float = 0.0
+    alpha: float = 0.05
+    identical: int = 0
+    frechet: float | None = None
+    frechet_floor: float | None = None
+    parts: dict[str, float] | None = None
+    evaluated: bool = False
+    data_gone: str | None = None
+
+
+class Finding(NamedTuple):
+    """One thing that the numbers say.
+
+    Attributes:
+      level: how it is.
+      title: what it is about.
+      text: what was found, one or two sentences.
+      advice: what to try, if anything.
+    """
+
+    level: Level
+    title: str
+    text: str
+    advice: str = ""
+
+
+class Verdict(NamedTuple):
+    """All that the numbers say.
+
+    Attributes:
+      level: of the whole.
+      headline: the whole in a sentence.
+      findings: the weak ones first.
+    """
+
+    level: Level
+    headline: str
+    findings: tuple[Finding, ...]
+
+
+def judge(numbers: Numbers) -> Verdict:
+    """Judge a run by its numbers.
+
+    Args:
+      numbers: of the run.
+    """
+    findings = [finding for rule in _RULES for finding in rule(numbers)]
+    findings.sort(key=lambda finding: _ORDER.index(finding.level))
+    weak = [finding.title.lower() for finding in findings if finding.level == "weak"]
+    fair = sum(finding.level == "fair" for finding in findings)
+    if numbers.learned is False:
+        return Verdict("weak", "Not usable yet: nothing was learned.", tuple(findings))
+    if weak:
+        headline = f"Usable with care; weak: {_listed(weak)}."
+        return Verdict("weak", headline, tuple(findings))
+    left = "; some of it was not measured yet" if any(f.level == "open" for f in findings) else ""
+    if fair:
+        return Verdict("fair", f"Good, with room to improve{left}.", tuple(findings))
+    return Verdict("good", f"Good: all that was measured is as it should be{left}.", (*findings,))
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _transport(n: Numbers) -> Iterable[Finding]:
+    words = in_words(n.mass_error, n.mass_error_se, n.upper)
+    said = f"The mass error of the cells is {words}"
+    if n.converged and n.tolerance is not None:
+        text = f"{said}: certified to be within the tolerance of {n.tolerance:g}."
+        yield Finding("good", "Transport", text)
+    elif n.tolerance is None and math.isfinite(n.upper):
+        yield Finding("fair", "Transport", f"{said}; no tolerance was asked for.")
+    else:
+        asked = "" if n.tolerance is None else f", above the tolerance of {n.tolerance:g}"
+        advice = "Continue an interrupted run with --resume; otherwise see the sentence above."
+        yield Finding("weak", "Transport", f"{said}{asked}. {n.status}", advice)
+    if n.num_empty > n.expected_empty + 3 * math.sqrt(n.expected_empty):
+        yield Finding(
+            "weak",
+            "Empty cells",
+            f"{n.num_empty:,} cells got no sample, {n.expected_empty:.1f} would by chance: what "
+            "was learned of these images is never drawn.",
+            "Solve to a smaller --tolerance.",
+        )
+
+
+def _classes(n: Numbers) -> Iterable[Finding]:
+    if n.classes_short:
+        several = len(n.classes_short) > 1
+        names = ", ".join(n.classes_short[:10]) + (", ..." if len(n.classes_short) > 10 else "")
+        text = f"The map{'s' if several else ''} of {names} did not reach the tolerance."
+        yield Finding("weak", "Classes", text, "Raise --tolerance or --solver.max-samples.")
+    elif n.num_classes:
+        text = f"The maps of all {n.num_classes} classes are certified."
+        yield Finding("good", "Classes", text)
+
+
+def _reconstruction(n: Numbers) -> Iterable[Finding]:
+    if n.error is None or n.error_of_mean is None:
+        return
+    share = n.error / n.error_of_mean if n.error_of_mean > 0 else math.inf
+    text = (
+        f"Encoding and decoding {n.judged} images leaves {_percent(share)} of the error that the "
+        f"mean image makes ({n.error:.4f} of {n.error_of_mean:.4f} a pixel)."
+    )
+    longer = "Train for more --epochs, or with a larger --latent-dim."
+    if n.learned is False:
+        text = f"Nothing was learned. {text}"
+        yield Finding("weak", "Reconstruction", text, "Train for more --epochs, or on more images.")
+    elif share <= _GOOD_SHARE:
+        yield Finding("good", "Reconstruction", text)
+    else:
+        yield Finding("fair" if share <= _FAIR_SHARE else "weak", "Reconstruction", text, longer)
+    if n.judged == "training":
+        yield Finding(
+            "open",
+            "Unseen images",
+            "The error is that of images that were trained on, which flatters.",
+            "Set some aside with --hold-out.",
+        )
+    elif n.error_train:
+        ratio = n.error / n.error_train
+        text = f"Unseen images have {ratio:.1f} times the error of the training images."
+        few = "Learn from more images, or with a smaller --latent-dim."
+        if ratio > _OVERFIT:
+            yield Finding("fair", "Unseen images", text, few)
+        else:
+            yield Finding("good", "Unseen images", text)
+
+
+def _training(n: Numbers) -> Iterable[Finding]:
+    if 0 < n.epochs < _FEW_EPOCHS:
+        epochs = "1 epoch" if n.epochs == 1 else f"{n.epochs} epochs"
+        text = f"The autoencoder trained for {epochs} only."
+        yield Finding("fair", "Training", text, "Train for more --epochs.")
+    elif n.falling is not None and n.falling > _FALLING:
+        text = f"The loss fell by {_percent(n.falling)} over the last tenth of the epochs."
+        yield Finding("fair", "Training", text, "It was not done: train for more --epochs.")
+
+
+def _rejection(n: Numbers) -> Iterable[Finding]:
+    if n.share_rejected is None:
+        return
+    text = f"{_percent(n.share_rejected)} of the candidates lie in the singular set and are drawn"
+    text += " again."
+    advice = "Raise --extension.threshold, or fit to more images."
+    if n.share_rejected <= _MANY_REJECTED:
+        yield Finding("good", "Rejection", text)
+    else:
+        level = "fair" if n.share_rejected <= _MOST_REJECTED else "weak"
+        yield Finding(level, "Rejection", text, advice)
+
+
+def _copies(n: Numbers) -> Iterable[Finding]:
+    advice = "Fit to more images, or with a smaller --latent-dim."
+    if n.identical:
+        text = f"{n.identical} new images equal a training image in every pixel."
+        yield Finding("weak", "Copies", text, advice)
+    elif n.near is not None:
+        text = (
+            f"{_percent(n.near)} of the new images lie as near to a training image as the nearest "
+            f"{_percent(n.alpha)} of real ones do"
+        )
+        if n.near > n.alpha + 2 * n.near_se:
+            yield Finding("weak", "Copies", f"{text}: it leans on its training images.", advice)
+        else:
+            yield Finding("good", "Copies", f"{text}: it does not repeat its training images.")
+    if n.share_copied is not None and n.share_copied > _MANY_COPIED:
+        text = f"{_percent(n.share_copied)} of the samples are codes of the data, nothing blended."
+        yield Finding("fair", "Blending", text, advice)
+
+
+def _scores(n: Numbers) -> Iterable[Finding]:
+    if n.frechet is not None and n.frechet_floor:
+        ratio = n.frechet / n.frechet_floor
+        text = (
+            f"The Fréchet distance is {n.frechet:.3g}, {ratio:.1f} times what real images score "
+            f"({n.frechet_floor:.3g})."
+        )
+        near = ratio <= _NEAR_FLOOR
+        level = "good" if near else "fair" if ratio <= _FAR_FROM_FLOOR else "weak"
+        advice = "" if near else "Look whether samples are blurred (more --epochs) or kinds miss."
+        yield Finding(level, "Likeness", text, advice)
+    advice = {
+        "precision": "Some samples do not look real: train for more --epochs.",
+        "recall": "Some real images are never made: raise --latent-dim, or train longer.",
+        "coverage": "Some real images have no sample near: raise --latent-dim, or train longer.",
+    }
+    for name, part in (n.parts or {}).items():
+        text = f"{name.capitalize()} is {_percent(part)} of what real images score."
+        if part >= _GOOD_PART:
+            yield Finding("good", name.capitalize(), text)
+        else:
+            level = "fair" if part >= _FAIR_PART else "weak"
+            yield Finding(level, name.capitalize(), text, advice.get(name, ""))
+
+
+def _unknown(n: Numbers) -> Iterable[Finding]:
+    if not n.evaluated:
+        text = "How near the new images come to real ones was not measured."
+        yield Finding("open", "Scores", text, "Run aeot-jax evaluate, then aeot-jax report.")
+    if n.data_gone is not None:
+        yield Finding("open", "Data", n.data_gone)
+
+
+_RULES: tuple[Callable[[Numbers], Iterable[Finding]], ...] = (
+    _transport,
+    _classes,
+    _reconstruction,
+    _training,
+    _rejection,
+    _copies,
+    _scores,
+    _unknown,
+)

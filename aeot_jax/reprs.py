@@ -1,0 +1,81 @@
+"""Reprs that fit a screen: records of large arrays say what they are, and not every number.
+
+A record may hold tracers, shapes or anything else that JAX puts into a pytree; nothing here looks
+at a value that is not known, and nothing raises.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+_FEW = 4
+"""Numbers that an array may have to be shown itself."""
+
+
+def known(value: object) -> np.ndarray | None:
+    """The numbers of an array, or None where they cannot be looked at."""
+    if isinstance(value, Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
+        return None
+    if isinstance(value, jax.Array):
+        dead = value.is_deleted() or not value.is_fully_addressable
+        if dead or jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            return None
+    return np.asarray(value)
+
+
+def numbers(value: object) -> np.ndarray:
+    """The numbers of an array; raises TypeError where they cannot be looked at."""
+    found = known(value)
+    if found is None:
+        raise TypeError(f"{type(value).__name__} has no known numbers")
+    return found
+
+
+def number(value: object) -> float:
+    """The number that an array of no dimension holds; raises TypeError otherwise."""
+    found = numbers(value)
+    if found.ndim:
+        raise TypeError(f"an array of shape {found.shape} is no number")
+    return float(found)
+
+
+def short(value: object) -> str:
+    """An array by its type and shape, or by its numbers where they are few; else a short repr."""
+    found = known(value)
+    if found is not None and found.size <= _FEW and found.ndim <= 1:
+        return np.array2string(found, precision=4, separator=", ")
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"{dtype}[{','.join(map(str, shape))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {short(part)}' for name, part in value.items())}}}"
+    return repr(value)
+
+
+def or_brief(function: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Let a repr that reads the numbers of a record give way to ``brief`` where it cannot."""
+
+    @functools.wraps(function)
+    def wrapped(self: Any) -> str:
+        try:
+            return function(self)
+        except (TypeError, ValueError, IndexError, AttributeError):
+            return brief(self)
+
+    return wrapped
+
+
+def brief(self: Any) -> str:
+    """The repr of a dataclass or a named tuple, with its arrays shortened: `__repr__ = brief`."""
+    if dataclasses.is_dataclass(self):
+        names = [field.name for field in dataclasses.fields(self) if field.repr]
+    else:
+        names = self._fields
+    inside = ", ".join(f"{name}={short(getattr(self, name))}" for name in names)
+    return f"{type(self).__name__}({inside})"

@@ -1,0 +1,111 @@
+"""The verdict follows from the numbers by rules that a table of cases can hold."""
+
+import dataclasses
+
+import pytest
+
+from aeot_jax.report.verdict import Numbers, judge
+
+FINE = Numbers(
+    converged=True,
+    status="Converged.",
+    mass_error=0.05,
+    mass_error_se=0.005,
+    upper=0.06,
+    tolerance=0.1,
+    error=0.005,
+    error_of_mean=0.07,
+    error_train=0.004,
+    judged="test",
+    learned=True,
+    epochs=30,
+    falling=0.01,
+    share_rejected=0.04,
+    share_copied=0.25,
+    near=0.06,
+    near_se=0.01,
+    frechet=0.3,
+    frechet_floor=0.2,
+    parts={"precision": 1.0, "recall": 0.95, "coverage": 0.97},
+    evaluated=True,
+)
+
+CASES = [
+    ({}, "good", "Transport", "certified to be within the tolerance of 0.1", ""),
+    ({"converged": False, "status": "It ended."}, "weak", "Transport", "It ended.", "--resume"),
+    ({"tolerance": None}, "fair", "Transport", "no tolerance was asked for", ""),
+    ({"upper": float("inf"), "tolerance": None}, "weak", "Transport", "unbounded", ""),
+    ({"num_empty": 3, "expected_empty": 0.0}, "weak", "Empty cells", "3 cells", "--tolerance"),
+    ({"num_classes": 2}, "good", "Classes", "all 2 classes", ""),
+    (
+        {"num_classes": 2, "classes_short": ("cats",)},
+        "weak",
+        "Classes",
+        "The map of cats",
+        "--solver.max-samples",
+    ),
+    ({}, "good", "Reconstruction", "leaves 7.1 % of the error", ""),
+    ({"error": 0.03}, "fair", "Reconstruction", "leaves 43 %", "--epochs"),
+    ({"error": 0.06}, "weak", "Reconstruction", "leaves 86 %", "--latent-dim"),
+    ({"learned": False, "error": 0.07}, "weak", "Reconstruction", "Nothing was learned", "epochs"),
+    ({"error_of_mean": 0.0}, "weak", "Reconstruction", "inf", "--epochs"),
+    ({}, "good", "Unseen images", "1.2 times", ""),
+    ({"error_train": 0.002}, "fair", "Unseen images", "2.5 times", "more images"),
+    ({"judged": "training"}, "open", "Unseen images", "flatters", "--hold-out"),
+    ({"falling": 0.3}, "fair", "Training", "fell by 30 %", "--epochs"),
+    ({"epochs": 1, "falling": None}, "fair", "Training", "for 1 epoch only", "--epochs"),
+    ({}, "good", "Rejection", "4.0 % of the candidates", ""),
+    ({"share_rejected": 0.2}, "fair", "Rejection", "20 %", "--extension.threshold"),
+    ({"share_rejected": 0.9}, "weak", "Rejection", "90 %", "--extension.threshold"),
+    ({}, "good", "Copies", "does not repeat", ""),
+    ({"near": 0.08}, "weak", "Copies", "leans on", "more images"),
+    ({"identical": 2}, "weak", "Copies", "2 new images equal", "more images"),
+    ({"share_copied": 0.9}, "fair", "Blending", "90 % of the samples", "more images"),
+    ({}, "good", "Likeness", "1.5 times what real images score", ""),
+    ({"frechet": 1.0}, "fair", "Likeness", "5.0 times", "--epochs"),
+    ({"frechet": 2.0}, "weak", "Likeness", "10.0 times", "--epochs"),
+    ({"parts": {"recall": 0.95}}, "good", "Recall", "95 %", ""),
+    ({"parts": {"recall": 0.7}}, "fair", "Recall", "70 %", "--latent-dim"),
+    ({"parts": {"coverage": 0.3}}, "weak", "Coverage", "30 %", "--latent-dim"),
+    ({"evaluated": False}, "open", "Scores", "was not measured", "aeot-jax evaluate"),
+    ({"data_gone": "The disk is away."}, "open", "Data", "The disk is away.", ""),
+]
+
+
+@pytest.mark.parametrize(("change", "level", "title", "text", "advice"), CASES)
+def test_a_rule_says_what_its_numbers_mean(change, level, title, text, advice):
+    findings = judge(dataclasses.replace(FINE, **change)).findings
+    (found,) = (finding for finding in findings if finding.title == title)
+    assert found.level == level
+    assert text in found.text
+    assert advice in found.advice
+    assert bool(found.advice) >= (level == "weak" and title != "Transport")
+
+
+def test_what_was_not_measured_is_not_judged():
+    bare = Numbers(True, "Converged.", 0.05, 0.005, 0.06, 0.1)
+    assert [finding.title for finding in judge(bare).findings] == ["Transport", "Scores"]
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "headline"),
+    [
+        ({}, "good", "Good: all that was measured is as it should be."),
+        ({"evaluated": False}, "good", "as it should be; some of it was not measured yet."),
+        ({"share_rejected": 0.2}, "fair", "Good, with room to improve."),
+        ({"near": 0.5, "share_rejected": 0.9}, "weak", "weak: rejection and copies."),
+        ({"learned": False}, "weak", "Not usable yet: nothing was learned."),
+    ],
+)
+def test_the_headline_is_that_of_the_weakest(change, level, headline):
+    verdict = judge(dataclasses.replace(FINE, **change))
+    assert verdict.level == level
+    assert verdict.headline.endswith(headline)
+
+
+def test_the_weak_come_first():
+    numbers = dataclasses.replace(FINE, near=0.5, share_rejected=0.2, evaluated=False)
+    levels = [finding.level for finding in judge(numbers).findings]
+    order = ("weak", "fair", "good", "open")
+    assert levels == sorted(levels, key=order.index)
+    assert set(levels) == set(order)
