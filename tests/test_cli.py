@@ -714,7 +714,7 @@ def test_data_shows_classes_by_name_and_says_what_to_type(photos, capsys):
     command = ["data", str(photos), "--image-size", "8x12", "--resize", "pad", "--skip-broken"]
     assert main(command) == 0
     shown = capsys.readouterr()
-    assert "cats 14, d\u00f6gs 14" in " ".join(shown.out.split())
+    assert "cats (14), d\u00f6gs (14)" in " ".join(shown.out.split())
     assert "8 x 12 x 3" in shown.out
     assert "left out: 'cats/broken.jpg'" in " ".join(shown.err.split())
 

@@ -111,5 +111,5 @@ def _labels(found: ImageSet) -> str:
     if found.label_names is None or len(classes) > _SHOWN:
         return f"{len(classes)} classes of {counts.min():,} to {counts.max():,}"
     names = [title(found.label_names[number]) for number in classes]
-    listed = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+    listed = ", ".join(f"{name} ({count:,})" for name, count in zip(names, counts, strict=True))
     return escape(listed)  # names may hold brackets, which rich would take for its own
