@@ -29,6 +29,12 @@ LATER = {"upper": np.inf, "num_unverified": 0, "unverified_weight": 0, "samples_
 
 _CHANNELS = (1, 3)
 
+SOLUTION_SCHEMA = 1
+"""Of the file of a solution; raised when a solution holds what older programs cannot read."""
+
+_SOURCES = ("Gaussian", "UniformCube", "UniformBall", "Empirical")
+"""Sources that the file of an extension may name; one without a name is code."""
+
 _MOST_SECONDS = 32
 """Stages whose time a file may hold."""
 
@@ -108,6 +114,37 @@ def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     config, image_shape = parts(meta)
     label_names(meta)
     check_arrays(_wanted(config, image_shape, arrays), arrays, meta.get("version"))
+
+
+def check_solution(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Hold the file of a solution against the annotations of its record; as ``check_model``."""
+    schema = meta.get("solution_schema")
+    if type(schema) is not int or schema < 1:
+        raise ValueError(f"its `solution_schema` is {reprlib.repr(schema)}")
+    if schema > SOLUTION_SCHEMA:
+        raise newer(f"a solution of schema {schema}", meta.get("version"))
+    batch = _shape("status", arrays)
+    found = _record("", Solution, batch, {"m": _side("h", arrays, -1)}, arrays)
+    check_arrays(found, arrays, meta.get("version"))
+
+
+def check_extension(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Hold the file of an extension against the annotations of its record; as ``check_model``."""
+    source = meta.get("source")
+    if source is not None and source not in _SOURCES:
+        raise newer(f"the source {reprlib.repr(source)}", meta.get("version"))
+    batch = _shape("band", arrays)
+    sizes = {"m": _side("y", arrays, -2), "d": _side("y", arrays, -1)}
+    found = _record("", Extension, batch, sizes, arrays)
+    if source == "Empirical":
+        found["mu/points"] = Wanted((None, sizes["d"]), (_FLOAT,))
+    check_arrays(found, arrays, meta.get("version"))
+
+
+def _shape(name: str, arrays: Mapping[str, Any]) -> tuple[int, ...]:
+    if name not in arrays:
+        raise ValueError(f"it holds no array {name!r}")
+    return tuple(arrays[name].shape)
 
 
 def check_arrays(
@@ -269,10 +306,8 @@ def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if not _allowed(name.rpartition("/")[2], name, array):
             raise ValueError(f"its array {name!r} holds numbers that no fit gives")
-    for prefix in {name.rpartition("solution/status")[0] for name in arrays if "status" in name}:
-        h = arrays[f"{prefix}solution/h"], arrays[f"{prefix}extension/h"]
-        if not all(np.isfinite(one).any(-1).all() for one in h):
-            raise ValueError(f"its heights {prefix}h leave no target a cell")
+        if name.rpartition("/")[2] == "h" and not np.isfinite(array).any(-1).all():
+            raise ValueError(f"its heights {name} leave no target a cell")
     labels = arrays.get("classes/labels", np.arange(1))
     if labels.size == 0 or (np.diff(labels) <= 0).any():
         raise ValueError("its array 'classes/labels' does not ascend")
@@ -284,13 +319,13 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
             known = [int(one) for one in (Status if last == "status" else Method)]
             return bool(np.isin(array, known).all())
         return last == "labels" or bool((array >= 0).all())
-    if "/history/" in name:
+    if "history/" in name:
         return True  # a picture of how it went, which nothing is computed from
     if last.endswith("_angles"):
         return not bool((array < 0).any() or (array > math.pi + 1e-6).any())
     if last == "h":
         return not bool(np.isnan(array).any() or (array == np.inf).any())
-    if "/certificate/" in name:
+    if "certificate/" in name:
         return not bool(np.isnan(array).any() or (array == -np.inf).any())
     if not np.isfinite(array).all():
         return False

@@ -3,8 +3,6 @@
 from aeot_jax.aeot import Progress as Progress
 from aeot_jax.aeot import fit as fit
 from aeot_jax.aeot import fit_codes as fit_codes
-from aeot_jax.checkpoint import load as load
-from aeot_jax.checkpoint import save as save
 from aeot_jax.classes import Classes as Classes
 from aeot_jax.classes import solve_classes as solve_classes
 from aeot_jax.drawing import SampleError as SampleError
@@ -68,6 +66,8 @@ from aeot_jax.ot.solver import SolverState as SolverState
 from aeot_jax.ot.solver import init as init
 from aeot_jax.ot.solver import step as step
 from aeot_jax.ot.transport import transport as transport
+from aeot_jax.saving import load as load
+from aeot_jax.saving import save as save
 from aeot_jax.walk import Crossings as Crossings
 from aeot_jax.walk import Walk as Walk
 from aeot_jax.walk import interpolate as interpolate
