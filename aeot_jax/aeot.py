@@ -132,7 +132,9 @@ def fit(
             keep = run.save_training if processes.is_first() else resumed.keep
             resumed = stages.Resumed(run.training, keep)
         found = stages.learn(train_key, data, config, spread, report, resumed, seconds)
-        return stages.transport((keys[0], keys[1]), found, classes, config, solver, report, seconds)
+        own = keys[0], keys[1]
+        model = stages.transport(own, found, classes, config, solver, report, seconds)
+        return replace(model, label_names=names)
 
     fingerprint = identity.of(key, data, config, classes, names)
     processes.check_agreement(key=key, images=data, config=fingerprint)

@@ -103,8 +103,8 @@ def _overview(columns: int) -> str:
 
 def _foreseen() -> tuple[type[BaseException], ...]:
     """What a user's input, disk or network may cause (missing files are OSErrors)."""
-    model = sys.modules.get("aeot_jax.model")
-    sampling = () if model is None else (model.SampleError,)
+    drawing = sys.modules.get("aeot_jax.drawing")
+    sampling = () if drawing is None else (drawing.SampleError,)
     return (ValueError, OSError, ImportError, FloatingPointError, *sampling)
 
 
