@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,8 @@ from aeot_jax import arguments, checkpoint, identity, processes, runs
 from aeot_jax.classes import solve_classes
 from aeot_jax.data import convert
 from aeot_jax.data import images as image_data
+from aeot_jax.events import Event, reporter
+from aeot_jax.events import Progress as Progress
 from aeot_jax.locks import locked
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
@@ -32,8 +33,9 @@ from aeot_jax.ot import singular
 from aeot_jax.ot.config import SolverConfig, check_budget, layout
 from aeot_jax.ot.layouts import check_devices
 from aeot_jax.ot.result import Status
-from aeot_jax.ot.solution import SolveProgress
+from aeot_jax.ot.solution import Solution, SolveProgress
 from aeot_jax.ot.solve import solve
+from aeot_jax.ot.words import in_words
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 STAGES = ("autoencoder", "codes", "transport", "map")
@@ -41,22 +43,6 @@ STAGES = ("autoencoder", "codes", "transport", "map")
 
 _SCALE_FLOOR = 1e-3
 """A coordinate of the codes that varies less than this part of the widest counts as constant."""
-
-
-class Progress(NamedTuple):
-    """What a progress callback gets.
-
-    Attributes:
-      stage: one of ``STAGES``.
-      done: work done in this stage, in the unit of ``total``.
-      total: work of the stage (epochs, images, samples).
-      note: the stage's residual in words.
-    """
-
-    stage: str
-    done: float
-    total: float
-    note: str
 
 
 def fit(
@@ -71,6 +57,7 @@ def fit(
     overwrite: bool = False,
     devices: Given[Devices | None] = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> AEOT:
     """Fit the autoencoder, the transport map and its extension to images.
 
@@ -96,6 +83,7 @@ def fit(
         training agrees between numbers of devices to about 1e-5, the transport onto given codes to
         the last bit.
       on_progress: called on the host as the work proceeds.
+      on_event: called on the host with every loss, estimate and certificate, as numbers.
 
     Returns:
       The model; ``model.solution`` says whether the transport converged.
@@ -132,7 +120,7 @@ def fit(
     # What is refused later is better refused before the training.
     check_budget(len(data), config.solver)
     spread = _spread(len(data), config, devices)
-    report = on_progress or (lambda _: None)
+    report = reporter(on_progress, on_event)
     folder = None if run_dir is None else Path(run_dir)
     fingerprint = identity.of(key, data, config, classes, names)
     processes.check_agreement(key=key, images=data, config=fingerprint)
@@ -254,9 +242,12 @@ def _fit(
 
         def on_solve(progress: SolveProgress) -> None:
             done, total = progress.num_samples, progress.planned_samples
-            report(Progress("transport", done, total, str(progress)))
+            values = {"mass_error": progress.mass_error, "mass_error_se": progress.mass_error_se}
+            report(Progress("transport", done, total, str(progress), values))
 
         solution = solve(solve_key, mu, codes, config=solver, on_progress=on_solve)
+        if int(solution.status) != Status.INTERRUPTED:
+            report(_certified(solution))
     with _timed(seconds, "map"):
         report(Progress("map", 0, 1, ""))
         options = config.extension
@@ -296,6 +287,19 @@ def _fit(
     )
 
 
+def _certified(solution: Solution) -> Progress:
+    """What the certificate says, in place of the last running estimate."""
+    values = {
+        "mass_error": float(solution.mass_error),
+        "mass_error_se": float(solution.mass_error_se),
+        "upper": float(solution.certificate.upper),
+    }
+    drawn = max(1, int(solution.num_samples))  # exact heights take none
+    note = f"mass error {in_words(*values.values())}, certified"
+    values["converged"] = float(solution.converged)
+    return Progress("transport", drawn, drawn, note, values)
+
+
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.monotonic()
@@ -320,7 +324,7 @@ def _train(
     def on_epoch(state: train.TrainState, loss: float) -> None:
         losses.append(loss)
         save_training(state, losses)
-        report(Progress("autoencoder", len(losses), total, f"loss {loss:.4f}"))
+        report(Progress("autoencoder", len(losses), total, f"loss {loss:.4f}", {"loss": loss}))
 
     state = None
     if training is not None:

@@ -6,6 +6,7 @@ from aeot_jax.checkpoint import load as load
 from aeot_jax.checkpoint import save as save
 from aeot_jax.classes import Classes as Classes
 from aeot_jax.classes import solve_classes as solve_classes
+from aeot_jax.events import Event as Event
 from aeot_jax.measures import Empirical as Empirical
 from aeot_jax.measures import FromSampler as FromSampler
 from aeot_jax.measures import Gaussian as Gaussian
