@@ -1,7 +1,7 @@
 """The pipeline: an autoencoder learns the data manifold, transport carries noise onto its codes.
 
 ``fit`` trains the autoencoder, standardises the codes, solves the semi-discrete transport problem
-from the source onto them and learns where the map is singular.
+from the source onto them and learns where the map is singular. ``fit_codes`` begins with codes.
 
 Source: Lei, An, Guo, Su, Liu, Luo, Yau, Gu, A Geometric Understanding of Deep Learning,
 Engineering 6(3), 2020.
@@ -9,40 +9,34 @@ Engineering 6(3), 2020.
 
 import math
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Shaped
 
-from aeot_jax import arguments, checkpoint, identity, processes, runs
-from aeot_jax.classes import solve_classes
-from aeot_jax.data import convert
+from aeot_jax import arguments, checkpoint, columns, identity, networks, processes, runs, stages
 from aeot_jax.data import images as image_data
+from aeot_jax.data.convert import check_names, to_labels
 from aeot_jax.events import Event, reporter
-from aeot_jax.events import Progress as Progress
 from aeot_jax.locks import locked
-from aeot_jax.model import AEOT, SOURCES, Config
+from aeot_jax.model import AEOT, Config
+from aeot_jax.networks import Network, Networks
 from aeot_jax.nn import models, train
-from aeot_jax.ot import singular
+from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot.config import SolverConfig, check_budget, layout
 from aeot_jax.ot.layouts import check_devices
 from aeot_jax.ot.result import Status
-from aeot_jax.ot.solution import Solution, SolveProgress
-from aeot_jax.ot.solve import solve
-from aeot_jax.ot.words import in_words
+from aeot_jax.stages import STAGES as STAGES
+from aeot_jax.stages import Progress as Progress
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
-STAGES = ("autoencoder", "codes", "transport", "map")
-"""Stages of ``fit``, in order."""
-
-_SCALE_FLOOR = 1e-3
-"""A coordinate of the codes that varies less than this part of the widest counts as constant."""
+_TRIED = 2
+"""Rows on which somebody's own decoder is tried before any work."""
 
 
 def fit(
@@ -52,6 +46,8 @@ def fit(
     *,
     labels: ArrayLike | None = None,
     label_names: Given[Sequence[str] | None] = None,
+    encode: Given[Network | None] = None,
+    decode: Given[Network | None] = None,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -59,19 +55,27 @@ def fit(
     on_progress: Callable[[Progress], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> AEOT:
-    """Fit the autoencoder, the transport map and its extension to images.
+    """Fit the autoencoder, the transport map and its extension to images or to a table.
 
     Args:
-      key: of the whole fit; the same key, images and config give the same model, unless
+      key: of the whole fit; the same key, data and config give the same model, unless
         the solver has a time limit.
       images: uint8 in 0..255 or floats in [0, 1], (n, height, width) or (n, height, width,
-        channels) with 1 or 3 channels; kept as 8-bit.
+        channels) with 1 or 3 channels; kept as 8-bit. Or a table (n, D) of real numbers in any
+        unit: its columns are standardised, and the autoencoder is the MLP. With ``encode``, any
+        array with one row for each of the data, which is given to it as it is.
       config: the user's decisions.
       labels: the class of each image (n,), integers or texts; adds one transport problem per
         class, for ``sample(..., label=)``. All that does not ask for a class stays as it is
         without.
       label_names: names of the classes, of which an integer label is the index; for labels that
         are texts, the names are these texts, sorted.
+      encode: somebody's own encoder in place of training one: a pure function, a batch of the data
+        (b, ...) -> codes (b, z). It is called outside of any jit of this library, 64 rows at a
+        time, and is not saved. With other batches, call it yourself and pass its codes to
+        ``fit_codes``.
+      decode: the decoder that belongs to it: codes (b, z) -> data (b, ...). The model keeps both
+        for ``encode``, ``decode`` and ``sample``, until it is saved.
       run_dir: a folder for a checkpoint after each epoch and for the model at the end.
       resume: continue the run in ``run_dir`` from its last finished epoch; the result is the same
         to the last bit as without the interruption.
@@ -96,49 +100,228 @@ def fit(
     ``solution.status``, and with ``run_dir`` the run can still be resumed.
 
     Raises:
-      ValueError: if the images, the configuration or the devices do not fit, or if ``run_dir``
-        holds another run, or is being written by another process.
+      ValueError: if the images, the configuration, the functions or the devices do not fit, or if
+        ``run_dir`` holds another run, or is being written by another process.
       OSError: if ``run_dir`` cannot be written.
       FloatingPointError: if the training diverges.
     """
-    if run_dir is None and (resume or overwrite):
-        name = "resume" if resume else "overwrite"
-        raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
     arguments.refuse_trace("fit", "call it outside of `jax.jit`", key=key, images=images)
-    key = arguments.key("key", key)
+    place = _Place(run_dir, resume=resume, overwrite=overwrite)
+    networks.check_function("encode", encode)
+    networks.check_function("decode", decode)
+    if encode is not None:
+        codes = np.asarray(networks.codes_of(encode, _rows(images)))
+        own = Networks(encode, decode)
+        _try_decoder(own, codes, images)
+        named = labels, label_names
+        return _fit_codes(
+            key, codes, config, named, own, place, devices, reporter(on_progress, on_event)
+        )
+    if decode is not None:
+        raise ValueError(
+            "`decode` is given, but `encode` is not; pass both, or pass codes to `fit_codes` and "
+            "`decode` to `sample`."
+        )
+    key, solver = _checked(key, config, devices)
+    data, classes, names = _data(images, labels)
+    names = check_names(label_names, classes, names)
+    check_budget(len(data), config.solver)  # what is refused later is better refused now
+    spread = _spread(len(data), config.training, solver)
+    models.check_image_shape(data.shape[1:])
+
+    def work(run: checkpoint.Run | None) -> AEOT:
+        report, seconds = reporter(on_progress, on_event), {}
+        train_key, *keys = jax.random.split(key, 3)
+        resumed = stages.Resumed(None, lambda _state, _losses: None)
+        if run is not None:
+            keep = run.save_training if processes.is_first() else resumed.keep
+            resumed = stages.Resumed(run.training, keep)
+        found = stages.learn(train_key, data, config, spread, report, resumed, seconds)
+        return stages.transport((keys[0], keys[1]), found, classes, config, solver, report, seconds)
+
+    fingerprint = identity.of(key, data, config, classes, names)
+    processes.check_agreement(key=key, images=data, config=fingerprint)
+    return _in_folder(place, fingerprint, work)
+
+
+def fit_codes(
+    key: Given[PRNGKey],
+    codes: ArrayLike,
+    config: Given[Config] = Config(),  # noqa: B008 - frozen
+    *,
+    labels: ArrayLike | None = None,
+    label_names: Given[Sequence[str] | None] = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    devices: Given[Devices | None] = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> AEOT:
+    """Fit the transport map and its extension to codes of somebody's own encoder.
+
+    There are no networks inside: ``sample_codes`` gives new codes in the units that these came in,
+    and ``sample(..., decode=fn)`` what somebody's own decoder makes of them.
+
+    Args:
+      key: of the whole fit; the same key, codes and config give the same model.
+      codes: (n, z), real numbers in any unit and dtype; centred and scaled in float64.
+      config: the user's decisions; those of the networks and of their training have no meaning
+        here.
+      labels: as in ``fit``.
+      label_names: as in ``fit``.
+      run_dir: a folder for the model.
+      resume: take the finished model from ``run_dir``; or solve an interrupted one again.
+      overwrite: as in ``fit``.
+      devices: as in ``fit``.
+      on_progress: as in ``fit``.
+      on_event: as in ``fit``.
+
+    Returns:
+      The model; its ``params`` and ``image_shape`` are None.
+
+    Raises:
+      ValueError: if the codes, the configuration or the devices do not fit, or if ``run_dir`` holds
+        another run, or is being written by another process.
+      OSError: if ``run_dir`` cannot be written.
+    """
+    arguments.refuse_trace("fit_codes", "call it outside of `jax.jit`", key=key, codes=codes)
+    place = _Place(run_dir, resume=resume, overwrite=overwrite)
+    named = labels, label_names
+    return _fit_codes(
+        key, codes, config, named, None, place, devices, reporter(on_progress, on_event)
+    )
+
+
+def _fit_codes(
+    key: Given[PRNGKey],
+    codes: ArrayLike,
+    config: Given[Config],
+    named: tuple[ArrayLike | None, Given[Sequence[str] | None]],
+    own: Networks | None,
+    place: "_Place",
+    devices: Given[Devices | None],
+    on_progress: Callable[[Progress], None] | None,
+) -> AEOT:
+    key, solver = _checked(key, config, devices)
+    data = columns.check("codes", codes)
+    classes, names = _classes(named[0], len(data))
+    names = check_names(named[1], classes, names)
+    check_budget(len(data), config.solver)
+
+    def work(_: checkpoint.Run | None) -> AEOT:
+        report, seconds = on_progress or (lambda _: None), {}
+        _, *keys = jax.random.split(key, 3)
+        found = stages.given(data, own, report, seconds)
+        own_keys = keys[0], keys[1]
+        model = stages.transport(own_keys, found, classes, config, solver, report, seconds)
+        return replace(model, label_names=names)
+
+    fingerprint = identity.of(key, data, config, classes, names)
+    processes.check_agreement(key=key, codes=data, config=fingerprint)
+    model = _in_folder(place, fingerprint, work)
+    return replace(model, networks=own)  # which no file holds
+
+
+class _Place:
+    """Where a run is kept, and what may be there."""
+
+    def __init__(
+        self, run_dir: str | os.PathLike[str] | None, *, resume: bool, overwrite: bool
+    ) -> None:
+        if run_dir is None and (resume or overwrite):
+            name = "resume" if resume else "overwrite"
+            raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
+        self.folder = None if run_dir is None else Path(run_dir)
+        self.flags = {"resume": resume, "overwrite": overwrite}
+
+
+def _checked(
+    key: Given[PRNGKey], config: Given[Config], devices: Given[Devices | None]
+) -> tuple[PRNGKey, SolverConfig]:
+    """The key, and what the transport is solved by."""
+    found = arguments.key("key", key)
     arguments.instance("config", config, Config, "an `aeot_jax.Config(...)`")
+    solver = config.solver
     if devices is not None:
         devices = tuple(devices) if isinstance(devices, list) else devices
         check_devices(devices)
-    if labels is not None:
-        arguments.refuse_containers("labels", labels)
+        if solver.devices not in (None, tuple(devices)):
+            raise ValueError(
+                f"`devices` is {devices} and `config.solver.devices` is {solver.devices}; give one."
+            )
+        solver = replace(solver, devices=tuple(devices))
+    return found, solver
+
+
+def _data(
+    images: ArrayLike, labels: ArrayLike | None
+) -> tuple[Shaped[np.ndarray, "n ..."], Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
+    """Images as bytes, or a table as it came; the labels, and their names if they were texts."""
     if not isinstance(images, list | tuple):  # of these the shapes are compared one by one
         images = arguments.host_array("images", images)
+    if _is_table(images):
+        table = columns.check("images", images, "rows")
+        return table, *_classes(labels, len(table))
+    if labels is not None:
+        arguments.refuse_containers("labels", labels)
     image_set = image_data.from_arrays(images, labels)
-    data, classes = image_set.images, image_set.labels
-    names = convert.check_names(label_names, classes, image_set.label_names)
-    # What is refused later is better refused before the training.
-    check_budget(len(data), config.solver)
-    spread = _spread(len(data), config, devices)
-    report = reporter(on_progress, on_event)
-    folder = None if run_dir is None else Path(run_dir)
-    fingerprint = identity.of(key, data, config, classes, names)
-    processes.check_agreement(key=key, images=data, config=fingerprint)
-    if folder is None:
-        keep = lambda _state, _losses: None  # noqa: E731
-        return replace(
-            _fit(key, data, classes, config, spread, report, None, keep), label_names=names
+    return image_set.images, image_set.labels, image_set.label_names
+
+
+def _classes(
+    labels: ArrayLike | None, n: int
+) -> tuple[Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
+    """The labels, and their names if they were texts."""
+    if labels is None:
+        return None, None
+    arguments.refuse_containers("labels", labels)
+    return to_labels(labels, n)
+
+
+def _is_table(images: ArrayLike) -> bool:
+    """Whether these are rows of floats; two axes of integers are one image, which is refused."""
+    if isinstance(images, list | tuple) and (not len(images) or np.ndim(images[0]) != 1):
+        return False
+    found = arguments.host_array("images", images)
+    return found.ndim == 2 and jnp.issubdtype(found.dtype, jnp.floating)
+
+
+def _rows(data: ArrayLike) -> np.ndarray:
+    """What somebody's own encoder is given a batch of."""
+    found = np.asarray(arguments.host_array("images", data))
+    if found.ndim < 2 or len(found) < 2:
+        raise ValueError(
+            f"`images` has shape {found.shape}; pass at least 2 rows, (n, ...), for `encode`."
         )
-    # What is wrong with the images shows before anything in the folder is touched.
-    models.check_image_shape(data.shape[1:])
+    return found
+
+
+def _try_decoder(own: Networks, codes: np.ndarray, images: ArrayLike) -> None:
+    """Refuse a decoder that does not belong to the encoder before the transport is solved."""
+    if own.decode is None:
+        return
+    shape = np.shape(networks.data_of(own.decode, codes[:_TRIED]))[1:]
+    if shape != np.shape(images)[1:]:
+        raise ValueError(
+            f"`decode` makes rows of shape {shape}, but `images` has rows of shape "
+            f"{np.shape(images)[1:]}; pass the decoder of `encode`."
+        )
+
+
+def _in_folder(
+    place: _Place, fingerprint: str, work: Callable[[checkpoint.Run | None], AEOT]
+) -> AEOT:
+    """A model that is kept in a folder, if there is one, and taken from it where it is finished."""
+    folder = place.folder
+    if folder is None:
+        return work(None)
     with ExitStack() as writing:
-        run = _open_run(folder, fingerprint, writing, resume=resume, overwrite=overwrite)
+        run = _open_run(folder, fingerprint, writing, **place.flags)
         first = processes.is_first()
-        keep = run.save_training if first else lambda _state, _losses: None
         model = run.finished
         if model is None:
-            model = _fit(key, data, classes, config, spread, report, run.training, keep)
-            model = replace(model, label_names=names)
+            model = work(run)
             if first:
                 run.save_model(model)
         whole = int(model.solution.status) != Status.INTERRUPTED
@@ -147,29 +330,20 @@ def fit(
         return model
 
 
-def _spread(
-    num_images: int, config: Config, devices: Devices | None
-) -> tuple[SolverConfig, Devices]:
-    """What the transport is solved by, and the devices of the training, none for the default.
+def _spread(num_images: int, training: TrainConfig, solver: SolverConfig) -> Devices:
+    """The devices of the training, none for the default.
 
     Devices that nobody named are as many as can share a batch: they change no number by much and
     refuse no batch.
 
     Raises:
-      ValueError: if the devices are named twice over, or the work cannot be dealt to them.
+      ValueError: if the work cannot be dealt to them.
     """
-    solver = config.solver
-    if devices is not None:
-        if solver.devices not in (None, tuple(devices)):
-            raise ValueError(
-                f"`devices` is {devices} and `config.solver.devices` is {solver.devices}; give one."
-            )
-        solver = replace(solver, devices=tuple(devices))
     found = layout(solver).devices
     if solver.devices is None and jax.process_count() == 1:
-        found = found[: math.gcd(train.batch_size(num_images, config.training), len(found))]
-    train.batch_size(num_images, config.training, max(1, len(found)))
-    return solver, found
+        found = found[: math.gcd(train.batch_size(num_images, training), len(found))]
+    train.batch_size(num_images, training, max(1, len(found)))
+    return found
 
 
 def _open_run(
@@ -199,145 +373,3 @@ def _open_run(
     if not found:
         return checkpoint.Run(folder, identity, None, None)
     return checkpoint.open_run(folder, identity, resume=True)
-
-
-def _fit(
-    key: PRNGKey,
-    data: UInt8[np.ndarray, "n h w c"],
-    labels: Int32[np.ndarray, " n"] | None,
-    config: Config,
-    spread: tuple[SolverConfig, Devices],
-    report: Callable[[Progress], None],
-    training: checkpoint.Training | None,
-    save_training: Callable[[train.TrainState, list[float]], None],
-) -> AEOT:
-    solver, devices = spread
-    train_key, solve_key, map_key = jax.random.split(key, 3)
-    seconds: dict[str, float] = {}
-    height, width, channels = data.shape[1:]
-    image_shape = (height, width, channels)
-    with _timed(seconds, "autoencoder"):
-        params, losses = _train(train_key, data, config, devices, report, training, save_training)
-        params = processes.from_first(params)
-    with _timed(seconds, "codes"):
-        report(Progress("codes", 0, len(data), ""))
-        raw = train.encode_all(params, data, config.autoencoder)
-        if not bool(jnp.isfinite(raw).all()):
-            raise FloatingPointError(
-                "the encoder gave NaN or infinity; lower `learning_rate` of the training."
-            )
-        centre = raw.mean(0)
-        scale = raw.std(0)
-        if not float(scale.max()) > 0:
-            raise FloatingPointError(
-                "the encoder gave the same code for all images; lower `learning_rate` of the "
-                "training, or train for more epochs."
-            )
-        scale = jnp.where(scale > _SCALE_FLOOR * scale.max(), scale, 1.0)
-        codes = (raw - centre[None, :]) / scale[None, :]
-        centre, scale, codes = processes.from_first((centre, scale, codes))
-        report(Progress("codes", len(data), len(data), f"{codes.shape[1]} dimensions"))
-    mu = SOURCES[config.source](codes.shape[1])
-    with _timed(seconds, "transport"):
-
-        def on_solve(progress: SolveProgress) -> None:
-            done, total = progress.num_samples, progress.planned_samples
-            values = {"mass_error": progress.mass_error, "mass_error_se": progress.mass_error_se}
-            report(Progress("transport", done, total, str(progress), values))
-
-        solution = solve(solve_key, mu, codes, config=solver, on_progress=on_solve)
-        if int(solution.status) != Status.INTERRUPTED:
-            report(_certified(solution))
-    with _timed(seconds, "map"):
-        report(Progress("map", 0, 1, ""))
-        options = config.extension
-        extension = singular.extension(
-            map_key,
-            mu,
-            codes,
-            solution.h,
-            num_samples=options.num_samples,
-            threshold=options.threshold,
-            parallel=solver.parallel,
-            devices=solver.devices,
-        )
-        classes = None
-        if labels is not None:
-            classes = solve_classes(
-                jax.random.fold_in(solve_key, 1),
-                mu,
-                codes,
-                labels,
-                config.solver,
-                threshold=options.threshold,
-                num_samples=options.num_samples,
-            )
-        report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
-    return AEOT(
-        params=params,
-        centre=centre,
-        scale=scale,
-        losses=jnp.asarray(losses, jnp.float32),
-        solution=solution,
-        extension=extension,
-        seconds={stage: jnp.float32(value) for stage, value in seconds.items()},
-        config=config,
-        image_shape=image_shape,
-        classes=classes,
-    )
-
-
-def _certified(solution: Solution) -> Progress:
-    """What the certificate says, in place of the last running estimate."""
-    values = {
-        "mass_error": float(solution.mass_error),
-        "mass_error_se": float(solution.mass_error_se),
-        "upper": float(solution.certificate.upper),
-    }
-    drawn = max(1, int(solution.num_samples))  # exact heights take none
-    note = f"mass error {in_words(*values.values())}, certified"
-    values["converged"] = float(solution.converged)
-    return Progress("transport", drawn, drawn, note, values)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[stage] = time.monotonic() - started
-
-
-def _train(
-    key: PRNGKey,
-    data: UInt8[np.ndarray, "n h w c"],
-    config: Config,
-    devices: Devices,
-    report: Callable[[Progress], None],
-    training: checkpoint.Training | None,
-    save_training: Callable[[train.TrainState, list[float]], None],
-) -> tuple[models.Params, list[float]]:
-    """Train the autoencoder, from a checkpoint where there is one; a checkpoint an epoch."""
-    total = train.num_epochs(len(data), config.training)
-    losses = [] if training is None else list(training.losses)
-    report(Progress("autoencoder", len(losses), total, ""))
-
-    def on_epoch(state: train.TrainState, loss: float) -> None:
-        losses.append(loss)
-        save_training(state, losses)
-        report(Progress("autoencoder", len(losses), total, f"loss {loss:.4f}", {"loss": loss}))
-
-    state = None
-    if training is not None:
-        image_shape = data.shape[1:]
-        like = train.init(key, image_shape, config.autoencoder, config.training, len(data))
-        state = training.restore(like)
-    state, _ = train.fit(
-        key,
-        data,
-        config.autoencoder,
-        config.training,
-        state=state,
-        devices=devices,
-        on_epoch=on_epoch,
-    )
-    return state.params, losses

@@ -11,66 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aeot_jax import contents, records, runs
+from aeot_jax import contents, records, runs, trees
 from aeot_jax import identity as identities
 from aeot_jax._version import __version__
 from aeot_jax.classes import Classes
+from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json as config_from_json
 from aeot_jax.configs import config_to_json as config_to_json
-from aeot_jax.measures import Measure
-from aeot_jax.model import AEOT, SOURCES, check_model
+from aeot_jax.model import AEOT, SOURCES
 from aeot_jax.nn.train import TrainState
-from aeot_jax.ot.estimate import Certificate
-from aeot_jax.ot.problem import Frame
 from aeot_jax.ot.result import Status
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import History, Solution
 from aeot_jax.runs import MODEL_FILE as MODEL_FILE
 from aeot_jax.runs import TRAINING_FILE as TRAINING_FILE
-from aeot_jax.typing import Given
 
 
-def save(model: Given[AEOT], path: str | os.PathLike[str]) -> None:
-    """Write a model to one file, whole or not at all; an older file stays until the new is whole.
-
-    An optax transformation in the configuration is code and is not saved, and neither are devices;
-    all else is.
-
-    Args:
-      model: from ``fit``.
-      path: the file, ``.npz`` by custom.
-
-    Raises:
-      OSError: if the folder cannot be written or the disk is full.
-    """
-    check_model(model)
-    _save(model, path, identity=None)
-
-
-def load(path: str | os.PathLike[str]) -> AEOT:
-    """Read a model that ``save`` or a run wrote.
-
-    The file is held against what its own configuration says it must hold, before memory is taken:
-    names, types and shapes of the arrays; then against its checksum; then the numbers.
-
-    Args:
-      path: the file, or the folder of a run.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, not a model of this schema or of a newer version, or if
-        the folder holds files of another run beside the model.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return _load(path)
-    runs.settle(path)
-    model = _load(path / MODEL_FILE)
-    runs.check_together(path, (runs.CONFIG,))
-    return model
-
-
-def _load(path: Path) -> AEOT:
+def read(path: Path) -> AEOT:
+    """Read the file of a model; raises as ``saving.load``."""
     arrays, meta = records.read(path, "model", contents.check_model)
     with records.complete(path):
         contents.check_numbers(arrays)
@@ -78,44 +34,21 @@ def _load(path: Path) -> AEOT:
         return _model(arrays, meta)
 
 
-def _save(model: AEOT, path: str | os.PathLike[str], identity: str | None) -> None:
+def write(model: AEOT, path: str | os.PathLike[str], identity: str | None = None) -> None:
+    """Write the file of a model, with the fingerprint of its fit if it is that of a run."""
     tree = {
-        field.name: _arrays(getattr(model, field.name))
+        field.name: trees.arrays_of(getattr(model, field.name))
         for field in dataclasses.fields(model)
-        if field.name not in ("config", "image_shape", "label_names")
+        if not field.metadata.get("static") and getattr(model, field.name) is not None
     }
-    if model.classes is None:
-        del tree["classes"]
     meta = {
         "version": __version__,
         "config": config_to_json(model.config),
-        "image_shape": list(model.image_shape),
+        "image_shape": None if model.image_shape is None else list(model.image_shape),
         "label_names": None if model.label_names is None else list(model.label_names),
         "identity": identity,
     }
     records.write(path, "model", records.flatten(tree), meta)
-
-
-def _arrays(value: Any) -> Any:
-    """Records and tuples with names as nested dicts of arrays; the source is in the config."""
-    if isinstance(value, Mapping):
-        return {key: _arrays(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.name != "mu"]
-        return {name: _arrays(getattr(value, name)) for name in names}
-    if hasattr(value, "_asdict"):
-        return {key: _arrays(item) for key, item in value._asdict().items()}
-    return np.asarray(value)
-
-
-def _solution(tree: dict[str, Any], batch: tuple[int, ...]) -> Solution:
-    certificate = contents.fill_later(Certificate, tree.pop("certificate"), batch)
-    history = History(**tree.pop("history"))
-    return Solution(**tree, certificate=Certificate(**certificate), history=history)
-
-
-def _extension(tree: dict[str, Any], mu: Measure) -> Extension:
-    return Extension(mu=mu, frame=Frame(**tree.pop("frame")), **tree)
 
 
 def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
@@ -124,17 +57,21 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
     host_history = tree["solution"].pop("history")
     tree = jax.tree.map(jnp.asarray, tree)
     mu = SOURCES[config.source](int(tree["centre"].shape[0]))
-    solution = _solution({**tree.pop("solution"), "history": host_history}, ())
-    extension = _extension(tree.pop("extension"), mu)
+    solution = trees.solution({**tree.pop("solution"), "history": host_history}, ())
+    extension = trees.extension(tree.pop("extension"), mu)
+    if (units := tree.pop("columns", None)) is not None:
+        units = Columns(**units)
     classes = tree.pop("classes", None)  # files of models without classes have none
     if classes is not None:
         classes = Classes(
-            solution=_solution(classes.pop("solution"), classes["labels"].shape),
-            extension=_extension(classes.pop("extension"), mu),
+            solution=trees.solution(classes.pop("solution"), classes["labels"].shape),
+            extension=trees.extension(classes.pop("extension"), mu),
             **classes,
         )
     return AEOT(
+        params=tree.pop("params", None),
         **tree,
+        columns=units,
         solution=solution,
         extension=extension,
         classes=classes,
@@ -207,7 +144,7 @@ class Run:
 
         It stays beside a model whose transport was interrupted, and a resumed run goes on from it.
         """
-        _save(model, self.folder / MODEL_FILE, self.identity)
+        write(model, self.folder / MODEL_FILE, self.identity)
         if int(model.solution.status) != Status.INTERRUPTED:
             (self.folder / TRAINING_FILE).unlink(missing_ok=True)
 
@@ -298,7 +235,7 @@ def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bo
     if file is None:
         return Run(work, identity, None, None)
     if kind == "model":
-        return Run(work, identity, _load(file), None)
+        return Run(work, identity, read(file), None)
     arrays, _ = records.read(file, kind)
     with records.complete(file):
         return Run(work, identity, None, _training(file, arrays))

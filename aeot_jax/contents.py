@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json, newer
 from aeot_jax.measures import Measure
 from aeot_jax.model import Config
@@ -27,6 +28,12 @@ LATER = {"upper": np.inf, "num_unverified": 0, "unverified_weight": 0, "samples_
 """Fields that files of earlier versions lack, and the value that says that they are not known."""
 
 _CHANNELS = (1, 3)
+
+SOLUTION_SCHEMA = 1
+"""Of the file of a solution; raised when a solution holds what older programs cannot read."""
+
+_SOURCES = ("Gaussian", "UniformCube", "UniformBall", "Empirical")
+"""Sources that the file of an extension may name; one without a name is code."""
 
 _MOST_SECONDS = 32
 """Stages whose time a file may hold."""
@@ -48,22 +55,26 @@ _FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
 _WIDE = {_FLOAT: np.dtype(np.float64), _INT: np.dtype(np.int64)}
 
 
-def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, int, int]]:
-    """The configuration and the image shape that the file of a model states.
+def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, ...] | None]:
+    """The configuration and the shape of the data that the file of a model states.
+
+    The shape is (height, width, channels), (D,) of a table, or None where the model is of codes.
 
     Raises:
       NewerError: if the configuration has an option that this version does not know.
       ValueError: if either is missing or cannot be.
     """
     config = config_from_json(meta.get("config"), meta.get("version"))
-    shape = meta.get("image_shape")
-    if not isinstance(shape, list) or len(shape) != 3 or shape[2] not in _CHANNELS:
+    shape = meta.get("image_shape", ())
+    if shape is None:
+        return config, None
+    sides = len(shape) if isinstance(shape, list) else 0
+    if sides not in (1, 3) or (sides == 3 and shape[2] not in _CHANNELS):
         raise ValueError(f"its `image_shape` is {reprlib.repr(shape)}, not that of an image")
-    height, width, channels = shape
     if not all(type(side) is int for side in shape):
         raise ValueError(f"its `image_shape` is {reprlib.repr(shape)}, not whole numbers")
-    models.check_image_shape((height, width, channels))
-    return config, (height, width, channels)
+    models.check_image_shape(tuple(shape))
+    return config, tuple(shape)
 
 
 def label_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -105,6 +116,37 @@ def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     check_arrays(_wanted(config, image_shape, arrays), arrays, meta.get("version"))
 
 
+def check_solution(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Hold the file of a solution against the annotations of its record; as ``check_model``."""
+    schema = meta.get("solution_schema")
+    if type(schema) is not int or schema < 1:
+        raise ValueError(f"its `solution_schema` is {reprlib.repr(schema)}")
+    if schema > SOLUTION_SCHEMA:
+        raise newer(f"a solution of schema {schema}", meta.get("version"))
+    batch = _shape("status", arrays)
+    found = _record("", Solution, batch, {"m": _side("h", arrays, -1)}, arrays)
+    check_arrays(found, arrays, meta.get("version"))
+
+
+def check_extension(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Hold the file of an extension against the annotations of its record; as ``check_model``."""
+    source = meta.get("source")
+    if source is not None and source not in _SOURCES:
+        raise newer(f"the source {reprlib.repr(source)}", meta.get("version"))
+    batch = _shape("band", arrays)
+    sizes = {"m": _side("y", arrays, -2), "d": _side("y", arrays, -1)}
+    found = _record("", Extension, batch, sizes, arrays)
+    if source == "Empirical":
+        found["mu/points"] = Wanted((None, sizes["d"]), (_FLOAT,))
+    check_arrays(found, arrays, meta.get("version"))
+
+
+def _shape(name: str, arrays: Mapping[str, Any]) -> tuple[int, ...]:
+    if name not in arrays:
+        raise ValueError(f"it holds no array {name!r}")
+    return tuple(arrays[name].shape)
+
+
 def check_arrays(
     wanted: Mapping[str, Wanted], arrays: Mapping[str, Any], version: object = None
 ) -> None:
@@ -128,14 +170,13 @@ def check_arrays(
 
 
 def _wanted(
-    config: Config, image_shape: tuple[int, int, int], arrays: Mapping[str, Any]
+    config: Config, image_shape: tuple[int, ...] | None, arrays: Mapping[str, Any]
 ) -> dict[str, Wanted]:
     """All arrays of a model, by name."""
-    _check_sizes(config.autoencoder, arrays)
-    params = models.functions(image_shape, config.autoencoder).init
-    shapes = jax.eval_shape(params, jax.random.key(0))
-    latent = models.latent_dim(image_shape, config.autoencoder)
-    found = {f"params/{name}": Wanted(leaf.shape, (_FLOAT,)) for name, leaf in _flat(shapes)}
+    if image_shape is None:
+        found, latent = {}, _side("centre", arrays, -1)
+    else:
+        found, latent = _networks(config.autoencoder, image_shape, arrays)
     found |= {name: Wanted((latent,), (_FLOAT,)) for name in ("centre", "scale")}
     found["losses"] = Wanted((None,), (_FLOAT,))
     times = [name for name in arrays if name.startswith("seconds/") and name.count("/") == 1]
@@ -149,7 +190,21 @@ def _wanted(
     return found
 
 
-def _check_sizes(config: models.AutoencoderConfig, arrays: Mapping[str, Any]) -> None:
+def _networks(
+    config: models.AutoencoderConfig, image_shape: tuple[int, ...], arrays: Mapping[str, Any]
+) -> tuple[dict[str, Wanted], int]:
+    """The arrays of the networks and of the columns of a table; and the dimensions of the codes."""
+    _check_sizes(config, image_shape, arrays)
+    shapes = jax.eval_shape(models.functions(image_shape, config).init, jax.random.key(0))
+    found = {f"params/{name}": Wanted(leaf.shape, (_FLOAT,)) for name, leaf in _flat(shapes)}
+    if models.is_table(image_shape):
+        found |= {f"columns/{name}": Wanted(image_shape, (_FLOAT,)) for name in Columns._fields}
+    return found, models.latent_dim(image_shape, config)
+
+
+def _check_sizes(
+    config: models.AutoencoderConfig, image_shape: tuple[int, ...], arrays: Mapping[str, Any]
+) -> None:
     """Networks that cannot be those of the file are not built, not even to learn their shapes."""
     widest = max((side for array in arrays.values() for side in array.shape), default=0)
     for name, value, most in (
@@ -162,6 +217,8 @@ def _check_sizes(config: models.AutoencoderConfig, arrays: Mapping[str, Any]) ->
                 f"its configuration has `{name}` {value}, but it holds {len(arrays)} arrays of "
                 f"sides up to {widest}"
             )
+    if models.is_table(image_shape) and image_shape[0] > widest:
+        raise ValueError(f"its `image_shape` is {image_shape}, but its sides go up to {widest}")
 
 
 def _transport(
@@ -249,10 +306,8 @@ def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if not _allowed(name.rpartition("/")[2], name, array):
             raise ValueError(f"its array {name!r} holds numbers that no fit gives")
-    for prefix in {name.rpartition("solution/status")[0] for name in arrays if "status" in name}:
-        h = arrays[f"{prefix}solution/h"], arrays[f"{prefix}extension/h"]
-        if not all(np.isfinite(one).any(-1).all() for one in h):
-            raise ValueError(f"its heights {prefix}h leave no target a cell")
+        if name.rpartition("/")[2] == "h" and not np.isfinite(array).any(-1).all():
+            raise ValueError(f"its heights {name} leave no target a cell")
     labels = arrays.get("classes/labels", np.arange(1))
     if labels.size == 0 or (np.diff(labels) <= 0).any():
         raise ValueError("its array 'classes/labels' does not ascend")
@@ -264,13 +319,13 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
             known = [int(one) for one in (Status if last == "status" else Method)]
             return bool(np.isin(array, known).all())
         return last == "labels" or bool((array >= 0).all())
-    if "/history/" in name:
+    if "history/" in name:
         return True  # a picture of how it went, which nothing is computed from
     if last.endswith("_angles"):
         return not bool((array < 0).any() or (array > math.pi + 1e-6).any())
     if last == "h":
         return not bool(np.isnan(array).any() or (array == np.inf).any())
-    if "/certificate/" in name:
+    if "certificate/" in name:
         return not bool(np.isnan(array).any() or (array == -np.inf).any())
     if not np.isfinite(array).all():
         return False

@@ -265,10 +265,11 @@ def _pictures(model: Given[aeot.AEOT], images: ArrayLike, name: str) -> np.ndarr
     """Images as bytes or floats in [0, 1], if they are of the model's size."""
     check_model(model)
     x = arguments.host_array(name, images)
-    if x.ndim != 4 or x.shape[1:] != tuple(model.image_shape) or len(x) == 0:
+    shape = model.image_shape
+    if shape is None or x.ndim != 4 or x.shape[1:] != shape or len(x) == 0:
         raise ValueError(
-            f"`{name}` holds images of shape {x.shape[1:]}, but the model makes "
-            f"{tuple(model.image_shape)}; pass the data set it was fitted to."
+            f"`{name}` holds images of shape {x.shape[1:]}, but the model makes {shape}; pass the "
+            "data set it was fitted to."
         )
     return pixels.checked(np.asarray(x), f"`{name}`")
 

@@ -1,45 +1,37 @@
 """The fitted model: a record of arrays, and the pure functions that use it."""
 
 import difflib
-import itertools
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.classes import Classes
+from aeot_jax.columns import Columns, measured
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
+from aeot_jax.networks import Networks, codes_of, data_of
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot import problem, singular
-from aeot_jax.ot.candidates import CHUNK, GenerateInfo, draw
 from aeot_jax.ot.config import SolverConfig
-from aeot_jax.ot.layouts import Layout, Parallel, layout
-from aeot_jax.ot.parallel import place
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.pixels import check_floats
 from aeot_jax.reprs import known, or_brief, short
-from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
+from aeot_jax.typing import ArrayLike, Given
 
 _SHOWN_NAMES = 5
 """Names of classes that an error lists."""
 
 _BLOCK = 1024
 """Images encoded or decoded at once."""
-
-_MAX_CANDIDATES = CHUNK
-"""Candidates of one draw of ``sample``, at most."""
-
-_LEAST_ACCEPTED = 0.01
-"""Share of candidates below which ``sample`` gives up."""
 
 SOURCES: dict[str, Callable[[int], Measure]] = {
     "gaussian": Gaussian,
@@ -103,7 +95,7 @@ class AEOT:
     """A fitted model: a pytree, with its configuration as static data.
 
     Attributes:
-      params: of encoder and decoder.
+      params: of encoder and decoder; None where the model was fitted to codes.
       centre: mean of the raw codes (z,).
       scale: standard deviation of each coordinate of the raw codes (z,).
       losses: the autoencoder's mean loss of each epoch (e,).
@@ -111,13 +103,16 @@ class AEOT:
       extension: the map; ``extension.y`` are the standardised codes (m, z).
       seconds: wall time of each stage of ``STAGES``.
       config: as passed to ``fit``.
-      image_shape: (height, width, channels).
+      image_shape: (height, width, channels); (D,) of a table; None where the model was fitted to
+        codes.
       classes: one transport problem per class, if ``fit`` was given labels.
+      columns: centre and scale of the columns of a table.
+      networks: somebody's own encoder and decoder, of the fit; no file holds them.
       label_names: names of the classes, of which a label is the index; None where labels are plain
         numbers.
     """
 
-    params: models.Params
+    params: models.Params | None
     centre: Float[Array, " z"]
     scale: Float[Array, " z"]
     losses: Float[Array, " e"]
@@ -125,8 +120,10 @@ class AEOT:
     extension: Extension
     seconds: dict[str, Float[Array, ""]]
     config: Config = field(metadata={"static": True})
-    image_shape: tuple[int, int, int] = field(metadata={"static": True})
+    image_shape: tuple[int, ...] | None = field(metadata={"static": True})
     classes: Classes | None = None
+    columns: Columns | None = None
+    networks: Networks | None = field(default=None, metadata={"static": True})
     label_names: tuple[str, ...] | None = field(default=None, metadata={"static": True})
 
     @or_brief
@@ -158,26 +155,6 @@ def check_model(model: Given[AEOT]) -> None:
     arguments.instance("model", model, AEOT, "what `aeot_jax.fit` or `aeot_jax.load` returns")
 
 
-class SampleError(RuntimeError):
-    """Too many candidates fell into the singular set."""
-
-
-class SampleInfo(NamedTuple):
-    """What ``sample_with_info`` saw.
-
-    Attributes:
-      candidates: drawn from the source.
-      rejected: of them, in the singular set.
-      share_rejected: rejected / candidates.
-      copies: accepted candidates that are codes of the data, with nothing blended in.
-    """
-
-    candidates: int
-    rejected: int
-    share_rejected: float
-    copies: int
-
-
 def _blocks(
     function: Callable[[Float[Array, "b ..."]], Float[Array, "b ..."]], rows: Array
 ) -> Array:
@@ -192,29 +169,43 @@ def _blocks(
 
 
 def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
-    """Standardised codes of images; pure and jit-able.
+    """Standardised codes of images, of the rows of a table, or of codes; pure and jit-able.
 
     Args:
-      model: from ``fit``.
+      model: from ``fit`` or ``fit_codes``.
       images: (n, height, width, channels), or (n, height, width) for one channel; uint8 in 0..255
-        or floats in [0, 1].
+        or floats in [0, 1]. Of a model of a table, rows (n, D) in the units of its columns. Of a
+        model that was fitted with ``encode``, what that function takes, which is called in batches;
+        of one that was fitted to codes or loaded since, codes (n, z) in their own units.
 
     Returns:
-      Codes (n, z): on the training images about zero mean and unit variance in each coordinate.
+      Codes (n, z): on the training data about zero mean and unit variance in each coordinate.
 
     Raises:
       ValueError: if the images are of another size than the model's, or floats whose values are
         known (not traced) leave [0, 1].
     """
     check_model(model)
+    if model.networks is not None and model.networks.encode is not None:
+        images = codes_of(model.networks.encode, arguments.host_array("images", images))
+        return _standardise(model, images)
     given = x = arguments.array("images", images)
-    if x.ndim == 3 and model.image_shape[2] == 1:
+    shape = model.centre.shape if model.image_shape is None else model.image_shape
+    if x.ndim == 3 and len(shape) == 3 and shape[2] == 1:
         x = x[..., None]
-    if x.ndim != 4 or x.shape[1:] != model.image_shape:
+    if x.shape[1:] != shape or x.ndim != len(shape) + 1:
         raise ValueError(
-            f"`images` has shape {given.shape}, but the model was fitted to images of shape "
-            f"{model.image_shape}; pass (n, {', '.join(map(str, model.image_shape))})."
+            f"`images` has shape {given.shape}, but the model was fitted to {_kind(model)} of "
+            f"shape {shape}; pass (n, {', '.join(map(str, shape))})."
         )
+    if model.image_shape is None:
+        return _standardise(model, x)
+    if model.columns is not None:
+        if problem.is_concrete(x, model):
+            x = measured(np.asarray(x), *model.columns)
+        else:
+            x = (x - model.columns.centre[None, :]) / model.columns.scale[None, :]
+        return _encode(model, arguments.real("images", x))
     if jnp.issubdtype(x.dtype, jnp.floating):
         if problem.is_concrete(x):
             check_floats(np.asarray(x), "`images`")
@@ -222,22 +213,52 @@ def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
     return _encode(model, x)
 
 
+def _own_networks(model: AEOT) -> tuple[models.Params, tuple[int, ...]]:
+    assert model.params is not None  # it is no model of codes
+    assert model.image_shape is not None
+    return model.params, model.image_shape
+
+
+def _kind(model: AEOT) -> str:
+    """What the model was fitted to, for errors."""
+    if model.image_shape is None:
+        return "codes"
+    return "rows" if models.is_table(model.image_shape) else "images"
+
+
+def _standardise(model: AEOT, codes: ArrayLike) -> Float[Array, "n z"]:
+    """Codes in their own units as the model's; known ones are centred in float64."""
+    found = arguments.array("images", codes)
+    if found.shape[1:] != model.centre.shape:
+        raise ValueError(
+            f"`encode` gave codes of shape {found.shape[1:]} a row, but the model's have "
+            f"{model.centre.shape[0]} dimensions; use the encoder that it was fitted with."
+        )
+    if not problem.is_concrete(found, model):
+        return (arguments.real("images", found) - model.centre[None, :]) / model.scale[None, :]
+    return arguments.real("images", measured(np.asarray(found), model.centre, model.scale))
+
+
 @jax.jit
 def _encode(model: AEOT, x: Array) -> Float[Array, "n z"]:
-    functions = models.functions(model.image_shape, model.config.autoencoder)
-    raw = _blocks(lambda block: functions.encode(model.params, block), x)
+    params, shape = _own_networks(model)
+    functions = models.functions(shape, model.config.autoencoder)
+    raw = _blocks(lambda block: functions.encode(params, block), x)
     return (raw - model.centre[None, :]) / model.scale[None, :]
 
 
-def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n h w c"]:
-    """Images of standardised codes; pure and jit-able.
+def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n ..."]:
+    """Images of standardised codes, or rows of a table, or codes; pure and jit-able.
 
     Args:
-      model: from ``fit``.
+      model: from ``fit`` or ``fit_codes``.
       z: standardised codes (n, latent).
 
     Returns:
-      Images (n, height, width, channels), float32 in [0, 1].
+      Images (n, height, width, channels), float32 in [0, 1]; of a model of a table, rows (n, D) in
+      the units of its columns. Of a model that was fitted with ``decode``, what that function
+      gives, which is called in batches; of one that was fitted to codes or loaded since, the codes
+      (n, latent) in their own units.
 
     Raises:
       ValueError: if the codes have another dimension than the model's.
@@ -249,14 +270,28 @@ def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n h w c"]:
             f"`z` has shape {codes.shape}, but the model's codes have {model.centre.shape[0]} "
             f"dimensions; pass (n, {model.centre.shape[0]})."
         )
-    return _decode(model, arguments.real("z", codes))
+    standard = arguments.real("z", codes)
+    if model.image_shape is not None:
+        return _decode(model, standard)
+    raw = raw_codes(model, standard)
+    own = model.networks
+    return raw if own is None or own.decode is None else jnp.asarray(data_of(own.decode, raw))
 
 
 @jax.jit
-def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n h w c"]:
-    functions = models.functions(model.image_shape, model.config.autoencoder)
-    raw = z * model.scale[None, :] + model.centre[None, :]
-    return _blocks(lambda block: functions.decode(model.params, block), raw)
+def raw_codes(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n z"]:
+    """Standardised codes in their own units."""
+    return z * model.scale[None, :] + model.centre[None, :]
+
+
+@jax.jit
+def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n ..."]:
+    params, shape = _own_networks(model)
+    functions = models.functions(shape, model.config.autoencoder)
+    found = _blocks(lambda block: functions.decode(params, block), raw_codes(model, z))
+    if model.columns is not None:
+        found = found * model.columns.scale[None, :] + model.columns.centre[None, :]
+    return found
 
 
 def extension_of(model: AEOT, label: Given[int | str | None]) -> Extension:
@@ -303,99 +338,3 @@ def _number_of(model: AEOT, name: str) -> int:
         f"{'class is' if len(known) == 1 else 'classes are'} "
         f"{', '.join(map(repr, near[:_SHOWN_NAMES]))}."
     )
-
-
-def sample(
-    key: Given[PRNGKey],
-    model: Given[AEOT],
-    n: Given[int],
-    *,
-    label: Given[int | str | None] = None,
-    parallel: Given[Parallel] = "auto",
-    devices: Given[Devices | None] = None,
-) -> Float[Array, "n h w c"]:
-    """New images: exactly n, by drawing again where the singular set rejects.
-
-    A host loop (how many draws it takes depends on the data); under jit use ``generate`` and
-    ``decode``. Several processes call it together, or choose "none".
-
-    Args:
-      key: consumed.
-      model: from ``fit``.
-      n: images.
-      label: draw from this class, a number or a name; None draws from all, by the transport onto
-        all codes.
-      parallel: how the draws of more than 4096 candidates are dealt to devices, with the same
-        images to the last bit; as in ``certify``.
-      devices: the devices to use; None is all.
-
-    Returns:
-      Images (n, height, width, channels), float32 in [0, 1].
-
-    Raises:
-      ValueError: if n is not positive, the label unknown, or the devices do not fit.
-      SampleError: if more than 99 % of the candidates fall into the singular set.
-    """
-    images, _ = sample_with_info(key, model, n, label=label, parallel=parallel, devices=devices)
-    return images
-
-
-def sample_with_info(
-    key: Given[PRNGKey],
-    model: Given[AEOT],
-    n: Given[int],
-    *,
-    label: Given[int | str | None] = None,
-    parallel: Given[Parallel] = "auto",
-    devices: Given[Devices | None] = None,
-) -> tuple[Float[Array, "n h w c"], SampleInfo]:
-    """``sample``, with how many candidates it took; see there."""
-    way = "under it use `generate` and `decode`"
-    arguments.refuse_trace("sample", way, key=key, model=model)
-    key = arguments.key("key", key)
-    check_model(model)
-    n = arguments.count("n", n, what="how many images to make")
-    size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
-    where = layout(parallel, devices)
-    if n <= size and where.kind != "none":
-        where = Layout("none")  # one draw is enough, or nearly
-    ext = place(where, extension_of(model, label))
-    parts: list[np.ndarray] = []
-    found = candidates = accepted_all = copies = 0
-    for z, accepted, info in _draws(where, key, ext, size):
-        keep = np.flatnonzero(accepted)
-        candidates += size
-        accepted_all += keep.size
-        copies += int((info.num_blended[keep] == 1).sum())
-        parts.append(z[keep])
-        found += keep.size
-        if found >= n:
-            break
-        share = accepted_all / candidates
-        if candidates >= _MAX_CANDIDATES and share < _LEAST_ACCEPTED:
-            raise SampleError(
-                f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
-                f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more images."
-            )
-    codes = np.concatenate(parts)[:n]
-    rejected = candidates - accepted_all
-    info = SampleInfo(candidates, rejected, rejected / candidates, copies)
-    return decode(model, codes), info
-
-
-def _draws(
-    where: Layout, key: PRNGKey, ext: Extension, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, GenerateInfo]]:
-    """Draw after draw without end, computed one for each device at once."""
-    abreast = max(1, len(where.devices))
-    for first in itertools.count(0, abreast):
-        keys = _draw_keys(key, first + np.arange(abreast))
-        drawn = jax.tree.map(np.asarray, draw(where, keys, ext, size))
-        for i in range(abreast):
-            yield jax.tree.map(lambda leaf, i=i: leaf[i], drawn)
-
-
-@jax.jit
-def _draw_keys(key: PRNGKey, draws: Int[Array, " c"]) -> Key[Array, " c"] | UInt32[Array, "c 2"]:
-    """Each draw is one of ``generate`` by a key of its own, of a single chunk."""
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 0))(draws)

@@ -2,10 +2,14 @@
 
 from aeot_jax.aeot import Progress as Progress
 from aeot_jax.aeot import fit as fit
-from aeot_jax.checkpoint import load as load
-from aeot_jax.checkpoint import save as save
+from aeot_jax.aeot import fit_codes as fit_codes
 from aeot_jax.classes import Classes as Classes
 from aeot_jax.classes import solve_classes as solve_classes
+from aeot_jax.drawing import SampleError as SampleError
+from aeot_jax.drawing import SampleInfo as SampleInfo
+from aeot_jax.drawing import sample as sample
+from aeot_jax.drawing import sample_codes as sample_codes
+from aeot_jax.drawing import sample_with_info as sample_with_info
 from aeot_jax.events import Event as Event
 from aeot_jax.measures import Empirical as Empirical
 from aeot_jax.measures import FromSampler as FromSampler
@@ -16,12 +20,8 @@ from aeot_jax.measures import UniformCube as UniformCube
 from aeot_jax.model import AEOT as AEOT
 from aeot_jax.model import Config as Config
 from aeot_jax.model import ExtensionConfig as ExtensionConfig
-from aeot_jax.model import SampleError as SampleError
-from aeot_jax.model import SampleInfo as SampleInfo
 from aeot_jax.model import decode as decode
 from aeot_jax.model import encode as encode
-from aeot_jax.model import sample as sample
-from aeot_jax.model import sample_with_info as sample_with_info
 from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig as TrainConfig
 from aeot_jax.ot.barycentric import barycentric as barycentric
@@ -67,6 +67,8 @@ from aeot_jax.ot.solver import SolverState as SolverState
 from aeot_jax.ot.solver import init as init
 from aeot_jax.ot.solver import step as step
 from aeot_jax.ot.transport import transport as transport
+from aeot_jax.saving import load as load
+from aeot_jax.saving import save as save
 from aeot_jax.walk import Crossings as Crossings
 from aeot_jax.walk import Walk as Walk
 from aeot_jax.walk import interpolate as interpolate

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,6 +107,12 @@ def read_meta(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         return meta
 
 
+def kind_of(path: str | os.PathLike[str], kinds: Sequence[str]) -> str:
+    """Which of some kinds a record is; raises as ``read`` for any other."""
+    with _opened(path, kinds) as (_, meta):
+        return str(meta["kind"])
+
+
 @contextmanager
 def complete(path: str | os.PathLike[str]) -> Iterator[None]:
     """Make sentences of the reasons for which a file is refused.
@@ -135,16 +141,17 @@ def complete(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def _opened(
-    path: str | os.PathLike[str], kind: str
+    path: str | os.PathLike[str], kind: str | Sequence[str]
 ) -> Iterator[tuple[archives.Archive, dict[str, Any]]]:
     """An archive and its JSON, which is of this kind and schema; errors are sentences."""
+    kinds = (kind,) if isinstance(kind, str) else kind
     if not os.path.exists(path):
         raise FileNotFoundError(f"`path` is {os.fspath(path)!r}, but there is no such file.")
     with complete(path):
         limit = _GROWTH * os.stat(path).st_size + _FREE
         with archives.open_npz(path, kinds=_KINDS, limit=limit) as archive:
             meta = _meta(archive)
-            _check_kind(path, kind, meta)
+            _check_kind(path, kinds, meta)
             yield archive, meta
 
 
@@ -163,12 +170,14 @@ def _meta(archive: archives.Archive) -> dict[str, Any]:
     return meta
 
 
-def _check_kind(path: str | os.PathLike[str], kind: str, meta: Mapping[str, Any]) -> None:
+def _check_kind(
+    path: str | os.PathLike[str], kinds: Sequence[str], meta: Mapping[str, Any]
+) -> None:
     shown = f"`path` {os.fspath(path)!r}"
-    if meta.get("kind") != kind:
+    if meta.get("kind") not in kinds:
         raise RefusedError(
-            f"{shown} holds {reprlib.repr(meta.get('kind'))}, not {kind!r}; pass a file "
-            "that was saved as such."
+            f"{shown} holds {reprlib.repr(meta.get('kind'))}, not "
+            f"{' or '.join(map(repr, kinds))}; pass a file that was saved as such."
         )
     if meta.get("schema") != SCHEMA or type(meta.get("schema")) is not int:
         raise RefusedError(

@@ -3,6 +3,9 @@
 Contestants take turns (A, B, C, A, B, C, ...), because a machine that others use is never twice
 the same: the ratios of one round compare, milliseconds of different runs do not. CPU-seconds stand
 beside wall-clock seconds for the same reason.
+
+On an accelerator seconds are those of the wall, memory is the device's own, and several calls are
+queued in a round, as in a program, so that a short one is not measured with the host's way to it.
 """
 
 import ctypes
@@ -18,10 +21,43 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import binding
 import jax
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("aeot-jax", "jax", "jaxlib", "numpy", "ott-jax", "pot", "faiss-cpu")
+_ROUND_SECONDS = 5e-3
+"""What the calls of a round take together on an accelerator, at least."""
+_MOST_QUEUED = 50
+
+
+def on_cpu() -> bool:
+    """Whether JAX computes on a CPU.
+
+    Raises:
+      SystemExit: if this process has not been bound to a core because an accelerator was expected.
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    if not binding.is_for_cpu():
+        sys.exit("JAX finds no accelerator; set JAX_PLATFORMS=cpu to measure the CPU.")
+    return True
+
+
+def seconds() -> float:
+    """The clock of what is compared: CPU-seconds of this process, or of the wall elsewhere."""
+    return time.process_time() if on_cpu() else time.perf_counter()
+
+
+def unit() -> str:
+    """Of ``seconds``, for names in the records."""
+    return "cpu_seconds" if on_cpu() else "wall_seconds"
+
+
+def device_peak() -> float | None:
+    """GiB that JAX has held on the accelerator at most so far, the compiler's trials included."""
+    stats = jax.devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] / 2**30 if stats else None
 
 
 @dataclass(frozen=True)
@@ -39,7 +75,7 @@ class Timing:
     @property
     def work(self) -> tuple[float, ...]:
         """Seconds of the device's own work: CPU-seconds on a CPU, wall-clock elsewhere."""
-        return self.cpu if jax.default_backend() == "cpu" else self.wall
+        return self.cpu if on_cpu() else self.wall
 
     def ratio(self, other: "Timing") -> float:
         """Median over rounds of this contestant's seconds over the other's."""
@@ -73,17 +109,30 @@ def interleave(contestants: Mapping[str, Callable[[], object]], rounds: int) -> 
     Returns:
       The timing of each contestant, by name.
     """
-    for run in contestants.values():
-        jax.block_until_ready(run())
+    queued = {name: _queued(run) for name, run in contestants.items()}
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     cpu: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
             cpu_start, wall_start = time.process_time(), time.perf_counter()
-            jax.block_until_ready(run())
-            wall[name].append(time.perf_counter() - wall_start)
-            cpu[name].append(time.process_time() - cpu_start)
+            for _ in range(queued[name]):
+                found = run()
+            jax.block_until_ready(found)
+            wall[name].append((time.perf_counter() - wall_start) / queued[name])
+            cpu[name].append((time.process_time() - cpu_start) / queued[name])
+            del found
     return {name: Timing(tuple(wall[name]), tuple(cpu[name])) for name in contestants}
+
+
+def _queued(run: Callable[[], object]) -> int:
+    """Warm a contestant up, and say how many of its calls make a round."""
+    jax.block_until_ready(run())
+    if on_cpu():
+        return 1
+    began = time.perf_counter()
+    jax.block_until_ready(run())
+    once = time.perf_counter() - began
+    return max(1, min(_MOST_QUEUED, int(_ROUND_SECONDS / once)))
 
 
 def compiled(function: Callable[..., object], *arguments: object) -> tuple[Callable, float]:

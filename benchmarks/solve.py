@@ -6,7 +6,8 @@
     python benchmarks/solve.py --works million-32           # 1,000,000 targets: memory and seconds
     python benchmarks/solve.py --works compilations
 
-Every process is bound to one core and reports CPU-seconds. Compilation is left out for all (peers
+Every process is bound to one core and reports CPU-seconds; on an accelerator seconds are those of
+the wall, and peers get a twelfth of their budget. Compilation is left out for all (peers
 are compiled ahead; our solve is warmed up by one of the same configuration, interrupted after its
 first chunk), and so is the judge: ``certify`` with a key that nobody has used and enough samples
 for a standard error of 0.005. Each work is
@@ -20,7 +21,8 @@ for a standard error of 0.005. Each work is
 """
 
 import argparse
-import os
+
+import binding
 
 _PARSER = argparse.ArgumentParser(description="Benchmark of the solver.")
 _PARSER.add_argument("--quick", action="store_true", help="small works and budgets")
@@ -31,24 +33,20 @@ _PARSER.add_argument("--measure-million", action="store_true", help=argparse.SUP
 ARGUMENTS = _PARSER.parse_args()
 
 # Before the first import that starts threads.
-_CORE = min(os.sched_getaffinity(0)) if ARGUMENTS.core is None else ARGUMENTS.core
-os.sched_setaffinity(0, {_CORE})
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
+_CORE = binding.bind(ARGUMENTS.core)
 
 import dataclasses  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
-import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
+import harness  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import peers  # noqa: E402
-from harness import record  # noqa: E402
 from numpy.typing import ArrayLike  # noqa: E402
 from works import WORKS, Work  # noqa: E402
 
@@ -62,6 +60,9 @@ _JUDGE_MOST = 8_000_000
 _TRIES = 4
 _EXTRA = 1.03
 """Samples above the law of a first try, so that noise of the judge seldom asks for a second."""
+
+_QUICKER = 12
+"""Part of their budget that peers get on an accelerator."""
 
 _MILLION_STEPS = 50
 _MILLION_CHECK = 100_000
@@ -89,7 +90,7 @@ class Timed:
 
     Attributes:
       solution: the answer.
-      seconds: CPU-seconds of the call.
+      seconds: of the call, by the harness's clock.
       certificate_seconds: those after the last step: of its own certificate.
     """
 
@@ -106,15 +107,15 @@ def solve(work: Work, config: aeot.SolverConfig, seed: int = 2) -> Timed:
         raise KeyboardInterrupt
 
     aeot.solve(jax.random.key(1), work.mu, y, config=config, on_progress=interrupt)
-    began = time.process_time()
+    began = harness.seconds()
     last_step = [began]  # an exact solve takes none
 
     def note(_: aeot.SolveProgress) -> None:
-        last_step[0] = time.process_time()
+        last_step[0] = harness.seconds()
 
     solution = aeot.solve(jax.random.key(seed), work.mu, y, config=config, on_progress=note)
     jax.block_until_ready(solution)
-    ended = time.process_time()
+    ended = harness.seconds()
     return Timed(solution, ended - began, ended - last_step[0])
 
 
@@ -206,18 +207,19 @@ def report(
         "solver": solver,
         "mass_error": error,
         "mass_error_se": error_se,
-        "cpu_seconds": seconds,
+        harness.unit(): seconds,
         "num_samples": num_samples,
         "samples_per_target": num_samples / m,
         "cost": cost(error, num_samples, m),
     }
-    record("solve", row | more)
+    harness.record("solve", row | more)
     extra = " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in more.items()
     )
     print(
-        f"{work.name:15} {solver:12} error {in_words(error, error_se):17}  {seconds:7.1f} CPU-s"
+        f"{work.name:15} {solver:12} error {in_words(error, error_se):17}"
+        f"  {seconds:7.2f} {harness.unit()}"
         f"  {num_samples / m:7.1f} a target  cost {row['cost']:.2f}  {extra}",
         flush=True,
     )
@@ -256,7 +258,7 @@ def compilations() -> None:
             "compilations": first,
             "compilations_of_a_second_solve": len(events) - first,
         }
-        record("compilations", row)
+        harness.record("compilations", row)
         print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
 
 
@@ -265,20 +267,27 @@ def measure_million(work: Work) -> None:
     y = work.targets()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     config = aeot.SolverConfig(tolerance=None, max_steps=_MILLION_STEPS)
-    began = time.process_time()
+    began = harness.seconds()
     solution = jax.block_until_ready(aeot.solve(jax.random.key(2), work.mu, y, config=config))
-    solved = time.process_time()
+    solved = harness.seconds()
     certificate = aeot.certify(
         jax.random.key(_JUDGE_KEY), work.mu, y, solution.h, num_samples=_MILLION_CHECK
     )
     jax.block_until_ready(certificate)
-    ended = time.process_time()
+    ended = harness.seconds()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    steps = None
+    if not harness.on_cpu():  # once more, without compilation
+        again = harness.seconds()
+        jax.block_until_ready(aeot.solve(jax.random.key(3), work.mu, y, config=config))
+        steps = harness.seconds() - again
     row = {
         "num_steps": int(solution.num_steps),
-        "cpu_seconds_with_compilation": solved - began,
-        "certify_cpu_seconds": ended - solved,
+        f"{harness.unit()}_with_compilation": solved - began,
+        f"certify_{harness.unit()}": ended - solved,
+        f"steps_{harness.unit()}": steps,
         "peak_gib": peak / 2**20,
+        "device_peak_gib": harness.device_peak(),
         "gib_before_the_solve": resident / 2**20,
         "mass_error": float(certificate.mass_error),
         "mass_error_se": float(certificate.mass_error_se),
@@ -288,14 +297,20 @@ def measure_million(work: Work) -> None:
 
 def million(work: Work, quick: bool) -> None:
     """The largest work, in a process of its own so that its peak memory is its own."""
-    command = [sys.executable, __file__, "--measure-million", "--core", str(_CORE)]
+    command = [sys.executable, __file__, "--measure-million"]
+    command += [] if _CORE is None else ["--core", str(_CORE)]
     output = subprocess.run(
         command + ["--quick"] * quick, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     row = {"work": work.name, "num_targets": work.num_targets, "dim": work.dim}
     row |= json.loads(output.splitlines()[-1])
-    record("million", row)
+    harness.record("million", row)
     print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+
+
+def for_accelerator(work: Work) -> Work:
+    """A copy whose peers get seconds of a quicker machine."""
+    return dataclasses.replace(work, peer_seconds=work.peer_seconds / _QUICKER)
 
 
 def shrunk(work: Work) -> Work:
@@ -307,6 +322,8 @@ def shrunk(work: Work) -> Work:
 
 def main() -> None:
     works = {n: shrunk(w) if ARGUMENTS.quick else w for n, w in WORKS.items()}
+    if not harness.on_cpu():
+        works = {n: for_accelerator(w) for n, w in works.items()}
     if ARGUMENTS.measure_million:
         measure_million(works["million-32"])
         return

@@ -8,7 +8,7 @@ import tiny
 from tiny import assert_same
 
 import aeot_jax as aeot
-from aeot_jax import Config, SolverConfig, Status, TrainConfig
+from aeot_jax import SolverConfig, Status, TrainConfig
 from aeot_jax.aeot import STAGES, _spread
 from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE
 from aeot_jax.runs import NEXT
@@ -84,11 +84,11 @@ def test_devices_that_nobody_named_refuse_no_batch(monkeypatch):
     devices = tuple(jax.devices())
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for size, number in ((20, 4), (16, 8), (15, 1), (None, 8)):
-        config = replace(tiny.CONFIG, training=TrainConfig(batch_size=size))
-        assert _spread(60, config, None) == (config.solver, devices[:number])
+        training = TrainConfig(batch_size=size)
+        assert _spread(60, training, tiny.CONFIG.solver) == devices[:number]
     # 5,000 images have batches of 156, of 152 where eight devices are asked for.
-    assert _spread(5_000, Config(), None)[1] == devices[:4]
-    assert _spread(5_000, Config(), devices)[1] == devices
+    assert _spread(5_000, TrainConfig(), SolverConfig()) == devices[:4]
+    assert _spread(5_000, TrainConfig(), SolverConfig(devices=devices)) == devices
 
 
 def test_devices_that_do_not_fit_are_refused_before_any_work():

@@ -25,7 +25,7 @@ LAYERS = (
 """A module may import what stands before it, never what stands after."""
 LEAVES = ("plot", "cli", "report", "evaluate", "__main__")
 """Nobody imports a leaf but the leaves that show or start it."""
-KNOWS_BOTH = {"aeot", "model", "checkpoint", "contents"}
+KNOWS_BOTH = {"stages", "aeot", "model", "checkpoint", "contents"}
 """The only modules that see the networks and the transport, apart from the leaves."""
 
 

@@ -280,6 +280,15 @@ CALLS: dict[str, Call] = {
         ("images",),
         records=("key", "config"),
     ),
+    "fit_codes": Call(
+        aeot.fit_codes,
+        same(key=KEY, codes=Y, config=SMALL),
+        ("codes",),
+        records=("key", "config"),
+    ),
+    "sample_codes": Call(
+        aeot.sample_codes, same(key=KEY, model=model, n=3), counts=("n",), records=("key", "model")
+    ),
     "sample": Call(
         aeot.sample, same(key=KEY, model=model, n=3), counts=("n",), records=("key", "model")
     ),

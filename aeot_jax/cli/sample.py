@@ -81,7 +81,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
             "without labels; fit one with --labels."
         )
     label = _label(options.label, model)
-    values = math.prod(model.image_shape)
+    values = math.prod(model.image_shape or model.centre.shape)
     if options.npz is not None:
         pieces.check_room(options.npz, options.num * values, "--num")
     size = max(64, min(_PIECE, _PIECE_BYTES // (4 * values)))

@@ -19,6 +19,9 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.typing import ArrayLike, PRNGKey
 
+_MOST_TABLE_DIMS = 16
+"""Dimensions of the code of a table at most, unless the user says."""
+
 Params = dict[str, Any]
 """Nested dicts of float32 arrays, keyed by strings alone, so that they can be saved as an npz."""
 
@@ -63,23 +66,31 @@ class Functions(NamedTuple):
 
     Attributes:
       init: key -> {"encoder": ..., "decoder": ...}.
-      encode: (params, x (n, h, w, c), uint8 or float in [0, 1]) -> codes (n, latent); reads
-        params["encoder"] alone.
-      decode: (params, z (n, latent)) -> images (n, h, w, c), float32 in [0, 1]; reads
+      encode: (params, x (n, h, w, c), uint8 or float in [0, 1]; or (n, D), standardised columns of
+        a table) -> codes (n, latent); reads params["encoder"] alone.
+      decode: (params, z (n, latent)) -> images (n, h, w, c), float32 in [0, 1]; or (n, D); reads
         params["decoder"] alone.
     """
 
     init: Callable[[PRNGKey], Params]
     encode: Callable[[Params, ArrayLike], Float[Array, "n z"]]
-    decode: Callable[[Params, ArrayLike], Float[Array, "n h w c"]]
+    decode: Callable[[Params, ArrayLike], Float[Array, "n ..."]]
+
+
+def is_table(image_shape: tuple[int, ...]) -> bool:
+    """Whether the data are rows of D numbers, of shape (D,), and no images."""
+    return len(image_shape) == 1
 
 
 def check_image_shape(image_shape: tuple[int, ...]) -> None:
     """Refuse sizes that the networks are not made for.
 
     Raises:
-      ValueError: unless the shape is (height, width, channels) with sides from 4 to 128 pixels.
+      ValueError: unless the shape is (height, width, channels) with sides from 4 to 128 pixels, or
+        that of a table, (D,).
     """
+    if is_table(image_shape) and image_shape[0] > 0:
+        return
     if len(image_shape) != 3 or image_shape[2] < 1:
         raise ValueError(
             f"`image_shape` is {image_shape}; pass (height, width, channels), with one channel for "
@@ -92,23 +103,29 @@ def check_image_shape(image_shape: tuple[int, ...]) -> None:
         )
 
 
-def kind(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> str:
-    """The kind of network that the configuration means for images of this size."""
-    if config.kind != "auto":
-        return config.kind
+def kind(image_shape: tuple[int, ...], config: AutoencoderConfig) -> str:
+    """The kind of network that the configuration means for images of this size, or for a table."""
+    if is_table(image_shape) and config.kind == "conv":
+        raise ValueError(
+            "`kind` is 'conv', but the data are a table, which has no pixels; choose 'mlp'."
+        )
+    if config.kind != "auto" or is_table(image_shape):
+        return config.kind.replace("auto", "mlp")
     return "mlp" if math.prod(image_shape) <= MLP_MAX_VALUES else "conv"
 
 
-def latent_dim(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> int:
-    """Dimensions of the code: the user's, or a number chosen from the image size."""
+def latent_dim(image_shape: tuple[int, ...], config: AutoencoderConfig) -> int:
+    """Dimensions of the code: the user's, or a number chosen from the size of the data."""
     if config.latent_dim is not None:
         return config.latent_dim
+    if is_table(image_shape):
+        return min(image_shape[0], _MOST_TABLE_DIMS)
     if min(image_shape[:2]) < 12:
         return 10
     return 16 if math.prod(image_shape) <= MLP_MAX_VALUES else 32
 
 
-def _hidden(image_shape: tuple[int, int, int], config: AutoencoderConfig) -> int:
+def _hidden(image_shape: tuple[int, ...], config: AutoencoderConfig) -> int:
     """Hidden units of the MLP: the user's, or 128 for tiny images and 512 beyond."""
     return config.width or (128 if math.prod(image_shape) <= 256 else 512)
 
@@ -182,7 +199,7 @@ class _DenseBlock(nnx.Module):
 
 
 class MLPEncoder(nnx.Module):
-    """Pixels -> hidden -> residual blocks -> code."""
+    """Pixels or columns -> hidden -> residual blocks -> code."""
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
         width = _hidden(image_shape, config)
@@ -199,7 +216,7 @@ class MLPEncoder(nnx.Module):
 
 
 class MLPDecoder(nnx.Module):
-    """Code -> hidden -> residual blocks -> pixel logits."""
+    """Code -> hidden -> residual blocks -> pixel logits, or the columns of a table."""
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
         width = _hidden(image_shape, config)
@@ -356,13 +373,13 @@ def _initial(key: PRNGKey, shapes: Params) -> Params:
 
 
 @functools.cache
-def functions(image_shape: tuple[int, int, int], config: AutoencoderConfig = DEFAULT) -> Functions:
-    """The autoencoder for images of one shape, as pure functions.
+def functions(image_shape: tuple[int, ...], config: AutoencoderConfig = DEFAULT) -> Functions:
+    """The autoencoder for images of one shape, or for a table, as pure functions.
 
     The same arguments give the same object, so that what is compiled for it is compiled once.
 
     Args:
-      image_shape: (height, width, channels).
+      image_shape: (height, width, channels), or (D,).
       config: the networks.
 
     Returns:
@@ -393,7 +410,7 @@ def functions(image_shape: tuple[int, int, int], config: AutoencoderConfig = DEF
 
     def encode(params, x):
         x = _as_float(x)
-        if x.ndim != 4 or x.shape[1:] != image_shape:
+        if x.shape[1:] != image_shape:
             raise ValueError(
                 f"`x` has shape {x.shape}, but the encoder takes batches of shape "
                 f"(n, *{image_shape}); add the missing axes, or resize the images."
@@ -406,6 +423,7 @@ def functions(image_shape: tuple[int, int, int], config: AutoencoderConfig = DEF
             raise ValueError(
                 f"`z` has shape {z.shape}, but the decoder takes codes of shape (n, {latent})."
             )
-        return nnx.sigmoid(nnx.merge(decoder_def, params["decoder"])(z))
+        found = nnx.merge(decoder_def, params["decoder"])(z)
+        return found if is_table(image_shape) else nnx.sigmoid(found)
 
     return Functions(jax.jit(init), encode, decode)

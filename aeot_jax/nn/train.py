@@ -144,7 +144,7 @@ def optimizer(num_images: int, config: TrainConfig) -> optax.GradientTransformat
 
 def init(
     key: PRNGKey,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     model_config: models.AutoencoderConfig,
     train_config: TrainConfig,
     num_images: int,
@@ -164,11 +164,11 @@ def init(
 def loss(
     params: models.Params,
     key: PRNGKey,
-    x: Float[Array, "b h w c"],
+    x: Float[Array, "b ..."],
     functions: models.Functions,
     config: TrainConfig,
 ) -> Float[Array, ""]:
-    """Mean squared error per pixel of the noisy round trip, plus the whitening penalty."""
+    """Mean squared error per number of the noisy round trip, plus the whitening penalty."""
     z = functions.encode(params, x)
     mean = z.mean(0)
     centred = z - mean[None]
@@ -184,13 +184,13 @@ def train_step(
     params: models.Params,
     opt_state: optax.OptState,
     key: PRNGKey,
-    x: UInt8[Array, "b h w c"],
+    x: UInt8[Array, "b h w c"] | Float[Array, "b D"],
     functions: models.Functions,
     tx: optax.GradientTransformation,
     config: TrainConfig,
 ) -> tuple[Any, Any, Float[Array, ""]]:
     """One step of the optimiser on one batch; the loss is that before the step."""
-    x = x.astype(jnp.float32) / 255
+    x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
     value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
     with usual_dtypes():
         updates, opt_state = tx.update(grads, opt_state, params)
@@ -201,7 +201,7 @@ def train_step(
 def run_epoch(
     state: TrainState,
     key: PRNGKey,
-    images: UInt8[Array, "n h w c"],
+    images: UInt8[Array, "n h w c"] | Float[Array, "n D"],
     *,
     model_config: models.AutoencoderConfig,
     train_config: TrainConfig,
@@ -282,7 +282,8 @@ def fit(
 
     Args:
       key: starts the parameters, the order of the images and the noise.
-      images: uint8 (n, height, width, channels).
+      images: uint8 (n, height, width, channels), or float32 (n, D), the standardised columns
+        of a table.
       model_config: the networks.
       train_config: the training.
       state: continue from here; None starts afresh.
@@ -306,7 +307,7 @@ def fit(
     arguments.instance("model_config", model_config, kind, way.format(kind.__name__))
     arguments.instance("train_config", train_config, TrainConfig, way.format("TrainConfig"))
     images = _check_images(images)
-    n, height, width, channels = images.shape
+    n = images.shape[0]
     meshes.check_distinct(devices)
     several = devices if len(devices) > 1 else ()
     if several:
@@ -314,7 +315,7 @@ def fit(
         train_config = dataclasses.replace(train_config, batch_size=size)
     init_key, run_key = jax.random.split(key)
     if state is None:
-        current = init(init_key, (height, width, channels), model_config, train_config, n)
+        current = init(init_key, images.shape[1:], model_config, train_config, n)
     else:
         current = state
     if devices:
@@ -358,7 +359,7 @@ def encode_all(
 
     Args:
       params: of the networks.
-      images: uint8 (n, height, width, channels).
+      images: as in ``fit``.
       model_config: the networks.
       batch: images encoded at once.
 
@@ -372,11 +373,11 @@ def encode_all(
 def decode_all(
     params: models.Params,
     z: ArrayLike,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     model_config: models.AutoencoderConfig,
     *,
     batch: Given[int] = 1024,
-) -> Float[Array, "n h w c"]:
+) -> Float[Array, "n ..."]:
     """The images of many codes, `batch` codes at a time; the inverse of `encode_all`."""
     z = np.asarray(arguments.real("z", z))
     return _in_batches(_decode, params, z, batch, image_shape, model_config)
@@ -405,9 +406,11 @@ def _in_batches(function, params, rows, batch, image_shape, config):
 
 def _check_images(images: ArrayLike) -> Array:
     images = arguments.array("images", images)
+    if images.ndim == 2 and images.dtype == jnp.float32:
+        return jnp.asarray(images)
     if images.ndim != 4 or images.dtype != jnp.uint8:
         raise ValueError(
             f"`images` has shape {images.shape} and dtype {images.dtype}; pass uint8 of shape "
-            "(n, height, width, channels)."
+            "(n, height, width, channels), or float32 of shape (n, D)."
         )
     return jnp.asarray(images)

@@ -5,15 +5,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
-from aeot_jax.numerics import PRECISION, hidden, repeat
+from aeot_jax.numerics import PRECISION, hidden, on_accelerator, repeat
 
 _Tree = TypeVar("_Tree")
 
 RESCORE = 64
 """Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
+
+_VECTOR = 128
+"""Targets that an accelerator's block is a multiple of."""
 
 RESCORE_FLOATS = 1 << 18
 """Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
@@ -138,6 +142,53 @@ def best_of_groups(
     return value.reshape(n), index.reshape(n)
 
 
+def equal_blocks(num_targets: int, most: int) -> int:
+    """Targets of a block for an accelerator: whole vectors, no more blocks than ``most`` asks for.
+
+    The window over the ragged tail then scores few targets twice.
+    """
+    number = -(-num_targets // max(_VECTOR, most))
+    size = -(-num_targets // number)
+    return min(num_targets, size + -size % _VECTOR)
+
+
+@jax.custom_jvp
+def first_best(scores: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], ...]:
+    """Maxima over the last axis and the lowest places that attain them, by one reduction.
+
+    An accelerator reads once what the scores, arrays of one shape, are made of. A NaN never wins.
+
+    Returns:
+      The maxima of each array of scores, and their places.
+    """
+    number, last = len(scores), scores[0].ndim - 1
+
+    def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        values, places = [], []
+        for v, w, i, j in zip(a[:number], b[:number], a[number:], b[number:], strict=True):
+            wins = (w > v) | ((w == v) & (j < i))
+            values.append(jnp.where(wins, w, v))
+            places.append(jnp.where(wins, j, i))
+        return (*values, *places)
+
+    places = lax.broadcasted_iota(jnp.int32, scores[0].shape, last)
+    least, beyond = np.array(-np.inf, scores[0].dtype), np.array(np.iinfo(np.int32).max, np.int32)
+    none = (least,) * number + (beyond,) * number
+    found = tuple(lax.reduce((*scores, *(places,) * number), none, better, (last,)))
+    return found[:number], found[number:]
+
+
+@first_best.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple:
+    values, places = first_best(*primals)
+    changes = tuple(
+        jnp.take_along_axis(change, place[..., None], axis=-1)[..., 0]
+        for change, place in zip(tangents[0], places, strict=True)
+    )
+    still = tuple(np.zeros(place.shape, jax.dtypes.float0) for place in places)
+    return (values, places), (changes, still)
+
+
 def stacked(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
     """Evaluate ``function(i, *operands)`` for i from 0 on and stack the results.
 
@@ -160,6 +211,19 @@ def stacked(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tre
 
     empty = jax.tree.map(lambda s: full((number, *s.shape), 0, s.dtype, *numbers), shapes)
     return repeat(jnp.where(never, 0, number), turn, empty)
+
+
+def abreast(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
+    """``stacked`` where an accelerator takes all turns at once, and its memory must hold them.
+
+    Nothing is known beyond a barrier nor fused across one: the results depend on nothing but the
+    number of turns.
+    """
+    if not on_accelerator():
+        return stacked(function, number, *operands)
+    operands = hidden(operands)
+    turns = jnp.arange(number, dtype=jnp.int32)
+    return hidden(jax.vmap(lambda i: function(i, *operands))(turns))
 
 
 def _is_number(leaf: Any) -> bool:

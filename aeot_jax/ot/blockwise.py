@@ -128,7 +128,7 @@ def each(
         jnp.pad(array, (0, own * size - array.shape[0])) if array.ndim == 1 else array
         for array in arrays
     )
-    return blocks.stacked(one, own, arrays, *operands)
+    return blocks.abreast(one, own, arrays, *operands)
 
 
 def rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> jax.Array:
@@ -151,7 +151,7 @@ def rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> ja
         places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT, dtype=jnp.int32)
         return function(y.at[places].get(mode="fill", fill_value=0), *operands)
 
-    made = blocks.stacked(one, num_chunks, y, *operands)
+    made = blocks.abreast(one, num_chunks, y, *operands)
     return made.reshape(num_chunks * ALIGNMENT, *made.shape[2:])
 
 

@@ -51,8 +51,9 @@ _GROUP = 16
 _ACCELERATOR_CHUNK = 1024
 """Orbits scored together on an accelerator."""
 
-_ACCELERATOR_BLOCK = 1024
-"""Targets of a block on an accelerator."""
+_ACCELERATOR_PRODUCTS = 1 << 26
+"""Products of parts of a block on an accelerator, at most: 256 MiB; smaller blocks are no quicker
+(measured)."""
 
 
 def signs(dim: int) -> Float[np.ndarray, "8 d"]:
@@ -140,9 +141,9 @@ def _parts(rows: jax.Array) -> jax.Array:
     return rows.reshape(rows.shape[0], -1, _PARTS).transpose(2, 0, 1)
 
 
-def _products(yb: jax.Array, x_parts: jax.Array) -> list[jax.Array]:
-    """Scores without heights (block, n) of the first four patterns; the others are opposite."""
-    p = jnp.einsum("pbk,pnk->pbn", _parts(yb), x_parts, precision=PRECISION)
+def _products(rows: jax.Array, columns: jax.Array) -> list[jax.Array]:
+    """Scores without heights of the first four patterns, from parts of samples and of targets."""
+    p = jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION)
     near, far = (p[0] + p[1], p[0] - p[1]), (p[2] + p[3], p[2] - p[3])
     return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
 
@@ -165,7 +166,7 @@ def _cells_by_group(
 
     def body(b: jax.Array, carry: tuple) -> tuple:
         yb, hb, start = blocks.window(y, h, b, block)
-        products = _products(yb, x_parts)
+        products = _products(_parts(yb), x_parts)
         scores = [hb[:, None] + p for p in products] + [hb[:, None] - p for p in products]
         state = []
         for (best, winner), score in zip(carry, scores, strict=True):
@@ -190,23 +191,24 @@ def _cells_by_group(
 def _cells_by_argmax(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Blocks large enough to fill an accelerator, with a maximum and an argmax each."""
-    block = min(_ACCELERATOR_BLOCK, y.shape[0])
+    """Few large blocks, as ``assign`` has them on an accelerator, targets along the vector."""
+    del used
+    m = y.shape[0]
+    block = blocks.equal_blocks(m, _ACCELERATOR_PRODUCTS // (_PARTS * x.shape[0]))
     x_parts = _parts(x)
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, index = carry
         yb, hb, start = blocks.window(y, h, b, block)
-        products = _products(yb, x_parts)
-        score = jnp.stack(
-            [s for sign in (1, -1) for s in (hb[:, None] + sign * p for p in products)]
-        )
-        value, place = jnp.max(score, axis=1), jnp.argmax(score, axis=1).astype(jnp.int32)
-        return jnp.maximum(best, value), jnp.where(value > best, start + place, index)
+        products = _products(x_parts, _parts(yb))
+        scores = [hb[None, :] + p for p in products] + [hb[None, :] - p for p in products]
+        value, place = map(jnp.stack, blocks.first_best(tuple(scores)))
+        better = value > best
+        return jnp.where(better, value, best), jnp.where(better, start + place, index)
 
     shape, data = (SIZE, x.shape[0]), (x, y.points, h)
     carry = (
         blocks.full(shape, -jnp.inf, x.dtype, *data),
         blocks.full(shape, 0, jnp.int32, *data),
     )
-    return repeat(blocks.number_of(used, block), body, carry)
+    return repeat(-(-m // block), body, carry)

@@ -44,8 +44,25 @@ _MAX_BLOCK = 1024
 _UNROLL = 8
 """Targets of one step of the single-target scan."""
 
-_ACCELERATOR_BLOCK = 1024
-"""Targets of a block on an accelerator: 4096 x 1024 scores, 16 MiB, stay in its L2 cache."""
+_SUMMED_DIM = 4
+"""Up to here an accelerator sums scores coordinate by coordinate."""
+
+_ACCELERATOR_CHUNK = 16_384
+"""Samples scored together on an accelerator, where larger products gain little."""
+
+_ACCELERATOR_SMALL_CHUNK = 65_536
+"""The same in so few dimensions that scores are summed within their reduction."""
+
+_ACCELERATOR_SCORES = 1 << 26
+"""Scores of a block on an accelerator, at most: 256 MiB; blocks within its cache are no quicker,
+because each is some launches (measured)."""
+
+_ACCELERATOR_TOP_CHUNKS = (256, 4096)
+"""Samples whose highest planes an accelerator finds together, at least and at most: fewer samples
+rather than several blocks, because to merge two lists costs as much as to make one (measured)."""
+
+_ACCELERATOR_TOP_SCORES = 1 << 27
+"""Scores that it looks through at once for the highest planes, at most."""
 
 
 def assign(
@@ -54,9 +71,10 @@ def assign(
     r"""Evaluate $u_h$ at each sample and find the cell that holds it.
 
     Samples are streamed in chunks and targets in blocks: extra memory stays under 64 MiB at any
-    size, and no copy of ``y`` is made. Ties go to the lowest index. Composes with ``jit``,
-    ``vmap``, ``pmap`` and ``shard_map``. It is not made to be differentiated: the gradient is a
-    gather of the winner, which ``energy`` and ``kantorovich`` know.
+    size (on an accelerator 0.5 GiB), and no copy of ``y`` is made. Ties go to the lowest index.
+    Composes with ``jit``, ``vmap``, ``pmap`` and ``shard_map``. It is not made to be
+    differentiated: the gradient is a gather of the winner, which ``energy`` and ``kantorovich``
+    know.
 
     Args:
       x: samples (n, d).
@@ -212,7 +230,7 @@ def _best(
         return _in_chunks(_best_by_target, x, y, h, ())
 
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _in_chunks(_best_on_accelerator, x, y, h, ())
+        return _in_chunks(_best_on_accelerator, x, y, h, (), most=_accelerator_chunk(x))
 
     # A batched product leaves the fused path of a CPU: there problems take turns under `vmap`.
     on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
@@ -227,7 +245,11 @@ def _highest(
         return _in_chunks(functools.partial(_top_by_block, k=k, block=block), x, y, h, (k,))
 
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _in_chunks(functools.partial(_top_on_accelerator, k=k), x, y, h, (k,))
+        least, most = _ACCELERATOR_TOP_CHUNKS
+        chunk = min(most, max(least, _ACCELERATOR_TOP_SCORES // h.shape[0]))
+        chunk -= chunk % blocks.RESCORE
+        kernel = functools.partial(_top_on_accelerator, k=k)
+        return _in_chunks(kernel, x, y, h, (k,), most=chunk)
 
     return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
@@ -238,6 +260,7 @@ def _in_chunks(
     y: Rows,
     h: jax.Array,
     shape: tuple[int, ...],
+    most: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Apply a kernel to chunks of samples, writing its values and indices in place.
 
@@ -249,6 +272,7 @@ def _in_chunks(
     used = blocks.used(h)
     width = max((d, *shape))
     chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * blocks.RESCORE)) * blocks.RESCORE)
+    chunk = most or chunk
     if n <= chunk:
         value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h, used)
         return value[:n], index[:n]
@@ -423,9 +447,13 @@ def _top_by_block(
     return value.reshape(n, k), index.reshape(n, k)
 
 
+def _accelerator_chunk(x: jax.Array) -> int:
+    return _ACCELERATOR_CHUNK if x.shape[1] > _SUMMED_DIM else _ACCELERATOR_SMALL_CHUNK
+
+
 def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
-    """All scores of one block (n, block), for a device whose cache holds them."""
-    if x.shape[1] > 4:
+    """All scores of one block (n, block), for a device whose memory holds them."""
+    if x.shape[1] > _SUMMED_DIM:
         return jnp.matmul(x, yb.T, precision=PRECISION) + hb[None, :]
     # As a sum it fuses into the reduction that follows; a product would be a kernel of its own.
     score = hb[None, :]
@@ -437,20 +465,21 @@ def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
 def _best_on_accelerator(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Best plane by blocks large enough to fill an accelerator and small enough for its cache."""
-    block = min(_ACCELERATOR_BLOCK, y.shape[0])
+    """Best plane by few large blocks; their number is known, or the host would wait each turn."""
+    del used
+    n, m = x.shape[0], y.shape[0]
+    block = blocks.equal_blocks(m, _ACCELERATOR_SCORES // n)
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, index = carry
         yb, hb, start = blocks.window(y, h, b, block)
-        score = _scores(x, yb, hb)
-        value = jnp.max(score, axis=1)
-        position = jnp.argmax(score, axis=1).astype(jnp.int32)
-        return jnp.maximum(best, value), jnp.where(value > best, start + position, index)
+        (value,), (place,) = blocks.first_best((_scores(x, yb, hb),))
+        better = value > best
+        return jnp.where(better, value, best), jnp.where(better, start + place, index)
 
-    n, data = x.shape[0], (x, y.points, h)
+    data = x, y.points, h
     carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
-    return repeat(blocks.number_of(used, block), body, carry)
+    return repeat(-(-m // block), body, carry)
 
 
 def _top_on_accelerator(
@@ -461,7 +490,9 @@ def _top_on_accelerator(
     The list is full from the first block on, and what it holds goes before an equal newcomer: a
     masked target of the tail's window, at -inf, never enters.
     """
-    block = min(max(_ACCELERATOR_BLOCK, k), y.shape[0])
+    del used
+    m = y.shape[0]
+    block = blocks.equal_blocks(m, max(k, _ACCELERATOR_TOP_SCORES // x.shape[0]))
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         yb, hb, start = blocks.window(y, h, b, block)
@@ -471,4 +502,4 @@ def _top_on_accelerator(
         return value, jnp.where(position < k, held, start + position - k)
 
     value, index = lax.top_k(_scores(x, y.part(0, block), h[:block]), k)
-    return lax.fori_loop(np.int32(1), blocks.number_of(used, block), body, (value, index))
+    return lax.fori_loop(np.int32(1), np.int32(-(-m // block)), body, (value, index))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax import sobol
-from aeot_jax.measures import Measure, draw
+from aeot_jax.measures import Measure, draw, is_centred
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot import blockwise, orbit, power
 from aeot_jax.ot.blocks import Rows, as_rows
@@ -102,33 +102,81 @@ def cells(
       Indices (n,), m where the cell is another device's. Streams are independent of each other, but
       for a net, which spans them all.
     """
-    num_targets = h.shape[0]
-    # A kernel's block has the same shape however few targets there are: a product of matrices may
-    # round by its shape, and where planes nearly meet, rounding decides.
-    rows, number = as_rows(y), max(y.shape[0], blockwise.ALIGNMENT)
-    points = jnp.pad(rows.points, ((0, number - y.shape[0]), (0, 0)))
-    rows = rows._replace(points=points)
-    heights = jnp.pad(h, (0, number - num_targets), constant_values=-jnp.inf)
+    rows, heights = _whole(as_rows(y), h)
+    x = _drawn(key, mu, stream, num_samples, num_streams, sampling)
+    return _owners(x, rows, heights, h.shape[0], sampling, targets_axis).reshape(num_samples)
 
-    def assigned(x: Samples) -> Index:
-        if targets_axis is None:
-            return power.best(x, rows, heights)[1]
-        scores, index = power.leaders(x, rows, heights)
-        return jnp.where(is_winner(scores, targets_axis), index, num_targets)
 
+def cells_abreast(
+    key: PRNGKey,
+    mu: Measure,
+    y: WorkingTargets | Rows,
+    h: Heights,
+    streams: Int[Array, " s"],
+    num_samples: int,
+    num_streams: int,
+    sampling: Sampling,
+    targets_axis: str | None = None,
+) -> Int[Array, "s n"]:
+    """``cells`` of several streams, all scored together: what an accelerator wants."""
+
+    def drawn(stream: Int[Array, ""]) -> Samples:
+        return _drawn(key, mu, stream, num_samples, num_streams, sampling)
+
+    # Of a law of one's own nobody knows whether its sampler can be mapped.
+    x = jax.vmap(drawn)(streams) if is_centred(mu) else jax.lax.map(drawn, streams)
+    rows, heights = _whole(as_rows(y), h)
+    flat = x.reshape(-1, x.shape[2])
+    index = _owners(flat, rows, heights, h.shape[0], sampling, targets_axis)
+    of_streams = index.reshape(-1, x.shape[0], x.shape[1])  # a member of every orbit in front
+    return jnp.swapaxes(of_streams, 0, 1).reshape(x.shape[0], num_samples)
+
+
+def _whole(rows: Rows, h: Heights) -> tuple[Rows, Float[Array, " rows"]]:
+    """Targets and heights filled up to a block of the kernel.
+
+    It has the same shape however few targets there are: a product of matrices may round by its
+    shape, and where planes nearly meet, rounding decides.
+    """
+    number = max(rows.shape[0], blockwise.ALIGNMENT)
+    points = jnp.pad(rows.points, ((0, number - rows.shape[0]), (0, 0)))
+    heights = jnp.pad(h, (0, number - h.shape[0]), constant_values=-jnp.inf)
+    return rows._replace(points=points), heights
+
+
+def _drawn(
+    key: PRNGKey,
+    mu: Measure,
+    stream: Int[Array, ""],
+    num_samples: int,
+    num_streams: int,
+    sampling: Sampling,
+) -> Samples:
+    """Samples of a stream; of each orbit the first."""
     if sampling == "sobol":
         total = num_samples * num_streams
         points = sobol.uniforms(key, mu.dim, stream * num_samples, num_samples, total)
         x = mu.from_uniform(points)  # pyright: ignore[reportAttributeAccessIssue]
-        return assigned(jnp.asarray(x, jnp.float32))
-    stream_key = jax.random.fold_in(key, stream)
-    if sampling == "orbits":
-        x = draw(stream_key, mu, num_samples // orbit.SIZE)
-        if targets_axis is None:
-            return orbit.assign_orbits(x, rows, heights).reshape(num_samples)
-        scores, index = (found.reshape(num_samples) for found in orbit.leaders(x, rows, heights))
-        return jnp.where(is_winner(scores, targets_axis), index, num_targets)
-    return assigned(draw(stream_key, mu, num_samples))
+        return jnp.asarray(x, jnp.float32)
+    number = num_samples // orbit.SIZE if sampling == "orbits" else num_samples
+    return draw(jax.random.fold_in(key, stream), mu, number)
+
+
+def _owners(
+    x: Samples,
+    rows: Rows,
+    heights: Heights,
+    num_targets: int,
+    sampling: Sampling,
+    targets_axis: str | None,
+) -> Int[Array, "*n"]:
+    """Cells of samples (n,), or of all members of their orbits (8, n)."""
+    orbits = sampling == "orbits"
+    if targets_axis is None:
+        return orbit.assign_orbits(x, rows, heights) if orbits else power.best(x, rows, heights)[1]
+    scores, index = (orbit if orbits else power).leaders(x, rows, heights)
+    winner = is_winner(scores.reshape(-1), targets_axis).reshape(index.shape)
+    return jnp.where(winner, index, num_targets)
 
 
 def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import axis_size
+from aeot_jax.numerics import axis_size, on_accelerator
 from aeot_jax.ot import blockwise, sampling
 from aeot_jax.ot.blocks import Rows
 from aeot_jax.ot.estimate import scatter
@@ -55,6 +55,11 @@ def stream_counts(
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
+    if on_accelerator():
+        index = sampling.cells_abreast(
+            key, mu, y, h, streams, samples_per_stream, NUM_STREAMS, way, targets_axis
+        )
+        return _counts_abreast(index, nu, samples_per_stream, targets_axis)
 
     def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
         index = sampling.cells(
@@ -67,6 +72,20 @@ def stream_counts(
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
     zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
     return jax.lax.scan(add, zero, streams)
+
+
+def _counts_abreast(
+    index: Int[Array, "s n"], nu: Weights, samples_per_stream: int, targets_axis: str | None
+) -> tuple[Counts, Float[Array, "s k"]]:
+    """Counts of all streams, and the scatter of each, from the cells of their samples."""
+    n = jnp.float32(samples_per_stream)
+
+    def of_stream(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
+        own = jnp.zeros_like(nu, dtype=jnp.int32).at[index].add(1)  # m belongs to another device
+        return own, blockwise.each(scatter, (own, nu), n, targets_axis=targets_axis)
+
+    counts, within = jax.vmap(of_stream)(index)
+    return counts.sum(0, dtype=jnp.int32), within
 
 
 def batch_counts(

@@ -320,7 +320,7 @@ def test_forged_models_are_refused_in_one_sentence(run, tmp_path, tally):
             problem = f"gave {error!r}"
         tally.record(form, problem)
     assert tally.tried >= 58
-    checkpoint.save(handmade.model(), path)
+    checkpoint.write(handmade.model(), path)
     load(path)
 
 

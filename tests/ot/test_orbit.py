@@ -27,7 +27,8 @@ def scores64(x, y, h):
     ("n", "m", "d"), [(160, 300, 33), (9, 70, 64), (3, 5, 2), (1, 1, 1), (130, 16, 7)]
 )
 @pytest.mark.parametrize("kernel", ["cpu", "accelerator"])
-def test_cells_are_those_of_the_members(n, m, d, kernel):
+def test_cells_are_those_of_the_members(n, m, d, kernel, monkeypatch):
+    monkeypatch.setattr(orbit, "_ACCELERATOR_PRODUCTS", 4 * 64 * 128)  # blocks of 128
     x, y, h = case(n, m, d)
     if kernel == "cpu":
         index = jax.jit(orbit.assign_orbits)(x, y, h)

@@ -98,7 +98,9 @@ def test_streaming_equals_dense(n, m, d, block):
 
 @pytest.mark.parametrize(("d", "k"), [(2, 40), (9, 4)])
 def test_every_form_gives_the_same_answer(d, k, monkeypatch):
-    monkeypatch.setattr(power, "_ACCELERATOR_BLOCK", 48)
+    monkeypatch.setattr(power, "_ACCELERATOR_SCORES", 64 * 48)
+    monkeypatch.setattr(power, "_ACCELERATOR_TOP_SCORES", 64 * 48)
+    monkeypatch.setattr(blocks, "_VECTOR", 16)
     monkeypatch.setattr(power, "_MERGE", 3)
     x, y, h = map(jnp.asarray, whole_numbers(64, 230, d))
     h = h.at[jnp.array([0, 5, 199, 229])].set(-jnp.inf)

@@ -1,0 +1,139 @@
+"""Solutions and extensions on disk: the same to the last bit, or one sentence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import aeot_jax as aeot
+from aeot_jax import records
+
+KEY = jax.random.key(0)
+Y = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+FEW = aeot.SolverConfig(tolerance=None, max_steps=2)
+
+
+@pytest.fixture(scope="module")
+def solution():
+    return aeot.solve(KEY, aeot.Gaussian(3), Y, config=FEW)
+
+
+def extended(mu: aeot.Measure, solution: aeot.Solution) -> aeot.Extension:
+    return aeot.extension(KEY, mu, Y, solution.h, num_samples=64)
+
+
+def same(found, expected) -> None:
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_solution_comes_back_to_the_last_bit(solution, tmp_path):
+    aeot.save(solution, tmp_path / "s.npz")
+    found = aeot.load(tmp_path / "s.npz")
+    same(found, solution)
+    assert isinstance(found, aeot.Solution)
+    assert aeot.message(found) == aeot.message(solution)
+
+
+def test_a_batch_of_solutions_comes_back(solution, tmp_path):
+    batch = jax.vmap(lambda _: solution)(jnp.zeros(2))
+    aeot.save(batch, tmp_path / "s.npz")
+    assert aeot.load(tmp_path / "s.npz").h.shape == (2, 20)
+
+
+@pytest.mark.parametrize(
+    "mu",
+    [aeot.Gaussian(3), aeot.UniformCube(3), aeot.UniformBall(3), aeot.Empirical(jnp.asarray(Y))],
+    ids=lambda mu: type(mu).__name__,
+)
+def test_an_extension_comes_back_with_its_source(mu, solution, tmp_path):
+    made = extended(mu, solution)
+    aeot.save(made, tmp_path / "e.npz")
+    found = aeot.load(tmp_path / "e.npz")
+    same(found, made)
+    for one, other in zip(
+        aeot.generate(KEY, found, 64)[:2], aeot.generate(KEY, made, 64)[:2], strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"holds its source, .*; leave it out"):
+        aeot.load(tmp_path / "e.npz", mu=mu)
+
+
+def own(key, n):
+    return 2 * jax.random.normal(key, (n, 3), jnp.float32)
+
+
+def test_a_source_that_is_code_is_passed_to_load(solution, tmp_path):
+    mu = aeot.FromSampler(own, 3)
+    made = extended(mu, solution)
+    aeot.save(made, tmp_path / "e.npz")
+    same(aeot.load(tmp_path / "e.npz", mu=mu), made)
+    with pytest.raises(ValueError, match=r"`mu` is None, but the source .* is code"):
+        aeot.load(tmp_path / "e.npz")
+    with pytest.raises(ValueError, match="`mu`"):
+        aeot.load(tmp_path / "e.npz", mu=aeot.Gaussian(4))
+
+
+def test_every_record_refuses_what_it_is_not(solution, tmp_path):
+    with pytest.raises(ValueError, match="`thing` is an array of shape"):
+        aeot.save(solution.h, tmp_path / "x.npz")
+    aeot.save(solution, tmp_path / "s.npz")
+    aeot.save(tiny.model(), tmp_path / "m.npz")
+    records.write(tmp_path / "t.npz", "training", {"a": np.zeros(3)}, {})
+    for name in ("s", "m"):
+        with pytest.raises(ValueError, match=r"`mu` is given, but .* leave it out"):
+            aeot.load(tmp_path / f"{name}.npz", mu=aeot.Gaussian(3))
+    with pytest.raises(ValueError, match="holds 'training', not 'model' or 'solution'"):
+        aeot.load(tmp_path / "t.npz")
+    with pytest.raises(FileNotFoundError):
+        aeot.load(tmp_path / "none.npz")
+    with pytest.raises(ValueError, match="traced"):
+        jax.jit(lambda s: aeot.save(s, tmp_path / "x.npz"))(solution)
+
+
+def rewritten(path, change, kind):
+    arrays, meta = records.read(path, kind)
+    change(arrays, meta)
+    records.write(path, kind, arrays, {k: v for k, v in meta.items() if k != "sha256"})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a, m: m.update(solution_schema=2), "another version"),
+        (lambda a, m: m.pop("solution_schema"), "damaged"),
+        (lambda a, m: a.pop("h"), "no array 'h'"),
+        (lambda a, m: a.update(h=np.full(20, -np.inf, np.float32)), "no target a cell"),
+        (lambda a, m: a.update(h=a["h"].astype(np.float16)), "damaged"),
+        (lambda a, m: a.update(num_steps=np.int32(-1)), "no fit gives"),
+        (lambda a, m: a.update(more=np.zeros(2, np.float32)), "another version"),
+    ],
+)
+def test_a_forged_solution_is_refused(solution, tmp_path, change, said):
+    path = tmp_path / "s.npz"
+    aeot.save(solution, path)
+    rewritten(path, change, "solution")
+    with pytest.raises(ValueError, match=said):
+        aeot.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a, m: m.update(source="Cauchy"), "another version"),
+        (lambda a, m: m.update(source=3), "another version"),
+        (lambda a, m: m.update(source="Empirical"), "no array 'mu/points'"),
+        (lambda a, m: a.update(y=a["y"][:, :2]), "damaged"),
+        (lambda a, m: a.update(h=a["h"][:5]), "damaged"),
+        (lambda a, m: a.update(threshold=np.float32(9)), "no fit gives"),
+    ],
+)
+def test_a_forged_extension_is_refused(solution, tmp_path, change, said):
+    path = tmp_path / "e.npz"
+    aeot.save(extended(aeot.Gaussian(3), solution), path)
+    rewritten(path, change, "extension")
+    with pytest.raises(ValueError, match=said):
+        aeot.load(path)
