@@ -22,6 +22,7 @@ from jaxtyping import Int32, Shaped
 from aeot_jax import arguments, checkpoint, columns, identity, networks, processes, runs, stages
 from aeot_jax.data import images as image_data
 from aeot_jax.data.convert import check_names, to_labels
+from aeot_jax.events import Event, reporter
 from aeot_jax.locks import locked
 from aeot_jax.model import AEOT, Config
 from aeot_jax.networks import Network, Networks
@@ -52,6 +53,7 @@ def fit(
     overwrite: bool = False,
     devices: Given[Devices | None] = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> AEOT:
     """Fit the autoencoder, the transport map and its extension to images or to a table.
 
@@ -85,6 +87,7 @@ def fit(
         training agrees between numbers of devices to about 1e-5, the transport onto given codes to
         the last bit.
       on_progress: called on the host as the work proceeds.
+      on_event: called on the host with every loss, estimate and certificate, as numbers.
 
     Returns:
       The model; ``model.solution`` says whether the transport converged.
@@ -111,7 +114,9 @@ def fit(
         own = Networks(encode, decode)
         _try_decoder(own, codes, images)
         named = labels, label_names
-        return _fit_codes(key, codes, config, named, own, place, devices, on_progress)
+        return _fit_codes(
+            key, codes, config, named, own, place, devices, reporter(on_progress, on_event)
+        )
     if decode is not None:
         raise ValueError(
             "`decode` is given, but `encode` is not; pass both, or pass codes to `fit_codes` and "
@@ -125,14 +130,16 @@ def fit(
     models.check_image_shape(data.shape[1:])
 
     def work(run: checkpoint.Run | None) -> AEOT:
-        report, seconds = on_progress or (lambda _: None), {}
+        report, seconds = reporter(on_progress, on_event), {}
         train_key, *keys = jax.random.split(key, 3)
         resumed = stages.Resumed(None, lambda _state, _losses: None)
         if run is not None:
             keep = run.save_training if processes.is_first() else resumed.keep
             resumed = stages.Resumed(run.training, keep)
         found = stages.learn(train_key, data, config, spread, report, resumed, seconds)
-        return stages.transport((keys[0], keys[1]), found, classes, config, solver, report, seconds)
+        own = keys[0], keys[1]
+        model = stages.transport(own, found, classes, config, solver, report, seconds)
+        return replace(model, label_names=names)
 
     fingerprint = identity.of(key, data, config, classes, names)
     processes.check_agreement(key=key, images=data, config=fingerprint)
@@ -151,6 +158,7 @@ def fit_codes(
     overwrite: bool = False,
     devices: Given[Devices | None] = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> AEOT:
     """Fit the transport map and its extension to codes of somebody's own encoder.
 
@@ -169,6 +177,7 @@ def fit_codes(
       overwrite: as in ``fit``.
       devices: as in ``fit``.
       on_progress: as in ``fit``.
+      on_event: as in ``fit``.
 
     Returns:
       The model; its ``params`` and ``image_shape`` are None.
@@ -181,7 +190,9 @@ def fit_codes(
     arguments.refuse_trace("fit_codes", "call it outside of `jax.jit`", key=key, codes=codes)
     place = _Place(run_dir, resume=resume, overwrite=overwrite)
     named = labels, label_names
-    return _fit_codes(key, codes, config, named, None, place, devices, on_progress)
+    return _fit_codes(
+        key, codes, config, named, None, place, devices, reporter(on_progress, on_event)
+    )
 
 
 def _fit_codes(

@@ -113,7 +113,7 @@ def sample_with_info(
             "`decode` is None, but the model was fitted to codes and holds no decoder; pass "
             "`decode=`, a function of codes, or take the codes themselves from `sample_codes`."
         )
-    codes, info = _draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
+    codes, info = draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
     if decode is None:
         return images_of(model, codes), info
     return data_of(decode, np.asarray(raw_codes(model, jnp.asarray(codes))), batch), info
@@ -134,18 +134,18 @@ def sample_codes(
       Codes (n, z), float32, for the decoder that belongs to that encoder. The same key gives the
       codes of the images of ``sample``.
     """
-    codes, _ = _draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
+    codes, _ = draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
     return raw_codes(model, jnp.asarray(codes))
 
 
-def _draw_codes(
+def draw_codes(
     key: Given[PRNGKey],
     model: Given[AEOT],
     n: Given[int],
     *,
-    label: Given[int | str | None],
-    parallel: Given[Parallel],
-    devices: Given[Devices | None],
+    label: Given[int | str | None] = None,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
 ) -> tuple[Float[np.ndarray, "n z"], SampleInfo]:
     """Standardised codes that are not rejected, exactly n, and how many candidates they took."""
     way = "under it use `generate` and `decode`"

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 import aeot_jax as aeot
-from aeot_jax import arguments, pixels
+from aeot_jax import arguments, columns, pixels
 from aeot_jax.data.images import ImageSet
-from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
-from aeot_jax.metrics.frechet import frechet_report, kernel_distance
-from aeot_jax.metrics.memory import memory_report
-from aeot_jax.metrics.prdc import prdc
-from aeot_jax.model import check_model
+from aeot_jax.data.tables import Table
+from aeot_jax.drawing import draw_codes
+from aeot_jax.metrics import comparison
+from aeot_jax.metrics.comparison import MIN_SET
+from aeot_jax.metrics.memory import MemoryReport, memory_report
+from aeot_jax.model import check_model, raw_codes
+from aeot_jax.networks import Network, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _BATCH = 512
@@ -28,9 +31,6 @@ _MAX_RECONSTRUCTED = 10_000
 _LEAST_LEARNED = 0.05
 """Share of the mean image's error that a model which has learned something removes at least."""
 
-_MIN_SET = 20
-"""Images without which a quantile or an average over blocks says nothing."""
-
 STAGES = ("certificate", "reconstruction", "samples", "features", "distances", "memory")
 """What `evaluate` does, in order."""
 
@@ -38,14 +38,14 @@ STAGES = ("certificate", "reconstruction", "samples", "features", "distances", "
 def reconstruction(
     model: Given[aeot.AEOT], images: ArrayLike, mean: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """Measure how well images survive being encoded and decoded.
+    """Measure how well images, or the rows of a table, survive being encoded and decoded.
 
     Args:
       model: the fitted model.
       images: (n, h, w, c), integers in 0..255 or floats in [0, 1]; of more than 10,000, an evenly
-        spaced 10,000 are taken.
+        spaced 10,000 are taken. Or rows (n, D) of a table, measured in units of its columns.
       mean: the mean of the training images, (h, w, c) in [0, 1], from `mean_image`. None: that of
-        `images`.
+        `images`; rows have the training's mean, 0.
 
     Returns:
       ``mse``, the mean squared error a pixel with pixels in [0, 1]; ``variance``, the same for the
@@ -53,16 +53,22 @@ def reconstruction(
       5 % of it at least; ``num_images``.
 
     Raises:
-      ValueError: if the images are not of the model's size, or their values are out of range.
+      ValueError: if the images are not of the model's size, their values are out of range, or the
+        model is of codes.
     """
-    x = _pictures(model, images, "images")
+    x = _data(model, images, "images")
+    if model.image_shape is None:
+        raise ValueError("`model` was fitted to codes, which are not encoded; there is no error.")
     x = x[:: math.ceil(len(x) / _MAX_RECONSTRUCTED)]
-    mean = mean_image(x) if mean is None else np.asarray(mean, np.float64)
+    if mean is None:
+        mean = np.zeros(x.shape[1:]) if x.ndim == 2 else mean_image(x)
+    mean = np.asarray(mean, np.float64)
     errors, deviations = np.empty(len(x)), np.empty(len(x))
+    axes = tuple(range(1, x.ndim))
     for part, decoded in _round_trips(model, x):
-        original = _unit(x[part])
-        errors[part] = ((decoded - original) ** 2).mean(axis=(1, 2, 3))
-        deviations[part] = ((original - mean[None]) ** 2).mean(axis=(1, 2, 3))
+        original = _unit(model, x[part])
+        errors[part] = ((_unit(model, decoded) - original) ** 2).mean(axis=axes)
+        deviations[part] = ((original - mean[None]) ** 2).mean(axis=axes)
     mse, variance = float(errors.mean()), float(deviations.mean())
     return {
         "mse": mse,
@@ -89,19 +95,25 @@ def nothing_learned(measured: dict[str, Any]) -> str | None:
     )
 
 
-def _unit(x: np.ndarray) -> Float[np.ndarray, "n h w c"]:
+def _unit(model: aeot.AEOT, x: np.ndarray) -> Float[np.ndarray, "n ..."]:
+    """Pixels in [0, 1], or rows in units of their columns."""
+    if model.columns is not None:
+        return columns.measured(x, *model.columns)
     return x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
 
 
 def _round_trips(
     model: aeot.AEOT, images: np.ndarray
-) -> Iterator[tuple[slice, Float[np.ndarray, "b h w c"]]]:
+) -> Iterator[tuple[slice, Float[np.ndarray, "b ..."]]]:
     """Encode and decode a batch at a time; the last is padded, so that one shape is compiled."""
     for start in range(0, len(images), _BATCH):
         part = slice(start, min(start + _BATCH, len(images)))
         x = images[part]
-        padded = np.pad(x, [(0, _BATCH - len(x)), (0, 0), (0, 0), (0, 0)])
-        yield part, np.asarray(_round_trip(model, padded))[: len(x)]
+        padded = np.pad(x, [(0, _BATCH - len(x))] + [(0, 0)] * (x.ndim - 1))
+        if x.ndim == 2:  # rows are measured in float64 outside of jit
+            yield part, np.asarray(aeot.decode(model, aeot.encode(model, padded)))[: len(x)]
+        else:
+            yield part, np.asarray(_round_trip(model, padded))[: len(x)]
 
 
 @jax.jit
@@ -112,178 +124,181 @@ def _round_trip(model: aeot.AEOT, images: ArrayLike) -> Float[Array, "n h w c"]:
 def evaluate(
     key: Given[PRNGKey],
     model: Given[aeot.AEOT],
-    train: Given[ImageSet],
-    held_out: Given[ImageSet | None] = None,
+    train: Given[ImageSet | Table],
+    held_out: Given[ImageSet | Table | None] = None,
     *,
+    features: Network | None = None,
     num_samples: Given[int] = 5000,
     on_stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Judge a model by fresh samples, against images it has seen and images it has not.
+    """Judge a model by fresh samples, against data it has seen and data it has not.
 
     Distances are taken in a feature space learned from `train` (a small classifier where there are
-    labels, else principal components), so they compare models of one data set only, and each stands
-    beside its floor: what real images score. All sets are cut to bounded sizes, so that the whole
-    takes minutes.
+    labels, else principal components; of tables and codes the standardised columns), so they
+    compare models of one data set only, and each stands beside its floor: what real data score. All
+    sets are cut to bounded sizes, so that the whole takes minutes.
 
     Args:
       key: of everything random here; must not be a key that led to the model.
       model: the fitted model.
-      train: the images it was fitted to.
-      held_out: images of the same kind that it was not fitted to, if there are any. Fewer than 20
+      train: the images, the table or the codes that it was fitted to.
+      held_out: data of the same kind that it was not fitted to, if there are any. Fewer than 20
         are used for reconstruction alone.
-      num_samples: images generated, and real images compared with, at most.
+      features: somebody's own, in place of those learned: a batch of the data (images as floats in
+        [0, 1]) -> (b, f), called outside of any jit of this library.
+      num_samples: data generated, and real data compared with, at most.
       on_stage: called with the name of each of `STAGES` as it begins.
 
     Returns:
       Nested dicts of numbers: ``mass_error``, ``mass_error_se`` and ``upper`` of a fresh
-      ``certificate``, ``reconstruction``, ``samples``, ``frechet``, ``kernel``, ``prdc``,
-      ``classes`` (None without labels) and ``memory`` (None without held-out images).
+      ``certificate``, ``reconstruction`` (None for codes), ``samples``, ``frechet``, ``kernel``,
+      ``prdc``, ``classes`` (None without labels) and ``memory`` (None without held-out data).
 
     Raises:
       ValueError: if there are fewer than 40 training images, fewer than 20 samples are asked for,
-        or the images are not of the model's size.
+        or the data are not of the model's size.
       SampleError: if the model rejects nearly everything it draws.
     """
     key = arguments.key("key", key)
     check_model(model)
+    check_function("features", features)
     num_samples = arguments.whole("num_samples", num_samples)
-    _check(model, train, held_out, num_samples)
+    real, held = _check(model, train, held_out, num_samples)
     report = on_stage or (lambda _: None)
     certify_key, sample_key, feature_key, distance_key = jax.random.split(key, 4)
 
     report("certificate")
-    map_ = model.extension
-    asked = int(model.solution.certificate.num_samples)
-    certificate = aeot.certify(certify_key, map_.mu, map_.y, map_.h, num_samples=asked)
-    numbers = {name: _number(value) for name, value in dataclasses.asdict(certificate).items()}
-    results: dict[str, Any] = {
-        "mass_error": numbers["mass_error"],
-        "mass_error_se": numbers["mass_error_se"],
-        "upper": numbers["upper"],
-        "certificate": numbers,
-    }
+    results = _certified(certify_key, model)
 
     report("reconstruction")
-    mean = mean_image(train.images)
-    results["reconstruction"] = {"train": reconstruction(model, train.images, mean)}
-    if held_out is not None:
-        results["reconstruction"]["held_out"] = reconstruction(model, held_out.images, mean)
-    if held_out is not None and len(held_out) < _MIN_SET:
-        held_out = None
+    results["reconstruction"] = _reconstructed(model, real, held)
+    if held is not None and len(held) < MIN_SET:
+        held = None
 
     report("samples")
-    room = [num_samples, len(train) // 2] + ([] if held_out is None else [len(held_out)])
+    room = [num_samples, len(real) // 2] + ([] if held is None else [len(held)])
     n = min(room)
-    generated, info = aeot.sample_with_info(sample_key, model, n)
-    generated = np.asarray(generated)
-    results["samples"] = {
+    generated, results["samples"] = _generated(sample_key, model, n)
+
+    report("features")
+    labels = _usable_labels(train)
+    where = comparison.space(feature_key, real, labels, features)
+
+    report("distances")
+    results |= comparison.distances(distance_key, where, generated, real, held, labels, n)
+
+    report("memory")
+    results["memory"] = None
+    if held is not None:
+        remembered = _remembered(
+            model, where, generated, real, comparison.evenly(held, num_samples)
+        )
+        results["memory"] = dataclasses.asdict(remembered)
+    return results
+
+
+def _certified(key: PRNGKey, model: aeot.AEOT) -> dict[str, Any]:
+    """A fresh certificate, on as many samples as that of the fit."""
+    map_ = model.extension
+    asked = int(model.solution.certificate.num_samples)
+    certificate = aeot.certify(key, map_.mu, map_.y, map_.h, num_samples=asked)
+    numbers = {name: _number(value) for name, value in dataclasses.asdict(certificate).items()}
+    own = {name: numbers[name] for name in ("mass_error", "mass_error_se", "upper")}
+    return {**own, "certificate": numbers}
+
+
+def _reconstructed(
+    model: aeot.AEOT, real: np.ndarray, held: np.ndarray | None
+) -> dict[str, Any] | None:
+    if model.image_shape is None:
+        return None
+    mean = None if real.ndim == 2 else mean_image(real)
+    found = {"train": reconstruction(model, real, mean)}
+    if held is not None:
+        found["held_out"] = reconstruction(model, held, mean)
+    return found
+
+
+def _generated(key: PRNGKey, model: aeot.AEOT, n: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Fresh images or rows, or codes of a model of codes, and what they took."""
+    if model.image_shape is None:
+        standard, info = draw_codes(key, model, n)
+        generated = raw_codes(model, jnp.asarray(standard))
+    else:
+        generated, info = aeot.sample_with_info(key, model, n)
+    return np.asarray(generated), {
         "num_images": n,
         "candidates": int(info.candidates),
         "rejected": int(info.rejected),
         "share_rejected": float(info.share_rejected),
     }
 
-    report("features")
-    features = fit_features(feature_key, train.images, _usable_labels(train))
 
-    report("distances")
-    results |= _distances(distance_key, features, generated, train, held_out, n)
-
-    report("memory")
-    results["memory"] = None
-    if held_out is not None:
-        # Decoded, so that the autoencoder's blur is on both sides of the comparison.
-        some = _evenly(held_out.images, num_samples)
-        decoded = [images for _, images in _round_trips(model, some)]
-        comparison = memory_report(generated, train.images, np.concatenate(decoded))
-        results["memory"] = dataclasses.asdict(comparison)
-    return results
-
-
-def _distances(
-    key: PRNGKey,
-    features: FeatureMap,
+def _remembered(
+    model: aeot.AEOT,
+    where: comparison.Space,
     generated: np.ndarray,
-    train: ImageSet,
-    held_out: ImageSet | None,
-    n: int,
-) -> dict[str, Any]:
-    """Compare n generated with n real images, and real with other real images for the floors."""
-    frechet_key, kernel_key, floor_key, order_key = jax.random.split(key, 4)
-    order = np.asarray(jax.random.permutation(order_key, len(train)))
-    real = extract(features, train.images[order[: 2 * n]])
-    new = extract(features, generated)
-    test = None if held_out is None else extract(features, _evenly(held_out.images, n))
-    real, other = real[:n], real[n:]
-    floor = other if test is None else test
-    frechet = frechet_report(frechet_key, new, np.concatenate([real, other]), test, num_samples=n)
-    classes = None
-    if features.num_classes:
-        made = np.bincount(predict(features, generated), minlength=features.num_classes)
-        there = np.bincount(np.asarray(train.labels), minlength=features.num_classes)
-        gap = np.abs(made / made.sum() - there / there.sum()).sum() / 2
-        classes = {
-            "captured": int((made[there > 0] > 0).sum()),
-            "of": int((there > 0).sum()),
-            "total_variation": float(gap),
-        }
-    return {
-        "features": "classifier" if features.num_classes else "principal components",
-        "frechet": dataclasses.asdict(frechet),
-        "kernel": {
-            **dataclasses.asdict(kernel_distance(kernel_key, new, real)),
-            "floor": kernel_distance(floor_key, floor, real).value,
-        },
-        "prdc": {
-            **dataclasses.asdict(prdc(real, new)),
-            "floor": dataclasses.asdict(prdc(real, floor)),
-        },
-        "classes": classes,
-    }
+    real: np.ndarray,
+    held: np.ndarray,
+) -> MemoryReport:
+    """Whether generated data are nearer to the training data than unseen data are.
+
+    Unseen images and rows are decoded from their codes, so that the autoencoder's blur is on both
+    sides of the comparison.
+    """
+    if model.image_shape is not None:
+        held = np.concatenate([decoded for _, decoded in _round_trips(model, held)])
+    if real.ndim == 2:
+        return memory_report(*(where.features(x) for x in (generated, real, held)))
+    return memory_report(generated, real, held)
 
 
 def _check(
     model: Given[aeot.AEOT],
-    train: Given[ImageSet],
-    held_out: Given[ImageSet | None],
+    train: Given[ImageSet | Table],
+    held_out: Given[ImageSet | Table | None],
     num_samples: Given[int],
-) -> None:
-    for name, images in (("train", train), ("held_out", held_out)):
-        if images is not None:
-            arguments.instance(name, images, ImageSet, "an image set, as `data.images.load` gives")
-            _pictures(model, images.images, name)
-    if len(train) < 2 * _MIN_SET:
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The data, checked."""
+    found = []
+    for name, data in (("train", train), ("held_out", held_out)):
+        if data is None:
+            found.append(None)
+            continue
+        way = "an image set or a table, as `data.images.read` gives"
+        arguments.instance(name, data, (ImageSet, Table), way)
+        found.append(_data(model, data.values, name))
+    if len(train) < 2 * MIN_SET:
         raise ValueError(
             f"`train` holds {len(train)} images; its halves are compared with each other, so pass "
-            f"at least {2 * _MIN_SET}."
+            f"at least {2 * MIN_SET}."
         )
-    if arguments.count("num_samples", num_samples) < _MIN_SET:
-        raise ValueError(f"`num_samples` is {num_samples}; pass at least {_MIN_SET}.")
+    if arguments.count("num_samples", num_samples) < MIN_SET:
+        raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")
+    return found[0], found[1]
 
 
-def _pictures(model: Given[aeot.AEOT], images: ArrayLike, name: str) -> np.ndarray:
-    """Images as bytes or floats in [0, 1], if they are of the model's size."""
+def _data(model: Given[aeot.AEOT], data: ArrayLike, name: str) -> np.ndarray:
+    """Images as bytes or floats in [0, 1], or rows, if they are of the model's size."""
     check_model(model)
-    x = arguments.host_array(name, images)
-    shape = model.image_shape
-    if shape is None or x.ndim != 4 or x.shape[1:] != shape or len(x) == 0:
+    x = arguments.host_array(name, data)
+    shape = model.centre.shape if model.image_shape is None else model.image_shape
+    if x.ndim != len(shape) + 1 or x.shape[1:] != shape or len(x) == 0:
+        what = "images" if len(shape) == 3 else "rows"
         raise ValueError(
-            f"`{name}` holds images of shape {x.shape[1:]}, but the model makes {shape}; pass the "
+            f"`{name}` holds {what} of shape {x.shape[1:]}, but the model makes {shape}; pass the "
             "data set it was fitted to."
         )
-    return pixels.checked(np.asarray(x), f"`{name}`")
+    if len(shape) == 3:
+        return pixels.checked(np.asarray(x), f"`{name}`")
+    return columns.check(name, x, "rows") if len(x) > 1 else np.asarray(x)
 
 
-def _usable_labels(images: ImageSet) -> np.ndarray | None:
-    labels = images.labels
+def _usable_labels(data: ImageSet | Table) -> np.ndarray | None:
+    labels = data.labels
     if labels is None or labels.min() < 0 or labels.min() == labels.max():
         return None
     return labels
-
-
-def _evenly(x: np.ndarray, n: int) -> np.ndarray:
-    """At most n rows, evenly spaced: files are often sorted by class."""
-    return x[np.linspace(0, len(x) - 1, min(n, len(x))).round().astype(int)]
 
 
 def _number(value: Any) -> int | float:

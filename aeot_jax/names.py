@@ -10,6 +10,7 @@ from aeot_jax.drawing import SampleInfo as SampleInfo
 from aeot_jax.drawing import sample as sample
 from aeot_jax.drawing import sample_codes as sample_codes
 from aeot_jax.drawing import sample_with_info as sample_with_info
+from aeot_jax.events import Event as Event
 from aeot_jax.measures import Empirical as Empirical
 from aeot_jax.measures import FromSampler as FromSampler
 from aeot_jax.measures import Gaussian as Gaussian

@@ -13,13 +13,16 @@ from jaxtyping import Array, Float, Int32, Shaped
 from aeot_jax import arguments, checkpoint, columns, processes
 from aeot_jax.classes import Classes, solve_classes
 from aeot_jax.columns import Columns
+from aeot_jax.events import Progress as Progress
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.networks import Networks
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
 from aeot_jax.ot.config import SolverConfig
-from aeot_jax.ot.solution import SolveProgress
+from aeot_jax.ot.result import Status
+from aeot_jax.ot.solution import Solution, SolveProgress
 from aeot_jax.ot.solve import solve
+from aeot_jax.ot.words import in_words
 from aeot_jax.typing import Devices, PRNGKey
 
 STAGES = ("autoencoder", "codes", "transport", "map")
@@ -28,22 +31,6 @@ STAGES = ("autoencoder", "codes", "transport", "map")
 _SCALE_FLOOR = 1e-3
 """A coordinate of the codes that varies less than this part of the widest counts as constant: a
 unit of the code that the networks do not use."""
-
-
-class Progress(NamedTuple):
-    """What a progress callback gets.
-
-    Attributes:
-      stage: one of ``STAGES``.
-      done: work done in this stage, in the unit of ``total``.
-      total: work of the stage (epochs, images, samples).
-      note: the stage's residual in words.
-    """
-
-    stage: str
-    done: float
-    total: float
-    note: str
 
 
 Report = Callable[[Progress], None]
@@ -171,9 +158,12 @@ def transport(
 
         def on_solve(progress: SolveProgress) -> None:
             done, total = progress.num_samples, progress.planned_samples
-            report(Progress("transport", done, total, str(progress)))
+            values = {"mass_error": progress.mass_error, "mass_error_se": progress.mass_error_se}
+            report(Progress("transport", done, total, str(progress), values))
 
         solution = solve(solve_key, mu, codes, config=solver, on_progress=on_solve)
+        if int(solution.status) != Status.INTERRUPTED:
+            report(_certified(solution))
     with timed(seconds, "map"):
         report(Progress("map", 0, 1, ""))
         options = config.extension
@@ -242,7 +232,7 @@ def _train(
     def on_epoch(state: train.TrainState, loss: float) -> None:
         losses.append(loss)
         resumed.keep(state, losses)
-        report(Progress("autoencoder", len(losses), total, f"loss {loss:.4f}"))
+        report(Progress("autoencoder", len(losses), total, f"loss {loss:.4f}", {"loss": loss}))
 
     state = None
     if training is not None:
@@ -259,3 +249,16 @@ def _train(
         on_epoch=on_epoch,
     )
     return state.params, losses
+
+
+def _certified(solution: Solution) -> Progress:
+    """What the certificate says, in place of the last running estimate."""
+    values = {
+        "mass_error": float(solution.mass_error),
+        "mass_error_se": float(solution.mass_error_se),
+        "upper": float(solution.certificate.upper),
+    }
+    drawn = max(1, int(solution.num_samples))  # exact heights take none
+    note = f"mass error {in_words(*values.values())}, certified"
+    values["converged"] = float(solution.converged)
+    return Progress("transport", drawn, drawn, note, values)

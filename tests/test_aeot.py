@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 
 import jax
@@ -104,9 +105,22 @@ def test_devices_that_do_not_fit_are_refused_before_any_work():
             run(None, config=config, devices=some, on_progress=lambda _: pytest.fail("it began"))
 
 
-def test_stages_are_reported_in_order_from_start_to_end():
-    seen = []
-    aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, on_progress=seen.append)
+def test_stages_are_reported_in_order_from_start_to_end(caplog):
+    seen, heard = [], []
+    with caplog.at_level(logging.DEBUG, logger="aeot_jax"):
+        model = aeot.fit(
+            tiny.KEY, tiny.images(), tiny.CONFIG, on_progress=seen.append, on_event=heard.append
+        )
+    assert [tuple(event.values) for event in heard] == [tuple(news.values) for news in seen]
+    assert len(caplog.records) == len(seen)
+    assert sorted(event.seconds for event in heard) == [event.seconds for event in heard]
+    losses = [event.values["loss"] for event in heard if event.kind == "loss"]
+    np.testing.assert_allclose(losses, model.losses, rtol=1e-6)
+    (certificate,) = (event for event in heard if event.kind == "certificate")
+    assert certificate.values["upper"] == float(model.solution.certificate.upper)
+    assert certificate.values["converged"] == 1
+    assert {event.kind for event in heard} == {"stage", "loss", "estimate", "certificate"}
+    assert "certified" in [news for news in seen if news.stage == "transport"][-1].note
     assert list(dict.fromkeys(progress.stage for progress in seen)) == list(STAGES)
     for stage in STAGES:
         done = [progress.done / progress.total for progress in seen if progress.stage == stage]

@@ -126,6 +126,8 @@ def test_metrics_and_data_take_and_give_arrays():
         "files",
         "archives",
         "pixels",
+        "networks",
+        "columns",
         "nearest",
         "extras",
     }

@@ -132,6 +132,50 @@ def test_labels_are_part_of_what_a_run_is():
     assert len(names) == 3
 
 
+NAMES = ("nought", "one", "two", "three")
+
+
+def test_classes_have_names(model, tmp_path):
+    """Texts as labels, or names for numbers: the same model as by numbers."""
+    texts = [f"kind {i}" for i in IMAGE_LABELS]
+    by_text = aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=texts)
+    assert by_text.label_names == ("kind 1", "kind 2", "kind 3")
+    named = replace(model, label_names=NAMES)
+    aeot.save(named, tmp_path / "model.npz")
+    again = aeot.load(tmp_path / "model.npz")
+    assert again.label_names == NAMES
+    expected = aeot.sample(KEY, model, 8, label=2)
+    np.testing.assert_array_equal(aeot.sample(KEY, again, 8, label="two"), expected)
+    np.testing.assert_array_equal(aeot.sample(KEY, again, 8, label=2), expected)
+    np.testing.assert_array_equal(aeot.sample(KEY, by_text, 8, label="kind 2"), expected)
+    walk = aeot.interpolate(again, -jnp.ones(3), jnp.ones(3), 3, label="two")
+    assert walk.images.shape[0] == 3
+    with pytest.raises(ValueError, match=r"`label` is 'tow', .* nearest of 3 classes are 'two'"):
+        aeot.sample(KEY, again, 4, label="tow")
+    with pytest.raises(ValueError, match="`label` is 'nought', which no image had"):
+        aeot.sample(KEY, again, 4, label="nought")
+    with pytest.raises(ValueError, match=r"'two', but the classes of this model are numbers; "):
+        aeot.sample(KEY, model, 4, label="two")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        (None, NAMES, "`labels` is None; leave one of them out"),
+        (list("ab") * 30, NAMES, "`labels` are texts already"),
+        (IMAGE_LABELS, NAMES[:3], "`label_names` has 3 names, but `labels` run from 1 to 3"),
+        (-IMAGE_LABELS, NAMES, "run from -3 to -1"),
+        (IMAGE_LABELS, ["a", "b", "a", "c"], "`label_names` has 'a' twice"),
+        (IMAGE_LABELS, "abcd", "`label_names` is 'abcd'; pass a list of names"),
+        (IMAGE_LABELS, ["a", "", "b", "c"], "pass a list of names"),
+        (IMAGE_LABELS, ["x" * 200_000, "a", "b", "c"], "shorten them"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused_before_any_work(labels, names, message):
+    with pytest.raises(ValueError, match=message):
+        aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=labels, label_names=names)
+
+
 def test_mistakes_are_explained(model, classes):
     with pytest.raises(ValueError, match="`label` is 9, which no image had; pass one of 1, 2, 3"):
         aeot.sample(KEY, model, 4, label=9)
@@ -139,8 +183,8 @@ def test_mistakes_are_explained(model, classes):
         aeot.sample(KEY, tiny.model(), 4, label=1)
     with pytest.raises(ValueError, match=r"shape \(59,\) of `labels` does not fit 60 images"):
         aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS[1:])
-    with pytest.raises(ValueError, match="of `labels` is not integer"):
-        aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS.astype(str))
+    with pytest.raises(ValueError, match="of `labels` is neither integer nor text"):
+        aeot.fit(KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS.astype("M8[D]"))
     with pytest.raises(ValueError, match=r"`labels` has shape \(77,\) and dtype int64"):
         solve_classes(KEY, Gaussian(3), CODES, LABELS[1:], CONFIG)
     with pytest.raises(ValueError, match="and dtype float64; pass one integer"):

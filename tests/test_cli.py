@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -21,9 +21,10 @@ from PIL import Image
 import aeot_jax as aeot
 from aeot_jax import checkpoint, documents, report
 from aeot_jax.cli import evaluate as cli_evaluate
-from aeot_jax.cli import figures, main, source
+from aeot_jax.cli import figures, folder, main, source
 from aeot_jax.cli import fit as cli_fit
 from aeot_jax.cli import sample as cli_sample
+from aeot_jax.cli.pictures import AS_THEY_ARE
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.data import images
@@ -93,7 +94,7 @@ def test_metrics_state_what_the_model_says(fitted):
 
 def test_a_run_says_whether_it_has_learned_anything(fitted, tmp_path, capsys):
     """Judged against the mean of the training images, which takes no learning."""
-    splits = source.load(source.Source(**read(fitted / "config.json")["source"]))
+    splits = source.load(folder.read_source(fitted)[0])
     assert splits.held_out is not None
     mean = splits.train.images.mean(axis=0) / 255
     error = ((splits.held_out.images / 255 - mean) ** 2).mean()
@@ -115,16 +116,18 @@ def test_a_run_says_whether_it_has_learned_anything(fitted, tmp_path, capsys):
 def test_the_config_says_how_to_make_the_run_again(fitted):
     config = read(fitted / "config.json")
     expected = {"path": "digits", "limit": 200, "hold_out": 40, "seed": 0, "labels": None}
-    assert config["source"] == expected
+    pictures = config["source"].pop("pictures")
+    assert config["source"] == {**expected, "at_random": True}
+    assert pictures == asdict(AS_THEY_ARE)
     assert not config["labels"]
     assert config["config"]["solver"]["tolerance"] == 0.5
     assert config["config"]["training"]["epochs"] == 2
-    splits = source.load(source.Source(**config["source"]))
+    splits = source.load(folder.read_source(fitted)[0])
     assert splits.fingerprint() == config["data"]["sha256"]
 
 
 def test_held_out_images_are_not_trained_on(fitted):
-    splits = source.load(source.Source(**read(fitted / "config.json")["source"]))
+    splits = source.load(folder.read_source(fitted)[0])
     assert splits.held_out is not None
     assert (len(splits.train), len(splits.held_out)) == (160, 40)
     train = {image.tobytes() for image in splits.train.images}
@@ -159,13 +162,13 @@ def labelled(tmp_path_factory):
 def test_labels_add_a_map_per_class(labelled, fitted):
     metrics, config = read(labelled / "metrics.json"), read(labelled / "config.json")
     assert config["labels"]
-    splits = source.load(source.Source(**config["source"]))
+    splits = source.load(folder.read_source(labelled)[0])
     model = aeot.load(labelled)
     assert model.classes is not None
     assert [one["label"] for one in metrics["classes"]] == [0, 1]
     assert all(one["converged"] for one in metrics["classes"])
     # The labels of the file went with their images through --limit and --hold-out.
-    true = source.load(source.Source("digits", 200, 40)).train.labels
+    true = source.load(source.Source("digits", 200, 40, at_random=True)).train.labels
     assert true is not None
     np.testing.assert_array_equal(splits.train.labels, true % 2)
     np.testing.assert_allclose([one["share"] for one in metrics["classes"]], model.classes.shares)
@@ -551,6 +554,10 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data OTHER.npz --out OUT --labels-file FILE", "FILE' cannot be read"),
         ("fit --data OTHER.npz --out OUT --labels-file ONE.npz", "is an .npz file; pass an .npy"),
         ("fit --data OTHER.npz --out OUT --labels-file SHORT.npy", "does not fit 180 images"),
+        ("fit --data digits --out OUT --image-size 3", "`--image-size` is '3'; pass one number or"),
+        ("fit --data digits --out OUT --image-size 8x", "`--image-size` is '8x'; pass one number"),
+        ("fit --data digits --out OUT --grey --colour", "exclude each other; give one of them"),
+        ("fit --data TABLE.npy --out OUT", "a table of floats, shape (60, 9), and no images"),
         ("fit --data digits --out OUT --devices 3", "`devices` holds 3 devices, over which"),
         ("fit --data digits --out OUT --devices 9", "`--devices` is 9, but JAX finds 8 (cpu)"),
         (
@@ -594,6 +601,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     np.savez("ONE.npz", x=pixels[:1])
     np.savez("NOLABELS.npz", x=pixels)
     np.save("SHORT.npy", np.arange(60))
+    np.save("TABLE.npy", np.ones((60, 9)))
     np.savez("OTHER.npz", x=pixels[:, :6, :6].repeat(3, axis=0))
     arguments = [str(fitted) if part == "FITTED" else part for part in command.split()]
     before = set(tmp_path.rglob("*"))
@@ -646,6 +654,75 @@ def test_data_says_what_there_is(tmp_path, capsys):
     assert main(["data", "digits"]) == 0
     assert "1,797" in (shown := capsys.readouterr().out)
     assert "10 classes of 174 to 183" in shown
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder as people have it: two classes, two sizes, one file broken."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for label, (name, colour) in enumerate(
+        (("cats", (255, 200, 40)), ("d\u00f6gs", (40, 90, 255)))
+    ):
+        (root / name).mkdir()
+        for i in range(14):
+            pixels = rng.integers(0, 90, ((20, 30) if i % 2 else (24, 16)) + (3,), dtype=np.uint8)
+            pixels[: len(pixels) // 2] = np.array(colour) - 3 * i - label
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    (root / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photographed(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "photos"
+    sizes = ["--image-size", "8", "--skip-broken", "--labels", "--grey"]
+    options = ["--epochs", "2", "--tolerance", "0.5", "--quiet", "--autoencoder.latent-dim", "3"]
+    assert main(["fit", "--data", str(photos), "--out", str(out), *sizes, *options]) == 0
+    return out
+
+
+def test_photos_are_learned_by_the_names_of_their_classes(photographed, photos, tmp_path, capsys):
+    config, metrics = read(photographed / "config.json"), read(photographed / "metrics.json")
+    assert config["data"]["label_names"] == ["cats", "d\u00f6gs"]
+    assert config["data"]["skipped"][0].startswith("'cats/broken.jpg' (")
+    assert config["data"]["image_shape"] == [8, 8, 1]
+    assert [one["name"] for one in metrics["classes"]] == ["cats", "d\u00f6gs"]
+    model = aeot.load(photographed)
+    assert model.label_names == ("cats", "d\u00f6gs")
+    pixels = {}
+    for label in ("cats", "d\u00f6gs", "do\u0308gs", "1", "0"):
+        files = ["--npz", f"{tmp_path}/a.npz", "--out", f"{tmp_path}/a.png"]
+        assert main(["sample", str(photographed), "--num", "6", "--label", label, *files]) == 0
+        pixels[label] = np.load(tmp_path / "a.npz")["images"]
+    same = pixels["d\u00f6gs"]
+    np.testing.assert_array_equal(pixels["do\u0308gs"], same)
+    np.testing.assert_array_equal(pixels["1"], same)
+    np.testing.assert_array_equal(pixels["0"], pixels["cats"])
+    assert (pixels["cats"] != same).any()
+    capsys.readouterr()
+    assert main(["sample", str(photographed), "--label", "dogs", "--out", f"{tmp_path}/b.png"]) == 2
+    assert (
+        "`label` is 'dogs', which no image had; the nearest of 2 classes are 'd\u00f6gs'"
+        in said(capsys)
+    )
+    assert main(["evaluate", str(photographed), "--num", "20", "--quiet"]) == 0
+    err = said(capsys)
+    assert "1 broken picture was left out: 'cats/broken.jpg'" in err
+    assert "not those that the model was fitted to" not in err
+
+
+def test_data_shows_classes_by_name_and_says_what_to_type(photos, capsys):
+    assert main(["data", str(photos), "--skip-broken"]) == 2
+    assert "--image-size 16" in said(capsys)
+    assert main(["data", str(photos), "--image-size", "8x12"]) == 2
+    assert "broken.jpg" in said(capsys)
+    command = ["data", str(photos), "--image-size", "8x12", "--resize", "pad", "--skip-broken"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "cats (14), d\u00f6gs (14)" in " ".join(shown.out.split())
+    assert "8 x 12 x 3" in shown.out
+    assert "left out: 'cats/broken.jpg'" in " ".join(shown.err.split())
 
 
 def test_help_explains_every_option(capsys):

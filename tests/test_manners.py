@@ -71,7 +71,7 @@ def test_neither_help_nor_version_imports_jax():
     ("arguments", "sentence"),
     [
         ("fitt --data x", "`fitt` is no command (did you mean fit?)"),
-        ("", "no command is given; there are fit, sample, evaluate, data"),
+        ("", "no command is given; there are fit, sample, evaluate, "),
         ("fit --epoch 3", "`--epoch` is no option of `aeot-jax fit` (did you mean --epochs?)"),
         ("fit --solver.tolerence=1", "(did you mean --solver.tolerance?)"),
         ("fit", "`aeot-jax fit` needs --data and --out"),

@@ -31,8 +31,11 @@ def pictures(images: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]], run: 
     def seen(news: aeot.Progress) -> None:
         print(news.stage, news.done, news.note)
 
+    def heard(event: aeot.Event) -> None:
+        print(event.kind, event.seconds, event.values.get("loss"))
+
     config = aeot.Config(training=aeot.TrainConfig(epochs=2))
-    model = aeot.fit(key, images, config, run_dir=run, on_progress=seen)
+    model = aeot.fit(key, images, config, run_dir=run, on_progress=seen, on_event=heard)
     new = aeot.sample(key, model, 16)
     codes = aeot.encode(model, images)
     print(new.shape, aeot.decode(model, codes).dtype)

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aeot_jax.cli import source
@@ -60,7 +61,7 @@ def _known() -> Table:
     installed = importlib.util.find_spec("sklearn") is not None
     about = {
         "digits": "1,797 handwritten digits, 8 x 8; "
-        + ("installed" if installed else "pip install 'aeot-jax[demo]'"),
+        + ("installed" if installed else escape("pip install 'aeot-jax[demo]'")),
         "mnist": "60,000 + 10,000 handwritten digits, 28 x 28; downloaded once",
         "fashion-mnist": "60,000 + 10,000 pieces of clothing, 28 x 28; downloaded once",
     }
@@ -81,10 +82,10 @@ def _known() -> Table:
 
 
 def _extra(module: str, extra: str) -> str:
-    """How to install what is missing; rich would take brackets for its own."""
+    """How to install what is missing."""
     if importlib.util.find_spec(module) is not None:
         return ""
-    return f"; pip install 'aeot-jax\\[{extra}]'"
+    return escape(f"; pip install 'aeot-jax[{extra}]'")
 
 
 def _held(options: Data, path: str, err: Console) -> Table:
@@ -92,12 +93,14 @@ def _held(options: Data, path: str, err: Console) -> Table:
     with reading(err, quiet=options.quiet) as report:
         train = images.load(path, pictures=pictures, on_progress=report)
         test = source.load_test(path, source.like(pictures, train), report)
-    table = Table("split", "images", "height x width x channels", "labels", title=train.name)
+    table = Table(
+        "split", "images", "height x width x channels", "labels", title=escape(train.name)
+    )
     for name, found in {"train": train, "test": test}.items():
         if found is not None:
             shape = " x ".join(str(side) for side in found.images.shape[1:])
             table.add_row(name, f"{len(found):,}", shape, _labels(found))
-            say(found, err, quiet=options.quiet)
+            say(found, err, quiet=options.quiet or found is test)  # the same notes once
     return table
 
 
@@ -108,4 +111,5 @@ def _labels(found: ImageSet) -> str:
     if found.label_names is None or len(classes) > _SHOWN:
         return f"{len(classes)} classes of {counts.min():,} to {counts.max():,}"
     names = [title(found.label_names[number]) for number in classes]
-    return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+    listed = ", ".join(f"{name} ({count:,})" for name, count in zip(names, counts, strict=True))
+    return escape(listed)  # names may hold brackets, which rich would take for its own

@@ -72,7 +72,9 @@ def _of_classes(model: aeot.AEOT) -> list[dict[str, Any]]:
     certificate = classes.solution.certificate
     columns = {
         "label": classes.labels,
-        "name": np.array([name_of_class(model, label) for label in np.asarray(classes.labels)]),
+        "name": np.array(
+            [name_of_class(model, label) for label in np.asarray(classes.labels).tolist()]
+        ),
         "share": classes.shares,
         "mass_error": certificate.mass_error,
         "mass_error_se": certificate.mass_error_se,

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from aeot_jax.archives import Sparing, check_size
 from aeot_jax.data.found import Files, Item
@@ -25,6 +25,9 @@ _DIRECTORY = 2**25
 
 _MOST_MEMBER = 2**30
 """Most bytes of a picture's file."""
+
+_HEADER = 2**24
+"""Most bytes of a tar file's header, with long names and comments."""
 
 _ENCRYPTED = 1  # flag of a member
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -125,7 +128,7 @@ def _read_zip(path: Path, wanted: dict[int, int]) -> Generator[Item, None, None]
                 yield Item(row, lambda data=data: io.BytesIO(data), len(data))
 
 
-def _fail(error: Exception) -> BinaryIO:
+def _fail(error: Exception) -> io.BufferedIOBase:
     raise ValueError(reason(error))
 
 
@@ -183,37 +186,53 @@ def members_of_tar(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFil
         bounded: Any = _Bounded(_unpacked(raw), size)
         with tarfile.open(fileobj=bounded, mode="r|") as archive:
             for info in archive:
+                bounded.allow(info.size)
                 archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - tarfile keeps them
                 if info.isreg() and info.sparse is None:  # pyright: ignore[reportAttributeAccessIssue]
                     if info.size > _MOST_MEMBER:
                         raise ValueError(f"a member announces {info.size:,} bytes")
                     yield info, archive
+        if not bounded.is_whole():
+            raise ValueError("it ends early")
 
 
-def _unpacked(raw: BinaryIO) -> BinaryIO:
+def _unpacked(raw: io.BufferedReader) -> io.BufferedIOBase:
     first = raw.read(6)
     raw.seek(0)
     if first.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=raw)  # pyright: ignore[reportReturnType]
+        return gzip.GzipFile(fileobj=raw)
     if first.startswith(b"BZh"):
-        return bz2.BZ2File(raw)  # pyright: ignore[reportReturnType]
+        return bz2.BZ2File(raw)
     if first.startswith(b"\xfd7zXZ"):
-        return lzma.LZMAFile(raw)  # pyright: ignore[reportReturnType]
+        return lzma.LZMAFile(raw)
     return raw
 
 
 class _Bounded:
     """What a tar file unpacks to, of which only so much is read for the bytes that are stored."""
 
-    def __init__(self, file: BinaryIO, size: int):
+    def __init__(self, file: io.BufferedIOBase, size: int):
         self._file, self._size, self._taken = file, size, 0
+        self._last = b""
+        self.allow(0)
+
+    def allow(self, num_bytes: int) -> None:
+        """Let so many bytes of a member be read, and a header after it: names may be any length."""
+        self._most = self._taken + num_bytes + _HEADER
 
     def read(self, size: int) -> bytes:
         """Read; tarfile asks for blocks of ten kilobytes."""
         data = self._file.read(size)
         self._taken += len(data)
+        self._last = data[-tarfile.BLOCKSIZE :] or self._last
         check_size(self._taken, self._size)
+        if self._taken > self._most:
+            raise ValueError(f"a header in it takes more than {_HEADER:,} bytes")
         return data
+
+    def is_whole(self) -> bool:
+        """Whether what was read last ends as a tar file does; tarfile stops at any end."""
+        return not any(self._last)
 
 
 @contextmanager

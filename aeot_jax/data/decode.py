@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -66,7 +66,7 @@ class SizeError(Exception):
 
 
 def decode(
-    file: BinaryIO, pictures: Pictures, size: tuple[int, int] | None = None
+    file: io.BufferedIOBase, pictures: Pictures, size: tuple[int, int] | None = None
 ) -> UInt8[np.ndarray, "h w c"]:
     """Decode a picture, upright, its alpha composited on white.
 
@@ -101,17 +101,16 @@ def decode(
             image.load()
             plain = _plain(image, factor, pictures)
             exact = tuple(side / factor for side in image.size)
-    turn = turn if turn == 1 else _TURNS[turn]
-    if turn != 1:
-        plain = plain.transpose(turn)
-        exact = exact[::-1] if turn in _SWAPS else exact
+    if turn in _TURNS:
+        plain = plain.transpose(_TURNS[turn])
+        exact = exact[::-1] if _TURNS[turn] in _SWAPS else exact
     if goal is not None:
         plain = fitted(plain, goal, pictures, exact)
     pixels = np.asarray(plain)
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def measure(file: BinaryIO) -> tuple[int, int]:
+def measure(file: io.BufferedIOBase) -> tuple[int, int]:
     """Height and width of a picture, upright, from its header; raises as `decode`."""
     with _opened(file) as (image, _):
         return _upright_size(image)
@@ -187,7 +186,7 @@ _SWAPS = (_FLIP.TRANSPOSE, _FLIP.TRANSVERSE, _FLIP.ROTATE_90, _FLIP.ROTATE_270)
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[ImageFile.ImageFile, "_Counted"]]:
+def _opened(file: io.BufferedIOBase) -> Iterator[tuple[ImageFile.ImageFile, "_Counted"]]:
     """A picture of which the header has been read; whatever goes wrong becomes a reason."""
     try:
         counted = _Counted(file)
@@ -350,7 +349,7 @@ def _seek_marker(file: "_Counted") -> bool:
 class _Counted(io.BufferedIOBase):
     """A file of which so many bytes can be read: comments and empty parts may go on for ever."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: io.BufferedIOBase):
         self._file = file
         self.left = _HEAD
         if hasattr(file, "getvalue"):

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Item:
     """
 
     row: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], BufferedIOBase]
     num_bytes: int = 0
 
 

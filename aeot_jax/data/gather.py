@@ -78,7 +78,7 @@ def gather(
     """
     # pillow warns of some damage before it fails, and of sizes that are refused anyway
     with warnings.catch_warnings(action="ignore"):
-        size = pictures.size or _first_size(files, rows, shown)
+        size = pictures.size or _first_size(files, rows, pictures, shown)
         result = _Result(len(rows), size, pictures)
         broken: list[tuple[int, str]] = []
         done = 0
@@ -135,7 +135,9 @@ class _Result:
         )
 
 
-def _first_size(files: Files, rows: Sequence[int], shown: str) -> tuple[int, int]:
+def _first_size(
+    files: Files, rows: Sequence[int], pictures: Pictures, shown: str
+) -> tuple[int, int]:
     """Height and width of the first picture of which the header can be read."""
     broken: list[tuple[int, str]] = []
     with contextlib.closing(files.stream(rows)) as stream:
@@ -147,7 +149,7 @@ def _first_size(files: Files, rows: Sequence[int], shown: str) -> tuple[int, int
                 raise
             except Exception as error:
                 broken.append((item.row, reason(error)))
-                if len(broken) > _LISTED:
+                if len(broken) > _LISTED and not pictures.skip_broken:
                     break
                 continue
             what = f"the image {files.full_name(files.names[item.row])!r} in `source` {shown}"
@@ -233,9 +235,10 @@ def _unreadable(files: Files, broken: list[tuple[int, str]], shown: str) -> Valu
             f"`source` holds {files.full_name(files.names[row])!r}, which cannot be read as an "
             f"image ({why}); repair or remove it, or leave such files out with --skip-broken."
         )
-    listed = ", ".join(f"{files.names[row]!r} ({why:.60})" for row, why in broken[:_LISTED])
+    listed = ", ".join(repr(files.names[row]) for row, _ in broken[:_LISTED])
     more = "more than " if len(broken) > _LISTED else ""
     return ValueError(
         f"`source` {shown} holds {more}{min(len(broken), _LISTED)} files that cannot be read as "
-        f"images: {listed}; repair or remove them, or leave them out with --skip-broken."
+        f"images: {listed} (of the first: {broken[0][1]}); repair or remove them, or leave them "
+        "out with --skip-broken."
     )

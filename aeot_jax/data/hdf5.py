@@ -7,7 +7,7 @@ import numpy as np
 
 from aeot_jax.archives import check_size
 from aeot_jax.data.found import Arrays, NoSplitError
-from aeot_jax.data.named import UnclearError, pick
+from aeot_jax.data.named import LISTS, UnclearError, pick
 from aeot_jax.files import open_file, reason
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -90,7 +90,7 @@ def _values(dataset: Any, size: int) -> np.ndarray:
 
 def _label_names(found: dict[str, Any]) -> tuple[str, ...] | None:
     """Names of the classes, as the files of a well-known course have them."""
-    names = found.get("list_classes", found.get("label_names"))
+    names = next((found[name] for name in LISTS if name in found), None)
     if names is None or names.dtype.kind != "S" or names.ndim != 1 or names.size > _MOST_NAMES:
         return None
     return tuple(one.decode("utf-8", "replace") for one in names[()].tolist())

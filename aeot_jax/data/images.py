@@ -51,6 +51,11 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
+    @property
+    def values(self) -> UInt8[np.ndarray, "n h w c"]:
+        """The images."""
+        return self.images
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)

@@ -38,9 +38,8 @@ def read(path: Path, split: str) -> Arrays:
     wanted = [images] if labels is None else [images, labels]
     kinds = {name: kind for name, _, kind in held}
     try:
-        # Numbers may be stored in fewer bytes than their class has.
         total = sum(_num_values(shapes[name]) * _KINDS[kinds[name]] for name in wanted)
-        check_size(total, 8 * size)
+        check_size(total, size)
         with open_file(path) as file, warnings.catch_warnings(action="ignore"):
             arrays = io.loadmat(file, variable_names=wanted)
         found = [np.asarray(arrays[name]) for name in wanted]

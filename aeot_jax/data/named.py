@@ -27,6 +27,10 @@ _NAMES = {
 """Names of images and labels, in small letters, in the order in which they are looked for."""
 
 
+LISTS = ("list_classes", "label_names")
+"""Arrays that hold the names of the classes, and no labels."""
+
+
 class UnclearError(ValueError):
     """It is not clear which array holds images; a sentence."""
 
@@ -60,7 +64,7 @@ def pick(shapes: Mapping[str, Shape], split: str, source: str) -> tuple[str, str
             "images; rename one."
         )
     sides = set(shapes[wide[0]])
-    thin = [n for n, s in shapes.items() if n not in wide and _length(s) in sides and _length(s)]
+    thin = [n for n, s in shapes.items() if n not in (*wide, *LISTS) and _length(s) in sides]
     return wide[0], thin[0] if len(thin) == 1 else None
 
 

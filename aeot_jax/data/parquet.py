@@ -82,12 +82,8 @@ def find(path: Path, split: str) -> Files:
 
     total = int(starts[-1])
     known = np.concatenate(labels) if len(labels) == len(files) else None
-    return Files(range_of_names(total), stream, known, names, notes)
-
-
-def range_of_names(count: int) -> Sequence[str]:
-    """Names of rows."""
-    return [f"row {i}" for i in range(count)]
+    rows = [f"row {i}" for i in range(total)]
+    return Files(rows, stream, known, names, notes, full_name=lambda name: f"{path}: {name}")
 
 
 def _stream(

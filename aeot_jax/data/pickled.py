@@ -17,7 +17,8 @@ _FROM_BUFFER = {(f"numpy.{module}.numeric", "_frombuffer") for module in ("core"
 _DTYPE, _NDARRAY = ("numpy", "dtype"), ("numpy", "ndarray")
 _ENCODE = ("_codecs", "encode")
 _ORDERED = ("collections", "OrderedDict")
-_KNOWN = _RECONSTRUCT | _FROM_BUFFER | {_DTYPE, _NDARRAY, _ENCODE, _ORDERED}
+_NO_BYTES = {("builtins", "bytes"), ("__builtin__", "bytes")}
+_KNOWN = _RECONSTRUCT | _FROM_BUFFER | _NO_BYTES | {_DTYPE, _NDARRAY, _ENCODE, _ORDERED}
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
@@ -175,6 +176,8 @@ def _reduced(function: Any, arguments: Any) -> Any:
         return arguments[0].encode("latin1")
     if name == _ORDERED and not arguments:
         return {}
+    if name in _NO_BYTES and not arguments:
+        return b""
     raise ValueError(f"it calls {'.'.join(name)} in a way that data do not need")
 
 

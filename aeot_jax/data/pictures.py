@@ -23,9 +23,9 @@ class Pictures:
       skip_broken: leave out pictures that cannot be read, and name them.
     """
 
-    size: tuple[int, int] | None = None
-    resize: Resize = "crop"
-    colour: Colour | None = None
+    size: Any = None  # looked at below
+    resize: str = "crop"
+    colour: str | None = None
     skip_broken: bool = False
 
     def __post_init__(self):

@@ -22,6 +22,11 @@ class Table:
     name: str
     label_names: tuple[str, ...] | None = None
 
+    @property
+    def values(self) -> Float[np.ndarray, "n d"]:
+        """The rows."""
+        return self.rows
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.rows)

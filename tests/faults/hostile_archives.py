@@ -99,6 +99,10 @@ def lzma_of_a_wide_window(data: bytes) -> bytes:
     return b"\x09\x04\x05\0" + b"\x5d\xff\xff\xff\xff" + bytes(100)
 
 
+def bzip2_member(name: str, data: bytes):
+    return member(name, bz2.compress(data), len(data), zlib.crc32(data), 12)
+
+
 def many_members(folder: Path) -> Path:
     return file(zip_of(*[good(f"{i}", b"") for i in range(50_000)]))(folder)
 

@@ -5,13 +5,19 @@ import sys
 import hostile_archives
 import hostile_idx
 import hostile_pictures
+import hostile_sets
 import mutations
 import pytest
 from confined import Confined
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks to measure memory")
 
-KINDS = {"archives": hostile_archives, "IDX files": hostile_idx, "pictures": hostile_pictures}
+KINDS = {
+    "archives": hostile_archives,
+    "IDX files": hostile_idx,
+    "pictures": hostile_pictures,
+    "sets": hostile_sets,
+}
 
 MEMORY = 512 * 2**20
 SECONDS = 5.0
@@ -67,7 +73,7 @@ def test_pictures_that_cost_much_are_refused_or_read_at_little_cost(readers, tal
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_odd_sources_are_read(kind, readers, tally, tmp_path):
-    expected = hostile_archives.IMAGES[: 2 if kind == "pictures" else None].tolist()
+    expected = hostile_archives.IMAGES[: 2 if kind in ("pictures", "sets") else None].tolist()
     for name, path in made(KINDS[kind].READ, tmp_path):
         answer = readers.run("load", str(path))
         good = answer.get("pixels") == expected and answer["name"].isprintable()

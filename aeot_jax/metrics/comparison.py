@@ -1,0 +1,213 @@
+"""Generated data against real, in distances and shares, each beside what real data score."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from aeot_jax import arguments, columns, pixels
+from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
+from aeot_jax.metrics.frechet import frechet_report, kernel_distance
+from aeot_jax.metrics.memory import memory_report
+from aeot_jax.metrics.prdc import prdc
+from aeot_jax.networks import BATCH, Network, apply, check_function
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
+
+MIN_SET = 20
+"""Rows without which a quantile or an average over blocks says nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """Where data are compared.
+
+    Attributes:
+      name: "classifier", "principal components", "standardised columns" or "own".
+      features: data (n, ...) -> (n, f).
+      classifier: of the data's labels, where the space is that of one.
+    """
+
+    name: str
+    features: Callable[[Any], np.ndarray]
+    classifier: FeatureMap | None = None
+
+
+def space(
+    key: PRNGKey,
+    real: np.ndarray,
+    labels: ArrayLike | None = None,
+    features: Network | None = None,
+) -> Space:
+    """The space in which data are compared, learned from the real ones unless it is given.
+
+    Args:
+      key: consumed.
+      real: images (n, h, w, c) or rows (n, d).
+      labels: integer classes of the images (n,), or None.
+      features: somebody's own: a batch of the data (images as floats in [0, 1]) -> (b, f).
+    """
+    if features is not None:
+        own = features
+        return Space("own", lambda x: _rows(apply("features", own, _unit(x), BATCH)))
+    if real.ndim == 2:
+        units = columns.standardised(columns.check("real", real, "rows")).units
+        return Space(
+            "standardised columns",
+            lambda x: columns.measured(np.asarray(x), *units).astype(np.float32),
+        )
+    learned = fit_features(key, real, labels)
+    name = "classifier" if learned.num_classes else "principal components"
+    return Space(name, lambda x: extract(learned, x), learned if learned.num_classes else None)
+
+
+def _rows(found: np.ndarray) -> np.ndarray:
+    return found.reshape(len(found), -1)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32) / 255 if x.dtype == np.uint8 and x.ndim > 2 else x
+
+
+def compare(
+    key: Given[PRNGKey],
+    real: ArrayLike,
+    generated: ArrayLike,
+    held_out: ArrayLike | None = None,
+    *,
+    labels: ArrayLike | None = None,
+    features: Network | None = None,
+    num_samples: Given[int] = 5000,
+) -> dict[str, Any]:
+    """Compare generated data with real data, wherever they come from.
+
+    Every number stands beside its floor: what real data score against other real data, held out
+    where there are such. Rows (n, d) are compared in units of the real ones' columns, images in a
+    feature space learned from the real ones, so that numbers compare for one data set only; or all
+    in somebody's own features.
+
+    Args:
+      key: of everything random here.
+      real: images (n, h, w, c), integers in 0..255 or floats in [0, 1]; or rows (n, d).
+      generated: of the same kind.
+      held_out: real data that the generator has not seen, or None.
+      labels: integer classes of real images (n,), by which a classifier is learned, or None.
+      features: a pure function, a batch of the data (images as floats in [0, 1]) -> (b, ...),
+        called 64 rows at a time outside of any jit of this library.
+      num_samples: rows of each set, at most.
+
+    Returns:
+      Nested dicts of numbers: ``features`` (the space), ``frechet``, ``kernel``, ``prdc``,
+      ``classes`` (None without labels) and ``memory`` (None without held-out data).
+
+    Raises:
+      ValueError: if shapes or ranges disagree, or a set is too small: 40 real, 20 others.
+    """
+    key = arguments.key("key", key)
+    check_function("features", features)
+    sets = {"real": real, "generated": generated, "held_out": held_out}
+    found = {name: _checked(name, x) for name, x in sets.items() if x is not None}
+    shape = found["real"].shape[1:]
+    for name, x in found.items():
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"`{name}` has rows of shape {x.shape[1:]}, but `real` has rows of shape {shape}; "
+                "bring both to one shape."
+            )
+    if arguments.count("num_samples", num_samples) < MIN_SET:
+        raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")
+    feature_key, distance_key = jax.random.split(key)
+    where = space(feature_key, found["real"], labels, features)
+    held = found.get("held_out")
+    results = distances(
+        distance_key, where, found["generated"], found["real"], held, labels, num_samples
+    )
+    results["memory"] = None
+    if held is not None:
+        parts = (found["generated"], found["real"], held)
+        if found["real"].ndim == 2 or features is not None:
+            parts = tuple(where.features(part) for part in parts)
+        results["memory"] = dataclasses.asdict(memory_report(*parts))
+    return results
+
+
+def _checked(name: str, value: ArrayLike) -> np.ndarray:
+    x = np.asarray(arguments.host_array(name, value))
+    least = 2 * MIN_SET if name == "real" else MIN_SET
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim not in (2, 4):
+        raise ValueError(
+            f"`{name}` has shape {x.shape}; pass images (n, h, w, c), or one row each, (n, d)."
+        )
+    if len(x) < least:
+        raise ValueError(f"`{name}` holds {len(x)} rows; pass at least {least}.")
+    return pixels.checked(x, f"`{name}`") if x.ndim == 4 else columns.check(name, x, "rows")
+
+
+def distances(
+    key: PRNGKey,
+    where: Space,
+    generated: np.ndarray,
+    real: np.ndarray,
+    held_out: np.ndarray | None,
+    labels: ArrayLike | None,
+    num_samples: int,
+) -> dict[str, Any]:
+    """Compare n generated with n real data, and real with other real data for the floors.
+
+    Args:
+      key: consumed.
+      where: from ``space``.
+      generated: data (g, ...).
+      real: data (n, ...).
+      held_out: data (p, ...), or None.
+      labels: of the real ones, if the space is that of a classifier.
+      num_samples: data of each set, at most.
+    """
+    room = [num_samples, len(real) // 2, len(generated)]
+    n = min(room if held_out is None else [*room, len(held_out)])
+    frechet_key, kernel_key, floor_key, order_key = jax.random.split(key, 4)
+    order = np.asarray(jax.random.permutation(order_key, len(real)))
+    both = where.features(real[order[: 2 * n]])
+    new = where.features(evenly(generated, n))
+    test = None if held_out is None else where.features(evenly(held_out, n))
+    some, other = both[:n], both[n:]
+    floor = other if test is None else test
+    frechet = frechet_report(frechet_key, new, both, test, num_samples=n)
+    return {
+        "features": where.name,
+        "frechet": dataclasses.asdict(frechet),
+        "kernel": {
+            **dataclasses.asdict(kernel_distance(kernel_key, new, some)),
+            "floor": kernel_distance(floor_key, floor, some).value,
+        },
+        "prdc": {
+            **dataclasses.asdict(prdc(some, new)),
+            "floor": dataclasses.asdict(prdc(some, floor)),
+        },
+        "classes": _classes(where.classifier, generated, labels),
+    }
+
+
+def _classes(
+    classifier: FeatureMap | None, generated: np.ndarray, labels: ArrayLike | None
+) -> dict[str, Any] | None:
+    """How the generated images are spread over the classes of the real ones."""
+    if classifier is None or labels is None:
+        return None
+    made = np.bincount(predict(classifier, generated), minlength=classifier.num_classes)
+    there = np.bincount(np.asarray(labels), minlength=classifier.num_classes)
+    gap = np.abs(made / made.sum() - there / there.sum()).sum() / 2
+    return {
+        "captured": int((made[there > 0] > 0).sum()),
+        "of": int((there > 0).sum()),
+        "total_variation": float(gap),
+    }
+
+
+def evenly(x: np.ndarray, n: int) -> Float[np.ndarray, "n ..."] | np.ndarray:
+    """At most n rows, evenly spaced: files are often sorted by class."""
+    return x[np.linspace(0, len(x) - 1, min(n, len(x))).round().astype(int)]

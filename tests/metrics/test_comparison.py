@@ -1,0 +1,102 @@
+"""One's own data, features and samples judged as the library's are."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import aeot_jax as aeot
+from aeot_jax import metrics
+from aeot_jax.data.tables import Table
+from aeot_jax.evaluate import evaluate, reconstruction
+
+KEY = jax.random.key(0)
+
+
+def rows(seed: int, n: int = 200, shift: float = 0.0) -> np.ndarray:
+    return shift + np.random.default_rng(seed).normal(size=(n, 4)) * [1, 10, 100, 1e-3]
+
+
+def test_samples_of_the_law_score_as_real_data_do_and_shifted_ones_worse():
+    good = metrics.compare(KEY, rows(0, 400), rows(1), rows(2))
+    bad = metrics.compare(KEY, rows(0, 400), rows(1) + np.array([3, 0, 0, 0]), rows(2))
+    floor = good["frechet"]["floor_test"]
+    assert good["features"] == "standardised columns"
+    assert good["frechet"]["distance"] < 3 * floor
+    assert bad["frechet"]["distance"] > 8  # the squared shift in deviations is 9
+    assert bad["prdc"]["coverage"] < good["prdc"]["coverage"] / 2
+    assert good["memory"]["num_copies"] == 0
+
+
+def test_copies_are_found():
+    found = metrics.compare(KEY, rows(0, 400), rows(0, 400)[:100], rows(2))
+    assert found["memory"]["num_copies"] == 100
+    assert found["memory"]["share_nearer"] == 1
+
+
+def test_units_do_not_matter():
+    one = metrics.compare(KEY, rows(0, 100), rows(1, 50))
+    scale = np.array([8.0, 0.5, 4.0, 64.0])
+    other = metrics.compare(KEY, scale * rows(0, 100), scale * rows(1, 50))
+    assert one["frechet"]["distance"] == pytest.approx(other["frechet"]["distance"], rel=1e-4)
+    assert one["memory"] is None
+
+
+def test_ones_own_features_are_given_pixels_as_floats_in_batches():
+    seen = []
+
+    def features(x):
+        seen.append((x.dtype, x.shape[0], float(x.max()) <= 1))
+        return x.reshape(len(x), 8, -1).mean(2)
+
+    images = tiny.images(100)
+    found = metrics.compare(KEY, images, images[:40] / 255.0, features=features)
+    assert found["features"] == "own"
+    assert found["classes"] is None
+    assert {one[2] for one in seen} == {True}
+    assert max(one[1] for one in seen) <= 64
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"generated": rows(1)[:, :3]}, r"`generated` has rows of shape \(3,\), but `real`"),
+        ({"generated": rows(1, 19)}, "`generated` holds 19 rows; pass at least 20"),
+        ({"real": rows(1, 39)}, "`real` holds 39 rows; pass at least 40"),
+        ({"held_out": rows(1) * np.nan}, "`held_out` holds a value in row 0 that is not finite"),
+        ({"generated": np.zeros(30)}, r"`generated` has shape \(30,\)"),
+        ({"features": lambda x: x[:1]}, "`features` made shape"),
+        ({"num_samples": 5}, "`num_samples` is 5; pass at least 20"),
+    ],
+)
+def test_sets_that_do_not_fit_are_refused(given, said):
+    sets = {"real": rows(0), "generated": rows(1)}
+    with pytest.raises(ValueError, match=said):
+        metrics.compare(KEY, **{**sets, **given})
+
+
+def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
+    codes = rows(0, 120)
+    model = aeot.fit_codes(KEY, codes, tiny.CONFIG)
+    found = evaluate(KEY, model, Table(codes, None, "codes"), Table(rows(5, 60), None, "codes"))
+    assert found["reconstruction"] is None
+    assert found["features"] == "standardised columns"
+    assert found["frechet"]["distance"] >= 0
+    assert found["memory"]["num_generated"] == 60
+    with pytest.raises(ValueError, match="fitted to codes"):
+        reconstruction(model, codes)
+    with pytest.raises(ValueError, match=r"rows of shape \(3,\), but the model makes \(4,\)"):
+        evaluate(KEY, model, Table(codes[:, :3], None, "codes"))
+
+
+def test_a_table_is_judged_in_units_of_its_columns():
+    config = aeot.Config(
+        tiny.CONFIG.autoencoder, aeot.TrainConfig(epochs=40), solver=tiny.CONFIG.solver
+    )
+    table = rows(0, 120)
+    model = aeot.fit(KEY, table, config)
+    found = reconstruction(model, table)
+    assert found["variance"] == pytest.approx(1.0, abs=1e-3)
+    assert found["mse"] < 0.9
+    judged = evaluate(KEY, model, Table(table, None, "t"), Table(rows(3, 60), None, "t"))
+    assert judged["reconstruction"]["held_out"]["num_images"] == 60
