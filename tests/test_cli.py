@@ -96,8 +96,8 @@ def test_a_run_says_whether_it_has_learned_anything(fitted, tmp_path, capsys):
     """Judged against the mean of the training images, which takes no learning."""
     splits = source.load(folder.read_source(fitted)[0])
     assert splits.held_out is not None
-    mean = splits.train.images.mean(axis=0) / 255
-    error = ((splits.held_out.images / 255 - mean) ** 2).mean()
+    mean = splits.train.values.mean(axis=0) / 255
+    error = ((splits.held_out.values / 255 - mean) ** 2).mean()
     metrics = read(fitted / "metrics.json")
     assert metrics["mean_image_error"] == pytest.approx(error, rel=1e-5)
     assert metrics["learned"] == (metrics["reconstruction_mse"] <= 0.95 * error)
@@ -130,8 +130,8 @@ def test_held_out_images_are_not_trained_on(fitted):
     splits = source.load(folder.read_source(fitted)[0])
     assert splits.held_out is not None
     assert (len(splits.train), len(splits.held_out)) == (160, 40)
-    train = {image.tobytes() for image in splits.train.images}
-    assert not any(image.tobytes() in train for image in splits.held_out.images)
+    train = {image.tobytes() for image in splits.train.values}
+    assert not any(image.tobytes() in train for image in splits.held_out.values)
 
 
 def test_sampling_is_reproducible_and_follows_the_seed(fitted, tmp_path, capsys):

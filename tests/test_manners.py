@@ -19,12 +19,16 @@ from aeot_jax.ot.problem import CoincidenceWarning
 CONFIG = {"version": aeot_jax.__version__, "config": {"solver": {"tolerance": 0.3}}}
 
 
+def _without_cache():
+    return {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+
+
 def process(*arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, **environment},
+        env={**_without_cache(), **environment},
         check=False,
     )
 
@@ -74,7 +78,7 @@ def test_neither_help_nor_version_imports_jax():
         ("", "no command is given; there are fit, sample, evaluate, "),
         ("fit --epoch 3", "`--epoch` is no option of `aeot-jax fit` (did you mean --epochs?)"),
         ("fit --solver.tolerence=1", "(did you mean --solver.tolerance?)"),
-        ("fit", "`aeot-jax fit` needs --data and --out"),
+        ("fit", "`aeot-jax fit` needs --out"),
         ("fit --out o --data x --epochs many", "`--epochs` is 'many', which cannot be read"),
         ("fit --out o --preset digit", "is 'digit' (did you mean digits?); pass one of digits,"),
         ("fit --out o --config nowhere", "`--config` is 'nowhere', but there is no such file"),
@@ -185,13 +189,13 @@ def test_entries_keep_long_words_whole():
 def test_a_file_written_in_pieces_is_the_array(name, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (100, 4, 3, 1), dtype=np.uint8)
     path = tmp_path / name
-    with pieces.writing(path, 100, array[0]) as write:
+    with pieces.writing(path, "rows", 100, array[0]) as write:
         for start in range(0, 100, 32):
             write(array[start : start + 32])
         assert not path.exists()
     found = np.load(path)
-    np.testing.assert_array_equal(found[pieces.NAME] if name == "a.npz" else found, array)
-    with pytest.raises(KeyboardInterrupt), pieces.writing(path, 100, array[0]):
+    np.testing.assert_array_equal(found["rows"] if name == "a.npz" else found, array)
+    with pytest.raises(KeyboardInterrupt), pieces.writing(path, "rows", 100, array[0]):
         raise KeyboardInterrupt
     assert [file.name for file in tmp_path.iterdir()] == [name]
     with pytest.raises(ValueError, match=r"`--num` asks for 1,000,000\.0 GB, but .* are free in"):

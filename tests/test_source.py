@@ -59,7 +59,7 @@ def test_an_archive_tells_test_images_by_their_name_alone(tmp_path):
     np.savez(path, x_train=IMAGES, x_test=IMAGES[::-1])
     found = source.load_test(str(path))
     assert found is not None
-    np.testing.assert_array_equal(found.images[..., 0], IMAGES[::-1])
+    np.testing.assert_array_equal(found.values[..., 0], IMAGES[::-1])
 
 
 def test_a_path_that_leads_nowhere_is_still_a_path(tmp_path):

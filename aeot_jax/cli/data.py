@@ -15,10 +15,13 @@ from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.cli.reading import reading, say
 from aeot_jax.data import images
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tables import Table as Rows
 from aeot_jax.data.tree import title
 
 _SHOWN = 20
 """Classes that are listed by name."""
+
+_SHAPE = "height x width x channels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,7 @@ def _known() -> Table:
     table.add_row("FILE.zip, .tar, .tar.gz", "the same, read in place")
     table.add_row("FILE.npz", "x_train, y_train, x_test, y_test; or x, y; or images, labels")
     table.add_row("FILE.npy", "images (n, height, width) or (n, height, width, channels)")
+    table.add_row("FILE.npy, .npz, ...", "a table, floats (n, columns); codes as fit --codes")
     table.add_row("FOLDER", "IDX files as MNIST has them, gzipped or raw")
     table.add_row("FOLDER, cifar-10-python.tar.gz", "batches of CIFAR-10 or CIFAR-100")
     table.add_row("FILE.mat, .h5", f"arrays named as in .npz{_extra('h5py', 'hdf5')}")
@@ -91,20 +95,19 @@ def _extra(module: str, extra: str) -> str:
 def _held(options: Data, path: str, err: Console) -> Table:
     pictures = options.pictures.pictures()
     with reading(err, quiet=options.quiet) as report:
-        train = images.load(path, pictures=pictures, on_progress=report)
+        train = images.read(path, pictures=pictures, on_progress=report)
         test = source.load_test(path, source.like(pictures, train), report)
-    table = Table(
-        "split", "images", "height x width x channels", "labels", title=escape(train.name)
-    )
+    what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)
+    table = Table("split", *what, "labels", title=escape(train.name))
     for name, found in {"train": train, "test": test}.items():
         if found is not None:
-            shape = " x ".join(str(side) for side in found.images.shape[1:])
+            shape = " x ".join(str(side) for side in found.values.shape[1:])
             table.add_row(name, f"{len(found):,}", shape, _labels(found))
             say(found, err, quiet=options.quiet or found is test)  # the same notes once
     return table
 
 
-def _labels(found: ImageSet) -> str:
+def _labels(found: ImageSet | Rows) -> str:
     if found.labels is None:
         return "none"
     classes, counts = np.unique(found.labels, return_counts=True)

@@ -1,6 +1,9 @@
 """``aeot-jax evaluate``: how good a fitted model is."""
 
 import dataclasses
+import importlib
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,13 +12,17 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from aeot_jax import documents, files, runs
+from aeot_jax import documents, files, metrics, runs
 from aeot_jax.cli import folder, source
 from aeot_jax.cli.notices import warn
 from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.networks import Network
 from aeot_jax.ot.words import in_words
+
+_LARGE = 1e5
+"""Distances from which on decimals say nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +33,37 @@ class Evaluate:
     recall, density and coverage in a feature space learned from the data, each beside its floor
     (what real images score); and whether the model repeats its training images, for which it needs
     images that it was not fitted to: the data's own test images, or those of `fit --hold-out`.
+    With --real and --generated it compares data that come from elsewhere, and writes nothing.
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote.
       data: Where the images are; by default where `fit` found them.
+      real: Real data to compare with, in place of a run: whatever `fit --data` takes, images or
+        rows of numbers.
+      generated: Generated data of the same kind.
+      features: A function of your own in place of the learned features, as module:function; it
+        takes a batch of the data, images as floats in [0, 1], and gives (batch, features). The
+        module is imported from the present folder, and its code is run.
       num: Images to generate, and to compare with, at most; more take longer.
       seed: Of the evaluation.
       quiet: Show no progress.
       debug: Show where an error comes from.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[
+        Path | None, tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="", metavar="[RUN]")
+    ] = None
     data: Annotated[
         str | None, tyro.conf.arg(help_behavior_hint="(default: as in the run)", metavar="STR")
+    ] = None
+    real: Annotated[
+        str | None, tyro.conf.arg(help_behavior_hint="(default: a run's)", metavar="DATA")
+    ] = None
+    generated: Annotated[
+        str | None, tyro.conf.arg(help_behavior_hint="(default: a run's)", metavar="DATA")
+    ] = None
+    features: Annotated[
+        str | None, tyro.conf.arg(help_behavior_hint="(default: learned)", metavar="MODULE:NAME")
     ] = None
     num: int = 5000
     seed: int = 0
@@ -59,17 +84,82 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
       FileNotFoundError: if there is no model, or no images.
       OSError: before any work, if evaluation.json cannot be written.
     """
-    if not options.run.is_dir():
+    if (options.real is None) != (options.generated is None):
+        raise ValueError("only one of `--real` and `--generated` is given; pass both.")
+    if (options.run is None) == (options.real is None):
+        raise ValueError(
+            "pass either the folder of a run, or --real and --generated, to compare data alone."
+        )
+    features = None if options.features is None else _function(options.features)
+    if options.run is None:
+        _compare(options, features, out, err)
+    else:
+        _judge(options, options.run, features, out, err)
+
+
+def _function(name: str) -> Network:
+    """Somebody's own function, by module:name.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"`--features` is {name!r}; pass module:function, such as mine:features.")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.partition(".")[0]):
+            raise
+        raise ValueError(
+            f"`--features` is {name!r}, but there is no module {module!r} in the present folder or "
+            "among those installed; check its name."
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise ValueError(f"`--features` is {name!r}, but {module!r} has no such function.")
+    return found
+
+
+def _compare(options: Evaluate, features: Network | None, out: Console, err: Console) -> None:
+    """Compare data that come from elsewhere."""
+    assert options.real is not None
+    assert options.generated is not None
+    with reading(err, quiet=options.quiet) as report:
+        splits = source.load(source.Source(source.absolute(options.real)), report)
+        made = source.load(source.Source(source.absolute(options.generated)), report).train
+    labels = splits.train.labels
+    results = metrics.compare(
+        key(options.seed, Purpose.EVALUATE),
+        splits.train.values,
+        made.values,
+        None if splits.held_out is None else splits.held_out.values,
+        labels=None if splits.train.values.ndim == 2 else labels,
+        features=features,
+        num_samples=options.num,
+    )
+    table = Table("", "generated", "real", "")
+    _add_distances(table, results)
+    out.print(table)
+
+
+def _judge(
+    options: Evaluate, run: Path, features: Network | None, out: Console, err: Console
+) -> None:
+    """Evaluate a run and write evaluation.json."""
+    if not run.is_dir():
         raise FileNotFoundError(
-            f"{str(options.run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
+            f"{str(run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
         )
     started = time.monotonic()
-    files.check_writable(options.run / runs.EVALUATION, "run")
-    model = folder.load_model(options.run)
-    folder.warn_of_pictures(options.run, err)
+    files.check_writable(run / runs.EVALUATION, "run")
+    model = folder.load_model(run)
+    folder.warn_of_pictures(run, err)
     where, sha256 = source.Source(""), None
-    if options.data is None or (options.run / runs.CONFIG).is_file():
-        where, sha256 = folder.read_source(options.run)
+    if options.data is None or (run / runs.CONFIG).is_file():
+        where, sha256 = folder.read_source(run)
     if options.data is not None:  # moved, perhaps, but cut as it was
         where = dataclasses.replace(where, path=source.absolute(options.data))
     with reading(err, quiet=options.quiet) as report:
@@ -87,6 +177,7 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         model,
         splits.train,
         splits.held_out,
+        features=features,
         num_samples=options.num,
         on_stage=on_stage,
     )
@@ -94,12 +185,12 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
         "seconds": time.monotonic() - started,
         "seed": options.seed,
         "data": splits.describe(),
-        runs.MODEL: folder.model_checksum(options.run),
+        runs.MODEL: folder.model_checksum(run),
     }
-    documents.write(options.run / runs.EVALUATION, results)
+    documents.write(run / runs.EVALUATION, results)
     out.print(_table(results, splits.kind))
     measured = results["reconstruction"]
-    if said := nothing_learned(measured.get("held_out", measured["train"])):
+    if measured and (said := nothing_learned(measured.get("held_out", measured["train"]))):
         warn(err, said)
 
 
@@ -109,21 +200,33 @@ def _table(results: dict[str, Any], kind: str | None) -> Table:
     error = in_words(results["mass_error"], results["mass_error_se"], upper)
     table.add_row("mass error", error, "0", "lower")
     for name, label in (("held_out", kind), ("train", "train")):
-        if name in results["reconstruction"]:
+        if name in (results["reconstruction"] or ()):
             measured = results["reconstruction"][name]
             table.add_row(
                 f"error, {label}",
                 f"{measured['mse']:.4f}",
                 "0",
-                f"mean image: {measured['variance']:.4f}",
+                f"the mean alone: {measured['variance']:.4f}",
             )
+    _add_distances(table, results)
+    rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
+    table.add_row("rejected", rejected, "-", "of the candidates")
+    return table
+
+
+def _add_distances(table: Table, results: dict[str, Any]) -> None:
+    """Rows of what generated and real data score."""
     frechet, kernel, prdc = results["frechet"], results["kernel"], results["prdc"]
     floor = frechet["floor_train"] if frechet["floor_test"] is None else frechet["floor_test"]
     size = f"lower; {frechet['num_samples']:,} images"
-    table.add_row("Fréchet distance", f"{frechet['distance']:.3f}", f"{floor:.3f}", size)
+    table.add_row("Fréchet distance", _short(frechet["distance"], 3), _short(floor, 3), size)
     value, error = kernel["value"], 2 * kernel["standard_error"]
-    floor = f"{kernel['floor']:.4f}"
-    table.add_row("kernel distance", f"{value:.4f} ± {error:.4f}", floor, "lower")
+    table.add_row(
+        "kernel distance",
+        f"{_short(value, 4)} ± {_short(error, 4)}",
+        _short(kernel["floor"], 4),
+        "lower",
+    )
     for name in ("precision", "recall", "density", "coverage"):
         table.add_row(name, f"{prdc[name]:.3f}", f"{prdc['floor'][name]:.3f}", "higher")
     classes, memory = results["classes"], results["memory"]
@@ -135,6 +238,8 @@ def _table(results: dict[str, Any], kind: str | None) -> Table:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
         near, error = f"{100 * near:.1f} ± {100 * error:.1f} %", f"{100 * memory['alpha']:.1f} %"
         table.add_row("near copies", near, error, "not above")
-    rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
-    table.add_row("rejected", rejected, "-", "of the candidates")
-    return table
+
+
+def _short(value: float, digits: int) -> str:
+    """A number with so many decimals; in powers of ten where features of one's own are large."""
+    return f"{value:.{digits}f}" if abs(value) < _LARGE else f"{value:.{digits}g}"

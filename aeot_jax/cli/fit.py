@@ -26,6 +26,7 @@ from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tables import Table
 from aeot_jax.evaluate import nothing_learned
 
 _DEFAULT = aeot.Config()
@@ -61,7 +62,9 @@ class Fit:
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
         "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
         format, gzipped or raw), a folder, a .zip or a .tar file of pictures, or one of the other
-        formats that `aeot-jax data` lists.
+        formats that `aeot-jax data` lists. Floats of shape (n, columns) are a table.
+      codes: Codes of an encoder of your own, floats of shape (n, dimensions), in place of --data:
+        nothing is trained, and `aeot-jax sample RUN --npz new.npz` gives new ones.
       out: Folder of the run; made if it is not there.
       seed: Of everything random; the same seed gives the same model.
       tolerance: See below.
@@ -91,8 +94,11 @@ class Fit:
       config: Everything else; the defaults serve most data.
     """
 
-    data: str
     out: Path
+    data: Annotated[str | None, tyro.conf.arg(help_behavior_hint="", metavar="DATA")] = None
+    codes: Annotated[
+        Path | None, tyro.conf.arg(help_behavior_hint="(default: none)", metavar="FILE.npy")
+    ] = None
     preset: Annotated[str | None, _PRESET] = None
     config_file: Annotated[
         Path | None,
@@ -211,14 +217,15 @@ def run(options: Fit, out: Console, err: Console) -> None:
         labels = _labels(options, splits.train)
         fit_key = key(options.seed, Purpose.FIT)
         names = None if labels is None else splits.train.label_names
-        fingerprint = identity.of(fit_key, splits.train.images, config, labels, names)
+        fingerprint = identity.of(fit_key, splits.train.values, config, labels, names)
         work = _place(options, fingerprint)
         peaks = metrics.Peaks()
         try:
             with progress(err, quiet=options.quiet or not processes.is_first()) as show:
-                model = aeot.fit(
+                fit = aeot.fit if options.codes is None else aeot.fit_codes
+                model = fit(
                     fit_key,
-                    splits.train.images,
+                    splits.train.values,
                     config,
                     labels=labels,
                     label_names=names,
@@ -282,7 +289,8 @@ def _complete(
     if work != options.out and not interrupted:
         runs.replace(options.out)
     summary.show(known, options.out, out)
-    if said := nothing_learned(known["reconstruction"]):
+    measured = known["reconstruction"]
+    if measured is not None and (said := nothing_learned(measured)):
         warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
@@ -348,13 +356,14 @@ def _option(name: re.Match[str]) -> str:
 
 def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
     where = source.Source(
-        source.absolute(options.data),
+        source.absolute(_path(options)),
         options.limit,
         options.hold_out,
         options.seed,
         None if options.labels_file is None else source.absolute(str(options.labels_file)),
         at_random=True,
         pictures=options.pictures,
+        codes=options.codes is not None,
     )
     quiet = options.quiet or not processes.is_first()
     with reading(err, quiet=quiet) as report:
@@ -364,13 +373,28 @@ def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
     return where, splits
 
 
+def _path(options: Fit) -> str:
+    """What to learn from.
+
+    Raises:
+      ValueError: unless one of --data and --codes is given.
+    """
+    if (options.data is None) == (options.codes is None):
+        given = "neither" if options.data is None else "both"
+        raise ValueError(
+            f"{given} of `--data` and `--codes` is given; pass one, such as --data digits."
+        )
+    return str(options.codes) if options.data is None else options.data
+
+
 def _announce(options: Fit, splits: Splits, err: Console) -> None:
     if options.quiet or not processes.is_first():
         return
-    height, width, channels = splits.train.images.shape[1:]
+    shape = splits.train.values.shape[1:]
+    what = "images" if len(shape) > 1 else "rows" if options.codes is None else "codes"
+    sides = " x ".join(map(str, shape)) + ("" if len(shape) > 1 else " numbers")
     err.print(
-        f"{splits.train.name}: {len(splits.train):,} images of {height} x {width} x {channels}"
-        f" -> {options.out}",
+        f"{splits.train.name}: {len(splits.train):,} {what} of {sides} -> {options.out}",
         soft_wrap=True,
         markup=False,
         highlight=False,
@@ -381,12 +405,12 @@ def _labelled(options: Fit) -> bool:
     return options.labels or options.labels_file is not None
 
 
-def _labels(options: Fit, train: ImageSet) -> np.ndarray | None:
+def _labels(options: Fit, train: ImageSet | Table) -> np.ndarray | None:
     if not _labelled(options):
         return None
     if train.labels is None:
         raise ValueError(
-            f"`--labels` is given, but {options.data!r} has no labels; pass them with "
+            f"`--labels` is given, but {_path(options)!r} has no labels; pass them with "
             "--labels-file, an .npy file of one integer or text per image."
         )
     return train.labels

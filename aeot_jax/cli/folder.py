@@ -100,7 +100,8 @@ def write_config(
 
 def write_metrics(run: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json, which says of which model and with which pictures."""
-    pictures = {name: documents.checksum(run / name) for name in PICTURES}
+    there = [name for name in PICTURES if (run / name).exists()]
+    pictures = {name: documents.checksum(run / name) for name in there}
     known = {runs.MODEL: model_checksum(run), "pictures": pictures}
     documents.write(run / METRICS, {**metrics, **known})
 

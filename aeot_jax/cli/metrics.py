@@ -40,14 +40,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
         "unverified_weight": float(certificate.unverified_weight),
         "num_targets": len(splits.train),
         "classes": None if model.classes is None else _of_classes(model),
-        "reconstruction_mse": measured["mse"],
-        "mean_image_error": measured["variance"],
-        "learned": measured["learned"],
-        "reconstruction": {
-            **measured,
-            "meaning": "mean squared error a pixel, pixels in [0, 1]; variance is that of the "
-            "training images' mean; learned is whether the error is clearly below it",
-        },
+        **_of_reconstruction(measured),
         "share_rejected": float(info.share_rejected),
         "rejection": {
             "candidates": int(info.candidates),
@@ -62,7 +55,24 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
         "num_samples": int(solution.num_samples),
         "num_check_samples": int(solution.num_check_samples),
         "epochs": len(losses),
-        "final_loss": float(losses[-1]),
+        "final_loss": float(losses[-1]) if losses.size else None,
+    }
+
+
+def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
+    """The autoencoder's error; of codes of somebody's own there is none."""
+    if measured is None:
+        return {"reconstruction": None}
+    return {
+        "reconstruction_mse": measured["mse"],
+        "mean_image_error": measured["variance"],
+        "learned": measured["learned"],
+        "reconstruction": {
+            **measured,
+            "meaning": "mean squared error a pixel, pixels in [0, 1], or a number of a table, in "
+            "deviations of its column; variance is that of the training data's mean; learned is "
+            "whether the error is clearly below it",
+        },
     }
 
 

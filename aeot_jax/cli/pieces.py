@@ -11,9 +11,6 @@ import numpy as np
 
 from aeot_jax import files
 
-NAME = "images"
-"""Of the array in an .npz file."""
-
 
 def check_room(path: Path, num_bytes: int, name: str) -> None:
     """Refuse, before any work, what the disk cannot hold.
@@ -38,18 +35,21 @@ def check_room(path: Path, num_bytes: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, rows: int, row: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
+def writing(
+    path: Path, name: str, rows: int, row: np.ndarray
+) -> Iterator[Callable[[np.ndarray], None]]:
     """Open a file for an array of so many rows.
 
     Args:
       path: ends in .npy or .npz; an older file stays until the new one is whole.
+      name: of the array in an .npz file.
       rows: of the array.
       row: any row of it, for shape and dtype.
 
     Yields:
       A function that writes the next rows.
     """
-    with files.replacing(path) as temporary, _opened(temporary) as file:
+    with files.replacing(path) as temporary, _opened(temporary, name) as file:
         shape = (rows, *row.shape)
         header = {"descr": row.dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -61,11 +61,11 @@ def _write(write: Callable[[bytes], int], piece: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
     if path.suffix.lower() == ".npy":
         with path.open("wb") as file:
             yield file
         return
     packing = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
-    with packing as archive, archive.open(f"{NAME}.npy", "w", force_zip64=True) as file:
+    with packing as archive, archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         yield file

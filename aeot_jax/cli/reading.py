@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aeot_jax.data.found import Report
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tables import Table
 
 _LINE_SECONDS = 20.0
 """Seconds between two lines."""
@@ -52,7 +53,7 @@ def _lines(console: Console) -> Report:
     return report
 
 
-def say(found: ImageSet, err: Console, *, quiet: bool) -> None:
+def say(found: ImageSet | Table, err: Console, *, quiet: bool) -> None:
     """Say what a user should know of how a set was read; what was left out is named always."""
     if found.skipped:
         count = (

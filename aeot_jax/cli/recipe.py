@@ -62,6 +62,9 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
         source.check()
         for field in dataclasses.fields(source):
             values[_OTHERWISE.get(field.name, field.name)] = getattr(source, field.name)
+        values["codes"] = None
+        if source.codes:
+            values |= {"codes": Path(source.path), "data": None}
         if source.labels is not None:
             values["labels_file"] = Path(source.labels)
     for name, kind, words in (("seed", int, "a whole number"), ("labels", bool, "true or false")):

@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import jax
 import numpy as np
@@ -18,6 +18,11 @@ from aeot_jax.cli import devices, folder, pieces
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax.drawing import draw_codes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 _MOST_SHOWN = 10_000
 """Images in a picture, at most."""
@@ -34,9 +39,11 @@ class Sample:
     Attributes:
       run: Folder that `aeot-jax fit` wrote, or a model file.
       num: Images to make; any number, as they are written as they are made.
-      out: Picture to write, a .png file with all of them in a grid; of up to 10,000.
+      out: Picture to write, a .png file with all of them in a grid; of up to 10,000. Rows of a
+        table and codes are points in a plane, beside the codes of the data.
       npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
-        channels). An .npy file holds the same, not packed.
+        channels); "rows" or "codes", floats of shape (num, dimensions), where the model is of a
+        table or of codes. An .npy file holds the same, not packed.
       label: Make images of this class, by its name or number; the model must be one of `fit
         --labels`.
       devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
@@ -81,9 +88,11 @@ def run(options: Sample, out: Console, err: Console) -> None:
             "without labels; fit one with --labels."
         )
     label = _label(options.label, model)
+    name = _name(model)
     values = math.prod(model.image_shape or model.centre.shape)
     if options.npz is not None:
-        pieces.check_room(options.npz, options.num * values, "--num")
+        width = 1 if name == "images" else 4
+        pieces.check_room(options.npz, options.num * values * width, "--num")
     size = max(64, min(_PIECE, _PIECE_BYTES // (4 * values)))
     shown, tally = [], _Tally()
     quiet = options.quiet or options.num <= size
@@ -93,23 +102,39 @@ def run(options: Sample, out: Console, err: Console) -> None:
         for pixels in _drawn(options, model, label, size, tally):
             if options.npz is not None:
                 if write is None:
-                    made = pieces.writing(options.npz, options.num, pixels[0])
+                    made = pieces.writing(options.npz, name, options.num, pixels[0])
                     write = opened.enter_context(made)
                 write(pixels)
             if options.out is not None:
                 shown.append(pixels)
-            report(aeot.Progress("images", tally.images, options.num, f"{tally.images:,} images"))
+            report(aeot.Progress(name, tally.images, options.num, f"{tally.images:,} {name}"))
     if options.out is not None:
         title = "" if label is None else str(label)
-        plot.save(plot.image_grid(np.concatenate(shown), title=title), options.out)
+        plot.save(_picture(model, name, np.concatenate(shown), title), options.out)
     written = " and ".join(str(path) for path in (options.out, options.npz) if path is not None)
     out.print(
-        f"{options.num} images -> {written} ({100 * tally.rejected / tally.candidates:.1f} % of "
+        f"{options.num} {name} -> {written} ({100 * tally.rejected / tally.candidates:.1f} % of "
         "the candidates rejected)",
         soft_wrap=True,
         markup=False,
         highlight=False,
     )
+
+
+def _name(model: aeot.AEOT) -> str:
+    """What the model makes."""
+    if model.image_shape is None:
+        return "codes"
+    return "images" if len(model.image_shape) == 3 else "rows"
+
+
+def _picture(model: aeot.AEOT, name: str, made: np.ndarray, title: str) -> "Figure | Image":
+    """A grid of images; or a cloud of points beside what the codes of the data stand for."""
+    if name == "images":
+        return plot.image_grid(made, title=title)
+    codes = np.asarray(model.extension.y)
+    some = codes[:: -(-len(codes) // _MOST_SHOWN)]
+    return plot.clouds({"data": np.asarray(aeot.decode(model, some)), "new": made}, title)
 
 
 @dataclasses.dataclass
@@ -159,15 +184,15 @@ def _drawn(
     own = key(options.seed, Purpose.SAMPLE)
     spread = devices.first(options.devices)
     for i, start in enumerate(range(0, options.num, size)):
-        images, info = aeot.sample_with_info(
+        codes, info = draw_codes(
             jax.random.fold_in(own, i) if i else own,
             model,
             size if options.num > size else options.num,  # one size, one program
             label=label,
             devices=spread,
         )
-        part = np.asarray(images)[: options.num - start]
+        part = np.asarray(aeot.decode(model, codes))[: options.num - start]
         tally.images += len(part)
         tally.candidates += info.candidates
         tally.rejected += info.rejected
-        yield np.rint(part * 255).astype(np.uint8)
+        yield np.rint(part * 255).astype(np.uint8) if part.ndim == 4 else part

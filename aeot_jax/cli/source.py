@@ -15,6 +15,7 @@ from aeot_jax.data import archive, images
 from aeot_jax.data.found import Report
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.pictures import Pictures
+from aeot_jax.data.tables import Table
 
 MIN_HELD_OUT = 20
 """Fewer held-out images cannot tell a copy from a new image."""
@@ -39,6 +40,7 @@ class Source:
       at_random: whether `limit` takes images at random, the same share of every class; runs of
         earlier versions took the first.
       pictures: how pictures become images of one size.
+      codes: whether the source holds codes of somebody's own encoder, and no images.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Source:
     labels: str | None = None
     at_random: bool = False
     pictures: PictureOptions = AS_THEY_ARE
+    codes: bool = False
 
     def check(self) -> None:
         """Refuse what is no source that a run may have recorded.
@@ -73,18 +76,18 @@ class Splits:
     """What was loaded.
 
     Attributes:
-      train: images to fit.
-      held_out: images of the same kind that are not fitted; None if there are none.
+      train: images, rows of a table or codes to fit.
+      held_out: data of the same kind that are not fitted; None if there are none.
       kind: "test" if the source told them apart, "held out" if `hold_out` did, else None.
     """
 
-    train: ImageSet
-    held_out: ImageSet | None
+    train: ImageSet | Table
+    held_out: ImageSet | Table | None
     kind: str | None
 
     def fingerprint(self) -> str:
-        """SHA-256 of the training pixels, to recognise the data set."""
-        return hashlib.sha256(np.ascontiguousarray(self.train.images).data).hexdigest()
+        """SHA-256 of the training data, to recognise the data set."""
+        return hashlib.sha256(np.ascontiguousarray(self.train.values).data).hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Name, numbers, shape and fingerprint, as config.json and metrics.json state them."""
@@ -93,7 +96,7 @@ class Splits:
             "num_images": len(self.train),
             "num_held_out": 0 if self.held_out is None else len(self.held_out),
             "held_out": self.kind,
-            "image_shape": list(self.train.images.shape[1:]),
+            "image_shape": list(self.train.values.shape[1:]),
             "label_names": None if self.train.label_names is None else [*self.train.label_names],
             "skipped": [*self.train.skipped],
             "sha256": self.fingerprint(),
@@ -119,7 +122,7 @@ def _is_absolute(path: str) -> bool:
 
 
 def load(source: Source, on_progress: Report | None = None) -> Splits:
-    """Load the images of a source.
+    """Load the images of a source, or its table, or its codes.
 
     Args:
       source: what to load.
@@ -138,7 +141,7 @@ def load(source: Source, on_progress: Report | None = None) -> Splits:
             f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} images."
         )
     pictures = source.pictures.pictures()
-    train = images.load(
+    train = images.read(
         source.path,
         pictures=pictures,
         labels=None if source.labels is None else _read_labels(source.labels),
@@ -147,16 +150,17 @@ def load(source: Source, on_progress: Report | None = None) -> Splits:
         seed=source.seed,
         on_progress=on_progress,
     )
+    _check_kind(source, train)
     test = load_test(source.path, like(pictures, train), on_progress)
     if test is not None:
         test = _numbered_alike(test, train.label_names)
-    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+    if test is not None and test.values.shape[1:] != train.values.shape[1:]:
         raise ValueError(
-            f"`--data` {source.path!r} has test images of shape {test.images.shape[1:]}, but "
-            f"training images of shape {train.images.shape[1:]}; make them of one size."
+            f"`--data` {source.path!r} has test data of shape {test.values.shape[1:]}, but "
+            f"training data of shape {train.values.shape[1:]}; make them of one size."
         )
     if source.limit is not None and not source.at_random:
-        train = _rows(train, np.arange(min(source.limit, len(train))))
+        train = train.take(np.arange(min(source.limit, len(train))))
     if not source.hold_out:
         return Splits(train, test, None if test is None else "test")
     if test is not None:
@@ -171,15 +175,26 @@ def load(source: Source, on_progress: Report | None = None) -> Splits:
         )
     order = np.random.default_rng(source.seed).permutation(len(train))
     kept, aside = np.sort(order[source.hold_out :]), np.sort(order[: source.hold_out])
-    return Splits(_rows(train, kept), _rows(train, aside), "held out")
+    return Splits(train.take(kept), train.take(aside), "held out")
 
 
-def like(pictures: Pictures, train: ImageSet) -> Pictures:
+def _check_kind(source: Source, train: ImageSet | Table) -> None:
+    """Refuse images where codes are meant."""
+    if source.codes and isinstance(train, ImageSet):
+        raise ValueError(
+            f"`--codes` {source.path!r} holds images of shape {train.images.shape[1:]}, and no "
+            "floats of shape (n, dimensions); pass codes, or give the images as --data."
+        )
+
+
+def like(pictures: Pictures, train: ImageSet | Table) -> Pictures:
     """How to read test images, so that they have the channels of the training images."""
+    if isinstance(train, Table):
+        return pictures
     return dataclasses.replace(pictures, colour="grey" if train.images.shape[-1] == 1 else "colour")
 
 
-def _numbered_alike(test: ImageSet, names: tuple[str, ...] | None) -> ImageSet:
+def _numbered_alike(test: ImageSet | Table, names: tuple[str, ...] | None) -> ImageSet | Table:
     """Test images whose classes have the numbers that classes of the same name have in training."""
     if test.labels is None or test.label_names is None or names in (None, test.label_names):
         return test
@@ -191,12 +206,12 @@ def _numbered_alike(test: ImageSet, names: tuple[str, ...] | None) -> ImageSet:
 
 def load_test(
     path: str, pictures: Pictures = _UNCHANGED, on_progress: Report | None = None
-) -> ImageSet | None:
-    """Load the test images of a source, or None where it does not tell any apart."""
+) -> ImageSet | Table | None:
+    """Load the test data of a source, or None where it does not tell any apart."""
     if path == "digits" or (path not in images.NAMES and _archive_without_test(Path(path))):
         return None
     try:
-        return images.load(path, split="test", pictures=pictures, on_progress=on_progress)
+        return images.read(path, split="test", pictures=pictures, on_progress=on_progress)
     except FileNotFoundError:
         return None  # the documented answer to a split that is not there
 
@@ -222,9 +237,3 @@ def _archive_without_test(path: Path) -> bool:
         return not archive.has_split(path, "test")
     except ValueError:
         return True  # `images.load` of the training images says what is wrong
-
-
-def _rows(whole: ImageSet, rows: np.ndarray) -> ImageSet:
-    labels = None if whole.labels is None else whole.labels[rows]
-    images.from_arrays(whole.images[rows])  # they may be too few, or all equal
-    return dataclasses.replace(whole, images=whole.images[rows], labels=labels)

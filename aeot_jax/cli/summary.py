@@ -28,12 +28,13 @@ def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
         )
         error = in_words(worst["mass_error"], worst["mass_error_se"], worst.get("upper"))
         table.add_row("least sure class", f"{worst['name']}, mass error {error}")
-    measured = metrics["reconstruction"]
-    table.add_row(
-        "reconstruction",
-        f"{measured['mse']:.4f} a pixel ({measured['images']} images); "
-        f"mean image: {measured['variance']:.4f}",
-    )
+    if (measured := metrics["reconstruction"]) is not None:
+        what = "images" if len(metrics["data"]["image_shape"]) > 1 else "rows"
+        table.add_row(
+            "reconstruction",
+            f"{measured['mse']:.4f} a {'pixel' if what == 'images' else 'number'} "
+            f"({measured['images']} {what}); their mean alone: {measured['variance']:.4f}",
+        )
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
     table.add_row("time", f"{metrics['seconds']:.1f} s")
     table.add_row("in", str(run))

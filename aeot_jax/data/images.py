@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int, Int32, UInt8
 
 from aeot_jax import extras
 from aeot_jax.data import archive, axes, cifar, hdf5, idx, parquet, share
@@ -55,6 +55,15 @@ class ImageSet:
     def values(self) -> UInt8[np.ndarray, "n h w c"]:
         """The images."""
         return self.images
+
+    def take(self, rows: Int[np.ndarray, " k"]) -> "ImageSet":
+        """Some of the images, with their labels.
+
+        Raises:
+          ValueError: if they are too few, or all equal.
+        """
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(self, images=to_bytes(self.images[rows]), labels=labels)
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -1,9 +1,9 @@
 """Tables: rows of numbers, as embeddings and point clouds come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,17 +15,26 @@ class Table:
       labels: the class of each row, or None.
       name: what to call the table.
       label_names: of the classes that `labels` count, or None.
+      notes: what a user should know of how the table was read, one sentence each.
+      skipped: nothing is.
     """
 
     rows: Float[np.ndarray, "n d"]
     labels: Int32[np.ndarray, " n"] | None
     name: str
     label_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def values(self) -> Float[np.ndarray, "n d"]:
         """The rows."""
         return self.rows
+
+    def take(self, rows: Int[np.ndarray, " k"]) -> "Table":
+        """Some of the rows, with their labels."""
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, rows=self.rows[rows], labels=labels)
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -5,6 +5,7 @@ is a matplotlib ``Figure``, made without pyplot: no window, no global state, any
 libraries are imported where they are used.
 """
 
+from aeot_jax.plot.clouds import clouds as clouds
 from aeot_jax.plot.film import film_strip as film_strip
 from aeot_jax.plot.panels import plane as plane
 from aeot_jax.plot.panels import singular_set as singular_set

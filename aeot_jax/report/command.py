@@ -10,8 +10,8 @@ from aeot_jax.model import Config
 _SOURCE = {"path": "data", "labels": "labels-file"}
 """Options that are called otherwise in config.json."""
 
-_LEFT_OUT = ("seed", "at_random")
-"""Of the source: one seed is for all, and how images are picked is no option."""
+_LEFT_OUT = ("seed", "at_random", "codes")
+"""Of the source: one seed is for all, how images are picked is no option, and codes are a path."""
 
 _USUAL = (None, False, 0, "crop")
 """Values of options of the source that need not be said."""
@@ -32,7 +32,8 @@ def command(config: Mapping[str, Any]) -> str | None:
     for name, value in flat.items():
         if name not in _LEFT_OUT and not isinstance(value, dict) and value not in _USUAL:
             known = str(name).replace("_", "-")
-            parts += _option(_SOURCE.get(known, known), value)
+            option = "codes" if name == "path" and source.get("codes") else known
+            parts += _option(_SOURCE.get(option, option), value)
     parts += ["--out", "NEW"]
     if config.get("seed"):
         parts += _option("seed", config["seed"])

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 import aeot_jax as aeot
 from aeot_jax import measures
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tables import Table
 from aeot_jax.evaluate import mean_image
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.ot import problem
@@ -88,8 +89,8 @@ class Material:
 
     name: str
     model: aeot.AEOT
-    train: ImageSet | None = None
-    held_out: ImageSet | None = None
+    train: ImageSet | Table | None = None
+    held_out: ImageSet | Table | None = None
     kind: str | None = None
     absent: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -309,12 +310,12 @@ def _bytes(images: np.ndarray) -> np.ndarray:
 def _train(material: Material, form: Form) -> np.ndarray | None:
     if form == "codes":  # they are in the model
         return _plain(material.model, np.asarray(material.model.extension.y))
-    return None if material.train is None else np.asarray(material.train.images)
+    return None if material.train is None else np.asarray(material.train.values)
 
 
 def _unseen(material: Material, form: Form) -> np.ndarray | None:
     held_out = material.held_out
-    return None if form == "codes" or held_out is None else np.asarray(held_out.images)
+    return None if form == "codes" or held_out is None else np.asarray(held_out.values)
 
 
 def _evenly(x: np.ndarray, n: int) -> np.ndarray:
@@ -536,6 +537,7 @@ def _measured(
         epochs=len(losses),
         falling=_falling(losses),
         data_gone=material.absent,
+        things={"images": "images", "table": "rows", "codes": "codes"}[form_of(model)],
         **_evaluated(material.evaluation),
     )
     if pairs is not None and material.train is not None:
@@ -561,7 +563,7 @@ def _falling(losses: np.ndarray) -> float | None:
 def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
     """How well rows survive; as `fit` measured it on all of them, where it did."""
     assert material.train is not None
-    train = np.asarray(material.train.images)
+    train = np.asarray(material.train.values)
     error = float(pairs.error.mean())
     of_mean = float(((_unit(pairs.original) - _mean(train)[None]) ** 2).mean())
     found = {"mse": error, "variance": of_mean, "learned": error <= 0.95 * of_mean}

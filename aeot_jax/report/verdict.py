@@ -1,6 +1,7 @@
 """The verdict: what is good, what is weak and what to try, by plain rules from the numbers."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -71,6 +72,7 @@ class Numbers:
       parts: precision, recall and coverage, as parts of what real images score.
       evaluated: whether `aeot-jax evaluate` has been run.
       data_gone: why the images are not there.
+      things: what the data are: "images", "rows" or "codes".
     """
 
     converged: bool
@@ -101,6 +103,7 @@ class Numbers:
     parts: dict[str, float] | None = None
     evaluated: bool = False
     data_gone: str | None = None
+    things: str = "images"
 
 
 class Finding(NamedTuple):
@@ -139,7 +142,7 @@ def judge(numbers: Numbers) -> Verdict:
     Args:
       numbers: of the run.
     """
-    findings = [finding for rule in _RULES for finding in rule(numbers)]
+    findings = [_of(numbers.things, one) for rule in _RULES for one in rule(numbers)]
     findings.sort(key=lambda finding: _ORDER.index(finding.level))
     weak = [finding.title.lower() for finding in findings if finding.level == "weak"]
     fair = sum(finding.level == "fair" for finding in findings)
@@ -152,6 +155,19 @@ def judge(numbers: Numbers) -> Verdict:
     if fair:
         return Verdict("fair", f"Good, with room to improve{left}.", tuple(findings))
     return Verdict("good", f"Good: all that was measured is as it should be{left}.", (*findings,))
+
+
+def _of(things: str, finding: Finding) -> Finding:
+    """A finding in the words of the data: its sentences are written for images."""
+    if things == "images":
+        return finding
+    words = {"images": things, "image": things[:-1], "pixel": "number"}
+
+    def put(text: str) -> str:
+        return re.sub("images?|pixel", lambda found: words[found[0]], text)
+
+    title = finding.title if finding.title != "Unseen images" else f"Unseen {things}"
+    return finding._replace(title=title, text=put(finding.text), advice=put(finding.advice))
 
 
 def _listed(words: list[str]) -> str:
@@ -201,7 +217,7 @@ def _reconstruction(n: Numbers) -> Iterable[Finding]:
     share = n.error / n.error_of_mean if n.error_of_mean > 0 else math.inf
     text = (
         f"Encoding and decoding {n.judged} images leaves {_percent(share)} of the error that the "
-        f"mean image makes ({n.error:.4f} of {n.error_of_mean:.4f} a pixel)."
+        f"mean alone makes ({n.error:.4f} of {n.error_of_mean:.4f} a pixel)."
     )
     longer = "Train for more --epochs, or with a larger --latent-dim."
     if n.learned is False:

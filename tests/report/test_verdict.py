@@ -109,3 +109,11 @@ def test_the_weak_come_first():
     order = ("weak", "fair", "good", "open")
     assert levels == sorted(levels, key=order.index)
     assert set(levels) == set(order)
+
+
+def test_tables_and_codes_are_judged_in_their_own_words():
+    numbers = dataclasses.replace(FINE, identical=2, things="rows")
+    said = " ".join(f"{one.title} {one.text} {one.advice}" for one in judge(numbers).findings)
+    assert "2 new rows equal a training row in every number." in said
+    assert "image" not in said
+    assert "pixel" not in said

@@ -1,0 +1,82 @@
+"""Clouds of rows, one beside the other in one plane."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from aeot_jax import arguments
+from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
+from aeot_jax.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST = 5000
+"""Rows of a cloud that are shown, evenly spaced."""
+
+_COLOURS = (GREY, ORANGE, BLUE)
+
+
+def clouds(sets: Mapping[str, ArrayLike], title: str = "") -> "Figure":
+    """Draw rows of numbers as points, all sets in one plane and in panels with the same limits.
+
+    Two columns are shown as they are. Of more, the plane is that of the first two principal
+    components of the first set, whose columns are standardised before; it says so.
+
+    Args:
+      sets: rows (n, D) by the names that the panels bear; the first is the one to compare with.
+      title: of the figure.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is no set, or one has other columns than the first.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    if not sets:
+        raise ValueError("`sets` is empty; pass rows (n, D) by name.")
+    known = {name: arguments.known(f"sets[{name!r}]", rows) for name, rows in sets.items()}
+    first = next(iter(known.values()))
+    for name, rows in known.items():
+        if rows.ndim != 2 or rows.shape[1] != first.shape[1] or not rows.size:
+            raise ValueError(
+                f"`sets[{name!r}]` has shape {rows.shape}, but the first has {first.shape}; pass "
+                "rows with the same columns."
+            )
+    shown = {name: rows[:: -(-len(rows) // _MOST)] for name, rows in known.items()}
+    plane, labels = _plane(first)
+    points = {name: plane(rows) for name, rows in shown.items()}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.4 * len(points), 3.4), layout="constrained")
+        panels = figure.subplots(1, len(points), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, (name, xy), colour in zip(
+            panels, points.items(), _cycle(len(points)), strict=True
+        ):
+            axes.scatter(*xy.T, s=5, c=colour, linewidth=0, alpha=0.6, rasterized=True)
+            axes.set(title=f"{name} ({len(known[name]):,})", xlabel=labels[0])
+        panels[0].set_ylabel(labels[1])
+        if title:
+            figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+
+
+def _plane(rows: Float[np.ndarray, "n D"]):
+    """A map of rows to points (n, 2), and the names of its axes."""
+    if rows.shape[1] == 1:
+        return lambda x: np.column_stack([x[:, 0], np.zeros(len(x))]), ("column 0", "")
+    if rows.shape[1] == 2:
+        return lambda x: x, ("column 0", "column 1")
+    centre, deviation = rows.mean(0), rows.std(0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    _, axes = np.linalg.eigh(np.cov((rows - centre).T / scale[:, None]))
+    first = axes[:, :-3:-1]
+    return lambda x: ((x - centre) / scale) @ first, ("first component", "second component")
