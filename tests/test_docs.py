@@ -35,6 +35,9 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert names["new"].shape == (1000, 8)
     assert names["generated"].shape == (64, 8, 8, 1)
     assert names["codes"].shape[0] == 500
+    assert names["fresh_codes"].shape == (100, 4)
+    assert names["decoded"].shape == (100, 2)
+    assert names["scores"]["frechet"]["distance"] >= 0
     assert "Converged: " in capsys.readouterr().out
 
 
@@ -50,7 +53,9 @@ def test_the_commands_of_the_readme_parse():
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     found = [shlex.split(line.rpartition("&&")[2]) for line in lines if "aeot-jax" in line]
     commands = [arguments[1:] for arguments in found if arguments[0].endswith("aeot-jax")]
-    assert {arguments[0] for arguments in commands} == {"fit", "sample", "evaluate", "data"}
+    assert {arguments[0] for arguments in commands} == {
+        *("fit", "sample", "evaluate", "data", "report", "compare")
+    }
     for arguments in commands:
         parse(arguments)
 
