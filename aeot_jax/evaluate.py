@@ -267,7 +267,7 @@ def _check(
             continue
         way = "an image set or a table, as `data.images.read` gives"
         arguments.instance(name, data, (ImageSet, Table), way)
-        found.append(_data(model, data.values, name))
+        found.append(_data(model, data.rows if isinstance(data, Table) else data.images, name))
     if len(train) < 2 * MIN_SET:
         raise ValueError(
             f"`train` holds {len(train)} images; its halves are compared with each other, so pass "
