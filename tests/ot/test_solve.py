@@ -221,8 +221,9 @@ def test_heights_in_the_plane_are_those_that_made_the_weights():
 def test_where_the_exact_solver_can_answer_it_does_and_says_so(mu):
     y = np.random.default_rng(7).normal(size=(30, mu.dim))
     solution = aeot.solve(KEY, mu, y)
-    assert solution.converged
-    assert aeot.Method(int(solution.method)) is aeot.Method.EXACT
+    told = solution.method, solution.status, solution.num_steps, solution.certificate
+    assert aeot.Method(int(solution.method)) is aeot.Method.EXACT, told
+    assert solution.converged, told
     assert solution.num_samples == 0
     assert solution.num_check_samples == solution.certificate.num_samples > 0
     masses = exact.exact_masses(y.astype(np.float32), np.asarray(solution.h), source=NAME[type(mu)])
