@@ -20,7 +20,7 @@ from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, RED, STYLE
-from aeot_jax.report.facts import Cells, Cloud, Neighbours
+from aeot_jax.report.parts import Cells, Cloud, Neighbours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

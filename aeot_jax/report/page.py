@@ -16,8 +16,8 @@ from aeot_jax.ot.words import in_words
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.report import facts, figures
 from aeot_jax.report.command import command
-from aeot_jax.report.facts import Facts, Material
 from aeot_jax.report.figures import Picture
+from aeot_jax.report.parts import Facts, Material, name_of
 from aeot_jax.report.verdict import judge
 from aeot_jax.typing import PRNGKey
 
@@ -161,7 +161,7 @@ def _charts(found: Facts) -> dict[str, Picture]:
     if cloud.group is not None:
         labels = found.material.train.labels if found.material.train is not None else None
         assert labels is not None
-        names = [facts.name_of(model, int(label)) for label in np.unique(labels)]
+        names = [name_of(model, int(label)) for label in np.unique(labels)]
         charts["groups"] = figures.groups(cloud, names)
     if found.walks:
         charts["film"] = figures.film(found.walks)

@@ -18,7 +18,7 @@ import tiny
 import aeot_jax as aeot
 from aeot_jax.data.images import ImageSet
 from aeot_jax.report import facts, figures, page
-from aeot_jax.report.facts import Material
+from aeot_jax.report.parts import Material, OfClass, Pairs, name_of
 
 KEY = jax.random.key(7)
 
@@ -228,7 +228,7 @@ def test_classes_are_shown_by_their_names(classed, found):
     check(text)
     assert {"Classes", "3", "4"} <= set(titles(text))
     named = SimpleNamespace(label_names=("a", "b", "c", "cats"))
-    assert [facts.name_of(named, label) for label in (3, 4)] == ["cats", "4"]
+    assert [name_of(named, label) for label in (3, 4)] == ["cats", "4"]
 
 
 def test_a_model_of_codes_alone_gets_plots_in_place_of_pictures():
@@ -252,11 +252,9 @@ def test_large_colour_pictures_are_made_small_enough(found):
         found,
         new=noise,
         real=noise,
-        pairs=facts.Pairs(noise, noise / 255, np.arange(60.0), "training"),
+        pairs=Pairs(noise, noise / 255, np.arange(60.0), "training"),
         neighbours=dataclasses.replace(found.neighbours, sample=noise[:10], neighbour=noise[:10]),
-        classes=tuple(
-            facts.OfClass(f"{i}", 0.05, 0.1, 0.01, 0.12, True, noise[:6]) for i in range(12)
-        ),
+        classes=tuple(OfClass(f"{i}", 0.05, 0.1, 0.01, 0.12, True, noise[:6]) for i in range(12)),
     )
     check(page.render(large))
 

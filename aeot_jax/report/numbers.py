@@ -1,0 +1,121 @@
+"""The numbers that the verdict is made from."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import aeot_jax as aeot
+from aeot_jax.evaluate import mean_image
+from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs, form_of
+from aeot_jax.report.trips import BATCH, errors, evenly, unit
+from aeot_jax.report.verdict import Numbers
+
+ALPHA = 0.05
+"""Share of real images that counts as near."""
+
+
+def measured(
+    material: Material,
+    pairs: Pairs | None,
+    neighbours: Neighbours | None,
+    classes: tuple[OfClass, ...],
+) -> Numbers:
+    """The numbers of the verdict, all but those of the draw."""
+    model = material.model
+    solution, certificate = model.solution, model.solution.certificate
+    losses = _losses(model)
+    numbers = Numbers(
+        converged=bool(solution.converged),
+        status=aeot.message(solution),
+        mass_error=float(solution.mass_error),
+        mass_error_se=float(solution.mass_error_se),
+        upper=float(certificate.upper),
+        tolerance=model.config.solver.tolerance,
+        num_empty=int(certificate.num_empty),
+        expected_empty=float(certificate.expected_empty),
+        num_classes=len(classes),
+        classes_short=tuple(one.name for one in classes if not one.converged),
+        epochs=len(losses),
+        falling=_falling(losses),
+        data_gone=material.absent,
+        things={"images": "images", "table": "rows", "codes": "codes"}[form_of(model)],
+        **_evaluated(material.evaluation),
+    )
+    if pairs is not None and material.train is not None:
+        numbers = dataclasses.replace(numbers, **_reconstructed(material, pairs))
+    if neighbours is not None:
+        numbers = dataclasses.replace(numbers, **_nearness(neighbours))
+    return numbers
+
+
+def _losses(model: aeot.AEOT) -> np.ndarray:
+    losses = getattr(model, "losses", None)
+    return np.zeros(0) if losses is None else np.asarray(losses, np.float64)
+
+
+def _falling(losses: np.ndarray) -> float | None:
+    k = max(1, len(losses) // 10)
+    if len(losses) < 5:
+        return None
+    before, after = losses[-2 * k : -k].mean(), losses[-k:].mean()
+    return float((before - after) / before) if before > 0 else None
+
+
+def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
+    """How well rows survive; as `fit` measured it on all of them, where it did."""
+    assert material.train is not None
+    train = np.asarray(material.train.values)
+    error = float(pairs.error.mean())
+    mean = mean_image(train) if train.ndim == 4 else 0.0  # columns are standardised
+    of_mean = float(((unit(material.model, pairs.original) - mean) ** 2).mean())
+    found = {"mse": error, "variance": of_mean, "learned": error <= 0.95 * of_mean}
+    measured = material.metrics.get("reconstruction")
+    if isinstance(measured, dict) and set(found) <= set(measured):
+        found = measured
+    of_train = None
+    if pairs.judged != "training":
+        of_train = float(errors(material.model, evenly(train, BATCH))[1].mean())
+    return {
+        "error": found["mse"],
+        "error_of_mean": found["variance"],
+        "error_train": of_train,
+        "judged": pairs.judged,
+        "learned": bool(found["learned"]),
+    }
+
+
+def _nearness(found: Neighbours) -> dict[str, Any]:
+    """How many samples are nearer than the nearest real ones; see `metrics.memory`."""
+    near, far = found.of_samples, found.of_decoded
+    # The next distance of the same law is below this with probability alpha.
+    cutoff = float(np.quantile(far, ALPHA, method="weibull"))
+    return {
+        "near": float((near <= cutoff).mean()),
+        "near_se": float(np.sqrt(ALPHA * (1 - ALPHA) * (1 / len(near) + 1 / len(far)))),
+        "alpha": ALPHA,
+        "identical": int((near == 0).sum()),
+    }
+
+
+def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What `aeot-jax evaluate` found."""
+    if not evaluation:
+        return {}
+    found: dict[str, Any] = {"evaluated": True}
+    frechet = evaluation.get("frechet")
+    if isinstance(frechet, dict):
+        floor = frechet.get("floor_test")
+        floor = frechet.get("floor_train") if floor is None else floor
+        found |= {"frechet": frechet.get("distance"), "frechet_floor": floor}
+    scores = evaluation.get("prdc")
+    floors = scores.get("floor") if isinstance(scores, dict) else None
+    if isinstance(scores, dict) and isinstance(floors, dict):
+        names = ("precision", "recall", "coverage")
+        found["parts"] = {
+            name: scores[name] / floors[name]
+            for name in names
+            if scores.get(name) is not None and floors.get(name)
+        }
+    return found

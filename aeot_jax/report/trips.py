@@ -1,0 +1,46 @@
+"""There and back: rows encoded and decoded, a batch at a time, and measured."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import aeot_jax as aeot
+from aeot_jax import columns
+
+BATCH = 512
+"""Rows encoded or decoded at once; one shape is compiled, which `fit` has used before."""
+
+
+def in_batches(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray:
+    """Apply a function to rows, always as many at once; the last are repeated to fill up."""
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        fill = np.repeat(part[-1:], BATCH - len(part), axis=0)
+        parts.append(np.asarray(function(np.concatenate([part, fill])))[: len(part)])
+    return np.concatenate(parts)
+
+
+def evenly(x: np.ndarray, n: int) -> np.ndarray:
+    """At most n rows, evenly spaced: files are often sorted by class."""
+    return x[np.linspace(0, len(x) - 1, min(n, len(x))).round().astype(int)]
+
+
+def round_trip(model: aeot.AEOT, rows: np.ndarray) -> np.ndarray:
+    """Rows encoded and decoded."""
+    return in_batches(lambda x: aeot.decode(model, aeot.encode(model, x)), rows)
+
+
+def unit(model: aeot.AEOT, x: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1], or rows in units of their columns, in float64."""
+    if model.columns is not None:
+        return columns.measured(x, *model.columns)
+    return x.astype(np.float64) / 255 if x.dtype == np.uint8 else x.astype(np.float64)
+
+
+def errors(model: aeot.AEOT, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows encoded and decoded, and the mean squared error of each."""
+    decoded = round_trip(model, rows)
+    difference = (unit(model, decoded) - unit(model, rows)).reshape(len(rows), -1)
+    return decoded, (difference**2).mean(axis=1)
