@@ -34,11 +34,17 @@ def in_a_finaliser(stop: Callable[[], None]) -> None:
     del ends
 
 
+def work(begin: Callable[[], None]) -> None:
+    with interrupts.stoppable():
+        begin()
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", [in_a_collection, in_a_finaliser])
-def test_an_interruption_where_python_forgets_exceptions_comes_again(
-    capsys, place, number
-):
+def test_an_interruption_where_python_forgets_exceptions_comes_again(capsys, place, number):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
     signal.signal(signal.SIGINT, signal.default_int_handler)
     left = iter([None, None])
@@ -48,11 +54,8 @@ def test_an_interruption_where_python_forgets_exceptions_comes_again(
             signal.raise_signal(number)
 
     try:
-        with pytest.raises(KeyboardInterrupt), interrupts.stoppable():
-            place(stop)
-            end = time.monotonic() + _PATIENCE
-            while time.monotonic() < end:
-                time.sleep(0.01)
+        with pytest.raises(KeyboardInterrupt):
+            work(lambda: place(stop))
     finally:
         signal.signal(signal.SIGINT, before[0])
     after = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
