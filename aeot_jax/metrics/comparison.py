@@ -114,7 +114,7 @@ def compare(
     """
     key = arguments.key("key", key)
     check_function("features", features)
-    sets: dict[str, Any] = {"real": real, "generated": generated, "held_out": held_out}
+    sets = {"real": real, "generated": generated, "held_out": held_out}
     found = {
         name: _checked(name, x)
         for name, x in sets.items()
@@ -149,7 +149,7 @@ def compare(
     return results
 
 
-def _checked(name: str, value: ArrayLike) -> np.ndarray:
+def _checked(name: str, value: Any) -> np.ndarray:
     x = np.asarray(arguments.host_array(name, value))
     least = 2 * MIN_SET if name == "real" else MIN_SET
     if x.ndim == 3:
