@@ -1,5 +1,6 @@
 """``python -m aeot_jax`` is ``aeot-jax``."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -11,7 +12,7 @@ _NEEDED = ("tyro", "rich", "platformdirs")
 
 
 def main() -> int:
-    """Import the command line, in a second or more, and run it.
+    """Import the command line and the command, in a second or more, and run it.
 
     Until it is imported Ctrl-C and SIGTERM end the process at once: an exception in the middle of
     an import is caught by whoever imports, and a traceback is no answer.
@@ -33,6 +34,8 @@ def main() -> int:
     before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
     from aeot_jax import cli
 
+    with contextlib.suppress(ImportError):  # which is said once the command runs
+        cli.prepare()
     for number, handler in before.items():
         signal.signal(number, handler)
     return cli.main()

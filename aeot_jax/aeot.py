@@ -48,12 +48,12 @@ def fit(
     label_names: Given[Sequence[str] | None] = None,
     encode: Given[Network | None] = None,
     decode: Given[Network | None] = None,
-    run_dir: str | os.PathLike[str] | None = None,
+    run_dir: Given[str | os.PathLike[str] | None] = None,
     resume: bool = False,
     overwrite: bool = False,
     devices: Given[Devices | None] = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_event: Callable[[Event], None] | None = None,
+    on_progress: Given[Callable[[Progress], None] | None] = None,
+    on_event: Given[Callable[[Event], None] | None] = None,
 ) -> AEOT:
     """Fit the autoencoder, the transport map and its extension to images or to a table.
 
@@ -153,12 +153,12 @@ def fit_codes(
     *,
     labels: ArrayLike | None = None,
     label_names: Given[Sequence[str] | None] = None,
-    run_dir: str | os.PathLike[str] | None = None,
+    run_dir: Given[str | os.PathLike[str] | None] = None,
     resume: bool = False,
     overwrite: bool = False,
     devices: Given[Devices | None] = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_event: Callable[[Event], None] | None = None,
+    on_progress: Given[Callable[[Progress], None] | None] = None,
+    on_event: Given[Callable[[Event], None] | None] = None,
 ) -> AEOT:
     """Fit the transport map and its extension to codes of somebody's own encoder.
 
@@ -229,12 +229,12 @@ class _Place:
     """Where a run is kept, and what may be there."""
 
     def __init__(
-        self, run_dir: str | os.PathLike[str] | None, *, resume: bool, overwrite: bool
+        self, run_dir: Given[str | os.PathLike[str] | None], *, resume: bool, overwrite: bool
     ) -> None:
         if run_dir is None and (resume or overwrite):
             name = "resume" if resume else "overwrite"
             raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
-        self.folder = None if run_dir is None else Path(run_dir)
+        self.folder = None if run_dir is None else arguments.path("run_dir", run_dir)
         self.flags = {"resume": resume, "overwrite": overwrite}
 
 
@@ -264,6 +264,8 @@ def _data(
         images = arguments.host_array("images", images)
     if _is_table(images):
         table = columns.check("images", images, "rows")
+        if not columns.standardised(table).rows.any():
+            raise ValueError("all rows of `images` are equal; pass rows that differ.")
         return table, *_classes(labels, len(table))
     if labels is not None:
         arguments.refuse_containers("labels", labels)

@@ -10,7 +10,9 @@ Errors are ValueErrors of one sentence: the argument, its value and the way out.
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -333,6 +335,27 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], way: str) -> 
     """
     if not isinstance(value, kind):
         raise ValueError(f"`{name}` is {shown(value)}; pass {way}.")
+
+
+def function(name: str, value: Any) -> None:
+    """Refuse what cannot be called; None stands for nothing to call.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    if value is not None and not callable(value):
+        raise ValueError(f"`{name}` is {shown(value)}; pass a function, or None.")
+
+
+def path(name: str, value: Any) -> Path:
+    """A path of a file or a folder.
+
+    Raises:
+      TypeError: if it is something else.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"`{name}` is {shown(value)}; pass a path, as text or a `pathlib.Path`.")
+    return Path(value)
 
 
 def refuse_trace(function: str, way: str, **arguments: Any) -> None:

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
+from aeot_jax import arguments
+from aeot_jax.typing import Given
+
 logger = logging.getLogger("aeot_jax")
 
 Kind = Literal["stage", "loss", "estimate", "certificate"]
@@ -60,9 +63,12 @@ class Event:
 
 
 def reporter(
-    on_progress: Callable[[Progress], None] | None, on_event: Callable[[Event], None] | None
+    on_progress: Given[Callable[[Progress], None] | None],
+    on_event: Given[Callable[[Event], None] | None],
 ) -> Callable[[Progress], None]:
     """The function that a fit reports to: it tells the log and both callbacks."""
+    arguments.function("on_progress", on_progress)
+    arguments.function("on_event", on_event)
     started = time.monotonic()
 
     def report(news: Progress) -> None:

@@ -32,7 +32,7 @@ _CODE = None
 """What a file says of a source that is code."""
 
 
-def save(thing: Given[AEOT | Solution | Extension], path: str | os.PathLike[str]) -> None:
+def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLike[str]]) -> None:
     """Write a model, a solution or an extension to one file, whole or not at all.
 
     An older file stays until the new is whole. Code is not saved: an optax transformation in the
@@ -49,6 +49,7 @@ def save(thing: Given[AEOT | Solution | Extension], path: str | os.PathLike[str]
     """
     way = "a model of `fit`, a `Solution` of `solve` or an `Extension` of `extension`"
     arguments.instance("thing", thing, (AEOT, Solution, Extension), way)
+    path = arguments.path("path", path)
     arguments.refuse_trace("save", "call it outside of `jax.jit`", thing=thing)
     if isinstance(thing, AEOT):
         checkpoint.write(thing, path)
@@ -64,7 +65,7 @@ def save(thing: Given[AEOT | Solution | Extension], path: str | os.PathLike[str]
         records.write(path, "extension", arrays, {"version": __version__, "source": source})
 
 
-def load(path: str | os.PathLike[str], *, mu: Given[Measure | None] = None) -> Any:
+def load(path: Given[str | os.PathLike[str]], *, mu: Given[Measure | None] = None) -> Any:
     """Read what ``save`` or a run wrote.
 
     The file is held against what it must hold, before memory is taken: names, types and shapes of
@@ -82,7 +83,7 @@ def load(path: str | os.PathLike[str], *, mu: Given[Measure | None] = None) -> A
       ValueError: if the file is damaged, of another schema or of a newer version, if ``mu`` is
         missing or not asked for, or if the folder holds files of another run beside the model.
     """
-    path = Path(path)
+    path = arguments.path("path", path)
     kind = "model" if path.is_dir() else records.kind_of(path, ("model", "solution", "extension"))
     if mu is not None and kind != "extension":
         raise ValueError(f"`mu` is given, but {str(path)!r} holds a {kind}; leave it out.")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -263,3 +264,31 @@ def test_standardising_in_blocks_changes_nothing(monkeypatch):
     parts = columns.standardised(values)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["on_progress", "on_event"])
+def test_what_cannot_be_called_is_refused_before_any_work(name):
+    codes = np.random.default_rng(0).normal(size=(60, 2))
+    for begin in (aeot.fit_codes, aeot.fit):
+        with pytest.raises(ValueError, match=f"`{name}` is 3; pass a function, or None"):
+            begin(tiny.KEY, codes, tiny.CONFIG, **{name: cast(Any, 3)})
+    if name == "on_progress":
+        with pytest.raises(ValueError, match=f"`{name}` is 3; pass a function, or None"):
+            aeot.solve(tiny.KEY, aeot.Gaussian(2), codes, on_progress=3)  # pyright: ignore
+
+
+def test_what_is_no_path_is_refused_by_its_name():
+    codes = np.random.default_rng(0).normal(size=(60, 2))
+    with pytest.raises(TypeError, match="`run_dir` is 3; pass a path"):
+        aeot.fit_codes(tiny.KEY, codes, tiny.CONFIG, run_dir=3)  # pyright: ignore
+    with pytest.raises(TypeError, match="`path` is 3; pass a path"):
+        aeot.save(tiny.model(), 3)  # pyright: ignore
+    with pytest.raises(TypeError, match="`path` is None; pass a path"):
+        aeot.load(None)  # pyright: ignore
+
+
+def test_a_table_of_equal_rows_is_refused_before_the_training():
+    seen = []
+    with pytest.raises(ValueError, match="all rows of `images` are equal"):
+        aeot.fit(tiny.KEY, np.ones((60, 3)), tiny.CONFIG, on_progress=seen.append)
+    assert not seen

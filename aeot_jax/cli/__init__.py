@@ -32,6 +32,16 @@ def parse(arguments: Sequence[str]) -> Any:
     return _command(arguments)[1]
 
 
+def prepare() -> None:
+    """Import the command that the process was started with, and what it needs.
+
+    Raises:
+      ImportError: if a library is missing.
+    """
+    if sys.argv[1:2] and sys.argv[1] in commands.ABOUT:
+        commands.load(sys.argv[1])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 

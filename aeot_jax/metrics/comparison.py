@@ -64,7 +64,14 @@ def space(
 
 
 def _rows(found: np.ndarray) -> np.ndarray:
-    return found.reshape(len(found), -1)
+    rows = found.reshape(len(found), -1)
+    good = np.isfinite(rows).all(1)
+    if not good.all():
+        raise ValueError(
+            f"`features` made a value of row {int(good.argmin())} that is not finite; pass a "
+            "function that gives finite numbers."
+        )
+    return rows
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -108,7 +115,11 @@ def compare(
     key = arguments.key("key", key)
     check_function("features", features)
     sets = {"real": real, "generated": generated, "held_out": held_out}
-    found = {name: _checked(name, x) for name, x in sets.items() if x is not None}
+    found = {
+        name: _checked(name, x)
+        for name, x in sets.items()
+        if x is not None or name != "held_out"  # which alone may be missing
+    }
     shape = found["real"].shape[1:]
     for name, x in found.items():
         if x.shape[1:] != shape:
@@ -116,6 +127,11 @@ def compare(
                 f"`{name}` has rows of shape {x.shape[1:]}, but `real` has rows of shape {shape}; "
                 "bring both to one shape."
             )
+    if labels is not None and np.shape(labels) != (len(found["real"]),):
+        raise ValueError(
+            f"`labels` has shape {np.shape(labels)}; pass one integer for each of "
+            f"{len(found['real'])} rows of `real`."
+        )
     if arguments.count("num_samples", num_samples) < MIN_SET:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")
     feature_key, distance_key = jax.random.split(key)
@@ -133,7 +149,7 @@ def compare(
     return results
 
 
-def _checked(name: str, value: ArrayLike) -> np.ndarray:
+def _checked(name: str, value: Any) -> np.ndarray:
     x = np.asarray(arguments.host_array(name, value))
     least = 2 * MIN_SET if name == "real" else MIN_SET
     if x.ndim == 3:

@@ -87,7 +87,7 @@ def solve(
     nu: ArrayLike | None = None,
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
-    on_progress: Callable[[SolveProgress], None] | None = None,
+    on_progress: Given[Callable[[SolveProgress], None] | None] = None,
 ) -> Solution:
     """Find heights whose cells have the masses that the weights ask for.
 
@@ -117,6 +117,7 @@ def solve(
     """
     way = "call `solve_jit`, which takes its `num_steps`, inside of `jax.jit` and `jax.vmap`"
     arguments.refuse_trace("solve", way, key=key, mu=mu, y=y, nu=nu)
+    arguments.function("on_progress", on_progress)
     key = arguments.key("key", key)
     check_config(config)
     where = layout(config)  # what it refuses is refused before the first step

@@ -66,6 +66,10 @@ def test_ones_own_features_are_given_pixels_as_floats_in_batches():
         ({"held_out": rows(1) * np.nan}, "`held_out` holds a value in row 0 that is not finite"),
         ({"generated": np.zeros(30)}, r"`generated` has shape \(30,\)"),
         ({"features": lambda x: x[:1]}, "`features` made shape"),
+        ({"real": None}, "`real` is None"),
+        ({"generated": None}, "`generated` is None"),
+        ({"labels": np.arange(7)}, r"`labels` has shape \(7,\); pass one integer for each of 200"),
+        ({"features": lambda x: x * np.nan}, "`features` made a value of row 0 that is not finite"),
         ({"num_samples": 5}, "`num_samples` is 5; pass at least 20"),
     ],
 )
