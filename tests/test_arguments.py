@@ -356,6 +356,9 @@ CALLS: dict[str, Call] = {
     "plot.draw_transport": Call(plot.draw_transport, same(axes=axes, **XYH), ("x", "y", "h")),
     "plot.draw_triangulation": Call(plot.draw_triangulation, same(axes=axes, y=Y, h=H), ("y", "h")),
     "plot.target_colours": Call(plot.target_colours, same(y=Y), ("y",)),
+    "plot.draw_losses": Call(
+        plot.draw_losses, same(axes=axes, losses=np.array([3, 2])), (), ("losses",)
+    ),
     "plot.history": Call(
         plot.history,
         same(losses=np.array([3, 2]), solution=solution, tolerance=None),
@@ -378,8 +381,8 @@ CALLS: dict[str, Call] = {
         ("columns",),
     ),
 }
-TAKE_NO_ARRAYS = {"load", "plot.save", "plot.film_strip"}
-"""Paths and walks; what they refuse is tested where they are."""
+TAKE_NO_ARRAYS = {"load", "plot.save", "plot.film_strip", "plot.clouds", "plot.draw_mass_error"}
+"""Paths, walks, sets by name and records; what they refuse is tested where they are."""
 
 BYTES_ALONE = {"fit"}
 """Functions whose floats mean something else than their integers."""
@@ -551,6 +554,7 @@ WIDE = {
     "plot.draw_potential",
     "plot.plane",
     "plot.history",
+    "plot.draw_losses",
 }
 """Functions that compute in float64, for which 1e300 is a number."""
 

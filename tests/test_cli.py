@@ -579,7 +579,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("report EMPTY", "the folder holds no model.npz"),
         ("report HALF", "'HALF' holds a fit that is not finished; go on with the same"),
         ("report FITTED --seed -1", "`--seed` is -1"),
-        ("compare FITTED", "1 run is given to compare; pass two or more folders"),
+        ("compare FITTED", "pass two or more folders of runs"),
         ("compare FITTED EMPTY", "the folder holds no model.npz"),
         ("compare FITTED HALF", "holds a fit that is not finished"),
         ("compare FITTED FITTED --out a.pdf", "ends in .html"),

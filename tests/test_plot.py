@@ -175,3 +175,20 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one_whole(tmp_path):
         fail_half_way()
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+def test_clouds_share_a_plane_and_refuse_other_columns():
+    rows = np.random.default_rng(0).normal(size=(50, 4))
+    figure = plot.clouds({"data": rows, "new": rows[:5]}, "rows")
+    left, right = figure.axes
+    assert left.get_xlim() == right.get_xlim()
+    points = [np.asarray(axes.collections[0].get_offsets()) for axes in (left, right)]
+    np.testing.assert_allclose(points[0][:5], points[1])
+    mirrored = plot.clouds({"data": rows[::-1].copy()}).axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(np.asarray(mirrored)[::-1], points[0], atol=1e-9)
+    plain = plot.clouds({"data": rows[:, :2]}).axes[0].collections[0].get_offsets()
+    np.testing.assert_array_equal(np.asarray(plain), rows[:, :2])
+    with pytest.raises(ValueError, match=r"`sets\['new'\]` has shape \(5, 3\)"):
+        plot.clouds({"data": rows, "new": rows[:5, :3]})
+    with pytest.raises(ValueError, match="`sets` is empty"):
+        plot.clouds({})

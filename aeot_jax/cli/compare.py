@@ -49,7 +49,7 @@ def run(options: Compare, out: Console, err: Console) -> None:
     """
     report.check_libraries()
     if len(options.runs) < 2:
-        raise ValueError(f"{len(options.runs)} run is given to compare; pass two or more folders.")
+        raise ValueError("pass two or more folders of runs to compare.")
     if options.out.suffix.lower() != _SUFFIX:
         raise ValueError(f"`--out` is {str(options.out)!r}; pass a file that ends in {_SUFFIX}.")
     files.check_writable(options.out, "--out")

@@ -36,8 +36,8 @@ def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
             f"({measured['images']} {what}); their mean alone: {measured['variance']:.4f}",
         )
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
-    table.add_row("time", f"{metrics['seconds']:.1f} s")
+    table.add_row("time, without the report", f"{metrics['seconds']:.1f} s")
     table.add_row("in", str(run))
     out.print(table, highlight=False)
     if (page := run / runs.REPORT).is_file():  # whole, to be opened by a click
-        out.print(f"to look at      {page}", soft_wrap=True, markup=False, highlight=False)
+        out.print(f"to look at: {page}", soft_wrap=True, markup=False, highlight=False)

@@ -69,6 +69,12 @@ def _cycle(count: int) -> list[str]:
     return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
 
 
+def upright(axes: Float[np.ndarray, "D k"]) -> Float[np.ndarray, "D k"]:
+    """Principal axes, one a column, whose largest part is positive: their signs are arbitrary."""
+    largest = axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])]
+    return axes * np.where(largest < 0, -1.0, 1.0)
+
+
 def _plane(rows: Float[np.ndarray, "n D"]):
     """A map of rows to points (n, 2), and the names of its axes."""
     if rows.shape[1] == 1:
@@ -78,5 +84,5 @@ def _plane(rows: Float[np.ndarray, "n D"]):
     centre, deviation = rows.mean(0), rows.std(0)
     scale = np.where(deviation > 0, deviation, 1.0)
     _, axes = np.linalg.eigh(np.cov((rows - centre).T / scale[:, None]))
-    first = axes[:, :-3:-1]
+    first = upright(axes[:, :-3:-1])
     return lambda x: ((x - centre) / scale) @ first, ("first component", "second component")

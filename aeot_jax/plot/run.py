@@ -145,7 +145,7 @@ def history(
     is sqrt(m / n), which no solver that knows the source by n samples alone can stay below.
 
     Args:
-      losses: mean loss of each epoch (epochs,).
+      losses: mean loss of each epoch (epochs,); without any, the right side alone is drawn.
       solution: of the transport problem.
       tolerance: the mass error asked for; None if there was none.
 
@@ -155,23 +155,35 @@ def history(
     import matplotlib
     from matplotlib.figure import Figure
 
-    values = arguments.known("losses", losses)
-    if values.ndim != 1:
-        raise ValueError(f"`losses` has shape {values.shape}; pass one number an epoch, (epochs,).")
+    values = _losses(losses)
     arguments.instance("solution", solution, Solution, "what `aeot_jax.solve` returns")
     if tolerance is not None:
         positive = {"above": True, "what": "a positive number, or None"}
         tolerance = arguments.number("tolerance", tolerance, 0.0, **positive)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.5, 2.9), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        draw_losses(left, values)
+        sides = 2 if values.size else 1
+        figure = Figure(figsize=(3.75 * sides, 2.9), layout="constrained")
+        *left, right = figure.subplots(1, sides, squeeze=False)[0]
+        for axes in left:
+            draw_losses(axes, values)
         draw_mass_error(right, solution, tolerance)
     return figure
 
 
-def draw_losses(axes: "Axes", losses: np.ndarray) -> None:
-    """Draw the mean loss of each epoch (epochs,) on a logarithmic axis."""
+def _losses(losses: ArrayLike) -> np.ndarray:
+    values = arguments.known("losses", losses)
+    if values.ndim != 1:
+        raise ValueError(f"`losses` has shape {values.shape}; pass one number an epoch, (epochs,).")
+    return values
+
+
+def draw_losses(axes: "Axes", losses: ArrayLike) -> None:
+    """Draw the mean loss of each epoch (epochs,) on a logarithmic axis.
+
+    Raises:
+      ValueError: if the losses are no numbers, or not one an epoch.
+    """
+    losses = _losses(losses)
     epochs = np.arange(1, len(losses) + 1)
     axes.plot(epochs, losses, color=BLUE, marker="o" if len(losses) < 3 else "", markersize=3)
     axes.set_yscale("log")

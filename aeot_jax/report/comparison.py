@@ -59,7 +59,7 @@ def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
     said = []
     if not same:
         said.append(
-            "The runs learned from different images: errors and scores are not comparable, and the "
+            "The runs learned from different data: errors and scores are not comparable, and the "
             "best of them are not marked."
         )
     if any(not entry.evaluation for entry in entries):
@@ -210,5 +210,5 @@ def _pictures(entries: Sequence[Entry]) -> Iterator[Picture]:
                 entry.samples,
                 title=entry.name,
                 alt=f"A grid of new images of {entry.name}.",
-                caption="Good: they look like the data, and no two are alike.",
+                caption="Aim: they look like the data, and no two are alike.",
             )

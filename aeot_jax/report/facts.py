@@ -16,6 +16,7 @@ from aeot_jax import measures
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.ot import problem
 from aeot_jax.ot.singular import Extension
+from aeot_jax.plot.clouds import upright
 from aeot_jax.report.numbers import measured
 from aeot_jax.report.parts import (
     Cells,
@@ -226,7 +227,7 @@ def _cloud(key: PRNGKey, material: Material, new: np.ndarray) -> Cloud:
         seen = aeot.singular_set(key, ext)
         piece, num_pieces = seen.component, seen.num_pieces
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(y.T)))
-    axes = vectors[:, ::-1][:, :2]
+    axes = upright(vectors[:, ::-1][:, :2])
     centre = y.mean(axis=0)[None, :]
     labels = None if material.train is None else material.train.labels
     if labels is not None and len(labels) != m:

@@ -18,6 +18,7 @@ import aeot_jax as aeot
 from aeot_jax import plot
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
+from aeot_jax.plot.clouds import upright
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, RED, STYLE
 from aeot_jax.report.parts import Cells, Cloud, Neighbours
@@ -191,7 +192,7 @@ def losses(values: Float[np.ndarray, " e"]) -> Picture:
         title="Training of the autoencoder",
         alt=f"Line of the loss over {len(values)} epochs, from {values[0]:.3g} to "
         f"{values[-1]:.3g}, on a logarithmic axis.",
-        caption="Good: it falls steeply, then levels off; one that still falls at the end wants "
+        caption="Aim: it falls steeply, then levels off; one that still falls at the end wants "
         "more epochs.",
     )
 
@@ -213,7 +214,7 @@ def mass_error(solution: Solution, tolerance: float | None) -> Picture:
         title="Transport",
         alt=f"Line of the running mass error over samples, falling to a point with a bar: the "
         f"certified {certified}.{asked}",
-        caption="Good: the orange bar, drawn from fresh samples, ends below the dashed tolerance.",
+        caption="Aim: the orange bar, drawn from fresh samples, ends below the dashed tolerance.",
     )
 
 
@@ -238,7 +239,7 @@ def masses(cells: Cells) -> Picture:
         title="Masses of the cells",
         alt=f"Histogram of the samples that each of {len(counts):,} cells got of a fresh draw of "
         f"{n:,}, with a band for what chance allows; {100 * within:.0f} % of the bars lie in it.",
-        caption="Good: the blue bars keep to the orange band, or spread beyond it no more than the "
+        caption="Aim: the blue bars keep to the orange band, or spread beyond it no more than the "
         "certified mass error allows; a tail on the left is cells that are drawn too seldom.",
     )
 
@@ -279,7 +280,7 @@ def angles(ext: Extension) -> Picture:
         title="Plane angles, and the cut",
         alt=f"Histogram of the plane angles between neighbouring cells with a cut at {cut:.2f} "
         f"rad; {100 * share:.1f} % lie above it.",
-        caption="Good: most is blue, left of the cut; red faces part what the data keeps apart, "
+        caption="Aim: most is blue, left of the cut; red faces part what the data keeps apart, "
         "and there samples jump in place of blending.",
     )
 
@@ -295,7 +296,7 @@ def pieces(cloud: Cloud) -> Picture:
         title=f"Codes: {said}",
         alt=f"Scatter plot of the codes in their first two principal components, coloured by "
         f"piece; {said}, single codes apart from all others in grey.",
-        caption="Good: a piece for each kind of data that nothing leads over from, or one; grey "
+        caption="Aim: a piece for each kind of data that nothing leads over from, or one; grey "
         "dots, which belong to no piece, are few.",
     )
 
@@ -308,7 +309,7 @@ def groups(cloud: Cloud, names: Sequence[str]) -> Picture:
         title="Codes by class",
         alt=f"Scatter plot of the codes in their first two principal components, coloured by "
         f"class, {len(names)} of them.",
-        caption="Good: classes keep together; they may overlap here, where only "
+        caption="Aim: classes keep together; they may overlap here, where only "
         f"{100 * cloud.explained:.0f} % of the variance shows.",
     )
 
@@ -326,7 +327,7 @@ def cloud_of_new(cloud: Cloud) -> Picture:
         title="New codes among those of the data",
         alt="Scatter plot of new codes above the codes of the data, in their first two principal "
         "components.",
-        caption="Good: new codes lie where the data's codes lie, in all of it and in no gap.",
+        caption="Aim: new codes lie where the data's codes lie, in all of it and in no gap.",
     )
 
 
@@ -357,10 +358,11 @@ def rows(real: np.ndarray, new: np.ndarray) -> Picture:
     """New rows of a table above real ones, in the first two principal components of these."""
     flat = np.asarray(real, np.float64)
     centre, scale = flat.mean(axis=0)[None], np.maximum(flat.std(axis=0), 1e-12)[None]
-    _, _, axes_ = np.linalg.svd((flat - centre) / scale, full_matrices=False)
+    _, _, directions = np.linalg.svd((flat - centre) / scale, full_matrices=False)
+    own = upright(directions[:2].T)
 
     def plane(x: np.ndarray) -> np.ndarray:
-        points = ((np.asarray(x, np.float64) - centre) / scale) @ axes_[:2].T
+        points = ((np.asarray(x, np.float64) - centre) / scale) @ own
         return points if points.shape[1] == 2 else np.column_stack([points, 0 * points])
 
     def draw(axes: "Axes") -> None:
@@ -374,7 +376,7 @@ def rows(real: np.ndarray, new: np.ndarray) -> Picture:
         title="New rows among real ones",
         alt="Scatter plot of new rows above real rows, in the first two principal components of "
         "the standardised columns.",
-        caption="Good: new rows lie where real rows lie, in all of it and in no gap.",
+        caption="Aim: new rows lie where real rows lie, in all of it and in no gap.",
     )
 
 
@@ -395,7 +397,7 @@ def errors(values: Float[np.ndarray, " n"], of_mean: float | None) -> Picture:
         title="Errors of the reconstructions",
         alt=f"Histogram of {len(values):,} errors from {values.min():.3g} to {values.max():.3g}, "
         f"{values.mean():.3g} on average.",
-        caption="Good: the hill stands far to the left of the dashed line, which takes no learning "
+        caption="Aim: the hill stands far to the left of the dashed line, which takes no learning "
         "to reach, and has no second hill on the right.",
     )
 
@@ -426,7 +428,7 @@ def distances(found: Neighbours) -> Picture:
         title="Does it copy?",
         alt=f"Distances to the nearest training image: median {near:.3g} for new images, {far:.3g} "
         f"for {which} images encoded and decoded.",
-        caption="Good: blue lies where orange lies (real images, as blurred as new ones are); far "
+        caption="Aim: blue lies where orange lies (real images, as blurred as new ones are); far "
         "to the left of it the model repeats what it was shown.",
     )
 
@@ -445,7 +447,7 @@ def film(walks: Sequence[aeot.Walk]) -> Picture:
         light,
         f"{len(walks)} film strips of decoded images between two points of the source, with the "
         f"plane angle of each face crossed; {crossed} of the faces are singular.",
-        "Good: images change smoothly from frame to frame, and jump only where a red mark shows a "
+        "Aim: images change smoothly from frame to frame, and jump only where a red mark shows a "
         "singular face.",
         dark,
         wide=True,
@@ -467,7 +469,7 @@ def histories(named: Mapping[str, Float[np.ndarray, " e"]]) -> Picture:
         draw,
         title="Training of the autoencoders",
         alt=f"Lines of the losses of {len(named)} runs over their epochs, on a logarithmic axis.",
-        caption="Good: the lower the line ends the better, where the data is the same.",
+        caption="Aim: the lower the line ends the better, where the data is the same.",
     )
 
 

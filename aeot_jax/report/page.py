@@ -267,7 +267,7 @@ def _samples(found: Facts, side: int) -> Iterator[Picture]:
         side=side,
         title="New",
         alt=f"{len(new)} new images in rows of six, not chosen.",
-        caption="Good: at a glance they could be swapped with the real ones, and no two are alike.",
+        caption="Aim: at a glance they could be swapped with the real ones, and no two are alike.",
     )
     if found.real is not None:
         yield figures.grid(
@@ -285,10 +285,9 @@ def _reconstructions(found: Facts, side: int) -> Iterator[Picture]:
     if found.form != "images":
         return
     words = {
-        "best": "Good: original above, decoded below, and no difference to be seen.",
-        "middle": "Good: what matters in the original is still there; fine strokes may be softer.",
-        "worst": "Good: even these are recognised; if they are rare kinds, more of them would "
-        "help.",
+        "best": "Aim: original above, decoded below, and no difference to be seen.",
+        "middle": "Aim: what matters in the original is still there; fine strokes may be softer.",
+        "worst": "Aim: even these are recognised; if they are rare kinds, more of them would help.",
     }
     for kind, part in facts.three_kinds(len(found.pairs.error)).items():
         above, below = found.pairs.original[part], found.pairs.decoded[part]
@@ -324,7 +323,7 @@ def _nearest(found: Facts, side: int) -> Iterator[Picture]:
             title="New above, nearest training image below",
             alt=f"{len(above)} new images above the training image nearest to each, at distances "
             f"{far.min():.2g} to {far.max():.2g}.",
-            caption="Good: alike, but not the same. Numbers are the distance and, below it, the "
+            caption="Aim: alike, but not the same. Numbers are the distance and, below it, the "
             "share of real images, decoded, that are as near or nearer to a training image.",
             labels=[f"{d:#.2g}\n{100 * r:.0f} %" for d, r in zip(far, rank, strict=True)],
         )
@@ -340,7 +339,7 @@ def _class_samples(found: Facts, side: int) -> Iterator[Picture]:
             side=min(side, 64),
             title=one.name,
             alt=f"{len(one.samples)} new images of the class {one.name}.",
-            caption="Good: each is of its class at a glance.",
+            caption="Aim: each is of its class at a glance.",
         )
 
 

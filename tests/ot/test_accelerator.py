@@ -17,9 +17,8 @@ KEY = jax.random.key(3)
 def accelerator(monkeypatch):
     """Programs are traced as for an accelerator; those traced before or after are not."""
     jax.clear_caches()
-    with monkeypatch.context() as patched:
-        patched.setattr(jax, "default_backend", lambda: "gpu")
-        yield
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # undone after all else that is set
+    yield
     jax.clear_caches()
 
 

@@ -47,7 +47,7 @@ def test_the_best_is_marked_and_equals_are_not():
 def test_what_cannot_be_compared_is_said_and_not_marked():
     found, marked, said = rows([entry("x", data="a", mse=0.1), entry("y", data="b", upper=0.2)])
     assert marked == {("mass error (lower)", 1)}
-    assert "different images" in said[0]
+    assert "different data" in said[0]
     assert "Scores are missing of x, y" in said[1]
     assert "recall (higher)" not in found
     _, marked, _ = rows([entry("x", mse=0.1), entry("y", judged="training")])
