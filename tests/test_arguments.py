@@ -327,7 +327,7 @@ CALLS: dict[str, Call] = {
         lambda: {"solution": dataclasses.replace(solution(), status=jnp.int32(1))},
         records=("solution",),
     ),
-    "save": Call(aeot.save, same(model=model, path="/dev/null/never"), records=("model",)),
+    "save": Call(aeot.save, same(thing=model, path="/dev/null/never"), records=("thing",)),
     "train.fit": Call(
         train.fit,
         same(
