@@ -33,7 +33,8 @@ def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
         table.add_row(
             "reconstruction",
             f"{measured['mse']:.4f} a {'pixel' if what == 'images' else 'number'} "
-            f"({measured['images']} {what}); their mean alone: {measured['variance']:.4f}",
+            f"({measured['images']} {what}); "
+            f"mean {'image' if what == 'images' else 'row'}: {measured['variance']:.4f}",
         )
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
     table.add_row("time, without the report", f"{metrics['seconds']:.1f} s")

@@ -191,7 +191,11 @@ def read(
         names = names or (found.label_names if labels is None else None)
     rows = None
     if limit is not None and limit < len(found):
-        rows = share.pick(numbers, len(found), limit, seed)
+        # By its own labels where it has any, so that labels from elsewhere choose no other rows.
+        strata = numbers
+        if labels is not None and found.labels is not None:
+            strata, _ = to_labels(found.labels, len(found), f"the labels of `source` {shown}")
+        rows = share.pick(strata, len(found), limit, seed)
     if isinstance(found, Files):
         extras.require("PIL", "cli", "reads pictures")
         from aeot_jax.data.gather import gather  # pillow takes a while to import
