@@ -59,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         with interrupts.stoppable(), notices.in_words(err):
-            return _run(arguments, out, err)
+            try:
+                return _run(arguments, out, err)
+            finally:
+                sys.stdout.flush()  # here, where a reader that has gone is foreseen
     except KeyboardInterrupt as error:
         _say(err, interrupts.sentence(error, arguments))
         return interrupts.CODE
