@@ -128,6 +128,7 @@ def fit(
     check_budget(len(data), config.solver)  # what is refused later is better refused now
     spread = _spread(len(data), config.training, solver)
     models.check_image_shape(data.shape[1:])
+    learned_from = columns.varying("images", data, "rows") if data.ndim == 2 else data
 
     def work(run: checkpoint.Run | None) -> AEOT:
         report, seconds = reporter(on_progress, on_event), {}
@@ -136,7 +137,7 @@ def fit(
         if run is not None:
             keep = run.save_training if processes.is_first() else resumed.keep
             resumed = stages.Resumed(run.training, keep)
-        found = stages.learn(train_key, data, config, spread, report, resumed, seconds)
+        found = stages.learn(train_key, learned_from, config, spread, report, resumed, seconds)
         own = keys[0], keys[1]
         model = stages.transport(own, found, classes, config, solver, report, seconds)
         return replace(model, label_names=names)
@@ -203,7 +204,7 @@ def _fit_codes(
     own: Networks | None,
     place: "_Place",
     devices: Given[Devices | None],
-    on_progress: Callable[[Progress], None] | None,
+    report: Callable[[Progress], None],
 ) -> AEOT:
     key, solver = _checked(key, config, devices)
     data = columns.check("codes", codes)
@@ -212,9 +213,9 @@ def _fit_codes(
     check_budget(len(data), config.solver)
 
     def work(_: checkpoint.Run | None) -> AEOT:
-        report, seconds = on_progress or (lambda _: None), {}
+        seconds: dict[str, float] = {}
         _, *keys = jax.random.split(key, 3)
-        found = stages.given(data, own, report, seconds)
+        found = stages.given(data, report, seconds)
         own_keys = keys[0], keys[1]
         model = stages.transport(own_keys, found, classes, config, solver, report, seconds)
         return replace(model, label_names=names)
@@ -264,8 +265,6 @@ def _data(
         images = arguments.host_array("images", images)
     if _is_table(images):
         table = columns.check("images", images, "rows")
-        if not columns.standardised(table).rows.any():
-            raise ValueError("all rows of `images` are equal; pass rows that differ.")
         return table, *_classes(labels, len(table))
     if labels is not None:
         arguments.refuse_containers("labels", labels)

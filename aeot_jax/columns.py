@@ -107,6 +107,23 @@ def standardised(table: Shaped[np.ndarray, "n D"]) -> Standardised:
     return Standardised(rows, Columns(arguments.placed(centre), arguments.placed(scale)))
 
 
+def varying(name: str, table: Shaped[np.ndarray, "n D"], what: str = "codes") -> Standardised:
+    """``standardised``, for what is learned from: its rows must differ.
+
+    Args:
+      name: of the argument, for errors.
+      table: from ``check``.
+      what: its rows, for errors.
+
+    Raises:
+      ValueError: if no column varies.
+    """
+    found = standardised(table)
+    if not found.rows.any():
+        raise ValueError(f"all rows of `{name}` are equal; pass {what} that differ.")
+    return found
+
+
 def measured(
     table: Shaped[np.ndarray, "n D"],
     centre: Float[np.ndarray | Array, " D"],

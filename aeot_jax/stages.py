@@ -8,14 +8,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Shaped
+from jaxtyping import Array, Float, Int32, Shaped, UInt8
 
 from aeot_jax import arguments, checkpoint, columns, processes
 from aeot_jax.classes import Classes, solve_classes
-from aeot_jax.columns import Columns
+from aeot_jax.columns import Columns, Standardised
 from aeot_jax.events import Progress as Progress
 from aeot_jax.model import AEOT, SOURCES, Config
-from aeot_jax.networks import Networks
 from aeot_jax.nn import models, train
 from aeot_jax.ot import singular
 from aeot_jax.ot.config import SolverConfig
@@ -58,7 +57,6 @@ class Learned(NamedTuple):
       losses: of each epoch.
       shape: of one row of the data: (height, width, channels), (D,) of a table, or None for codes.
       table: centre and scale of the columns of a table.
-      networks: somebody's own functions.
     """
 
     codes: Float[Array, "m z"]
@@ -67,12 +65,11 @@ class Learned(NamedTuple):
     losses: tuple[float, ...] = ()
     shape: tuple[int, ...] | None = None
     table: Columns | None = None
-    networks: Networks | None = None
 
 
 def learn(
     key: PRNGKey,
-    data: Shaped[np.ndarray, "n ..."],
+    data: UInt8[np.ndarray, "n h w c"] | Standardised,
     config: Config,
     devices: Devices,
     report: Report,
@@ -81,9 +78,8 @@ def learn(
 ) -> Learned:
     """Train the autoencoder on images, or on the standardised columns of a table; encode them."""
     table = None
-    if data.ndim == 2:
-        made = columns.standardised(data)
-        table, data = made.units, made.rows
+    if isinstance(data, Standardised):
+        data, table = data
     with timed(seconds, "autoencoder"):
         params, losses = _train(key, data, config, devices, report, resumed)
         params = processes.from_first(params)
@@ -111,7 +107,6 @@ def learn(
 
 def given(
     codes: Shaped[np.ndarray, "n z"],
-    networks: Networks | None,
     report: Report,
     seconds: dict[str, float],
 ) -> Learned:
@@ -122,13 +117,11 @@ def given(
     """
     with timed(seconds, "codes"):
         report(Progress("codes", 0, len(codes), ""))
-        made = columns.standardised(codes)
-        if not made.rows.any():
-            raise ValueError("all rows of `codes` are equal; pass codes that differ.")
+        made = columns.varying("codes", codes)
         found = arguments.placed(made.rows)
         units = processes.from_first(made.units)
         report(Progress("codes", len(codes), len(codes), f"{codes.shape[1]} dimensions"))
-    return Learned(found, units, networks=networks)
+    return Learned(found, units)
 
 
 def transport(
@@ -191,7 +184,6 @@ def transport(
         image_shape=learned.shape,
         classes=classes,
         columns=learned.table,
-        networks=learned.networks,
     )
 
 
