@@ -195,7 +195,7 @@ def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
         x = x[..., None]
     if x.shape[1:] != shape or x.ndim != len(shape) + 1:
         raise ValueError(
-            f"`images` has shape {given.shape}, but the model was fitted to {_kind(model)} of "
+            f"`images` has shape {given.shape}, but the model was fitted to {kind_of(model)} of "
             f"shape {shape}; pass (n, {', '.join(map(str, shape))})."
         )
     if model.image_shape is None:
@@ -219,8 +219,8 @@ def _own_networks(model: AEOT) -> tuple[models.Params, tuple[int, ...]]:
     return model.params, model.image_shape
 
 
-def _kind(model: AEOT) -> str:
-    """What the model was fitted to, for errors."""
+def kind_of(model: AEOT) -> Literal["images", "rows", "codes"]:
+    """What a model was fitted to, and makes."""
     if model.image_shape is None:
         return "codes"
     return "rows" if models.is_table(model.image_shape) else "images"

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aeot_jax import files, report, runs
-from aeot_jax.cli.report import check_folder, document, evaluation, load
+from aeot_jax.cli import folder
+from aeot_jax.cli.report import document, evaluation, load
 
 _SUFFIX = ".html"
 
@@ -69,7 +70,7 @@ def run(options: Compare, out: Console, err: Console) -> None:
 
 
 def _entry(run: Path, err: Console) -> report.Entry:
-    check_folder(run)
+    folder.check_folder(run)
     model = load(run)
     metrics = document(run, runs.METRICS)
     if not metrics:

@@ -149,10 +149,7 @@ def _judge(
     options: Evaluate, run: Path, features: Network | None, out: Console, err: Console
 ) -> None:
     """Evaluate a run and write evaluation.json."""
-    if not run.is_dir():
-        raise FileNotFoundError(
-            f"{str(run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
-        )
+    folder.check_folder(run)
     started = time.monotonic()
     files.check_writable(run / runs.EVALUATION, "run")
     model = folder.load_model(run)

@@ -167,6 +167,14 @@ def _short(value: Any) -> str:
     return reprlib.repr(value)
 
 
+def check_folder(run: Path) -> None:
+    """Raise FileNotFoundError with a sentence unless the path is that of a folder."""
+    if not run.is_dir():
+        raise FileNotFoundError(
+            f"{str(run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
+        )
+
+
 def load_model(run: Path) -> aeot.AEOT:
     """Load the model of a run's folder, or of the file that the path names.
 

@@ -56,7 +56,7 @@ def run(options: Report, out: Console, err: Console) -> None:
     """
     report.check_libraries()
     draw_key = key(options.seed, Purpose.REPORT)
-    check_folder(options.run)
+    folder.check_folder(options.run)
     path = options.run / runs.REPORT
     files.check_writable(path, "run")
     model = load(options.run)
@@ -82,14 +82,6 @@ def run(options: Report, out: Console, err: Console) -> None:
         path,
     )
     out.print(str(path), soft_wrap=True, markup=False, highlight=False)
-
-
-def check_folder(run: Path) -> None:
-    """Raise FileNotFoundError with a sentence unless the path is that of a folder."""
-    if not run.is_dir():
-        raise FileNotFoundError(
-            f"{str(run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
-        )
 
 
 def load(run: Path) -> aeot.AEOT:

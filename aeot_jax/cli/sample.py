@@ -19,6 +19,7 @@ from aeot_jax.cli.devices import Number
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.drawing import draw_codes
+from aeot_jax.model import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
             "without labels; fit one with --labels."
         )
     label = _label(options.label, model)
-    name = _name(model)
+    name = kind_of(model)
     values = math.prod(model.image_shape or model.centre.shape)
     if options.npz is not None:
         width = 1 if name == "images" else 4
@@ -119,13 +120,6 @@ def run(options: Sample, out: Console, err: Console) -> None:
         markup=False,
         highlight=False,
     )
-
-
-def _name(model: aeot.AEOT) -> str:
-    """What the model makes."""
-    if model.image_shape is None:
-        return "codes"
-    return "images" if len(model.image_shape) == 3 else "rows"
 
 
 def _picture(model: aeot.AEOT, name: str, made: np.ndarray, title: str) -> "Figure | Image":

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 import aeot_jax as aeot
 from aeot_jax import measures
+from aeot_jax.metrics.comparison import evenly
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.ot import problem
 from aeot_jax.ot.singular import Extension
@@ -30,7 +31,7 @@ from aeot_jax.report.parts import (
     form_of,
     name_of,
 )
-from aeot_jax.report.trips import BATCH, errors, evenly, in_batches, round_trip, unit
+from aeot_jax.report.trips import BATCH, errors, in_batches, round_trip, unit
 from aeot_jax.typing import PRNGKey
 
 _WORK = 2e10

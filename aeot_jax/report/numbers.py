@@ -8,8 +8,10 @@ import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax.evaluate import mean_image
-from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs, form_of
-from aeot_jax.report.trips import BATCH, errors, evenly, unit
+from aeot_jax.metrics.comparison import evenly
+from aeot_jax.model import kind_of
+from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs
+from aeot_jax.report.trips import BATCH, errors, unit
 from aeot_jax.report.verdict import Numbers
 
 ALPHA = 0.05
@@ -40,7 +42,7 @@ def measured(
         epochs=len(losses),
         falling=_falling(losses),
         data_gone=material.absent,
-        things={"images": "images", "table": "rows", "codes": "codes"}[form_of(model)],
+        things=kind_of(model),
         **_evaluated(material.evaluation),
     )
     if pairs is not None and material.train is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax import files
+from aeot_jax.model import kind_of
 from aeot_jax.ot.words import in_words
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.report import facts, figures
@@ -28,8 +29,6 @@ _SIDES = (96, 64, 48, 32, 24)
 """Sides of images that are tried until the page is small enough, pixels."""
 
 _OPTION = re.compile(r"--[a-z][a-z.-]*[a-z]|aeot-jax [a-z]+")
-
-_THINGS = {"images": "images", "table": "rows", "codes": "codes"}
 
 _ROWS = 60
 """Rows of a table at most."""
@@ -210,7 +209,7 @@ def _more(total: int, shown: int, what: str) -> tuple[str, ...]:
 def _subtitle(found: Facts) -> str:
     m, d = found.material.model.extension.y.shape
     shape = found.material.model.image_shape
-    things = _THINGS[found.form]
+    things = kind_of(found.material.model)
     size = "" if not shape else f" of {' x '.join(map(str, shape))}"
     name = _data(found).get("name")
     return f"{f'{name}: ' if name else ''}{m:,} {things}{size}, codes of {d} dimensions"
@@ -233,7 +232,7 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
         yield "Data", f"{data['name']}{where}"
     if material.absent:
         yield "Missing", material.absent
-    yield "Learned from", f"{m:,} {_THINGS[found.form]}"
+    yield "Learned from", f"{m:,} {kind_of(found.material.model)}"
     if data.get("num_held_out"):
         yield "Not learned from", f"{data['num_held_out']:,} {data.get('held_out')} images"
     if found.classes:

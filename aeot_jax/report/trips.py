@@ -22,11 +22,6 @@ def in_batches(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.nd
     return np.concatenate(parts)
 
 
-def evenly(x: np.ndarray, n: int) -> np.ndarray:
-    """At most n rows, evenly spaced: files are often sorted by class."""
-    return x[np.linspace(0, len(x) - 1, min(n, len(x))).round().astype(int)]
-
-
 def round_trip(model: aeot.AEOT, rows: np.ndarray) -> np.ndarray:
     """Rows encoded and decoded."""
     return in_batches(lambda x: aeot.decode(model, aeot.encode(model, x)), rows)
