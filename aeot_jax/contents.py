@@ -17,7 +17,7 @@ import numpy as np
 
 from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json, newer
-from aeot_jax.measures import Measure
+from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.model import Config
 from aeot_jax.nn import models
 from aeot_jax.ot.result import Method, Status
@@ -32,7 +32,10 @@ _CHANNELS = (1, 3)
 SOLUTION_SCHEMA = 1
 """Of the file of a solution; raised when a solution holds what older programs cannot read."""
 
-_SOURCES = ("Gaussian", "UniformCube", "UniformBall", "Empirical")
+NAMED = {kind.__name__: kind for kind in (Gaussian, UniformCube, UniformBall)}
+"""Sources that their name and dimension determine."""
+
+_SOURCES = (*NAMED, "Empirical")
 """Sources that the file of an extension may name; one without a name is code."""
 
 _MOST_SECONDS = 32

@@ -1,7 +1,7 @@
 """What ``save`` writes and ``load`` reads: models, solutions, extensions; arrays, never code."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,12 @@ import numpy as np
 
 from aeot_jax import arguments, checkpoint, contents, records, runs, trees
 from aeot_jax._version import __version__
-from aeot_jax.measures import Empirical, Gaussian, Measure, UniformBall, UniformCube
+from aeot_jax.measures import Empirical, Measure
 from aeot_jax.model import AEOT
 from aeot_jax.ot.problem import check_measure
 from aeot_jax.ot.singular import Extension
 from aeot_jax.ot.solution import Solution
 from aeot_jax.typing import Given
-
-_NAMED: dict[str, Callable[[int], Measure]] = {
-    "Gaussian": Gaussian,
-    "UniformCube": UniformCube,
-    "UniformBall": UniformBall,
-}
-"""Sources that their name and dimension determine."""
 
 _POINTS = "mu/points"
 """Atoms of an `Empirical` source in the file of an extension."""
@@ -58,9 +51,10 @@ def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLik
         records.write(path, "solution", records.flatten(trees.arrays_of(thing)), meta)
     else:
         arrays, source = records.flatten(trees.arrays_of(thing)), _CODE
-        if type(thing.mu).__name__ in _NAMED:
-            source = type(thing.mu).__name__
-        elif isinstance(thing.mu, Empirical):
+        kind = type(thing.mu)
+        if kind in contents.NAMED.values():  # by itself: somebody's own may bear the same name
+            source = kind.__name__
+        elif isinstance(thing.mu, Empirical) and kind is Empirical:
             source, arrays[_POINTS] = "Empirical", np.asarray(thing.mu.points)
         records.write(path, "extension", arrays, {"version": __version__, "source": source})
 
@@ -134,7 +128,7 @@ def _source(
     if points is not None:
         return Empirical(jnp.asarray(points))
     if name is not _CODE:
-        return _NAMED[str(name)](dim)
+        return contents.NAMED[str(name)](dim)
     if mu is None:
         raise ValueError(
             f"`mu` is None, but the source of {str(path)!r} is code, which no file holds; pass the "

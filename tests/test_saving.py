@@ -1,5 +1,7 @@
 """Solutions and extensions on disk: the same to the last bit, or one sentence."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,15 @@ def test_a_source_that_is_code_is_passed_to_load(solution, tmp_path):
         aeot.load(tmp_path / "e.npz")
     with pytest.raises(ValueError, match="`mu`"):
         aeot.load(tmp_path / "e.npz", mu=aeot.Gaussian(4))
+
+
+def test_a_source_of_ones_own_is_code_whatever_its_name(solution, tmp_path):
+    wide = type("Gaussian", (aeot.FromSampler,), {})(own, 3)
+    path = tmp_path / "e.npz"
+    aeot.save(replace(extended(aeot.FromSampler(own, 3), solution), mu=wide), path)
+    with pytest.raises(ValueError, match=r"the source of .* is code"):
+        aeot.load(path)
+    assert aeot.load(path, mu=wide).mu is wide
 
 
 def test_every_record_refuses_what_it_is_not(solution, tmp_path):
