@@ -14,13 +14,13 @@ import numpy as np
 from aeot_jax import contents, records, runs, trees
 from aeot_jax import identity as identities
 from aeot_jax._version import __version__
-from aeot_jax.classes import Classes
+from aeot_jax.classes import ClassMaps
 from aeot_jax.columns import Columns
 from aeot_jax.configs import config_from_json as config_from_json
 from aeot_jax.configs import config_to_json as config_to_json
 from aeot_jax.model import AEOT, SOURCES
 from aeot_jax.nn.train import TrainState
-from aeot_jax.ot.result import Status
+from aeot_jax.ot.solver.result import Status
 from aeot_jax.runs import MODEL_FILE as MODEL_FILE
 from aeot_jax.runs import TRAINING_FILE as TRAINING_FILE
 
@@ -63,7 +63,7 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
         units = Columns(**units)
     classes = tree.pop("classes", None)  # files of models without classes have none
     if classes is not None:
-        classes = Classes(
+        classes = ClassMaps(
             solution=trees.solution(classes.pop("solution"), classes["labels"].shape),
             extension=trees.extension(classes.pop("extension"), mu),
             **classes,

@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem, singular
-from aeot_jax.ot.config import SolverConfig, check_config, plan
-from aeot_jax.ot.result import Status
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import Solution
-from aeot_jax.ot.solve import solve_jit
+from aeot_jax.ot import problem
+from aeot_jax.ot.extension import extension
+from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.solver.config import SolverConfig, check_config, plan
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import Solution
+from aeot_jax.ot.solver.solve import solve_jit
 from aeot_jax.reprs import numbers, or_brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
@@ -32,7 +33,7 @@ _SHOWN_LABELS = 20
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Classes:
+class ClassMaps:
     """The transport problem of each of c classes, in arrays of the size of the largest.
 
     Attributes:
@@ -57,7 +58,7 @@ class Classes:
         )
         worst = int(np.argmax(upper))
         return (
-            f"Classes({len(labels)} of labels {shown}; "
+            f"ClassMaps({len(labels)} of labels {shown}; "
             f"{int((codes == Status.CONVERGED).sum())} converged; least sure {labels[worst]}, mass "
             f"error at most {float(upper[worst]):.2g})"
         )
@@ -84,7 +85,7 @@ def solve_classes(
     *,
     threshold: Given[float | None] = None,
     num_samples: Given[int | None] = None,
-) -> Classes:
+) -> ClassMaps:
     """Solve the transport onto the codes of each class, and learn its extension.
 
     All take the same steps, twice what is planned for the largest class, because all must pass. If
@@ -113,7 +114,7 @@ def solve_classes(
     check_config(config)
     targets = problem.check_targets(codes, "codes")
     problem.check_measure(mu, targets)
-    singular.check_options(threshold, num_samples)
+    extension.check_options(threshold, num_samples)
     known = _check_labels(labels, targets.shape[0])
     names, y, nu = _stack(np.asarray(targets), known)
     sizes = plan(y.shape[1], mu, config)
@@ -130,7 +131,7 @@ def solve_classes(
         num_steps = min(2 * num_steps, most)
     maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
     counts = np.bincount(np.searchsorted(names, known))
-    return Classes(
+    return ClassMaps(
         labels=jnp.asarray(names, jnp.int32),
         shares=jnp.asarray(counts / counts.sum(), jnp.float32),
         solution=solution,
@@ -221,6 +222,6 @@ def _extend(
     num_samples: int | None,
 ) -> Extension:
     def one(key: Array, y: Array, h: Array, nu: Array) -> Extension:
-        return singular.extension(key, mu, y, h, nu, num_samples=num_samples, threshold=threshold)
+        return extension.extension(key, mu, y, h, nu, num_samples=num_samples, threshold=threshold)
 
     return _over_classes(one, mu.dim, keys, y, h, nu)

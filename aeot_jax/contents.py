@@ -20,9 +20,9 @@ from aeot_jax.configs import config_from_json, newer
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.model import Config
 from aeot_jax.nn import models
-from aeot_jax.ot.result import Method, Status
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import Solution
+from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.solver.result import Method, Status
+from aeot_jax.ot.solver.solution import Solution
 
 LATER = {"upper": np.inf, "num_unverified": 0, "unverified_weight": 0, "samples_to_verify": 0}
 """Fields that files of earlier versions lack, and the value that says that they are not known."""

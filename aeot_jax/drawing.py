@@ -13,10 +13,10 @@ from aeot_jax import arguments
 from aeot_jax.model import AEOT, check_model, extension_of, raw_codes
 from aeot_jax.model import decode as images_of
 from aeot_jax.networks import BATCH, Network, check_function, data_of
-from aeot_jax.ot.candidates import CHUNK, GenerateInfo, draw
-from aeot_jax.ot.layouts import Layout, Parallel, layout
-from aeot_jax.ot.parallel import place
-from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.devices.parallel import place
+from aeot_jax.ot.devices.placement import Parallel, Placement, placement
+from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.extension.generate import CHUNK, GenerateInfo, draw
 from aeot_jax.typing import Devices, Given, PRNGKey
 
 _MAX_CANDIDATES = CHUNK
@@ -72,7 +72,7 @@ def sample(
         function, called in batches outside of any jit of this library, and never saved. A model of
         codes needs it; None is what the model was fitted with.
       batch: codes that ``decode`` is given at once; the last batch is filled up.
-      parallel: how the draws of more than 4096 candidates are dealt to devices, with the same
+      parallel: how the draws of more than 4096 candidates are sharded over devices, with the same
         images to the last bit; as in ``certify``.
       devices: the devices to use; None is all.
 
@@ -154,9 +154,9 @@ def draw_codes(
     check_model(model)
     n = arguments.count("n", n, what="how many images to make")
     size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
-    where = layout(parallel, devices)
+    where = placement(parallel, devices)
     if n <= size and where.kind != "none":
-        where = Layout("none")  # one draw is enough, or nearly
+        where = Placement("none")  # one draw is enough, or nearly
     ext = place(where, extension_of(model, label))
     parts: list[np.ndarray] = []
     found = candidates = accepted_all = copies = 0
@@ -181,7 +181,7 @@ def draw_codes(
 
 
 def _draws(
-    where: Layout, key: PRNGKey, ext: Extension, size: int
+    where: Placement, key: PRNGKey, ext: Extension, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, GenerateInfo]]:
     """Draw after draw without end, computed one for each device at once."""
     abreast = max(1, len(where.devices))

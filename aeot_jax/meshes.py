@@ -1,4 +1,4 @@
-"""Devices in a row or a grid, to which work is dealt."""
+"""Devices in a row or a grid, over which work is sharded."""
 
 import jax
 from jax.sharding import AxisType, Mesh

@@ -12,17 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
-from aeot_jax.classes import Classes
+from aeot_jax.classes import ClassMaps
 from aeot_jax.columns import Columns, measured
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.networks import Networks, codes_of, data_of
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
-from aeot_jax.ot import problem, singular
-from aeot_jax.ot.config import SolverConfig
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import Solution
+from aeot_jax.ot import problem
+from aeot_jax.ot.extension.extension import Extension, check_options
+from aeot_jax.ot.solver.config import SolverConfig
+from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.pixels import check_floats
 from aeot_jax.reprs import known, or_brief, short
 from aeot_jax.typing import ArrayLike, Given
@@ -55,7 +55,7 @@ class ExtensionConfig:
     num_samples: int | None = None
 
     def __post_init__(self):
-        singular.check_options(self.threshold, self.num_samples)
+        check_options(self.threshold, self.num_samples)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class AEOT:
     seconds: dict[str, Float[Array, ""]]
     config: Config = field(metadata={"static": True})
     image_shape: tuple[int, ...] | None = field(metadata={"static": True})
-    classes: Classes | None = None
+    classes: ClassMaps | None = None
     columns: Columns | None = None
     networks: Networks | None = field(default=None, metadata={"static": True})
     label_names: tuple[str, ...] | None = field(default=None, metadata={"static": True})

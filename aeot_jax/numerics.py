@@ -105,13 +105,13 @@ def isolated(
     # Keys cross the border as their numbers: under `vmap` a branch becomes a choice of two, and
     # JAX's check counts a key that may be chosen as used.
     result = jax.lax.cond(
-        always, evaluate, lambda numbers: numbers[0], hidden(jax.tree.map(_numbers, given))
+        always, evaluate, lambda numbers: numbers[0], barrier(jax.tree.map(_numbers, given))
     )
     return jax.tree.map(_like, value, result)
 
 
-def hidden(tree: _Value) -> _Value:
-    """The same arrays, of which the compiler no longer knows what it knew.
+def barrier(tree: _Value) -> _Value:
+    """Pass every array through an optimization barrier: XLA folds and fuses nothing across it.
 
     Each has a barrier of its own: a common one would let all vary over every axis of a mesh over
     which one does. Keys pass as their numbers: a key that passed itself would count as used.

@@ -13,9 +13,9 @@ from aeot_jax import arguments, checkpoint, contents, records, runs, trees
 from aeot_jax._version import __version__
 from aeot_jax.measures import Empirical, Measure
 from aeot_jax.model import AEOT
+from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.problem import check_measure
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import Solution
+from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.typing import Given
 
 _POINTS = "mu/points"

@@ -11,17 +11,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, Shaped, UInt8
 
 from aeot_jax import arguments, checkpoint, columns, processes
-from aeot_jax.classes import Classes, solve_classes
+from aeot_jax.classes import ClassMaps, solve_classes
 from aeot_jax.columns import Columns, Standardised
 from aeot_jax.events import Progress as Progress
 from aeot_jax.model import AEOT, SOURCES, Config
 from aeot_jax.nn import models, train
-from aeot_jax.ot import singular
-from aeot_jax.ot.config import SolverConfig
-from aeot_jax.ot.result import Status
-from aeot_jax.ot.solution import Solution, SolveProgress
-from aeot_jax.ot.solve import solve
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.extension.extension import extension as extension_of_map
+from aeot_jax.ot.solver.config import SolverConfig
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import Solution, SolveProgress
+from aeot_jax.ot.solver.solve import solve
 from aeot_jax.typing import Devices, PRNGKey
 
 STAGES = ("autoencoder", "codes", "transport", "map")
@@ -160,7 +160,7 @@ def transport(
     with timed(seconds, "map"):
         report(Progress("map", 0, 1, ""))
         options = config.extension
-        extension = singular.extension(
+        extension = extension_of_map(
             map_key,
             mu,
             codes,
@@ -187,7 +187,7 @@ def transport(
     )
 
 
-def _classes(key: PRNGKey, mu, codes: Array, labels: np.ndarray, config: Config) -> Classes:
+def _classes(key: PRNGKey, mu, codes: Array, labels: np.ndarray, config: Config) -> ClassMaps:
     return solve_classes(
         jax.random.fold_in(key, 1),
         mu,

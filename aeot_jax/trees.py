@@ -8,10 +8,10 @@ import numpy as np
 
 from aeot_jax import contents
 from aeot_jax.measures import Measure
-from aeot_jax.ot.estimate import Certificate
+from aeot_jax.ot.counts.estimate import Certificate
+from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.problem import Frame
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import History, Solution
+from aeot_jax.ot.solver.solution import History, Solution
 
 
 def arrays_of(value: Any) -> Any:

@@ -21,9 +21,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.model import AEOT, check_model, decode, extension_of
-from aeot_jax.ot import candidates, planes
-from aeot_jax.ot.laguerre import upper_envelope
-from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.ot.exact.laguerre import upper_envelope
+from aeot_jax.ot.extension import blend, generate
+from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
@@ -31,7 +31,7 @@ Along = Literal["source", "codes", "displacement"]
 
 _MAX_FRAMES = 10_000
 
-_extend = jax.jit(candidates.extend)
+_extend = jax.jit(generate.extend)
 
 
 class Crossings(NamedTuple):
@@ -169,7 +169,7 @@ def crossings(
     inside = (t > 0) & (t < 1)
     before, after = before[inside], after[inside]
     unit = ext.frame.normalise(ext.y)
-    angle = np.asarray(planes.plane_angles(unit[before], unit[after]), np.float64)
+    angle = np.asarray(blend.plane_angles(unit[before], unit[after]), np.float64)
     return Crossings(
         t[inside], np.stack([before, after], axis=1), angle, angle > float(ext.threshold)
     )

@@ -16,7 +16,7 @@ about 2 to 4 for orbits); the one all-reduce of m / T + 8 int32 over the rows (B
 in one direction, :math:`\lambda` seconds a hop); within a row, one gather of a float a sample and
 device for each of its 8 / R streams, and two reductions of some numbers a block; and the update of
 the heights, which every row repeats (p about 20 passes over m / T floats at M bytes/s of memory).
-T = 1 is the layout without target shards.
+T = 1 is the placement without target shards.
 
 Kernel and reduction both grow like m, so no *large* m makes the reduction win: what decides is
 the samples and dimensions of a device. The reduction outweighs the kernel where
@@ -41,8 +41,10 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax import meshes
-from aeot_jax.ot import parallel, sizes, solver
-from aeot_jax.ot.layouts import layout
+from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.devices import parallel
+from aeot_jax.ot.devices.placement import placement
+from aeot_jax.ot.solver import stepping
 from aeot_jax.typing import Devices
 
 _STEPS = 32
@@ -68,10 +70,10 @@ def predict(
       m: targets.
       d: dimensions.
       n: samples of a step, of all devices together.
-      rows: R, devices among which the samples are dealt.
+      rows: R, devices among which the samples are sharded.
       flops: F, of one device, as the kernel reaches them.
       bandwidth: B, bytes/s of a link in one direction.
-      target_shards: T, devices among which the targets are dealt.
+      target_shards: T, devices among which the targets are sharded.
       latency: seconds a hop.
       memory: M, bytes/s.
       gain: r, of orbits.
@@ -122,9 +124,9 @@ def chunk(config: aeot.SolverConfig, m: int, d: int):
     """A chunk of steps with its data where the devices want it."""
     mu, y, nu = problem(m, d)
     state = aeot.init(jax.random.key(0), mu, y, nu, replace(config, parallel="none", devices=None))
-    where = layout(config.parallel, config.devices)
+    where = placement(config.parallel, config.devices)
     state, mu, y, nu = parallel.place(where, (state, mu, y, nu))
-    return partial(solver.run_steps, state, mu, y, nu, _STEPS, config)
+    return partial(stepping.run_steps, state, mu, y, nu, _STEPS, config)
 
 
 def scaling(m: int, d: int, batch: int, rounds: int) -> None:
@@ -211,11 +213,11 @@ def shards(m: int, d: int, batch: int, steps: int) -> None:
     first = None
     for number in (n for n in (8, 4, 2) if jax.device_count() % n == 0):
         config = replace(base, parallel="shard_map", target_shards=number)
-        where = layout("shard_map", None, number)
-        rows = sizes.dealt(m, d)
+        where = placement("shard_map", None, number)
+        rows = sizes.sharded(m, d)
         own_y, own_nu = parallel.shard(where, y, rows), parallel.shard(where, nu, rows)
-        state = solver.init_dealt(jax.random.key(0), mu, own_y, own_nu, m, config)
-        run = jax.jit(partial(solver.run_steps, num_steps=steps, config=config))
+        state = stepping.init_sharded(jax.random.key(0), mu, own_y, own_nu, m, config)
+        run = jax.jit(partial(stepping.run_steps, num_steps=steps, config=config))
         compiled = run.lower(state, mu, own_y, own_nu).compile()
         call = partial(compiled, state, mu, own_y, own_nu)
         timing = harness.interleave({"": call}, 1)[""]

@@ -39,8 +39,9 @@ from works import WORKS, Work  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.numerics import PRECISION  # noqa: E402
-from aeot_jax.ot import power, solver  # noqa: E402
-from aeot_jax.ot.config import plan  # noqa: E402
+from aeot_jax.ot.duality.assign import assign, top_k  # noqa: E402
+from aeot_jax.ot.solver import stepping  # noqa: E402
+from aeot_jax.ot.solver.config import plan  # noqa: E402
 from aeot_jax.typing import Heights, Samples, Targets  # noqa: E402
 
 TEMPERATURES = ((1.0, 0.5), (1.0, 1 / 3), (4.0, 0.5))
@@ -51,7 +52,7 @@ _BLOCK = 512
 
 def soft_counts(x: Samples, y: Targets, h: Heights, temperature: jax.Array) -> jax.Array:
     """Sum over samples of softmax(score / temperature), targets in blocks; two products."""
-    highest, _ = power.assign(x, y, h)
+    highest, _ = assign(x, y, h)
     m = y.shape[0]
     blocks = -(-m // _BLOCK)
 
@@ -80,11 +81,11 @@ def soft_counts(x: Samples, y: Targets, h: Heights, temperature: jax.Array) -> j
 def hard_counts(x: Samples, y: Targets, h: Heights, temperature: jax.Array) -> jax.Array:
     """Samples in each cell."""
     del temperature
-    return jnp.zeros_like(h).at[power.assign(x, y, h)[1]].add(1.0)
+    return jnp.zeros_like(h).at[assign(x, y, h)[1]].add(1.0)
 
 
 def run(
-    state: solver.SolverState,
+    state: stepping.SolverState,
     mu: aeot.Measure,
     y: Targets,
     num_steps: int,
@@ -96,7 +97,7 @@ def run(
     """The solver's own steps, their draw replaced; the answer's heights."""
     m = y.shape[0]
     scale, exponent = temperature
-    top, _ = power.top_k(mu.sample(state.key, 512), state.frame.normalise(y), state.h, 2)
+    top, _ = top_k(mu.sample(state.key, 512), state.frame.normalise(y), state.h, 2)
     gap = (top[:, 0] - top[:, 1]).mean()
 
     def draw(key, state, mu, y, nu, config, axis_name):
@@ -105,10 +106,12 @@ def run(
         return count(mu.sample(key, n), y, state.h, warmth), jnp.zeros(1)
 
     @jax.jit
-    def steps(state: solver.SolverState) -> solver.SolverState:
-        return lax.fori_loop(0, num_steps, lambda _, s: solver.step(s, mu, y, None, config), state)
+    def steps(state: stepping.SolverState) -> stepping.SolverState:
+        return lax.fori_loop(
+            0, num_steps, lambda _, s: stepping.step(s, mu, y, None, config), state
+        )
 
-    with mock.patch.object(solver, "_draw", draw):
+    with mock.patch.object(stepping, "_draw", draw):
         return steps(state).heights
 
 
@@ -122,7 +125,7 @@ def compare(work: Work, keep: bool) -> None:
         max_samples=ARGUMENTS.per_target * m,
     )
     sizes = plan(m, mu, config)
-    state = solver.init(jax.random.key(0), mu, y, None, config)
+    state = stepping.init(jax.random.key(0), mu, y, None, config)
     x, h = mu.sample(jax.random.key(1), sizes.batch), state.h
     normalised = state.frame.normalise(y)
     warmth = jnp.float32(0.1)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax.ot import candidates, planes
-from aeot_jax.ot import centres as cells
-from aeot_jax.ot.barycentric import barycentric, inverse_distance
-from aeot_jax.ot.simplicial import simplicial, triangulate
-from aeot_jax.ot.smoothing import smooth_transport
+from aeot_jax.ot.extension import blend, generate
+from aeot_jax.ot.extension import centres as cells
+from aeot_jax.ot.extension.barycentric import barycentric, inverse_distance
+from aeot_jax.ot.extension.simplicial import simplicial, triangulate
+from aeot_jax.ot.extension.smoothing import smooth_transport
 
 _DRAW = 4_096
 """Samples of one draw."""
@@ -64,7 +64,7 @@ def _within_threshold(x: jax.Array, ext: aeot.Extension, centres: cells.Centres)
     _, used = cells.nearest(x, centres, ext.y.shape[1] + 1)
     unit = ext.frame.normalise(ext.y)
     _, winner = aeot.assign(x, ext.y, ext.h)
-    angles = jnp.stack([planes.plane_angles(unit[winner], unit[i]) for i in used.T], axis=1)
+    angles = jnp.stack([blend.plane_angles(unit[winner], unit[i]) for i in used.T], axis=1)
     return np.asarray(angles.max(1) <= ext.threshold)
 
 
@@ -76,12 +76,12 @@ def _in_draws(form, x: jax.Array, ext: aeot.Extension) -> np.ndarray:
 
 @jax.jit
 def _default(x: jax.Array, ext: aeot.Extension) -> jax.Array:
-    return candidates.extend(x, ext)[0]
+    return generate.extend(x, ext)[0]
 
 
 @jax.jit
 def _plain_mean(x: jax.Array, ext: aeot.Extension) -> jax.Array:
     """The default's shares and no more: a blend that varies less than the codes."""
-    seen = planes.look(x, ext.y, ext.h, ext.frame)
-    share, _ = planes.shares(seen, ext.band, ext.threshold)
+    seen = blend.highest_planes(x, ext.y, ext.h, ext.frame)
+    share, _ = blend.shares(seen, ext.band, ext.threshold)
     return jnp.einsum("nk,nkd->nd", share, seen.codes[:, : share.shape[1]])

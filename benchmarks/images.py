@@ -24,7 +24,7 @@ from aeot_jax.metrics.frechet import frechet_distance
 from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.modes import total_variation
 from aeot_jax.metrics.prdc import prdc
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 
 _PARSER = argparse.ArgumentParser(description="Generated images.")
 _PARSER.add_argument("data", nargs="+", help="data sets with labels")

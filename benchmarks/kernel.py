@@ -39,7 +39,8 @@ from jax import lax  # noqa: E402
 from threadpoolctl import threadpool_info  # noqa: E402
 
 from aeot_jax.numerics import PRECISION  # noqa: E402
-from aeot_jax.ot import blocks, orbit, power  # noqa: E402
+from aeot_jax.ot.cells import antithetic, blocks, power  # noqa: E402
+from aeot_jax.ot.duality.assign import assign as assign_checked  # noqa: E402
 
 Works = tuple[tuple[int, int, int], ...]
 
@@ -149,7 +150,7 @@ def kept_maxima(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, ja
 
 def orbits(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
     """As many samples, in orbits of eight: what moves the heights of a symmetric source."""
-    return orbit.assign_orbits(x[: x.shape[0] // orbit.SIZE], y, h)
+    return antithetic.assign_orbits(x[: x.shape[0] // antithetic.SIZE], y, h)
 
 
 def faiss_search(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> Callable[[], object]:
@@ -184,7 +185,7 @@ ACCELERATOR_FORMS = {
 
 def quality(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> dict[str, float]:
     """How far the kernel is from float64 on 256 samples."""
-    value, index = power.assign(x[:256], y, h)
+    value, index = assign_checked(x[:256], y, h)
     score = x[:256].astype(np.float64) @ y.T.astype(np.float64) + h
     own = np.take_along_axis(score, np.asarray(index)[:, None], axis=1)[:, 0]
     return {

@@ -51,7 +51,7 @@ from numpy.typing import ArrayLike  # noqa: E402
 from works import WORKS, Work  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
-from aeot_jax.ot.words import in_words  # noqa: E402
+from aeot_jax.ot.counts.words import in_words  # noqa: E402
 
 _JUDGE_KEY = 987_654_321
 _JUDGE_ERROR = 0.005

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import aeot_jax as aeot
 from aeot_jax import plot
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="a small problem, in a few seconds")

@@ -16,7 +16,7 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax import plot
 from aeot_jax.data import images
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="few images, few epochs, loose tolerance")

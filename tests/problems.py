@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from aeot_jax.ot.exact import exact_masses
+from aeot_jax.ot.exact.exact import exact_masses
 
 Floats = NDArray[np.float64]
 

@@ -21,7 +21,9 @@ from ml_dtypes import bfloat16
 import aeot_jax as aeot
 from aeot_jax import arguments, plot, walk
 from aeot_jax.nn import train
-from aeot_jax.ot import barycentric, exact, interop, laguerre
+from aeot_jax.ot.duality import interop
+from aeot_jax.ot.exact import exact, laguerre
+from aeot_jax.ot.extension import barycentric
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(2)

@@ -23,7 +23,7 @@ from aeot_jax import (
     sample,
     save,
 )
-from aeot_jax.ot.result import Status
+from aeot_jax.ot.solver.result import Status
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import aeot_jax as aeot
 from aeot_jax import SolverConfig, Status, identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
-from aeot_jax.ot import candidates
-from aeot_jax.ot.config import plan
+from aeot_jax.ot.extension import generate
+from aeot_jax.ot.solver.config import plan
 
 KEY = jax.random.key(2)
 SIZES = {7: 40, -1: 25, 3: 12, 5: 1}
@@ -111,7 +111,7 @@ def test_a_walk_may_stay_in_a_class(model):
     walk = aeot.interpolate(model, -jnp.ones(3), jnp.ones(3), 3, label=2)
     points = jnp.outer(jnp.array([-1.0, 0, 1]), jnp.ones(3))
     # Eagerly the last bit differs.
-    z, _, _ = jax.jit(candidates.extend)(points, model.classes.of(2))
+    z, _, _ = jax.jit(generate.extend)(points, model.classes.of(2))
     np.testing.assert_array_equal(walk.z, z)
 
 

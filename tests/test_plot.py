@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from aeot_jax import files, plot
-from aeot_jax.ot.estimate import Certificate
-from aeot_jax.ot.result import Method, Status
-from aeot_jax.ot.solution import History, Solution
+from aeot_jax.ot.counts.estimate import Certificate
+from aeot_jax.ot.solver.result import Method, Status
+from aeot_jax.ot.solver.solution import History, Solution
 
 RNG = np.random.default_rng(0)
 

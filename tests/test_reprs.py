@@ -27,7 +27,7 @@ def things():
         "extension": model.extension,
         "certificate": model.solution.certificate,
         "history": model.solution.history,
-        "classes": aeot.Classes(jnp.arange(2), jnp.ones(2) / 2, solutions, twice),
+        "classes": aeot.ClassMaps(jnp.arange(2), jnp.ones(2) / 2, solutions, twice),
         "solutions": solutions,
         "centres": aeot.Centres(points, jnp.ones(40, jnp.int32)),
         "empirical": aeot.Empirical(points),
@@ -49,7 +49,7 @@ def test_they_say_how_good_a_thing_is(things):
     assert "2 of 2 converged" in repr(things["solutions"])
     assert "Gaussian(dim=3) onto 60 targets in 3 dimensions" in repr(things["extension"])
     assert "empty cells" in repr(things["certificate"])
-    assert "Classes(2 of labels 0, 1;" in repr(things["classes"])
+    assert "ClassMaps(2 of labels 0, 1;" in repr(things["classes"])
     model = repr(things["model"])
     assert "8 x 8 x 1" in model
     assert "CONVERGED" in model

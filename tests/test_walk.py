@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from aeot_jax import decode, encode, interpolate, transport
-from aeot_jax.ot import candidates, planes
+from aeot_jax.ot.extension import blend, generate
 from aeot_jax.walk import crossings
 
 A = np.array([-1.3, 0.4, 0.9])
@@ -45,7 +45,7 @@ def test_the_faces_are_those_that_a_fine_walk_meets(model, along):
     np.testing.assert_array_equal(found.cells, cells)
     assert ((since <= found.t) & (found.t <= until)).all()
     unit = ext.frame.normalise(ext.y)
-    angle = planes.plane_angles(unit[cells[:, 0]], unit[cells[:, 1]])
+    angle = blend.plane_angles(unit[cells[:, 0]], unit[cells[:, 1]])
     np.testing.assert_allclose(found.angle, angle, rtol=1e-6)
     np.testing.assert_array_equal(found.singular, angle > ext.threshold)
 
@@ -54,7 +54,7 @@ def test_frames_of_the_source_are_those_of_the_extension(model):
     walk = interpolate(model, A, B, 5)
     t = np.linspace(0, 1, 5)[:, None]
     points = jnp.asarray((1 - t) * A + t * B, jnp.float32)
-    z, accepted, _ = jax.jit(candidates.extend)(points, model.extension)
+    z, accepted, _ = jax.jit(generate.extend)(points, model.extension)
     np.testing.assert_array_equal(walk.z, z)
     np.testing.assert_array_equal(walk.rejected, ~np.asarray(accepted))
     np.testing.assert_array_equal(walk.images, decode(model, z))

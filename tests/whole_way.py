@@ -25,7 +25,7 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax.numerics import is_typed_key
-from aeot_jax.ot.sampling import Sampling
+from aeot_jax.ot.counts.sampling import Sampling
 
 M = 50
 RNG = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def distances(key: jax.Array) -> Any:
 
 
 def extensions(key: jax.Array) -> Any:
-    from aeot_jax.ot import barycentric
+    from aeot_jax.ot.extension import barycentric
 
     centres = aeot.mass_centres(key, aeot.Gaussian(3), Y3, -(Y3**2).sum(1) / 2, num_samples=4096)
     x = Y3[:6] / 2

@@ -19,7 +19,7 @@ from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.evaluate import evaluate, nothing_learned
 from aeot_jax.networks import Network
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 
 _LARGE = 1e5
 """Distances from which on decimals say nothing."""

@@ -207,7 +207,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
     config = options.full_config()
     if options.distributed:
         processes.join()
-    spread = devices.first(options.devices)
+    first = devices.first(options.devices)
     with contextlib.ExitStack() as writing:
         if processes.is_first():
             opened = folder.opened(options.out, resume=options.resume, overwrite=options.overwrite)
@@ -231,7 +231,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     label_names=names,
                     run_dir=work,
                     resume=options.resume,
-                    devices=spread,
+                    devices=first,
                     on_progress=peaks.watching(show),
                 )
             if processes.is_first():

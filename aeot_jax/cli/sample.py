@@ -176,14 +176,14 @@ def _drawn(
 ) -> Iterator[np.ndarray]:
     """Images as bytes, a piece after the other; all of one piece are those of ``aeot.sample``."""
     own = key(options.seed, Purpose.SAMPLE)
-    spread = devices.first(options.devices)
+    first = devices.first(options.devices)
     for i, start in enumerate(range(0, options.num, size)):
         codes, info = draw_codes(
             jax.random.fold_in(own, i) if i else own,
             model,
             size if options.num > size else options.num,  # one size, one program
             label=label,
-            devices=spread,
+            devices=first,
         )
         part = np.asarray(aeot.decode(model, codes))[: options.num - start]
         tally.images += len(part)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aeot_jax import runs
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 
 
 def show(metrics: dict[str, Any], run: Path, out: Console) -> None:

@@ -232,7 +232,7 @@ def run_epoch(
     order = jax.random.permutation(order_key, jnp.arange(n, dtype=jnp.int32))
     order = order[: n // size * size].reshape(-1, size)
 
-    def spread(tree: Any, *axes: str) -> Any:
+    def shard(tree: Any, *axes: str) -> Any:
         if not devices:
             return tree
         return jax.lax.with_sharding_constraint(tree, _sharding(devices, *axes))
@@ -244,7 +244,7 @@ def run_epoch(
             params,
             opt_state,
             jax.random.fold_in(noise_key, step),
-            spread(images[rows], _BATCH),
+            shard(images[rows], _BATCH),
             functions,
             tx,
             train_config,
@@ -255,7 +255,7 @@ def run_epoch(
         body, (state.params, state.opt_state), (jnp.arange(order.shape[0], dtype=jnp.int32), order)
     )
     # One layout comes in and goes out, so that the next epoch runs the same program.
-    return spread((TrainState(params, opt_state, state.epoch + 1), values.mean()))
+    return shard((TrainState(params, opt_state, state.epoch + 1), values.mean()))
 
 
 def _sharding(devices: Devices, *axes: str) -> NamedSharding:

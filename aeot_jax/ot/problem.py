@@ -18,8 +18,8 @@ from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete as is_concrete
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import blockwise, shift, sizes
-from aeot_jax.ot.shift import Shift
+from aeot_jax.ot.cells import blockwise, shift, sizes
+from aeot_jax.ot.cells.shift import Shift
 from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
 
@@ -200,7 +200,7 @@ class Problem:
       mu: source measure.
       y: targets near the origin, float32 (rows, d); the user's first, then what fills up.
       nu: weights (rows,), sum 1: those of coinciding targets at the first of them, 0 at the others
-        and where filled up. Both are NumPy's where the targets shall be dealt to devices.
+        and where filled up. Both are NumPy's where the targets shall be sharded over devices.
       num_targets: m, as the user counts.
       same: index of the first target that equals each (m,); None where all differ, or may.
       centre: what the host has taken off the targets (d,), in float64.
@@ -255,7 +255,7 @@ class Problem:
 
 
 def make(
-    mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None = None, *, dealt: bool = False
+    mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None = None, *, sharded: bool = False
 ) -> Problem:
     """Check a problem, centre its targets, merge the weights of copies and fill it up.
 
@@ -267,7 +267,7 @@ def make(
       mu: source measure.
       y: targets (m, d), in any real dtype.
       nu: weights (m,), sum 1; None is uniform.
-      dealt: whether the targets shall be dealt to devices: they then stay on the host as they are.
+      sharded: whether the targets shall be sharded over devices: they then stay on the host.
 
     Raises:
       ValueError: if targets, weights or the source's dimension do not fit.
@@ -286,7 +286,7 @@ def make(
     if same is not None:
         weights = _merged(weights, same)
     weights = _rounded_weights(weights)
-    if dealt:
+    if sharded:
         return Problem(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
     rows = sizes.filled(*near.shape)
     first = int(active.argmax())
@@ -441,7 +441,7 @@ def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
     Args:
       y: targets (m, d).
       nu: weights (m,).
-      targets_axis: a mapped axis over whose devices the targets are dealt.
+      targets_axis: a mapped axis over whose devices the targets are sharded.
     """
     taken = shift.around(y, jnp.where(nu > 0, 0 * nu, -jnp.inf), targets_axis)[2]
     offset = jnp.asarray(taken.centre)
@@ -463,7 +463,7 @@ def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
         deviation = jnp.square(unit(y, *place) - centre[None, :]).mean(1)
         return jnp.matmul(nu, deviation, precision=PRECISION)
 
-    of_targets = partial(blockwise.totals, targets_axis=targets_axis)
+    of_targets = partial(blockwise.sum_blocks, targets_axis=targets_axis)
     centre = of_targets(mean, (y, nu), offset, size)
     variance = of_targets(square, (y, nu), centre, offset, size)
     # Targets that all coincide, up to rounding, have no size: any scale serves.

@@ -6,8 +6,8 @@ import numpy as np
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, draw
-from aeot_jax.ot import candidates
-from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.ot.extension import generate
+from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.plot.planar import (
     draw_angles,
     draw_cells,
@@ -92,7 +92,7 @@ def singular_set(
     key = arguments.key("key", key)
     check_extension(ext)
     x = draw(key, ext.mu, _SAMPLES)
-    z, accepted, _ = candidates.extend(x, ext)
+    z, accepted, _ = generate.extend(x, ext)
     source, codes, kept = np.asarray(x), np.asarray(z), np.asarray(accepted)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 7.4), layout="constrained")

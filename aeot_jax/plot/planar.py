@@ -15,8 +15,10 @@ from jaxtyping import Bool, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
-from aeot_jax.ot import laguerre, planes, power
-from aeot_jax.ot.singular import Extension, check_extension
+from aeot_jax.ot.duality.assign import assign
+from aeot_jax.ot.exact import laguerre
+from aeot_jax.ot.extension import blend
+from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.plot.style import BLUE, GREY, RED
 from aeot_jax.typing import ArrayLike, Given
 
@@ -260,7 +262,7 @@ def draw_transport(axes: "Axes", x: ArrayLike, y: ArrayLike, h: ArrayLike) -> No
     from matplotlib.collections import LineCollection
 
     points, source = arguments.known("y", y), arguments.known("x", x)
-    index = np.asarray(power.assign(x, y, h)[1])
+    index = np.asarray(assign(x, y, h)[1])
     colours = target_colours(points)[index]
     segments = np.stack([source, points[index]], axis=1)
     axes.add_collection(LineCollection(list(segments), colors=list(colours), linewidths=0.8))
@@ -327,7 +329,7 @@ def _faces(
 
 def _angles(ext: Extension, pairs: Int[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
     unit = ext.frame.normalise(jnp.asarray(ext.y))
-    return np.asarray(planes.plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]), np.float64)
+    return np.asarray(blend.plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]), np.float64)
 
 
 def _frame_source(axes: "Axes", shown: Window) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aeot_jax import arguments
-from aeot_jax.ot.solution import Solution
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, STYLE
 from aeot_jax.typing import ArrayLike, Given
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report import figures, page
 from aeot_jax.report.figures import Picture
 from aeot_jax.report.page import Table, number

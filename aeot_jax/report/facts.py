@@ -16,7 +16,7 @@ from aeot_jax import measures
 from aeot_jax.metrics.comparison import evenly
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.ot import problem
-from aeot_jax.ot.singular import Extension
+from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.plot.clouds import upright
 from aeot_jax.report.numbers import measured
 from aeot_jax.report.parts import (

@@ -16,8 +16,8 @@ from scipy import special
 
 import aeot_jax as aeot
 from aeot_jax import plot
-from aeot_jax.ot.singular import Extension
-from aeot_jax.ot.solution import Solution
+from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.plot.clouds import upright
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.plot.style import BLUE, GREY, ORANGE, RED, STYLE

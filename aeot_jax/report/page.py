@@ -13,7 +13,7 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax import files
 from aeot_jax.model import kind_of
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.report import facts, figures
 from aeot_jax.report.command import command

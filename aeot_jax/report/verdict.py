@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from aeot_jax.ot.words import in_words
+from aeot_jax.ot.counts.words import in_words
 
 Level = Literal["good", "fair", "weak", "open"]
 """How something is; "open" is what was not measured."""

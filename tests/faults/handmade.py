@@ -12,7 +12,7 @@ from aeot_jax import checkpoint, documents, runs
 from aeot_jax.cli import folder, source
 from aeot_jax.nn import models
 from aeot_jax.ot.problem import Frame
-from aeot_jax.ot.solution import History
+from aeot_jax.ot.solver.solution import History
 
 CONFIG = aeot.Config(
     aeot.AutoencoderConfig(kind="mlp", latent_dim=3, width=16), aeot.TrainConfig(epochs=2)
@@ -61,7 +61,7 @@ def transport(rng, batch, m):
 def model(seed=0, *, labels=True):
     rng = np.random.default_rng(seed)
     solution, extension = transport(rng, (), 12)
-    classes = aeot.Classes(
+    classes = aeot.ClassMaps(
         jnp.arange(2, dtype=jnp.int32), jnp.full(2, 0.5), *transport(rng, (2,), 6)
     )
     return aeot.AEOT(

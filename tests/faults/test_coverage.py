@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
-from aeot_jax.ot import estimate
-from aeot_jax.ot.exact import exact_masses, solve_exact
+from aeot_jax.ot.counts import estimate
+from aeot_jax.ot.exact.exact import exact_masses, solve_exact
 
 KEYS = 240
 LEAST = 220

@@ -87,7 +87,7 @@ def survived(machine, data, run, old, new, overwrite, **kill):
     if overwrite and not any(same(numbers(run), one) for one in (old, new)):
         return "neither the earlier run nor the new one is whole"
     again = machine.run(data, run, "--seed=1", "--resume")
-    if overwrite and again["code"] == 2 and "another key" in again["said"]:
+    if overwrite and again["code"] == 2 and "a run with other options" in again["said"]:
         again = machine.run(data, run, "--seed=1", "--overwrite")  # nothing had been kept
     if again["code"]:
         return f"could not be resumed: {again['said'][-500:]}"
@@ -118,6 +118,14 @@ def campaign(machine, fits, tmp_path, tally, count):
                 path.unlink()
         problem = survived(machine, data, run, old, new, overwrite, **kill)
         tally.record(f"{'overwrite' if overwrite else 'fit'} {kill}", problem)
+
+
+def test_a_fit_killed_before_its_first_file_leaves_the_earlier_run(machine, fits, tmp_path):
+    data, folder, _ = fits
+    old, new = numbers(folder / "0"), numbers(folder / "1")
+    run = tmp_path / "run"
+    handmade.copy(folder / "0", run)
+    assert survived(machine, data, run, old, new, overwrite=True, event=0) is None
 
 
 def test_a_killed_fit_goes_on(machine, fits, tmp_path, tally):

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from aeot_jax import measures
-from aeot_jax.ot import blocks, blockwise, config, solve, solver, streams
+from aeot_jax.ot.cells import blocks, blockwise
+from aeot_jax.ot.counts import streams
+from aeot_jax.ot.devices import placement
+from aeot_jax.ot.solver import config, solve, stepping
 
 KEY = jax.random.key(3)
 
@@ -45,7 +48,7 @@ def mapped_by_nobody(key, n):
 def test_streams_abreast_count_what_streams_in_turn_count(mu, way, accelerator, monkeypatch):
     y = jax.random.normal(jax.random.key(1), (70, mu.dim))
     nu = jnp.full(70, 1 / 70)
-    ids = jnp.arange(streams.NUM_STREAMS, dtype=jnp.int32)
+    ids = jnp.arange(placement.NUM_STREAMS, dtype=jnp.int32)
     arguments = KEY, mu, y, -0.5 * jnp.square(y).sum(1), nu, ids, 48, way
     abreast = jax.jit(lambda: streams.stream_counts(*arguments))()
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
@@ -58,7 +61,7 @@ def test_streams_abreast_count_what_streams_in_turn_count(mu, way, accelerator, 
 @pytest.mark.parametrize(("dim", "way"), [(2, "sobol"), (33, "orbits")])
 def test_strict_types_and_64_bits_change_no_count(dim, way, accelerator):
     mu, y = measures.Gaussian(dim), jax.random.normal(jax.random.key(1), (70, dim))
-    nu, ids = jnp.full(70, 1 / 70), jnp.arange(streams.NUM_STREAMS, dtype=jnp.int32)
+    nu, ids = jnp.full(70, 1 / 70), jnp.arange(placement.NUM_STREAMS, dtype=jnp.int32)
 
     def counts():
         return jax.jit(lambda: streams.stream_counts(KEY, mu, y, 0 * nu, nu, ids, 16, way))()
@@ -91,10 +94,10 @@ def test_sums_over_blocks_do_not_need_their_turns(accelerator, monkeypatch):
     def square(part, offset):
         return {"sum": ((part - offset) ** 2).sum(), "positive": (part > 0).sum(dtype=jnp.int32)}
 
-    abreast = jax.jit(lambda: blockwise.each(square, (values,), 0.5))()
-    rows = jax.jit(lambda: blockwise.rows(lambda y, a: y * a, values[:, None], 2.0))()
+    abreast = jax.jit(lambda: blockwise.map_blocks(square, (values,), 0.5))()
+    rows = jax.jit(lambda: blockwise.map_rows(lambda y, a: y * a, values[:, None], 2.0))()
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    in_turn = jax.jit(lambda: blockwise.each(square, (values,), 0.5))()
+    in_turn = jax.jit(lambda: blockwise.map_blocks(square, (values,), 0.5))()
     assert abreast["sum"].shape == (blockwise.NUM_BLOCKS,)
     np.testing.assert_allclose(abreast["sum"], in_turn["sum"], rtol=1e-6)
     np.testing.assert_array_equal(abreast["positive"], in_turn["positive"])
@@ -107,8 +110,8 @@ def test_steps_find_the_same_heights(accelerator, monkeypatch):
     decisions = config.SolverConfig(tolerance=None, max_steps=40, batch_size=256)
 
     def heights():
-        state = solver.init(KEY, mu, y, nu, decisions)
-        moved, *chi2 = solver.run_steps(state, mu, y, nu, 40, decisions)
+        state = stepping.init(KEY, mu, y, nu, decisions)
+        moved, *chi2 = stepping.run_steps(state, mu, y, nu, 40, decisions)
         return moved.heights, chi2[0], state.spread
 
     on_accelerator = heights()

@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from aeot_jax import Empirical, Gaussian, UniformBall, UniformCube, extension, plot, solve_exact
-from aeot_jax.ot.laguerre import build
-from aeot_jax.ot.planes import plane_angles
+from aeot_jax.ot.exact.laguerre import build
+from aeot_jax.ot.extension.blend import plane_angles
 from aeot_jax.plot.style import RED
 
 KEY = jax.random.key(0)
@@ -87,7 +87,7 @@ def test_faces_are_red_exactly_where_their_angle_is_above_the_threshold(ext):
 
 
 def test_the_triangulation_is_drawn_edge_by_edge(ext):
-    from aeot_jax.ot.laguerre import triangulation
+    from aeot_jax.ot.exact.laguerre import triangulation
 
     shown = axes()
     plot.draw_triangulation(shown, Y, H, ext=ext)

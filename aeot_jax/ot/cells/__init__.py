@@ -1,0 +1,1 @@
+"""Which cell holds a sample: the kernel, antithetic samples, and targets in blocks."""

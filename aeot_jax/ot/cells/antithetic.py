@@ -1,0 +1,214 @@
+r"""Samples in orbits: one matrix product scores eight samples of a symmetric source.
+
+Split the coordinates of x and y into four parts. The products of the parts, :math:`p_1, ..., p_4`,
+give the score not only of x but of every sample that is x with the signs of some parts changed:
+:math:`\langle s \cdot x, y \rangle = \sum_k s_k p_k`. A source whose law such changes leave alone
+thus yields eight samples for the arithmetic of one product and a few additions. The eight sign
+patterns are the rows of a Hadamard matrix and their negatives: the scores of a target whose norm
+is spread evenly over the parts are uncorrelated, or opposite, within an orbit, so the orbit counts
+for eight independent samples (measured: the same mass error at the same number of samples).
+
+Orbits move heights. They certify nothing: a certificate draws independent samples.
+
+Source: Hammersley and Morton 1956 (antithetic variates); the use of all signs of a partial product
+is this library's.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.numerics import PRECISION, repeat, usual_dtypes
+from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.typing import Heights, Samples, Targets
+
+SIZE = 8
+"""Samples of an orbit."""
+
+LEAST_DIM = 32
+"""Dimension from which orbits pay on a CPU (measured): 1.25 times at d = 32, 2 at 64, 4 at 512."""
+
+_PARTS = 4
+
+_PATTERNS = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]], np.float32)
+"""Signs of the parts; the other four patterns of an orbit are the negatives of these."""
+
+_CHUNK = 128
+"""Orbits scored together: their scores by a block stay in the first-level cache."""
+
+_BLOCK = 64
+"""Targets of a block on a CPU."""
+
+_GROUP = 16
+"""Targets of which a CPU keeps one maximum."""
+
+_ACCELERATOR_CHUNK = 1024
+"""Orbits scored together on an accelerator."""
+
+_ACCELERATOR_PRODUCTS = 1 << 26
+"""Products of parts of a block on an accelerator, at most: 256 MiB; smaller blocks are no quicker
+(measured)."""
+
+
+def signs(dim: int) -> Float[np.ndarray, "8 d"]:
+    """Signs of the coordinates in each of an orbit's samples; coordinates are dealt like cards."""
+    patterns = np.concatenate([_PATTERNS, -_PATTERNS])
+    return patterns[:, np.arange(dim) % _PARTS]
+
+
+def members(x: Samples) -> Float[Array, "8 n d"]:
+    """All samples of the orbits of x."""
+    return jnp.asarray(signs(x.shape[1]), x.dtype)[:, None, :] * x[None, :, :]
+
+
+def mixing(key: jax.Array, dim: int) -> Float[Array, "d d"]:
+    """A random rotation that spreads every direction over all coordinates, hence over all parts.
+
+    Random signs followed by an orthonormal discrete cosine transform (Ailon and Chazelle 2009).
+    """
+    frequency, place = np.arange(dim)[:, None], np.arange(dim)[None, :] + 0.5
+    transform = np.cos(np.pi / dim * frequency * place) * np.sqrt(2 / dim)
+    transform[0] *= np.sqrt(0.5)
+    with usual_dtypes():
+        sign = jax.random.rademacher(key, (dim, 1), jnp.float32)
+    return sign * jnp.asarray(transform.T, jnp.float32)
+
+
+def assign_orbits(x: Samples, y: Targets | Rows, h: Heights) -> Int[Array, "8 n"]:
+    """Find the cell of every sample of every orbit: ``assign`` of ``members(x)``, sooner.
+
+    Args:
+      x: one sample of each orbit (n, d).
+      y: targets (m, d).
+      h: heights (m,), not all -inf; known to be good.
+
+    Returns:
+      For each of the 8 samples of ``members(x)`` the index that ``assign`` gives, up to the
+      rounding of planes that all but meet.
+    """
+    return leaders(x, y, h)[1]
+
+
+def leaders(
+    x: Samples, y: Targets | Rows, h: Heights
+) -> tuple[Float[Array, "8 n"], Int[Array, "8 n"]]:
+    """Indices as ``assign_orbits``, and before them the scores that decided for them.
+
+    Of parts of the targets that begin at multiples of 128, the one with the highest score (the
+    first of several) holds the index that ``assign_orbits`` gives for all targets together, if
+    their number is such a multiple, too.
+    """
+
+    def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(_cells_by_group, x, y, h, _CHUNK)
+
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(_cells_by_argmax, x, y, h, _ACCELERATOR_CHUNK)
+
+    y = as_rows(y)
+    return lax.platform_dependent(x, y, h, cpu=sequential_vmap(on_cpu), default=on_accelerator)
+
+
+def _in_chunks(
+    kernel: Callable[..., tuple[jax.Array, jax.Array]],
+    x: jax.Array,
+    y: Rows,
+    h: jax.Array,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Apply a kernel to chunks of orbits of one shape; the last are padded."""
+    n, d = x.shape
+    chunk = min(chunk, n + -n % SIZE)  # eight of them fill what is scored again together
+    padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
+    used = blocks.used(h)
+    best, index = lax.map(lambda part: kernel(part, y, h, used), padded)
+
+    def together(chunks: jax.Array) -> jax.Array:
+        return jnp.swapaxes(chunks, 0, 1).reshape(SIZE, -1)[:, :n]
+
+    return together(best), together(index)
+
+
+def _parts(rows: jax.Array) -> jax.Array:
+    """Deal coordinates into parts (4, rows, k), zeros where they do not divide."""
+    rows = jnp.pad(rows, ((0, 0), (0, -rows.shape[1] % _PARTS)))
+    return rows.reshape(rows.shape[0], -1, _PARTS).transpose(2, 0, 1)
+
+
+def _products(rows: jax.Array, columns: jax.Array) -> list[jax.Array]:
+    """Scores without heights of the first four patterns, from parts of samples and of targets."""
+    p = jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION)
+    near, far = (p[0] + p[1], p[0] - p[1]), (p[2] + p[3], p[2] - p[3])
+    return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
+
+
+def _cells_by_group(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Keep the best group of every sample, then score that group again, as ``assign`` does."""
+    n, m = x.shape[0], y.shape[0]
+    block = blocks.whole_groups(_BLOCK, m, _GROUP)
+    size = min(block, _GROUP)
+    x_parts = _parts(x)
+
+    def maxima(score: jax.Array) -> jax.Array:
+        score = score.reshape(-1, size, n)
+        best = score[:, 0]
+        for j in range(1, size):
+            best = jnp.where(score[:, j] > best, score[:, j], best)
+        return best
+
+    def body(b: jax.Array, carry: tuple) -> tuple:
+        yb, hb, start = blocks.window(y, h, b, block)
+        products = _products(_parts(yb), x_parts)
+        scores = [hb[:, None] + p for p in products] + [hb[:, None] - p for p in products]
+        state = []
+        for (best, winner), score in zip(carry, scores, strict=True):
+            of_groups = maxima(score)
+            for j in range(of_groups.shape[0]):
+                better = of_groups[j] > best
+                best = jnp.where(better, of_groups[j], best)
+                winner = jnp.where(better, start + j * size, winner)
+            state.append((best, winner))
+        return tuple(state)
+
+    data = x, y.points, h
+    empty = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    carry = repeat(blocks.number_of(used, block), body, (empty,) * SIZE)
+    best, winner = (jnp.stack(parts) for parts in zip(*carry, strict=True))
+    _, index = blocks.best_of_groups(
+        members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
+    )
+    return best, index.reshape(SIZE, n)
+
+
+def _cells_by_argmax(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Few large blocks, as ``assign`` has them on an accelerator, targets along the vector."""
+    del used
+    m = y.shape[0]
+    block = blocks.equal_blocks(m, _ACCELERATOR_PRODUCTS // (_PARTS * x.shape[0]))
+    x_parts = _parts(x)
+
+    def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        best, index = carry
+        yb, hb, start = blocks.window(y, h, b, block)
+        products = _products(x_parts, _parts(yb))
+        scores = [hb[None, :] + p for p in products] + [hb[None, :] - p for p in products]
+        value, place = map(jnp.stack, blocks.first_best(tuple(scores)))
+        better = value > best
+        return jnp.where(better, value, best), jnp.where(better, start + place, index)
+
+    shape, data = (SIZE, x.shape[0]), (x, y.points, h)
+    carry = (
+        blocks.full(shape, -jnp.inf, x.dtype, *data),
+        blocks.full(shape, 0, jnp.int32, *data),
+    )
+    return repeat(-(-m // block), body, carry)

@@ -1,0 +1,230 @@
+"""Work in blocks: what streams of targets share, and how blocks are scored and stacked."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+
+from aeot_jax.numerics import PRECISION, barrier, on_accelerator, repeat
+
+_Tree = TypeVar("_Tree")
+
+RESCORE = 64
+"""Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
+
+_VECTOR = 128
+"""Targets that an accelerator's block is a multiple of."""
+
+RESCORE_FLOATS = 1 << 18
+"""Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
+
+
+class Rows(NamedTuple):
+    """Targets as a kernel takes them: they are shifted block by block when they are scored.
+
+    Scores around a centre near the targets keep the digits that an offset costs, and targets that
+    are stored whole are never copied for it.
+
+    Attributes:
+      points: as stored (m, d).
+      centre: what is taken off each (d,); None where they are near the origin already.
+    """
+
+    points: jax.Array
+    centre: jax.Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of targets and dimension."""
+        return self.points.shape
+
+    def part(self, start: jax.Array | int, size: int) -> jax.Array:
+        """The targets from ``start`` on (size, d), shifted."""
+        rows = lax.dynamic_slice_in_dim(self.points, start, size)
+        return rows if self.centre is None else rows - self.centre[None, :]
+
+
+def as_rows(y: jax.Array | Rows) -> Rows:
+    """Targets that are near the origin, or that know their centre."""
+    return y if isinstance(y, Rows) else Rows(y)
+
+
+def used(h: jax.Array) -> jax.Array:
+    """Number of targets up to the last one that has a height: what a kernel must score.
+
+    Targets that fill up an array come last and have none.
+    """
+    places = jnp.arange(1, h.shape[0] + 1, dtype=jnp.int32)
+    return jnp.max(jnp.where(h > -jnp.inf, places, 0))
+
+
+def number_of(used: jax.Array, block: int) -> jax.Array:
+    """Blocks that hold the targets that a kernel must score."""
+    return (used + (block - 1)) // block
+
+
+def whole_groups(block: int, num_targets: int, group: int) -> int:
+    """Fit a block into the targets and make it a whole number of groups."""
+    block = min(block, num_targets)
+    return block if block < group else block - block % group
+
+
+def full(
+    shape: tuple[int, ...], fill: float | int, dtype: DTypeLike, *data: jax.Array
+) -> jax.Array:
+    """Fill a loop's carry so that it varies over every mesh axis that the data vary over.
+
+    ``shard_map`` types each value by the mesh axes over which it varies; a bare constant varies
+    over none and would not match the carry that comes out of the loop.
+    """
+    varies = jnp.zeros((), bool)
+    for array in data:
+        varies = varies | jnp.isnan(array[(0,) * array.ndim])
+    # Both branches are the same number: the compiler drops the test, the type keeps it.
+    number = jnp.asarray(fill, dtype)
+    return jnp.broadcast_to(jnp.where(varies, number, number), shape)
+
+
+def window(
+    y: Rows, h: jax.Array, b: jax.Array, block: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Block b of the targets, its heights, and the index of its first target.
+
+    The ragged tail is a full window over the last targets, those that the block before it owns
+    masked by -inf: y is never padded, and since every product has one shape, duplicates of a
+    target have bit-equal scores in whatever blocks they lie.
+    """
+    start = jnp.minimum(b * block, y.shape[0] - block)
+    heights = lax.dynamic_slice_in_dim(h, start, block)
+    owned = start + jnp.arange(block, dtype=jnp.int32) >= b * block
+    return y.part(start, block), jnp.where(owned, heights, -jnp.inf), start
+
+
+def group_scores(x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: int) -> jax.Array:
+    """Score again the groups that begin at ``start`` (n, k); the scores are (n, k, size)."""
+    slices = jax.vmap(jax.vmap(lambda i: y.part(i, size)))(start)
+    heights = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(h, i, size)))(start)
+    flat = slices.reshape(x.shape[0], -1, x.shape[1])
+    return jnp.einsum("nd,nkd->nk", x, flat, precision=PRECISION).reshape(heights.shape) + heights
+
+
+def together(floats: int) -> int:
+    """How many samples to gather together at so many floats each: a power of two up to 64."""
+    return 1 << (min(RESCORE, max(1, RESCORE_FLOATS // floats)).bit_length() - 1)
+
+
+def best_of_groups(
+    x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Best plane at each sample among the ``size`` targets from ``start`` (n,) on.
+
+    n is a multiple of ``RESCORE``. A group that reaches beyond the last target ends with it.
+    """
+    n, d = x.shape
+    last = y.shape[0] - size
+
+    def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        begin = jnp.minimum(part[1], last)
+        score = group_scores(part[0], y, h, begin[:, None], size)[:, 0]
+        places = jnp.arange(size, dtype=jnp.int32)[None, :]
+        score = jnp.where(places >= (part[1] - begin)[:, None], score, -jnp.inf)
+        value = jnp.max(score, axis=1)
+        # `jnp.argmax` is scalar code on a CPU; two reductions are not.
+        place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
+        return value, begin + place
+
+    at_once = together(size * d)
+    value, index = lax.map(rescore, (x.reshape(-1, at_once, d), start.reshape(-1, at_once)))
+    return value.reshape(n), index.reshape(n)
+
+
+def equal_blocks(num_targets: int, most: int) -> int:
+    """Targets of a block for an accelerator: whole vectors, no more blocks than ``most`` asks for.
+
+    The window over the ragged tail then scores few targets twice.
+    """
+    number = -(-num_targets // max(_VECTOR, most))
+    size = -(-num_targets // number)
+    return min(num_targets, size + -size % _VECTOR)
+
+
+@jax.custom_jvp
+def first_best(scores: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], ...]:
+    """Maxima over the last axis and the lowest places that attain them, by one reduction.
+
+    An accelerator reads once what the scores, arrays of one shape, are made of. A NaN never wins.
+
+    Returns:
+      The maxima of each array of scores, and their places.
+    """
+    number, last = len(scores), scores[0].ndim - 1
+
+    def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        values, places = [], []
+        for v, w, i, j in zip(a[:number], b[:number], a[number:], b[number:], strict=True):
+            wins = (w > v) | ((w == v) & (j < i))
+            values.append(jnp.where(wins, w, v))
+            places.append(jnp.where(wins, j, i))
+        return (*values, *places)
+
+    places = lax.broadcasted_iota(jnp.int32, scores[0].shape, last)
+    least, beyond = np.array(-np.inf, scores[0].dtype), np.array(np.iinfo(np.int32).max, np.int32)
+    none = (least,) * number + (beyond,) * number
+    found = tuple(lax.reduce((*scores, *(places,) * number), none, better, (last,)))
+    return found[:number], found[number:]
+
+
+@first_best.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple:
+    values, places = first_best(*primals)
+    changes = tuple(
+        jnp.take_along_axis(change, place[..., None], axis=-1)[..., 0]
+        for change, place in zip(tangents[0], places, strict=True)
+    )
+    still = tuple(np.zeros(place.shape, jax.dtypes.float0) for place in places)
+    return (values, places), (changes, still)
+
+
+def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
+    """Evaluate ``function(i, *operands)`` for i from 0 on and stack the results.
+
+    Nothing is fused across the border of a loop, nothing is known beyond a barrier, and a loop
+    whose length the compiler does not know stays a loop, even if it has one turn: each turn thus
+    has the same bits, wherever it stands and however many there are.
+    """
+    operands = barrier(operands)
+    shapes = jax.eval_shape(function, jnp.int32(0), *operands)
+    numbers = [leaf for leaf in jax.tree.leaves(operands) if _is_number(leaf)]
+    # Never true, which the compiler does not know.
+    never = jnp.max(numbers[0].ravel()[:1]).astype(jnp.float32) < -jnp.inf
+
+    def turn(i: jax.Array, stacked: _Tree) -> _Tree:
+        return jax.tree.map(
+            lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, i, 0),
+            stacked,
+            function(i, *operands),
+        )
+
+    empty = jax.tree.map(lambda s: full((number, *s.shape), 0, s.dtype, *numbers), shapes)
+    return repeat(jnp.where(never, 0, number), turn, empty)
+
+
+def map_abreast(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
+    """``map_range`` where an accelerator takes all turns at once, and its memory must hold them.
+
+    Nothing is known beyond a barrier nor fused across one: the results depend on nothing but the
+    number of turns.
+    """
+    if not on_accelerator():
+        return map_range(function, number, *operands)
+    operands = barrier(operands)
+    turns = jnp.arange(number, dtype=jnp.int32)
+    return barrier(jax.vmap(lambda i: function(i, *operands))(turns))
+
+
+def _is_number(leaf: Any) -> bool:
+    return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

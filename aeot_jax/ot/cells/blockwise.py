@@ -1,0 +1,180 @@
+"""Sums over the targets that have the same bits however the targets are sharded over devices.
+
+A sum of floats depends on its order, hence on how many devices hold the targets. So the targets are
+sharded over ``NUM_BLOCKS`` logical blocks of one width; a device owns whole blocks. Every block is
+reduced by a computation of one shape, isolated from the program around it, and the results of all
+blocks are added in their order: alone, and over the devices of an axis.
+"""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from aeot_jax.numerics import axis_size
+from aeot_jax.ot.cells import blocks
+
+NUM_BLOCKS = 8
+"""Logical blocks of targets; devices own whole blocks."""
+
+ALIGNMENT = 128
+"""What the width of a block is a multiple of: the kernels' own blocks then end where it ends."""
+
+_Tree = TypeVar("_Tree")
+
+
+def width(num_targets: int) -> int:
+    """Targets of a logical block."""
+    return ALIGNMENT * -(-num_targets // (NUM_BLOCKS * ALIGNMENT))
+
+
+def padded(num_targets: int) -> int:
+    """Targets of all logical blocks together."""
+    return NUM_BLOCKS * width(num_targets)
+
+
+def num_shards(targets_axis: str | None) -> int:
+    """Devices among which the targets are sharded.
+
+    Raises:
+      ValueError: if nothing maps the axis, or its size does not divide the number of blocks.
+    """
+    if targets_axis is None:
+        return 1
+    shards = axis_size(targets_axis, "targets_axis")
+    if NUM_BLOCKS % shards:
+        raise ValueError(
+            f"`targets_axis` {targets_axis!r} has size {shards}, which does not divide the "
+            f"{NUM_BLOCKS} logical blocks of targets; map over 1, 2, 4 or 8 devices."
+        )
+    return shards
+
+
+def num_targets(rows: int, targets_axis: str | None) -> int:
+    """Targets of all devices, those of weight 0 that fill up the blocks included.
+
+    Raises:
+      ValueError: as ``num_shards``, or if the rows of a device are no whole logical blocks.
+    """
+    shards = num_shards(targets_axis)
+    if targets_axis is not None and rows * shards != padded(rows * shards):
+        raise ValueError(
+            f"`y` has {rows} targets on each of the {shards} devices of `targets_axis` "
+            f"{targets_axis!r}; fill them up with targets of weight 0 to a multiple of "
+            f"{NUM_BLOCKS * ALIGNMENT // shards}."
+        )
+    return rows * shards
+
+
+def sum_blocks(
+    function: Callable[..., _Tree],
+    arrays: tuple[jax.Array, ...],
+    *operands: Any,
+    targets_axis: str | None = None,
+) -> _Tree:
+    """Add up what a function makes of each logical block.
+
+    Args:
+      function: from the block's part of each array, and the operands, to a tree of arrays of
+        float32 or int32. Beyond the last target the parts are 0.
+      arrays: of the targets of this device, (m,) or (m, d).
+      *operands: what else the function reads, trees of arrays.
+      targets_axis: a mapped axis over whose devices the targets are sharded.
+
+    Returns:
+      The sum over all targets of all devices, the same on each.
+    """
+    return add_blocks(
+        map_blocks(function, arrays, *operands, targets_axis=targets_axis), targets_axis
+    )
+
+
+def count(mask: jax.Array, targets_axis: str | None) -> jax.Array:
+    """How many targets of all devices are true in a mask (m,)."""
+    own = mask.sum(dtype=jnp.int32)
+    return own if targets_axis is None else lax.psum(own, targets_axis)
+
+
+def add_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
+    """Add up what ``map_blocks`` made of the blocks of all devices, in their order."""
+    stacked = gather_blocks(tree, targets_axis)
+    return jax.tree.map(lambda leaf: functools.reduce(operator.add, list(leaf)), stacked)
+
+
+def map_blocks(
+    function: Callable[..., _Tree],
+    arrays: tuple[jax.Array, ...],
+    *operands: Any,
+    targets_axis: str | None = None,
+) -> _Tree:
+    """Evaluate a function on each logical block of this device, stacked; as ``sum_blocks``."""
+    own = NUM_BLOCKS // num_shards(targets_axis)
+    rows = max(array.shape[0] for array in arrays)
+    size = width(rows * NUM_BLOCKS // own)
+
+    def part(array: jax.Array, block: jax.Array) -> jax.Array:
+        if array.shape[0] == own * size:
+            return lax.dynamic_slice_in_dim(array, block * size, size)
+        places = block * size + jnp.arange(size, dtype=jnp.int32)
+        return array.at[places].get(mode="fill", fill_value=0)
+
+    def one(block: jax.Array, arrays: tuple[jax.Array, ...], *operands: Any) -> _Tree:
+        return function(*(part(array, block) for array in arrays), *operands)
+
+    # Vectors are filled up beforehand, which costs less than to fill them block by block.
+    arrays = tuple(
+        jnp.pad(array, (0, own * size - array.shape[0])) if array.ndim == 1 else array
+        for array in arrays
+    )
+    return blocks.map_abreast(one, own, arrays, *operands)
+
+
+def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> jax.Array:
+    """Apply a function of whole rows to ``ALIGNMENT`` targets at a time.
+
+    A product of matrices may round a row by its place and by how many there are; here both are the
+    same in every placement.
+
+    Args:
+      function: from targets (128, d), and the operands, to an array (128, ...).
+      y: targets (m, d).
+      *operands: trees of arrays.
+
+    Returns:
+      An array of as many rows as m, rounded up to a multiple of 128; from m on they mean nothing.
+    """
+    num_chunks = -(-y.shape[0] // ALIGNMENT)
+
+    def one(chunk: jax.Array, y: jax.Array, *operands: Any) -> jax.Array:
+        places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT, dtype=jnp.int32)
+        return function(y.at[places].get(mode="fill", fill_value=0), *operands)
+
+    made = blocks.map_abreast(one, num_chunks, y, *operands)
+    return made.reshape(num_chunks * ALIGNMENT, *made.shape[2:])
+
+
+def gather_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
+    """What ``map_blocks`` made of the blocks of all devices (8, ...), by one reduction of integers.
+
+    The bits of each number travel in a place of their own, to which the other devices add 0.
+    """
+    if targets_axis is None:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    own = leaves[0].shape[0]
+    bits = [lax.bitcast_convert_type(leaf.reshape(own, -1), jnp.int32) for leaf in leaves]
+    flat = jnp.concatenate(bits, axis=1)
+    places = jnp.zeros_like(flat, shape=(NUM_BLOCKS, flat.shape[1]))
+    first = lax.axis_index(targets_axis) * own
+    everyone = lax.psum(lax.dynamic_update_slice_in_dim(places, flat, first, 0), targets_axis)
+    found, start = [], 0
+    for leaf, own_bits in zip(leaves, bits, strict=True):
+        part = everyone[:, start : start + own_bits.shape[1]]
+        start += own_bits.shape[1]
+        shape = (NUM_BLOCKS, *leaf.shape[1:])
+        found.append(lax.bitcast_convert_type(part, leaf.dtype).reshape(shape))
+    return jax.tree.unflatten(structure, found)

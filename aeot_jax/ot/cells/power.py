@@ -1,0 +1,159 @@
+r"""The kernel: Brenier's potential $u_h(x) = \max_i \langle x, y_i\rangle + h_i$ and its argmax.
+
+One pass costs about a matrix product and writes no $n \times m$ scores: samples come in chunks,
+targets in blocks. The forms that score them are in ``maxima.py`` for a CPU and in
+``accelerator.py``; ``benchmarks/kernel.py`` times them against each other. All targets here are
+near the origin, or carry the centre that is taken off (``blocks.Rows``).
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.numerics import repeat
+from aeot_jax.ot.cells import accelerator, blocks, maxima
+from aeot_jax.ot.cells.blocks import Rows, as_rows
+
+_SMALL_DIM = 5
+"""Up to here a scan over single targets beats a product on a CPU (measured)."""
+
+_CHUNK = 4096
+"""Samples scored together; 4096 x 64 floats are 1 MiB, the second-level cache of a core."""
+
+_CHUNK_FLOATS = 4096 * 256
+"""Bound of a chunk's size in floats: in high dimension the chunk shrinks."""
+
+_MAX_BLOCK = 1024
+"""Largest block: each group of a block is a few more instructions in the compiled program."""
+
+
+def fitted(block: int, num_targets: int) -> int:
+    """A block of targets as the kernel takes it: whole groups, not too many."""
+    return blocks.whole_groups(min(block, _MAX_BLOCK), num_targets, maxima.GROUP)
+
+
+def best(
+    x: Float[Array, "n d"], y: Float[Array, "m d"] | Rows, h: Float[Array, " m"], block: int = 128
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    """The highest plane, by arguments that are known to be good, of targets near the origin.
+
+    Args:
+      x: samples (n, d).
+      y: targets (m, d), or from ``shift.around``.
+      h: heights (m,).
+      block: as for ``assign``.
+    """
+    return _best(x, as_rows(y), h, block=fitted(block, h.shape[0]))
+
+
+def highest(
+    x: Float[Array, "n d"],
+    y: Float[Array, "m d"] | Rows,
+    h: Float[Array, " m"],
+    k: int,
+    block: int = 128,
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """The k highest planes, by arguments that are known to be good; as ``best``."""
+    return _highest(x, as_rows(y), h, k=k, block=fitted(block, h.shape[0]))
+
+
+def leaders(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Find the best among some of the targets, to be compared with the best among others.
+
+    Where parts of the targets begin at multiples of 128, the part with the highest score (the first
+    of several) holds the index that :func:`assign` gives for all targets, to the last bit: these
+    are the scores by which it decides. They differ from its values by rounding.
+
+    Args:
+      x: samples (n, d), known to be good.
+      y: targets (m, d).
+      h: heights (m,).
+
+    Returns:
+      The scores (n,), and the indices (n,) that ``assign`` gives.
+    """
+    block = fitted(128, h.shape[0])
+    return _best(x, as_rows(y), h, block=block, kernel=maxima.leader_by_block)
+
+
+def _best(
+    x: jax.Array,
+    y: Rows,
+    h: jax.Array,
+    *,
+    block: int,
+    kernel: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    kernel = functools.partial(kernel or maxima.best_by_block, block=block)
+
+    def by_block(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(kernel, x, y, h, ())
+
+    def by_target(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(maxima.best_by_target, x, y, h, ())
+
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(accelerator.best, x, y, h, (), most=accelerator.chunk_of_best(x.shape[1]))
+
+    # A batched product leaves the fused path of a CPU: there problems take turns under `vmap`.
+    on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
+
+
+def _highest(
+    x: jax.Array, y: Rows, h: jax.Array, *, k: int, block: int
+) -> tuple[jax.Array, jax.Array]:
+    @sequential_vmap
+    def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(functools.partial(maxima.top_by_block, k=k, block=block), x, y, h, (k,))
+
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        chunk = accelerator.chunk_of_highest(h.shape[0])
+        kernel = functools.partial(accelerator.highest, k=k)
+        return _in_chunks(kernel, x, y, h, (k,), most=chunk)
+
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
+
+
+def _in_chunks(
+    kernel: Callable[..., tuple[jax.Array, jax.Array]],
+    x: jax.Array,
+    y: Rows,
+    h: jax.Array,
+    shape: tuple[int, ...],
+    most: int | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Apply a kernel to chunks of samples, writing its values and indices in place.
+
+    Every chunk has one shape: the last is a window that overlaps its neighbour, and fewer samples
+    than a chunk are padded to a multiple of ``blocks.RESCORE``. So the answer at a sample hardly
+    depends on how many others come with it, and ``x`` is not copied.
+    """
+    n, d = x.shape
+    used = blocks.used(h)
+    width = max((d, *shape))
+    chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * blocks.RESCORE)) * blocks.RESCORE)
+    chunk = most or chunk
+    if n <= chunk:
+        value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h, used)
+        return value[:n], index[:n]
+
+    def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        start = jnp.minimum(i * chunk, n - chunk)
+        value, index = kernel(lax.dynamic_slice_in_dim(x, start, chunk), y, h, used)
+        return (
+            lax.dynamic_update_slice_in_dim(carry[0], value, start, 0),
+            lax.dynamic_update_slice_in_dim(carry[1], index, start, 0),
+        )
+
+    data = x, y.points, h
+    carry = (
+        blocks.full((n, *shape), 0, x.dtype, *data),
+        blocks.full((n, *shape), 0, jnp.int32, *data),
+    )
+    return repeat(-(-n // chunk), body, carry)

@@ -1,0 +1,147 @@
+r"""What centring takes off the scores, so that they keep their digits wherever the targets lie.
+
+A shift of all targets moves every score :math:`\langle x, y_i\rangle + h_i` of a sample alike, and
+so does one of all heights: the cells stay the same. Scores of targets near the origin round by the
+distances between targets; scores of targets at an offset round by the offset.
+
+What is taken off is a multiple of a power of two, four times the size of the targets or the
+heights and more. Where they are near the origin that is 0 and not a bit changes; elsewhere the
+difference of two float32 numbers that are near to each other is exact.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
+
+from aeot_jax.numerics import PRECISION, repeat
+from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells.blocks import Rows
+
+_MANTISSA_BITS = 23
+"""Bits of a float32 below its exponent."""
+
+_SPARE_BITS = 2
+"""Bits that an offset may cost before it is taken off: one of less than twice the size stays."""
+
+_EXPONENTS = 7, 247
+"""Least and largest exponent of a unit, 2^-120 and 2^120: its multiples stay within float32."""
+
+_EXACT = 2.0**24
+"""Below, every integer is a float32."""
+
+_PART = 4096
+"""Targets that are looked at together."""
+
+_HOST_ROWS = 1 << 16
+"""Targets that are shifted together on the host, which bounds the copies in float64."""
+
+
+class Shift(NamedTuple):
+    """What the scores of a sample have lost: <x, centre> + level.
+
+    Attributes:
+      centre: taken off every target (d,).
+      level: taken off every height.
+    """
+
+    centre: Float[Array | np.ndarray, " d"]
+    level: Float[Array | np.ndarray, ""]
+
+    def of(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        """What the scores of each sample have lost (n,)."""
+        centre, level = jnp.asarray(self.centre), jnp.asarray(self.level)
+        return jnp.matmul(x, centre, precision=PRECISION) + level
+
+
+def none(dim: int) -> Shift:
+    """Nothing taken off."""
+    return Shift(np.zeros(dim, np.float32), np.zeros((), np.float32))
+
+
+def around(
+    y: Float[Array, "m d"], h: Float[Array, " m"], targets_axis: str | None = None
+) -> tuple[Rows, Float[Array, " m"], Shift]:
+    """Targets and heights as kernels shall score them; under a trace.
+
+    Args:
+      y: targets (m, d).
+      h: heights (m,).
+      targets_axis: a mapped axis over whose devices the targets are sharded; all take off the same.
+
+    Returns:
+      The targets, shifted when they are scored; the heights; what was taken off. No derivative
+      passes.
+    """
+    y, h = lax.stop_gradient((y, h))
+    active = h > -jnp.inf
+    centre, level = (_middle(values, active, targets_axis) for values in (y, h))
+    return Rows(y, centre), h - level, Shift(centre, level)
+
+
+def on_host(
+    y: Shaped[np.ndarray, "m d"], active: Bool[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, " d"]]:
+    """Targets around a centre, shifted in float64 and then rounded, and the centre in float64.
+
+    Args:
+      y: targets in any real dtype (m, d), finite.
+      active: which of them count (m,); one at least.
+    """
+    own = y if active.all() else y[active]
+    low, high = own.min(0).astype(np.float64), own.max(0).astype(np.float64)
+    longest = (high - low).max()
+    unit = np.ldexp(1.0, int(np.frexp(longest)[1]) + _SPARE_BITS)
+    middle = low / 2 + high / 2
+    centre = np.round(middle / unit) * unit if longest > 0 else middle
+    shifted = np.empty(y.shape, np.float32)
+    for start in range(0, len(y), _HOST_ROWS):
+        part = slice(start, start + _HOST_ROWS)
+        shifted[part] = y[part].astype(np.float64) - centre
+    return shifted, centre
+
+
+def _middle(
+    values: Float[Array, "m *d"], active: Bool[Array, " m"], targets_axis: str | None
+) -> Float[Array, "*d"]:
+    """Middle of the active values in each coordinate, rounded by the longest side; 0 if none is.
+
+    A part at a time: the compiler would write all masked values before it reduces them.
+    """
+    m = values.shape[0]
+    size = min(_PART, m)
+
+    def body(b: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        start = jnp.minimum(b * size, m - size)
+        part = lax.dynamic_slice_in_dim(values, start, size)
+        known = lax.dynamic_slice_in_dim(active, start, size)
+        known = known.reshape(-1, *[1] * (values.ndim - 1))
+        low = jnp.min(jnp.where(known, part, jnp.inf), axis=0)
+        high = jnp.max(jnp.where(known, part, -jnp.inf), axis=0)
+        return jnp.minimum(ends[0], low), jnp.maximum(ends[1], high)
+
+    shape, dtype = values.shape[1:], values.dtype
+    ends = blocks.full(shape, np.inf, dtype, values), blocks.full(shape, -np.inf, dtype, values)
+    low, high = repeat(-(-m // size), body, ends)
+    if targets_axis is not None:
+        low, high = lax.pmin(low, targets_axis), lax.pmax(high, targets_axis)
+    some = low <= high
+    low, high = jnp.where(some, low, 0.0), jnp.where(some, high, 0.0)
+    return rounded(low / 2 + high / 2, jnp.max(high - low))
+
+
+def rounded(middle: Float[Array, "*d"], size: Float[Array, ""]) -> Float[Array, "*d"]:
+    """A place as a multiple of a power of two above a size: 0 for what is near to the origin.
+
+    Args:
+      middle: the place; itself where the size is 0.
+      size: of what lies around it.
+    """
+    exponent = lax.bitcast_convert_type(size, jnp.int32) >> _MANTISSA_BITS  # size is not negative
+    exponent = jnp.clip(exponent + 1 + _SPARE_BITS, *_EXPONENTS)
+    unit = lax.bitcast_convert_type(exponent << _MANTISSA_BITS, jnp.float32)
+    number = middle / unit
+    is_fine = (size > 0) & (jnp.abs(number) < _EXACT)  # beyond, every float32 is such a multiple
+    return jnp.where(is_fine, jnp.round(number) * unit, middle)

@@ -1,0 +1,1 @@
+"""Samples drawn, counted in the cells, and what the counts tell."""

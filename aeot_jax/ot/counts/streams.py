@@ -1,0 +1,208 @@
+"""Counts of samples in the cells, by logical streams that devices share.
+
+The streams of a batch are always eight: each draws by the key and its own id, so that their sum is
+the same integers in whatever way they are sharded over devices.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from aeot_jax.measures import Measure
+from aeot_jax.numerics import axis_size, on_accelerator
+from aeot_jax.ot.cells import blockwise
+from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.ot.counts import sampling
+from aeot_jax.ot.counts.estimate import scatter
+from aeot_jax.ot.counts.sampling import Sampling
+from aeot_jax.ot.devices.placement import NUM_STREAMS
+from aeot_jax.typing import Counts, Heights, PRNGKey, Weights, WorkingTargets
+
+
+def stream_counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: WorkingTargets | Rows,
+    h: Heights,
+    nu: Weights,
+    streams: Int[Array, " s"],
+    samples_per_stream: int,
+    way: Sampling = "independent",
+    targets_axis: str | None = None,
+) -> tuple[Counts, Float[Array, "s k"]]:
+    r"""Count the samples of some logical streams that fall into each cell.
+
+    Every stream draws by the key and its own id, so that the total over all streams is the same
+    however they are sharded over devices: integers add exactly in any order.
+
+    Args:
+      key: key of the draw.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,).
+      nu: weights (m,).
+      streams: ids of the streams to draw (s,).
+      samples_per_stream: samples of each stream.
+      way: how to draw.
+      targets_axis: a mapped axis over whose devices the targets are sharded: y, h, nu and the
+        counts are those of this device.
+
+    Returns:
+      Counts (m,), int32, with sum s * samples_per_stream over all devices; and for each stream
+      :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
+      blocks of targets of this device, which ``chi_square_between`` takes off.
+    """
+    if on_accelerator():
+        index = sampling.cells_abreast(
+            key, mu, y, h, streams, samples_per_stream, NUM_STREAMS, way, targets_axis
+        )
+        return _counts_abreast(index, nu, samples_per_stream, targets_axis)
+
+    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
+        index = sampling.cells(
+            key, mu, y, h, stream, samples_per_stream, NUM_STREAMS, way, targets_axis
+        )
+        own = jnp.zeros_like(counts).at[index].add(1)  # an index of m belongs to another device
+        n = jnp.float32(samples_per_stream)
+        return counts + own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+
+    # Under shard_map the carry must vary over devices as the counts will: derive it from both.
+    zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
+    return jax.lax.scan(add, zero, streams)
+
+
+def _counts_abreast(
+    index: Int[Array, "s n"], nu: Weights, samples_per_stream: int, targets_axis: str | None
+) -> tuple[Counts, Float[Array, "s k"]]:
+    """Counts of all streams, and the scatter of each, from the cells of their samples."""
+    n = jnp.float32(samples_per_stream)
+
+    def of_stream(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
+        own = jnp.zeros_like(nu, dtype=jnp.int32).at[index].add(1)  # m belongs to another device
+        return own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+
+    counts, within = jax.vmap(of_stream)(index)
+    return counts.sum(0, dtype=jnp.int32), within
+
+
+def batch_counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: WorkingTargets | Rows,
+    h: Heights,
+    nu: Weights,
+    samples_per_stream: int,
+    axis_name: str | None = None,
+    way: Sampling = "independent",
+    targets_axis: str | None = None,
+) -> tuple[Counts, Float[Array, " s"]]:
+    """Counts (m,) of one batch, all logical streams of it.
+
+    Args:
+      key: key of the batch.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,).
+      nu: weights (m,).
+      samples_per_stream: samples of each stream.
+      axis_name: a mapped axis over whose devices the streams are sharded; the counts are summed
+        over it, so that every device gets the counts of the whole batch.
+      way: how to draw.
+      targets_axis: a mapped axis over whose devices the targets are sharded.
+
+    Returns:
+      Counts, and the scatter of every stream (8,); see ``stream_counts``.
+
+    Raises:
+      ValueError: if the size of the axis does not divide the number of streams.
+    """
+    streams = own_streams(axis_name)
+    drawn = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis)
+    return _over_axes(*drawn, streams, axis_name, targets_axis)
+
+
+@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name", "way", "targets_axis"))
+def draw_counts(
+    key: PRNGKey,
+    mu: Measure,
+    y: WorkingTargets | Rows,
+    h: Heights,
+    nu: Weights,
+    num_batches: ArrayLike,
+    first: ArrayLike = 0,
+    *,
+    samples_per_stream: int,
+    axis_name: str | None = None,
+    way: Sampling = "independent",
+    targets_axis: str | None = None,
+) -> tuple[Counts, Float[Array, " s"]]:
+    """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
+
+    The number of batches, at least 1, is traced: any amount of samples costs one compilation. They
+    are numbered from ``first`` on, and each is drawn by the key and its number.
+
+    Returns:
+      Counts, and the scatter of every stream (8,), summed over the batches. All batches together
+      are one reduction over the axis.
+    """
+    streams = own_streams(axis_name)
+
+    def body(
+        i: Int[Array, ""], carry: tuple[Counts, Float[Array, "s k"]]
+    ) -> tuple[Counts, Float[Array, "s k"]]:
+        batch_key = jax.random.fold_in(key, i)
+        drawn = stream_counts(
+            batch_key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis
+        )
+        return carry[0] + drawn[0], carry[1] + drawn[1]
+
+    # Under shard_map a carry must vary over devices as what is added to it does.
+    empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
+    own = blockwise.NUM_BLOCKS // blockwise.num_shards(targets_axis)
+    none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
+    begin = jnp.asarray(first, jnp.int32)
+    last = begin + jnp.asarray(num_batches, jnp.int32)
+    counts, within = jax.lax.fori_loop(begin, last, body, (empty, none))
+    return _over_axes(counts, within, streams, axis_name, targets_axis)
+
+
+def own_streams(axis_name: str | None) -> Int[Array, " s"]:
+    """Ids of the streams that this device draws."""
+    if axis_name is None:
+        return jnp.arange(NUM_STREAMS, dtype=jnp.int32)
+    num_devices = axis_size(axis_name)
+    if NUM_STREAMS % num_devices:
+        raise ValueError(
+            f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
+            f"{NUM_STREAMS} logical streams; map over 1, 2, 4 or 8 devices."
+        )
+    own = NUM_STREAMS // num_devices
+    return jax.lax.axis_index(axis_name) * own + jnp.arange(own, dtype=jnp.int32)
+
+
+def _over_axes(
+    counts: Counts,
+    within: Float[Array, "s k"],
+    streams: Int[Array, " s"],
+    axis_name: str | None,
+    targets_axis: str | None,
+) -> tuple[Counts, Float[Array, " 8"]]:
+    """Counts of all devices and the scatter of all streams, by a reduction of integers.
+
+    The bits of each float travel in a place of their own, to which the other devices add 0: a sum
+    of floats would depend on the order of the devices.
+    """
+    within = blockwise.add_blocks(within.T, targets_axis)
+    if axis_name is None:
+        return counts, within
+    bits = jax.lax.bitcast_convert_type(within, jnp.int32)
+    places = jnp.zeros_like(bits, shape=NUM_STREAMS) + 0 * streams[:1]
+    places = places.at[streams].set(bits)
+    if targets_axis is not None:  # the scatter is the same over that axis, the counts are not
+        counts, places = (jax.lax.psum(part, axis_name) for part in (counts, places))
+    else:
+        both = jax.lax.psum(jnp.concatenate([counts, places]), axis_name)
+        counts, places = jnp.split(both, [counts.shape[0]])
+    return counts, jax.lax.bitcast_convert_type(places, jnp.float32)

@@ -1,0 +1,1 @@
+"""What heights are for: potentials, the map, distances, couplings."""

@@ -1,0 +1,1 @@
+"""The continuous extension of the map, its singular set, and other extensions."""

@@ -1,0 +1,153 @@
+r"""Mass centres of the cells: :math:`c_i = E[x \mid x \in W_i]`, by Monte Carlo.
+
+They are the points at which a continuous extension of the map takes the value of a target: the
+discrete map sends all of W_i to y_i, and c_i stands for all of W_i.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aeot_jax import arguments
+from aeot_jax.measures import Measure, draw
+from aeot_jax.numerics import repeat, safe_ratio
+from aeot_jax.ot import problem
+from aeot_jax.ot.cells import power, shift
+from aeot_jax.ot.duality.assign import top_k
+from aeot_jax.reprs import brief
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
+
+_SAMPLES_PER_CELL = 64
+"""Default samples a cell: a centre is off by an eighth of its cell's standard deviation."""
+
+_BATCH = 4096
+"""Samples of a batch."""
+
+_MOST = np.iinfo(np.int32).max // _BATCH * _BATCH
+"""Most samples of a draw: so many whole batches as an int32 counts."""
+
+
+class Centres(NamedTuple):
+    """Mass centres with the number of samples behind each.
+
+    Attributes:
+      points: mean of the samples in each cell (m, d); 0 where there was none.
+      counts: samples in each cell (m,); where 0, the centre is unknown.
+    """
+
+    points: Float[Array, "*batch m d"]
+    counts: Int[Array, "*batch m"]
+
+    __repr__ = brief
+
+    def merge(self, other: "Centres") -> "Centres":
+        """The centres of both draws together; of whichever order, up to rounding.
+
+        Raises:
+          ValueError: if a count, where it is known, leaves int32.
+        """
+        if problem.is_concrete(self.counts, other.counts):
+            most = np.add(self.counts, other.counts, dtype=np.int64).max()
+            if most > np.iinfo(np.int32).max:
+                raise ValueError(
+                    f"`other` brings a cell to {most} samples; counts are int32: merge fewer."
+                )
+        counts = self.counts + other.counts
+        share = safe_ratio(other.counts.astype(jnp.float32), counts.astype(jnp.float32))
+        points = self.points + share[..., None] * (other.points - self.points)
+        return Centres(points, counts)
+
+
+def mass_centres(
+    key: Given[PRNGKey],
+    mu: Given[Measure],
+    y: ArrayLike,
+    h: ArrayLike,
+    *,
+    num_samples: Given[int | None] = None,
+) -> Centres:
+    """Estimate the mass centre of every cell from samples of the source.
+
+    Samples are streamed: memory does not grow with their number. A cell that no sample reached has
+    count 0, and whoever uses the centres leaves it out. Draws with other keys add up by ``merge``.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,); -inf for a target that owns no cell.
+      num_samples: samples, rounded up to whole batches of 4096 (all of them in one if fewer);
+        None is 64 a target. A centre of n samples is off by its cell's standard deviation over
+        sqrt(n).
+
+    Raises:
+      ValueError: if shapes or values do not fit.
+    """
+    key = arguments.key("key", key)
+    near = problem.near(y, h)
+    problem.check_measure(mu, near.y)
+    num_targets = np.shape(y)[0]
+    wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
+    wanted = arguments.count("num_samples", wanted, 1, _MOST)
+    batch = min(_BATCH, wanted)
+    found = _mass_centres(key, mu, near, jnp.asarray(-(-wanted // batch), jnp.int32), batch)
+    if near.y.shape[0] == num_targets:
+        return found
+    return jax.tree.map(lambda leaf: arguments.placed(np.asarray(leaf)[:num_targets]), found)
+
+
+def _mass_centres_body(
+    key: PRNGKey, mu: Measure, near: problem.Near, num_batches: Int[Array, ""], batch: int
+) -> Centres:
+    rows, h, _ = shift.around(near.y, near.h)
+
+    def body(i: Int[Array, ""], centres: Centres) -> Centres:
+        x = draw(jax.random.fold_in(key, i), mu, batch)
+        _, index = power.best(x, rows, h)
+        counts = jnp.zeros_like(centres.counts).at[index].add(1)
+        # Sums around the mean so far, so that float32 keeps its digits over many batches.
+        offsets = jnp.zeros_like(near.y).at[index].add(x - centres.points[index])
+        total = centres.counts + counts
+        points = centres.points + safe_ratio(offsets, total.astype(jnp.float32)[:, None])
+        return Centres(points, total)
+
+    none = Centres(jnp.zeros_like(near.y), jnp.zeros_like(h, dtype=jnp.int32))
+    return repeat(num_batches, body, none)
+
+
+_mass_centres = jax.jit(_mass_centres_body, static_argnames=("batch",))
+
+
+def nearest(
+    x: Float[Array, "n d"], centres: Centres, k: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """Distances (n, k) to the k nearest known centres, from the least up, and whose they are.
+
+    A distance is infinite where fewer than k centres are known. Differentiable, whose they are
+    held; at distance 0 the derivative is 0.
+    """
+    # The nearest centre is the highest plane of the Voronoi heights.
+    voronoi = jnp.where(centres.counts > 0, -0.5 * (centres.points**2).sum(1), -jnp.inf)
+    held = jax.lax.stop_gradient((x, centres.points, voronoi))
+    values, index = top_k(*held, k)
+    # From differences: |x - c|^2 by way of the heights would lose the digits of small distances.
+    square = jnp.square(x[:, None, :] - centres.points[index]).sum(-1)
+    r = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    r = jnp.where(jnp.isfinite(values), r, jnp.inf)
+    order = jnp.argsort(r, axis=1)
+    return jnp.take_along_axis(r, order, axis=1), jnp.take_along_axis(index, order, axis=1)
+
+
+def check_known(centres: Centres, least: int, why: str) -> None:
+    """Refuse, where the counts are known, centres of too few cells."""
+    if problem.is_concrete(centres.counts):
+        known = int((np.asarray(centres.counts) > 0).sum())
+        if known < least:
+            raise ValueError(
+                f"`centres` holds {known} cells that a sample has reached of "
+                f"{centres.counts.shape[0]}; {why} takes {least}: draw more samples for the "
+                "centres."
+            )

@@ -1,0 +1,131 @@
+"""New codes: candidates of the source carried by the extension, the singular set marked."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+from aeot_jax import arguments, measures
+from aeot_jax.numerics import isolated
+from aeot_jax.ot import problem
+from aeot_jax.ot.devices.parallel import local, map_items, place
+from aeot_jax.ot.devices.placement import Parallel, Placement, placement
+from aeot_jax.ot.extension import blend
+from aeot_jax.ot.extension.extension import Extension, check_extension
+from aeot_jax.reprs import brief
+from aeot_jax.typing import Devices, Given, PRNGKey, Samples
+
+CHUNK = 4096
+"""Candidates carried together; a chunk gathers 17 codes a candidate."""
+
+
+class GenerateInfo(NamedTuple):
+    """What ``generate`` saw at each candidate.
+
+    Attributes:
+      index: the cell that holds it (n,).
+      num_blended: targets blended (n,); 1 is a code itself.
+      angle: largest plane angle within the margin (n,), radians, of the seventeen highest planes;
+        0 if no second plane is there.
+    """
+
+    index: Int[Array, "*batch n"]
+    num_blended: Int[Array, "*batch n"]
+    angle: Float[Array, "*batch n"]
+
+    __repr__ = brief
+
+
+def generate(
+    key: Given[PRNGKey],
+    ext: Given[Extension],
+    n: Given[int],
+    *,
+    parallel: Given[Parallel] = "auto",
+    devices: Given[Devices | None] = None,
+) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """Draw n candidates from the source, carry them by the extension, and mark the singular set.
+
+    Args:
+      key: consumed.
+      ext: from ``extension``.
+      n: candidates; static under jit.
+      parallel: how chunks of 4096 candidates are sharded over devices, with the same candidates to
+        the last bit; as in ``certify``. Inside jit choose "none".
+      devices: the devices to use; None is all.
+
+    Returns:
+      New codes z (n, d), whether each is accepted (n,), and what was seen.
+
+    Raises:
+      ValueError: if n is not positive, or the devices do not fit.
+    """
+    key = arguments.key("key", key)
+    check_extension(ext)
+    n = arguments.count("n", n, what="how many candidates to draw")
+    where = placement(parallel, devices, inside_jit=not problem.is_concrete(key, ext))
+    size = min(n, CHUNK)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size), dtype=jnp.int32))
+    drawn = draw(where, keys, place(where, ext), size)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
+
+
+def draw(
+    where: Placement, keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, size: int
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    """Chunks of candidates, one for each key, sharded over devices; see ``generate``.
+
+    Args:
+      where: the placement of the devices.
+      keys: consumed.
+      ext: from ``extension``, copied to all its devices.
+      size: candidates of a chunk; static.
+
+    Returns:
+      As ``generate``, with the chunks in front.
+    """
+    return local(map_items(where, _chunks, keys, ext, size=size))
+
+
+def _chunks(
+    keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    def chunk(_: Any, key: PRNGKey, ext: Extension) -> Any:
+        return extend(measures.draw(key, ext.mu, size), ext)
+
+    def isolated_chunk(key: PRNGKey) -> Any:
+        # A device that owns one chunk runs no loop, and its program would round in its own way.
+        # Under shard_map what stands for no result must vary over devices as a result does.
+        like = jax.random.key_data(key)
+        none = jax.tree.map(
+            lambda a: jnp.zeros_like(like, a.dtype, shape=a.shape),
+            jax.eval_shape(chunk, None, key, ext),
+        )
+        # A band is never negative, which the compiler does not know.
+        return isolated(~(ext.band < 0), chunk, none, key, ext)
+
+    return jax.lax.map(isolated_chunk, keys)
+
+
+def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """The extension at given samples of the source; see ``generate``.
+
+    Args:
+      x: samples (n, d).
+      ext: from ``extension``.
+
+    Returns:
+      As ``generate``.
+    """
+    return resolve(blend.highest_planes(x, ext.y, ext.h, ext.frame), ext)
+
+
+def resolve(seen: blend.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """Blend what is not beyond a singular face, and reject what is too near to one."""
+    z, num_blended = blend.blend(seen, ext.band, ext.threshold)
+    # The planes of i and j meet at a distance of their gap over |y_i - y_j|.
+    widths = jnp.linalg.norm(seen.codes - seen.codes[:, :1], axis=-1)
+    widest = jnp.where(seen.gaps < ext.margin * widths, seen.angles, 0.0).max(1)
+    return z, widest <= ext.threshold, GenerateInfo(seen.index[:, 0], num_blended, widest)

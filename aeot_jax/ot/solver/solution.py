@@ -1,0 +1,109 @@
+"""What a solve tells: heights, their certificate, how they came about, and how far it is."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.ot.counts.estimate import Certificate
+from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.solver.result import Method, Status
+from aeot_jax.reprs import brief, number, numbers, or_brief, short
+
+
+class History(NamedTuple):
+    """One entry a chunk of steps; see ``solver.run_steps`` for how it is estimated.
+
+    The estimates are unbiased; but most average over heights that move, and stopping looks at them:
+    they are a picture and not the certificate.
+
+    Attributes:
+      num_samples: samples so far (c,).
+      mass_error: of the chunk's mean masses (c,).
+      mass_error_se: its standard error (c,).
+    """
+
+    num_samples: Int[Array | np.ndarray, "*batch c"]
+    mass_error: Float[Array | np.ndarray, "*batch c"]
+    mass_error_se: Float[Array | np.ndarray, "*batch c"]
+
+    __repr__ = brief
+
+
+class SolveProgress(NamedTuple):
+    """What a progress callback gets after each chunk.
+
+    Attributes:
+      num_samples: samples that have moved the heights.
+      planned_samples: samples after which the tolerance should be reached.
+      mass_error: running estimate, see ``History``.
+      mass_error_se: its standard error.
+    """
+
+    num_samples: int
+    planned_samples: int
+    mass_error: float
+    mass_error_se: float
+
+    def __str__(self) -> str:
+        """The estimate in words; within its noise, what it is at most."""
+        return f"mass error {in_words(self.mass_error, self.mass_error_se)}"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """Heights with their certificate.
+
+    Attributes:
+      h: heights (m,), their nu-weighted mean 0; -inf where the weight is 0. NumPy's where the
+        targets were sharded over devices.
+      status: code of ``Status``; ``message(status)`` is a sentence.
+      certificate: from fresh samples drawn after the decision to stop.
+      method: code of ``Method``: what found the heights.
+      num_steps: steps of the solver.
+      num_samples: samples that moved the heights; 0 if they are exact.
+      num_check_samples: all other samples: starts, gaps, certificates.
+      history: one entry a chunk of steps.
+    """
+
+    h: Float[Array | np.ndarray, "*batch m"]
+    status: Int[Array, "*batch"]
+    certificate: Certificate
+    method: Int[Array, "*batch"]
+    num_steps: Int[Array, "*batch"]
+    num_samples: Int[Array, "*batch"]
+    num_check_samples: Int[Array, "*batch"]
+    history: History
+
+    @or_brief
+    def __repr__(self) -> str:
+        """What was solved, why it ended, and how good it is; of several, how many converged."""
+        codes, certificate = numbers(self.status), self.certificate
+        if codes.ndim:
+            done = int((codes == Status.CONVERGED).sum())
+            return f"Solution(h={short(self.h)}; {done} of {codes.size} converged)"
+        error = in_words(*map(number, (self.mass_error, self.mass_error_se, certificate.upper)))
+        return (
+            f"Solution({np.shape(self.h)[-1]:,} heights by {Method(number(self.method)).name}, "
+            f"status {Status(number(self.status)).name}: mass error {error}; "
+            f"{number(self.num_steps):,.0f} steps, {number(self.num_samples):,.0f} samples "
+            f"and {number(self.num_check_samples):,.0f} to check)"
+        )
+
+    @property
+    def converged(self) -> Array:
+        """Whether ``certificate.upper`` is within the tolerance."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def mass_error(self) -> Array:
+        """Certified mass error: sqrt of sum (w - nu)^2 / nu."""
+        return self.certificate.mass_error
+
+    @property
+    def mass_error_se(self) -> Array:
+        """Its standard error."""
+        return self.certificate.mass_error_se

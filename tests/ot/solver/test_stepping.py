@@ -1,0 +1,243 @@
+"""init and step: the loop that users may own, alone and inside their own transformations."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import aeot_jax as aeot
+from aeot_jax.ot.solver import stepping, updates
+from aeot_jax.ot.solver.config import NEVER, phases, plan, uncorrected_adam
+
+KEY = jax.random.key(0)
+MU = aeot.Gaussian(3)
+Y = jax.random.normal(jax.random.key(1), (60, 3)) * jnp.array([[2.0, 1.0, 0.3]])
+CONFIG = aeot.SolverConfig(tolerance=None, max_steps=60, batch_size=512)
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps"))
+def run(key, y, nu=None, config=CONFIG, num_steps=60):
+    state = aeot.init(key, MU, y, nu, config)
+    return jax.lax.fori_loop(0, num_steps, lambda _, s: aeot.step(s, MU, y, nu, config), state)
+
+
+step = jax.jit(aeot.step, static_argnames=("config", "axis_name"))
+
+
+def error(y, h, nu=None, mu: aeot.Measure = MU):
+    return float(aeot.certify(jax.random.key(99), mu, y, h, nu, 40_000).mass_error)
+
+
+def test_owned_loop_reduces_the_mass_error():
+    start = aeot.init(KEY, MU, Y, None, replace(CONFIG, start="zero"))
+    state = run(KEY, Y)
+    assert error(Y, state.heights) < 0.15 < error(Y, start.heights)
+    assert state.step == 60
+    assert state.batches == 60
+
+
+def test_heights_are_centred():
+    nu = jax.random.dirichlet(jax.random.key(5), jnp.ones(60))
+    state = run(KEY, Y, nu)
+    assert abs(float(nu @ state.h)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "atol"),
+    # Powers of 2 round nothing. Others, and shifts, round the targets: a few samples change cells.
+    [(2.0**-20, 0.0, 1e-5), (2.0**20, 0.0, 1e-5), (1e6, 0.0, 0.02), (2.0, 4.0, 0.02)],
+)
+def test_scale_and_shift_of_the_targets_change_nothing_but_the_scale_of_h(scale, shift, atol):
+    plain = run(KEY, Y).heights
+    moved = run(KEY, scale * (Y + shift)).heights / scale
+    np.testing.assert_allclose(moved, plain, rtol=1e-5, atol=atol)
+
+
+def test_rotating_source_and_targets_changes_nothing():
+    rotation = jnp.linalg.qr(jax.random.normal(jax.random.key(8), (3, 3)))[0]
+    turned = aeot.FromSampler(lambda key, n: MU.sample(key, n) @ rotation, 3)
+    config = replace(CONFIG, start="zero", sampling="independent")
+    state = aeot.init(KEY, MU, Y, None, config)
+    other = aeot.init(KEY, turned, Y @ rotation, None, config)
+    # The spread of an unknown source is estimated; use the known one, to compare step for step.
+    other = replace(other, spread=state.spread, gap=state.gap)
+    for _ in range(5):
+        state = step(state, MU, Y, None, config)
+        other = step(other, turned, Y @ rotation, None, config)
+    np.testing.assert_allclose(other.h, state.h, atol=0.02)
+
+
+def test_a_constant_added_to_the_heights_moves_no_cell():
+    state = aeot.init(KEY, MU, Y, None, CONFIG)
+    lifted = replace(state, h=state.h + 3.0)
+    after = [step(s, MU, Y, None, CONFIG).h for s in (state, lifted)]
+    np.testing.assert_allclose(after[0], after[1], atol=1e-5)
+
+
+def test_weights_of_zero_own_no_cell():
+    nu = jnp.full(60, 1 / 57).at[jnp.array([0, 7, 59])].set(0.0)
+    state = run(KEY, Y, nu)
+    assert (np.isneginf(state.heights) == (np.asarray(nu) == 0)).all()
+    assert error(Y, state.heights, nu) < 0.2
+
+
+def test_both_phases_take_their_steps():
+    sizes = plan(60, MU, CONFIG)
+    assert sizes.phases.num_steps == 60
+    assert sizes.phases.phase_steps == 30  # a fifth is 12, the least is 100, and half is 30
+    state = aeot.init(KEY, MU, Y, None, CONFIG)
+    gaps = []
+    for _ in range(32):
+        state = step(state, MU, Y, None, CONFIG)
+        gaps.append(float(state.gap))
+    # The gap is first measured by the first Newton step.
+    assert len(set(gaps[:30])) == 1
+    assert gaps[30] < gaps[29]
+    count = [leaf for leaf in jax.tree.leaves(state.optimizer_state) if leaf.dtype == jnp.int32]
+    assert max(int(leaf) for leaf in count) == 30
+
+
+@pytest.mark.parametrize("optimizer", [optax.sgd(1.0, momentum=0.9), optax.lion(0.05)])
+def test_any_optax_transformation_serves(optimizer):
+    config = replace(CONFIG, optimizer=optimizer, method="adam", start="zero")
+    state = run(KEY, Y, config=config)
+    assert error(Y, state.heights) < 0.6 < error(Y, jnp.zeros(60))
+
+
+def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
+    nu, planned = jnp.full(60, 1 / 60), plan(60, MU, CONFIG).phases
+    assert planned.average_from == 60 - 21  # seven tenths of the 30 steps after the first phase
+    state, seen = aeot.init(KEY, MU, Y, nu, CONFIG), []
+    for _ in range(60):
+        state = step(state, MU, Y, nu, CONFIG)
+        seen.append(np.asarray(state.h))
+        if state.averaged == 0:
+            np.testing.assert_array_equal(state.heights, state.h * state.frame.scale)
+    assert state.averaged == 21
+    mean = np.mean(seen[-21:], axis=0)
+    np.testing.assert_allclose(state.heights, mean * state.frame.scale, atol=1e-5)
+    many = replace(CONFIG, average_share=None)
+    assert plan(60, aeot.Gaussian(4), many).phases.average_from == NEVER
+
+
+def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
+    nu = jnp.full(60, 1 / 60)
+    state, _, _ = stepping.run_steps(aeot.init(KEY, MU, Y, nu, CONFIG), MU, Y, nu, 60, CONFIG)
+    anew = updates.planned_anew(state, phases(400, MU, CONFIG))
+    np.testing.assert_array_equal(anew.h, state.average)
+    assert anew.phase_from == 60
+    assert anew.phase_steps == 60 + 120  # three tenths
+    assert anew.average_from == 460 - 196  # seven tenths of the rest
+    assert anew.averaged == 0
+    # Adam's rate begins again: one step moves a height by about it.
+    moved = step(anew, MU, Y, nu, CONFIG)
+    rate = CONFIG.learning_rate * float(state.spread)
+    assert 0.2 * rate < np.abs(np.asarray(moved.h - anew.h)).max() < 10 * rate
+    last, _, _ = stepping.run_steps(anew, MU, Y, nu, 400, CONFIG)
+    assert last.averaged == 196
+    assert error(Y, last.heights) < error(Y, state.heights)
+    many = replace(CONFIG, average_share=0.0)
+    never = aeot.init(KEY, MU, Y, nu, many)
+    assert updates.planned_anew(never, phases(400, MU, many)) is never
+
+
+def test_pure_adam_converges():
+    state = run(KEY, Y, config=replace(CONFIG, method="adam"))
+    assert error(Y, state.heights) < 0.25
+
+
+def test_the_published_algorithm_runs_and_doubles_its_samples():
+    mu = aeot.UniformCube(3)
+    config = aeot.SolverConfig.paper(60, 0.02, plateau_steps=5, tolerance=None, max_steps=60)
+    state = aeot.init(KEY, mu, Y, None, config)
+    assert (state.h == 0).all()
+    for _ in range(60):
+        state = step(state, mu, Y, None, config)
+    assert state.multiplier >= 2
+    assert state.batches > state.step
+    assert error(Y, state.heights, mu=mu) < 0.5 * error(Y, jnp.zeros(60), mu=mu)
+
+
+def test_uncorrected_adam_is_the_published_recursion():
+    tx = uncorrected_adam(0.1)
+    state = tx.init(jnp.zeros(2))
+    mean = square = np.zeros(2)
+    for gradient in ([1.0, -2.0], [0.5, 3.0]):
+        updates, state = tx.update(jnp.array(gradient), state)
+        mean = 0.9 * mean + 0.1 * np.array(gradient)
+        square = 0.999 * square + 0.001 * np.array(gradient) ** 2
+        expected = -0.1 * mean / (np.sqrt(square) + 1e-8)
+        np.testing.assert_allclose(jnp.asarray(updates), expected, rtol=1e-5)
+
+
+def steps_over(axis_name, state, num_steps=20):
+    def body(_, state):
+        return aeot.step(state, MU, Y, None, CONFIG, axis_name=axis_name)
+
+    return jax.lax.fori_loop(0, num_steps, body, state).h
+
+
+@pytest.fixture(scope="module")
+def alone():
+    state = aeot.init(KEY, MU, Y, None, CONFIG)
+    return state, jax.jit(partial(steps_over, None))(state)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 8])
+def test_a_users_pmap_gives_the_same_heights(alone, num_devices):
+    state, h = alone
+    mapped = jax.pmap(
+        lambda _: steps_over("i", state), axis_name="i", devices=jax.devices()[:num_devices]
+    )
+    for other in mapped(jnp.arange(num_devices)):
+        np.testing.assert_array_equal(other, h)
+
+
+def test_a_users_shard_map_gives_the_same_heights(alone):
+    state, h = alone
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    mapped = jax.shard_map(
+        lambda state: steps_over("i", state), mesh=mesh, in_specs=P(), out_specs=P()
+    )
+    np.testing.assert_array_equal(jax.jit(mapped)(state), h)
+
+
+def test_a_users_vmap_over_an_axis_gives_the_same_heights(alone):
+    state, h = alone
+    mapped = jax.vmap(lambda _: steps_over("i", state), axis_name="i")
+    for other in jax.jit(mapped)(jnp.arange(2)):
+        np.testing.assert_array_equal(other, h)
+
+
+def test_problems_can_be_batched_with_vmap():
+    ys = jnp.stack([Y, 2 * Y[::-1], jnp.roll(Y, 1, axis=1)])
+    keys = jax.random.split(KEY, 3)
+    together = jax.vmap(run)(keys, ys)
+    for i in range(3):
+        single = run(keys[i], ys[i])
+        # Batched products round differently: a few samples near a face change sides.
+        np.testing.assert_allclose(together.h[i], single.h, atol=0.05)
+        assert error(ys[i], together.heights[i]) < 0.15
+
+
+def test_steps_in_chunks_are_steps_one_by_one():
+    nu = jnp.full(60, 1 / 60)
+    state = aeot.init(KEY, MU, Y, nu, CONFIG)
+    one_by_one = state
+    for _ in range(6):
+        one_by_one = step(one_by_one, MU, Y, nu, CONFIG)
+    chunk, chi2, chi2_se = stepping.run_steps(state, MU, Y, nu, 2, CONFIG)
+    chunk, *_ = stepping.run_steps(chunk, MU, Y, nu, 4, CONFIG)
+    np.testing.assert_allclose(chunk.h, one_by_one.h, atol=1e-6)
+    assert np.isfinite(chi2)
+    assert chi2_se > 0
+
+
+def test_one_target_needs_nothing():
+    state = run(KEY, Y[:1])
+    np.testing.assert_allclose(state.heights, 0, atol=1e-6)
