@@ -8,7 +8,7 @@ import dataclasses
 import math
 import reprlib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
 from aeot_jax.model import Config
 from aeot_jax.nn import models
 from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.result import Method, Status
 from aeot_jax.ot.solver.solution import Solution
 
@@ -29,8 +30,16 @@ LATER = {"upper": np.inf, "num_unverified": 0, "unverified_weight": 0, "samples_
 
 _CHANNELS = (1, 3)
 
-SOLUTION_SCHEMA = 1
-"""Of the file of a solution; raised when a solution holds what older programs cannot read."""
+SOLUTION_SCHEMA = 2
+"""Of the file of a solution; raised when a solution holds what older programs cannot read: 2 has
+its problem."""
+
+TARGETS = "problem/y"
+"""Targets of the problem in the file of a solution."""
+
+_REAL = tuple(
+    np.dtype(code) for code in ["f4", "f2", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
+)
 
 NAMED = {kind.__name__: kind for kind in (Gaussian, UniformCube, UniformBall)}
 """Sources that their name and dimension determine."""
@@ -127,20 +136,27 @@ def check_solution(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     if schema > SOLUTION_SCHEMA:
         raise newer(f"a solution of schema {schema}", meta.get("version"))
     batch = _shape("status", arrays)
-    found = _record("", Solution, batch, {"m": _side("h", arrays, -1)}, arrays)
-    check_arrays(found, arrays, meta.get("version"))
+    targets = _side("h", arrays, -1)
+    found = _record("", Solution, batch, {"m": targets}, arrays)
+    if schema > 1:
+        found |= {TARGETS: Wanted((targets, None), _REAL), "problem/nu": Wanted((targets,), _REAL)}
+        found |= _of_source(meta, _side(TARGETS, arrays, -1))
+    check_arrays(found, arrays, meta.get("version"), missing_ok={"problem/nu"})
+
+
+def _of_source(meta: Mapping[str, Any], dim: int) -> dict[str, Wanted]:
+    """The arrays of the source that a file names."""
+    source = meta.get("source")
+    if source is not None and source not in _SOURCES:
+        raise newer(f"the source {reprlib.repr(source)}", meta.get("version"))
+    return {"mu/points": Wanted((None, dim), (_FLOAT,))} if source == "Empirical" else {}
 
 
 def check_extension(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Hold the file of an extension against the annotations of its record; as ``check_model``."""
-    source = meta.get("source")
-    if source is not None and source not in _SOURCES:
-        raise newer(f"the source {reprlib.repr(source)}", meta.get("version"))
     batch = _shape("band", arrays)
     sizes = {"m": _side("y", arrays, -2), "d": _side("y", arrays, -1)}
-    found = _record("", Extension, batch, sizes, arrays)
-    if source == "Empirical":
-        found["mu/points"] = Wanted((None, sizes["d"]), (_FLOAT,))
+    found = _record("", Extension, batch, sizes, arrays) | _of_source(meta, sizes["d"])
     check_arrays(found, arrays, meta.get("version"))
 
 
@@ -151,10 +167,13 @@ def _shape(name: str, arrays: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def check_arrays(
-    wanted: Mapping[str, Wanted], arrays: Mapping[str, Any], version: object = None
+    wanted: Mapping[str, Wanted],
+    arrays: Mapping[str, Any],
+    version: object = None,
+    missing_ok: Collection[str] = (),
 ) -> None:
     """Refuse other names, shapes and dtypes than those wanted; raises as ``check_model``."""
-    later = {name for name in wanted if name.rpartition("/")[2] in LATER}
+    later = {name for name in wanted if name.rpartition("/")[2] in LATER}.union(missing_ok)
     if missing := sorted(set(wanted) - set(arrays) - later):
         raise ValueError(f"it holds no array {reprlib.repr(missing[0])}")
     if unknown := sorted(set(arrays) - set(wanted)):
@@ -246,8 +265,8 @@ def _record(
     found: dict[str, Wanted] = {}
     own = dict(sizes)
     for name, hint in typing.get_type_hints(kind).items():
-        if hint is Measure:
-            continue  # the configuration says which
+        if hint in (Measure, Problem | None):
+            continue  # the configuration says which; only the file of a solution has the problem
         if not (options := _annotations(hint)):
             found |= _record(f"{prefix}{name}/", hint, batch, sizes, arrays)
             continue
@@ -317,6 +336,8 @@ def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _allowed(last: str, name: str, array: np.ndarray) -> bool:
+    if name.startswith("problem/"):
+        return bool(np.isfinite(array).all())
     if array.dtype.kind == "i":
         if last in ("status", "method"):
             known = [int(one) for one in (Status if last == "status" else Method)]

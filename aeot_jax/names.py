@@ -56,6 +56,7 @@ from aeot_jax.ot.extension.singular_set import SingularSet as SingularSet
 from aeot_jax.ot.extension.singular_set import singular_set as singular_set
 from aeot_jax.ot.extension.smoothing import smooth_brenier as smooth_brenier
 from aeot_jax.ot.extension.smoothing import smooth_transport as smooth_transport
+from aeot_jax.ot.problem import Problem as Problem
 from aeot_jax.ot.solver.certify import certify as certify
 from aeot_jax.ot.solver.config import SolverConfig as SolverConfig
 from aeot_jax.ot.solver.result import Method as Method

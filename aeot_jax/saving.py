@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from aeot_jax._version import __version__
 from aeot_jax.measures import Empirical, Measure
 from aeot_jax.model import AEOT
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.problem import check_measure
+from aeot_jax.ot.problem import Problem, check_measure, check_targets, check_weights
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.typing import Given
 
@@ -47,16 +48,31 @@ def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLik
     if isinstance(thing, AEOT):
         checkpoint.write(thing, path)
     elif isinstance(thing, Solution):
-        meta = {"version": __version__, "solution_schema": contents.SOLUTION_SCHEMA}
-        records.write(path, "solution", records.flatten(trees.arrays_of(thing)), meta)
+        if np.ndim(thing.status):  # of a batch, whose problems differ or are copies
+            thing = replace(thing, problem=None)
+        arrays = records.flatten(trees.arrays_of(thing))
+        meta: dict[str, Any] = {"version": __version__, "solution_schema": 1}
+        if thing.problem is not None:
+            meta["solution_schema"] = contents.SOLUTION_SCHEMA
+            meta["source"] = _written(thing.problem.mu, arrays)
+            if arrays[contents.TARGETS].dtype == jnp.bfloat16:  # no dtype of NumPy's files
+                arrays[contents.TARGETS] = arrays[contents.TARGETS].astype(np.float32)
+        records.write(path, "solution", arrays, meta)
     else:
-        arrays, source = records.flatten(trees.arrays_of(thing)), _CODE
-        kind = type(thing.mu)
-        if kind in contents.NAMED.values():  # by itself: somebody's own may bear the same name
-            source = kind.__name__
-        elif isinstance(thing.mu, Empirical) and kind is Empirical:
-            source, arrays[_POINTS] = "Empirical", np.asarray(thing.mu.points)
-        records.write(path, "extension", arrays, {"version": __version__, "source": source})
+        arrays = records.flatten(trees.arrays_of(thing))
+        meta = {"version": __version__, "source": _written(thing.mu, arrays)}
+        records.write(path, "extension", arrays, meta)
+
+
+def _written(mu: Measure, arrays: dict[str, np.ndarray]) -> str | None:
+    """What a file says of a source, whose atoms join the arrays."""
+    kind = type(mu)
+    if kind in contents.NAMED.values():  # by itself: somebody's own may bear the same name
+        return kind.__name__
+    if isinstance(mu, Empirical) and kind is Empirical:
+        arrays[_POINTS] = np.asarray(mu.points)
+        return "Empirical"
+    return _CODE
 
 
 def load(path: Given[str | os.PathLike[str]], *, mu: Given[Measure | None] = None) -> Any:
@@ -67,7 +83,8 @@ def load(path: Given[str | os.PathLike[str]], *, mu: Given[Measure | None] = Non
 
     Args:
       path: the file, or the folder of a run.
-      mu: the source of an extension whose source is code, which no file holds; else leave it out.
+      mu: the source of an extension or of a solution whose source is code, which no file holds;
+        else leave it out. Without it a solution comes without its problem.
 
     Returns:
       A model (`AEOT`), a `Solution` or an `Extension`, as the file says.
@@ -79,12 +96,12 @@ def load(path: Given[str | os.PathLike[str]], *, mu: Given[Measure | None] = Non
     """
     path = arguments.path("path", path)
     kind = "model" if path.is_dir() else records.kind_of(path, ("model", "solution", "extension"))
-    if mu is not None and kind != "extension":
+    if mu is not None and kind == "model":
         raise ValueError(f"`mu` is given, but {str(path)!r} holds a {kind}; leave it out.")
     if kind == "extension":
         return _extension(path, mu)
     if kind == "solution":
-        return _solution(path)
+        return _solution(path, mu)
     if not path.is_dir():
         return checkpoint.read(path)
     runs.settle(path)
@@ -93,14 +110,27 @@ def load(path: Given[str | os.PathLike[str]], *, mu: Given[Measure | None] = Non
     return model
 
 
-def _solution(path: Path) -> Solution:
-    arrays, _ = records.read(path, "solution", contents.check_solution)
+def _solution(path: Path, mu: Measure | None) -> Solution:
+    arrays, meta = records.read(path, "solution", contents.check_solution)
     with records.complete(path):
         contents.check_numbers(arrays)
+        points = arrays.pop(_POINTS, None)
         tree = records.unflatten(arrays)
-        history = tree.pop("history")
+        history, asked = tree.pop("history"), tree.pop("problem", None)
         tree = jax.tree.map(jnp.asarray, tree)
-        return trees.solution({**tree, "history": history}, arrays["status"].shape)
+        found = trees.solution({**tree, "history": history}, arrays["status"].shape)
+        if asked is not None:
+            check_weights(asked.get("nu"), check_targets(asked["y"]))
+    if asked is None:
+        if mu is not None:
+            raise ValueError(
+                f"`mu` is given, but the solution in {str(path)!r} has no problem; leave it out."
+            )
+        return found
+    if mu is None and meta.get("source") is _CODE:
+        return found
+    source = _source(path, meta, mu, points, asked["y"].shape[-1])
+    return replace(found, problem=Problem(source, asked["y"], asked.get("nu")))
 
 
 def _extension(path: Path, mu: Measure | None) -> Extension:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -155,6 +156,7 @@ def transport(
             report(Progress("transport", done, total, str(progress), values))
 
         solution = solve(solve_key, mu, codes, config=solver, on_progress=on_solve)
+        solution = replace(solution, problem=None)  # the extension holds it
         if int(solution.status) != Status.INTERRUPTED:
             report(_certified(solution))
     with timed(seconds, "map"):

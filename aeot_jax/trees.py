@@ -15,12 +15,13 @@ from aeot_jax.ot.solver.solution import History, Solution
 
 
 def arrays_of(value: Any) -> Any:
-    """Records and tuples with names as nested dicts of arrays; the source stays out."""
+    """Records and tuples with names as nested dicts of arrays; sources and None stay out."""
     if isinstance(value, Mapping):
         return {key: arrays_of(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.name != "mu"]
-        return {name: arrays_of(getattr(value, name)) for name in names}
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        held = {name: part for name, part in parts.items() if name != "mu" and part is not None}
+        return {name: arrays_of(part) for name, part in held.items()}
     if hasattr(value, "_asdict"):
         return {key: arrays_of(item) for key, item in value._asdict().items()}
     return np.asarray(value)

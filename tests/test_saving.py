@@ -40,10 +40,41 @@ def test_a_solution_comes_back_to_the_last_bit(solution, tmp_path):
     assert aeot.message(found) == aeot.message(solution)
 
 
-def test_a_batch_of_solutions_comes_back(solution, tmp_path):
+def test_a_batch_of_solutions_comes_back_without_its_problem(solution, tmp_path):
     batch = jax.vmap(lambda _: solution)(jnp.zeros(2))
     aeot.save(batch, tmp_path / "s.npz")
-    assert aeot.load(tmp_path / "s.npz").h.shape == (2, 20)
+    found = aeot.load(tmp_path / "s.npz")
+    assert found.h.shape == (2, 20)
+    assert found.problem is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64", "bfloat16"])
+def test_targets_come_back_as_they_were_given(dtype, solution, tmp_path):
+    y = np.asarray(8 + Y / 3, np.float64).astype(jnp.dtype(dtype))
+    nu = np.arange(1, 21) / 210
+    asked = aeot.Problem(aeot.Empirical(jnp.asarray(Y)), y, nu)
+    aeot.save(replace(solution, problem=asked), tmp_path / "s.npz")
+    found = aeot.load(tmp_path / "s.npz").problem
+    np.testing.assert_array_equal(np.asarray(found.y, np.float64), np.asarray(y, np.float64))
+    assert found.y.dtype == (np.float32 if dtype == "bfloat16" else y.dtype)
+    np.testing.assert_array_equal(found.nu, nu)
+    np.testing.assert_array_equal(found.mu.points, Y)
+
+
+def test_a_solution_of_code_comes_back_with_the_source_that_is_passed(solution, tmp_path):
+    mu = aeot.FromSampler(lambda key, n: jax.random.normal(key, (n, 3)), 3)
+    asked = replace(solution, problem=aeot.Problem(mu, Y))
+    aeot.save(asked, tmp_path / "s.npz")
+    assert aeot.load(tmp_path / "s.npz").problem is None
+    assert aeot.load(tmp_path / "s.npz", mu=mu).problem.mu is mu
+    with pytest.raises(ValueError, match="`mu` has dimension 2"):
+        aeot.load(tmp_path / "s.npz", mu=aeot.Gaussian(2))
+    aeot.save(solution, tmp_path / "t.npz")
+    with pytest.raises(ValueError, match="holds its source, Gaussian; leave it out"):
+        aeot.load(tmp_path / "t.npz", mu=mu)
+    aeot.save(replace(solution, problem=None), tmp_path / "u.npz")
+    with pytest.raises(ValueError, match="has no problem; leave it out"):
+        aeot.load(tmp_path / "u.npz", mu=mu)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +145,19 @@ def rewritten(path, change, kind):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda a, m: m.update(solution_schema=2), "another version"),
+        (lambda a, m: m.update(solution_schema=3), "another version"),
         (lambda a, m: m.pop("solution_schema"), "damaged"),
         (lambda a, m: a.pop("h"), "no array 'h'"),
         (lambda a, m: a.update(h=np.full(20, -np.inf, np.float32)), "no target a cell"),
         (lambda a, m: a.update(h=a["h"].astype(np.float16)), "damaged"),
         (lambda a, m: a.update(num_steps=np.int32(-1)), "no fit gives"),
         (lambda a, m: a.update(more=np.zeros(2, np.float32)), "another version"),
+        (lambda a, m: m.update(source="Cauchy"), "another version"),
+        (lambda a, m: m.update(source="Empirical"), "no array 'mu/points'"),
+        (lambda a, m: a.update({"problem/y": a["problem/y"][:5]}), "damaged"),
+        (lambda a, m: a.update({"problem/y": a["problem/y"] + np.nan}), "no fit gives"),
+        (lambda a, m: a.update({"problem/nu": np.full(20, -1.0)}), "negative weight"),
+        (lambda a, m: a.pop("problem/y"), "no array 'problem/y'"),
     ],
 )
 def test_a_forged_solution_is_refused(solution, tmp_path, change, said):

@@ -1,7 +1,7 @@
 """Targets and weights: checked at the border, centred, merged where they coincide, filled up; once.
 
-``make`` turns what the user passes into a ``Problem``, which holds what every function after it
-takes, and carries heights there and back.
+``make`` turns what the user passes, a ``Problem``, into a ``Prepared``, which holds what every
+function after it takes, and carries heights there and back.
 """
 
 import warnings
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete as is_concrete
@@ -20,7 +20,7 @@ from aeot_jax.measures import Measure
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.cells import blockwise, shift, sizes
 from aeot_jax.ot.cells.shift import Shift
-from aeot_jax.reprs import brief
+from aeot_jax.reprs import brief, or_brief
 from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
@@ -192,8 +192,31 @@ def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
     warnings.warn(CoincidenceWarning(copies), stacklevel=3)
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
+    """A transport problem as it was asked.
+
+    Attributes:
+      mu: source measure.
+      y: targets (m, d), in the dtype in which they were given.
+      nu: weights (m,), sum 1; None is uniform.
+    """
+
+    mu: Measure
+    y: Shaped[Array | np.ndarray, "*batch m d"]
+    nu: Shaped[Array | np.ndarray, "*batch m"] | None = None
+
+    @or_brief
+    def __repr__(self) -> str:
+        """The source and how many targets."""
+        *_, count, dim = np.shape(self.y)
+        weights = "equal weights" if self.nu is None else "weights of their own"
+        return f"Problem({self.mu!r}, {count:,} targets in {dim} dimensions, {weights})"
+
+
+@dataclass(frozen=True)
+class Prepared:
     """A transport problem as all that follows takes it; see ``make``.
 
     Attributes:
@@ -254,9 +277,15 @@ class Problem:
         return arguments.placed(found) if isinstance(self.y, jax.Array) else found
 
 
+def asked(mu: Measure, y: ArrayLike, nu: ArrayLike | None) -> Problem:
+    """Source, targets and weights as they were given; lists become arrays, nothing is copied."""
+    weights = None if nu is None else arguments.array("nu", nu)
+    return Problem(mu, arguments.array("y", y), weights)
+
+
 def make(
     mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None = None, *, sharded: bool = False
-) -> Problem:
+) -> Prepared:
     """Check a problem, centre its targets, merge the weights of copies and fill it up.
 
     Targets in a dtype that float32 does not hold are centred in float64 before they are rounded;
@@ -279,7 +308,7 @@ def make(
     if not is_concrete(points):
         weights = jnp.asarray(_rounded_weights(weights))
         centre = np.zeros(points.shape[1])
-        return Problem(mu, arguments.real("y", points), weights, num_targets, None, centre)
+        return Prepared(mu, arguments.real("y", points), weights, num_targets, None, centre)
     active = np.asarray(weights) > 0 if is_concrete(weights) else np.ones(num_targets, bool)
     near, centre = _near(points, active)
     same = representatives(near)
@@ -287,12 +316,12 @@ def make(
         weights = _merged(weights, same)
     weights = _rounded_weights(weights)
     if sharded:
-        return Problem(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
+        return Prepared(mu, np.asarray(near), np.asarray(weights), num_targets, same, centre)
     rows = sizes.filled(*near.shape)
     first = int(active.argmax())
     near = _placed(_filled(near, rows, row=first))
     weights = _placed(_filled(weights, rows, 0.0))
-    return Problem(mu, near, weights, num_targets, same, centre)
+    return Prepared(mu, near, weights, num_targets, same, centre)
 
 
 def near_points(y: ArrayLike) -> tuple[Targets, Float[np.ndarray, " d"]]:

@@ -34,6 +34,7 @@ from aeot_jax.numerics import PRECISION, repeat, safe_ratio
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.devices.placement import NUM_STREAMS
+from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
@@ -96,9 +97,9 @@ class Distance:
 
 def wasserstein(
     key: Given[PRNGKey],
-    mu: Given[Measure],
-    y: ArrayLike,
-    h: ArrayLike,
+    mu: Given[Measure | Solution],
+    y: ArrayLike | None = None,
+    h: ArrayLike | None = None,
     nu: ArrayLike | None = None,
     num_samples: Given[int] = 100_000,
 ) -> Distance:
@@ -113,7 +114,7 @@ def wasserstein(
 
     Args:
       key: consumed; must not be a key that led to ``h``.
-      mu: source measure.
+      mu: source measure; or a ``Solution`` of ``solve``, which stands for all of mu, y, h and nu.
       y: targets (m, d).
       h: heights (m,), optimal or not; -inf for a target that owns no cell.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
@@ -126,6 +127,7 @@ def wasserstein(
       ValueError: if shapes, weights, heights or the source's dimension do not fit.
     """
     key = arguments.key("key", key)
+    mu, y, h, nu = parts_of(mu, y, h, nu)
     targets, offset = problem.near_points(y)
     heights = problem.check_heights(h, targets)
     weights = problem.check_weights(nu, targets)

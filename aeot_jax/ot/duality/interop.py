@@ -25,6 +25,7 @@ from aeot_jax.measures import FromSampler, Measure, draw
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality import potential
+from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Samples, Targets, Weights
 
@@ -228,9 +229,9 @@ def _check_cost(cost: "CostFn") -> None:
 
 def pairs(
     key: Given[PRNGKey],
-    mu: Given[Measure],
-    y: ArrayLike,
-    h: ArrayLike,
+    mu: Given[Measure | Solution],
+    y: ArrayLike | None = None,
+    h: ArrayLike | None = None,
     *,
     batch_size: Given[int] = 256,
 ) -> Iterator[tuple[Samples, Samples]]:
@@ -244,7 +245,7 @@ def pairs(
 
     Args:
       key: of all batches.
-      mu: source measure.
+      mu: source measure; or a ``Solution`` of ``solve``, which stands for all of mu, y and h.
       y: targets (m, d).
       h: heights (m,), of ``solve``; -inf for a target that owns no cell.
       batch_size: pairs in a batch.
@@ -259,6 +260,7 @@ def pairs(
     of that of two batches.
     """
     key = arguments.key("key", key)
+    mu, y, h, _ = parts_of(mu, y, h)
     targets = problem.check_targets(y)
     problem.check_measure(mu, targets)
     batch_size = arguments.count("batch_size", batch_size)

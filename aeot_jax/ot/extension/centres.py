@@ -17,6 +17,7 @@ from aeot_jax.numerics import repeat, safe_ratio
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality.assign import top_k
+from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
@@ -63,9 +64,9 @@ class Centres(NamedTuple):
 
 def mass_centres(
     key: Given[PRNGKey],
-    mu: Given[Measure],
-    y: ArrayLike,
-    h: ArrayLike,
+    mu: Given[Measure | Solution],
+    y: ArrayLike | None = None,
+    h: ArrayLike | None = None,
     *,
     num_samples: Given[int | None] = None,
 ) -> Centres:
@@ -76,7 +77,7 @@ def mass_centres(
 
     Args:
       key: consumed.
-      mu: source measure.
+      mu: source measure; or a ``Solution`` of ``solve``, which stands for all of mu, y and h.
       y: targets (m, d).
       h: heights (m,); -inf for a target that owns no cell.
       num_samples: samples, rounded up to whole batches of 4096 (all of them in one if fewer);
@@ -87,6 +88,7 @@ def mass_centres(
       ValueError: if shapes or values do not fit.
     """
     key = arguments.key("key", key)
+    mu, y, h, _ = parts_of(mu, y, h)
     near = problem.near(y, h)
     problem.check_measure(mu, near.y)
     num_targets = np.shape(y)[0]

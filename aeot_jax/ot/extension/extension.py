@@ -52,7 +52,8 @@ from aeot_jax.ot.cells import blocks, power, shift
 from aeot_jax.ot.devices.parallel import local, map_items, place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
 from aeot_jax.ot.extension import blend
-from aeot_jax.ot.problem import Problem
+from aeot_jax.ot.problem import Prepared
+from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.typing import ArrayLike, Devices, Given, Heights, PRNGKey, Samples, Targets
 
@@ -85,7 +86,7 @@ class Extension:
     """The continuous extension of a transport map, with what it takes to reject the singular set.
 
     Attributes:
-      mu: source measure.
+      mu: source measure; or a ``Solution`` of ``solve``, which stands for all of mu, y, h and nu.
       y: targets (m, d).
       h: heights (m,); -inf where a target equals an earlier one, whose height is then the highest
         of the group.
@@ -124,9 +125,9 @@ class Extension:
 
 def extension(
     key: Given[PRNGKey],
-    mu: Given[Measure],
-    y: ArrayLike,
-    h: ArrayLike,
+    mu: Given[Measure | Solution],
+    y: ArrayLike | None = None,
+    h: ArrayLike | None = None,
     nu: ArrayLike | None = None,
     *,
     num_samples: Given[int | None] = None,
@@ -156,6 +157,7 @@ def extension(
     threshold from the data are this library's.
     """
     key = arguments.key("key", key)
+    mu, y, h, nu = parts_of(mu, y, h, nu)
     made = problem.make(mu, y, nu)
     heights = made.heights(h)
     check_options(threshold, num_samples)
@@ -200,7 +202,7 @@ class _Learned(NamedTuple):
 def _learn(
     where: Placement,
     key: PRNGKey,
-    made: Problem,
+    made: Prepared,
     h: Heights,
     frame: problem.Frame,
     num_samples: int,

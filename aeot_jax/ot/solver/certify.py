@@ -19,6 +19,7 @@ from aeot_jax.ot.counts.streams import draw_counts
 from aeot_jax.ot.devices.parallel import local, place, run, shard
 from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED, Parallel, Placement, placement
 from aeot_jax.ot.solver.config import most_at_once
+from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.typing import ArrayLike, Counts, Devices, Given, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
@@ -27,9 +28,9 @@ _SAMPLES_PER_STREAM = 512
 
 def certify(
     key: Given[PRNGKey],
-    mu: Given[Measure],
-    y: ArrayLike,
-    h: ArrayLike,
+    mu: Given[Measure | Solution],
+    y: ArrayLike | None = None,
+    h: ArrayLike | None = None,
     nu: ArrayLike | None = None,
     num_samples: Given[int] = 100_000,
     *,
@@ -44,7 +45,7 @@ def certify(
 
     Args:
       key: consumed; must not be a key that led to ``h``.
-      mu: source measure.
+      mu: source measure; or a ``Solution`` of ``solve``, which stands for all of mu, y, h and nu.
       y: targets (m, d).
       h: heights (m,); -inf for a target that owns no cell.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
@@ -62,26 +63,27 @@ def certify(
       ValueError: if shapes, weights, heights, the source's dimension or the devices do not fit.
     """
     key = arguments.key("key", key)
+    source, y, h, nu = parts_of(mu, y, h, nu)
     num_samples = arguments.count("num_samples", num_samples, 2)
     target_shards = arguments.whole("target_shards", target_shards)
-    concrete = problem.is_concrete(key, mu, y, h, nu)
+    concrete = problem.is_concrete(key, source, y, h, nu)
     if target_shards != 1 and not concrete:
         raise ValueError(
             f"`target_shards` is {target_shards} under jit, where targets cannot be sharded "
             "over devices; call `certify` outside jit, or pass 1."
         )
     where = placement(parallel, devices, target_shards, inside_jit=not concrete)
-    made = problem.make(mu, y, nu, sharded=target_shards != 1)
+    made = problem.make(source, y, nu, sharded=target_shards != 1)
     heights = made.heights(h)
     if target_shards != 1:
         rows = sizes.sharded(*made.y.shape)
-        key, mu = place(where, (key, mu))
+        key, source = place(where, (key, source))
         targets, weights = (shard(where, np.asarray(a), rows) for a in (made.y, made.nu))
         heights = shard(where, np.asarray(heights), rows, fill=-np.inf)  # these own no cell
     else:
-        arrays = key, mu, made.y, heights, made.nu
-        key, mu, targets, heights, weights = place(where, arrays)
-    return draw(key, mu, targets, heights, weights, num_samples, where=where)
+        arrays = key, source, made.y, heights, made.nu
+        key, source, targets, heights, weights = place(where, arrays)
+    return draw(key, source, targets, heights, weights, num_samples, where=where)
 
 
 def draw(

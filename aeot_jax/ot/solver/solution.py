@@ -7,10 +7,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aeot_jax.measures import Measure
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.result import Method, Status
 from aeot_jax.reprs import brief, number, numbers, or_brief, short
+from aeot_jax.typing import ArrayLike, Given
 
 
 class History(NamedTuple):
@@ -67,6 +70,8 @@ class Solution:
       num_samples: samples that moved the heights; 0 if they are exact.
       num_check_samples: all other samples: starts, gaps, certificates.
       history: one entry a chunk of steps.
+      problem: what was asked, as it was given; None from ``solve_jit``, where a ``vmap`` would make
+        copies of the targets, and in the records of a model, which holds them once.
     """
 
     h: Float[Array | np.ndarray, "*batch m"]
@@ -77,6 +82,7 @@ class Solution:
     num_samples: Int[Array, "*batch"]
     num_check_samples: Int[Array, "*batch"]
     history: History
+    problem: Problem | None = None
 
     @or_brief
     def __repr__(self) -> str:
@@ -107,3 +113,37 @@ class Solution:
     def mass_error_se(self) -> Array:
         """Its standard error."""
         return self.certificate.mass_error_se
+
+
+def parts_of(
+    mu: Given[Measure | Solution],
+    y: ArrayLike | None,
+    h: ArrayLike | None,
+    nu: ArrayLike | None = None,
+) -> tuple[Measure, ArrayLike, ArrayLike, ArrayLike | None]:
+    """Source, targets, heights and weights, as they were passed or as a solution holds them.
+
+    Raises:
+      ValueError: if a solution comes with what it holds itself, or holds no problem, or if targets
+        or heights are missing without one.
+    """
+    if not isinstance(mu, Solution):
+        for name, value, what in (("y", y, "targets (m, d)"), ("h", h, "heights (m,)")):
+            if value is None:
+                raise ValueError(
+                    f"`{name}` is None; pass the {what}, or a `Solution` of `solve` in place of "
+                    "`mu`, `y`, `h` and `nu`."
+                )
+        return mu, y, h, nu  # pyright: ignore[reportReturnType] - neither is None
+    for name, value in (("y", y), ("h", h), ("nu", nu)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` is given beside a `Solution`, which holds it; leave it out, or pass "
+                "`mu`, `y`, `h` and `nu` each."
+            )
+    if mu.problem is None:
+        raise ValueError(
+            "`mu` is a `Solution` without its problem, as `solve_jit` and models have it; pass "
+            "`mu`, `y`, `h` and `nu` each."
+        )
+    return mu.problem.mu, mu.problem.y, mu.h, mu.problem.nu

@@ -22,7 +22,7 @@ from aeot_jax.ot.counts.light import samples_to_bound
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.exact import exact
-from aeot_jax.ot.problem import Problem
+from aeot_jax.ot.problem import Prepared
 from aeot_jax.ot.solver import stepping
 from aeot_jax.ot.solver.certify import draw as draw_certificate
 from aeot_jax.ot.solver.config import (
@@ -126,14 +126,14 @@ def solve(
     if made.same is not None:
         problem.warn_of_duplicates(made.same)
     found = _solve_exactly(key, made, config) if exactly else None
-    if found is not None and (found.converged or config.method == "exact"):
-        return found
-    report = on_progress or (lambda _: None)
-    solution = _solve(key, made, config, where, report)
-    return solution if found is None else _better(solution, found)
+    if found is None or not (found.converged or config.method == "exact"):
+        report = on_progress or (lambda _: None)
+        solution = _solve(key, made, config, where, report)
+        found = solution if found is None else _better(solution, found)
+    return replace(found, problem=problem.asked(mu, y, nu))
 
 
-def _is_exact(made: Problem, config: SolverConfig) -> bool:
+def _is_exact(made: Prepared, config: SolverConfig) -> bool:
     """Whether the exact solver is asked for, or can answer and nothing says otherwise."""
     mu = made.mu
     possible = type(mu) in _EXACT_SOURCES and mu.dim <= _EXACT_DIMS
@@ -149,7 +149,7 @@ def _is_exact(made: Problem, config: SolverConfig) -> bool:
     return config.method == "exact" or (config.method == "auto" and possible and few and not asked)
 
 
-def _solve_exactly(key: PRNGKey, made: Problem, config: SolverConfig) -> Solution:
+def _solve_exactly(key: PRNGKey, made: Prepared, config: SolverConfig) -> Solution:
     """The exact heights with their certificate, which float32 may keep from the tolerance.
 
     So few targets in so few dimensions need no sharding.
@@ -204,7 +204,7 @@ def _history(entries: list[tuple[int, float, float]]) -> History:
 
 
 def _begun(
-    key: PRNGKey, made: Problem, config: SolverConfig, where: Placement
+    key: PRNGKey, made: Prepared, config: SolverConfig, where: Placement
 ) -> tuple[SolverState, Measure, WorkingTargets, Float[Array, " rows"]]:
     """The state before the first step and the data, where the devices want them."""
     if where.target_shards > 1:
@@ -218,7 +218,7 @@ def _begun(
 
 def _solve(
     key: PRNGKey,
-    made: Problem,
+    made: Prepared,
     config: SolverConfig,
     where: Placement,
     on_progress: Callable[[SolveProgress], None],

@@ -23,7 +23,7 @@ from aeot_jax.ot.cells import blockwise, shift
 from aeot_jax.ot.counts import estimate, sampling, streams
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED
-from aeot_jax.ot.problem import Frame, Problem
+from aeot_jax.ot.problem import Frame, Prepared
 from aeot_jax.ot.solver import updates, warmstart
 from aeot_jax.ot.solver.config import (
     Phases,
@@ -86,7 +86,7 @@ def init(
     return _begin(key, mu, targets, weights, num_targets, config, **axes)
 
 
-def begin(made: Problem, key: PRNGKey, config: SolverConfig) -> SolverState:
+def begin(made: Prepared, key: PRNGKey, config: SolverConfig) -> SolverState:
     """``init`` of a problem that ``problem.make`` has made."""
     y, nu = jnp.asarray(made.y), jnp.asarray(made.nu)
     return _begin(key, made.mu, y, nu, made.num_targets, config)
