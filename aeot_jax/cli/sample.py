@@ -19,7 +19,7 @@ from aeot_jax.cli.devices import Number
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.drawing import draw_codes
-from aeot_jax.model import kind_of
+from aeot_jax.model import kind_of, was_interrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,6 +84,12 @@ def run(options: Sample, out: Console, err: Console) -> None:
     folder.warn_of_pictures(options.run, err)
     folder.warn_of_state(options.run, model, err)
     if options.label is not None and model.classes is None:
+        if was_interrupted(model):
+            raise ValueError(
+                f"`--label` is {options.label}, but the fit in {str(options.run)!r} was "
+                "interrupted before the maps of its classes; go on with the same `aeot-jax fit` "
+                "and --resume."
+            )
         raise ValueError(
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
             "without labels; fit one with --labels."

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from aeot_jax import arguments
 from aeot_jax.data.convert import MAX_SIDE, MIN_SIDE
+from aeot_jax.typing import Given
 
 Resize = Literal["crop", "pad", "stretch"]
 Colour = Literal["grey", "colour"]
@@ -26,7 +28,7 @@ class Pictures:
     size: Any = None  # looked at below
     resize: str = "crop"
     colour: str | None = None
-    skip_broken: bool = False
+    skip_broken: Given[bool] = False
 
     def __post_init__(self):
         if self.size is not None:
@@ -38,6 +40,7 @@ class Pictures:
             if value not in known:
                 ways = ", ".join(map(repr, known))
                 raise ValueError(f"`{name}` is {value!r}; pass one of {ways}.")
+        arguments.flag("skip_broken", self.skip_broken)
 
     @property
     def channels(self) -> int | None:

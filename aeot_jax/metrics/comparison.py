@@ -11,7 +11,7 @@ from jaxtyping import Float
 from aeot_jax import arguments, columns, pixels
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
-from aeot_jax.metrics.memory import memory_report
+from aeot_jax.metrics.memory import remembered
 from aeot_jax.metrics.prdc import prdc
 from aeot_jax.networks import BATCH, Network, apply, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
@@ -51,7 +51,7 @@ def space(
     """
     if features is not None:
         own = features
-        return Space("own", lambda x: _rows(apply("features", own, _unit(x), BATCH)))
+        return Space("own", lambda x: _flat(apply("features", own, _unit(x), BATCH)))
     if real.ndim == 2:
         units = columns.standardised(columns.check("real", real, "rows")).units
         return Space(
@@ -63,13 +63,17 @@ def space(
     return Space(name, lambda x: extract(learned, x), learned if learned.num_classes else None)
 
 
-def _rows(found: np.ndarray) -> np.ndarray:
+def _flat(found: np.ndarray) -> np.ndarray:
+    """One row of features each, that float32 holds."""
     rows = found.reshape(len(found), -1)
-    good = np.isfinite(rows).all(1)
+    if not rows.shape[1]:
+        raise ValueError("`features` made no number of a row; pass a function that gives some.")
+    with np.errstate(over="ignore"):
+        good = np.isfinite(rows.astype(np.float32)).all(axis=1)
     if not good.all():
         raise ValueError(
-            f"`features` made a value of row {int(good.argmin())} that is not finite; pass a "
-            "function that gives finite numbers."
+            f"`features` made a value of row {int(good.argmin())} that is too large for float32; "
+            "divide by a scale in it."
         )
     return rows
 
@@ -145,7 +149,7 @@ def compare(
         parts = (found["generated"], found["real"], held)
         if found["real"].ndim == 2 or features is not None:
             parts = tuple(where.features(part) for part in parts)
-        results["memory"] = dataclasses.asdict(memory_report(*parts))
+        results["memory"] = dataclasses.asdict(remembered(*parts, "real"))
     return results
 
 
