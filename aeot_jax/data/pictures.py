@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from aeot_jax import arguments
 from aeot_jax.data.convert import MAX_SIDE, MIN_SIDE
-from aeot_jax.typing import Given
 
 Resize = Literal["crop", "pad", "stretch"]
 Colour = Literal["grey", "colour"]
@@ -28,7 +26,7 @@ class Pictures:
     size: Any = None  # looked at below
     resize: str = "crop"
     colour: str | None = None
-    skip_broken: Given[bool] = False
+    skip_broken: Any = False  # looked at below
 
     def __post_init__(self):
         if self.size is not None:
@@ -40,7 +38,8 @@ class Pictures:
             if value not in known:
                 ways = ", ".join(map(repr, known))
                 raise ValueError(f"`{name}` is {value!r}; pass one of {ways}.")
-        arguments.flag("skip_broken", self.skip_broken)
+        if not isinstance(self.skip_broken, bool):
+            raise ValueError(f"`skip_broken` is {self.skip_broken!r:.80}; pass True or False.")
 
     @property
     def channels(self) -> int | None:

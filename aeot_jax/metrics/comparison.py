@@ -1,6 +1,7 @@
 """Generated data against real, in distances and shares, each beside what real data score."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from aeot_jax.metrics.memory import remembered
 from aeot_jax.metrics.prdc import prdc
 from aeot_jax.networks import BATCH, Network, apply, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
+
+ENOUGH = 100
+"""Data in a set from which on a share is known to a tenth, by two standard errors."""
 
 MIN_SET = 20
 """Rows without which a quantile or an average over blocks says nothing."""
@@ -146,10 +150,10 @@ def compare(
     )
     results["memory"] = None
     if held is not None:
-        parts = (found["generated"], found["real"], held)
-        if found["real"].ndim == 2 or features is not None:
-            parts = tuple(where.features(part) for part in parts)
-        results["memory"] = dataclasses.asdict(remembered(*parts, "real"))
+        new, known = found["generated"], found["real"]
+        if known.ndim == 2 or features is not None:
+            new, known, held = (where.features(part) for part in (new, known, held))
+        results["memory"] = dataclasses.asdict(remembered(new, known, held, "real"))
     return results
 
 
@@ -210,6 +214,25 @@ def distances(
         },
         "classes": _classes(where.classifier, generated, labels),
     }
+
+
+def uncertain(num_samples: int, things: str = "images") -> str | None:
+    """A sentence where scores come from so few data that their digits say little, else None.
+
+    A share of n has a standard error of at most 1 / (2 sqrt(n)): 0.05 of 100.
+
+    Args:
+      num_samples: data of each set.
+      things: what they are.
+    """
+    if num_samples >= ENOUGH:
+        return None
+    return (
+        f"These scores compare {num_samples} {things} with {num_samples}: precision, recall and "
+        f"coverage are uncertain by up to ± {1 / math.sqrt(num_samples):.2f} (two standard "
+        f"errors), and distances by as much in proportion; from {ENOUGH} {things} on, set aside by "
+        "aeot-jax fit --hold-out, they tell more."
+    )
 
 
 def _classes(
