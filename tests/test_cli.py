@@ -612,6 +612,14 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --codes FILE --out OUT", "Error: `--codes` '"),
         ("fit --data EMPTY --out OUT", "Error: `--data` '"),
         ("fit --data NAN.npz --out OUT", "of the images of `--data` '"),
+        (
+            "fit --data WHOLE.npy --out OUT",
+            "if it is a table, convert it to floats, as by .astype(float).",
+        ),
+        (
+            "fit --codes WHOLE.npy --out OUT",
+            "if it is a table, convert it to floats, as by .astype(float).",
+        ),
         ("fit --data LABELS.npz --out OUT", "of the labels of `--data` '"),
         ("fit --data NANTABLE.npy --out OUT", "Error: `--data` holds a value in row 7"),
         ("fit --codes NANTABLE.npy --out OUT", "Error: `--codes` holds a value in row 7"),
@@ -636,6 +644,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     np.savez("NOLABELS.npz", x=pixels)
     np.save("SHORT.npy", np.arange(60))
     np.save("TABLE.npy", np.ones((60, 9)))
+    np.save("WHOLE.npy", np.arange(180).reshape(60, 3))
     np.save("NANTABLE.npy", np.where(np.arange(60)[:, None] == 7, np.nan, np.eye(60)))
     np.savez("OTHER.npz", x=pixels[:, :6, :6].repeat(3, axis=0))
     arguments = [str(fitted) if part == "FITTED" else part for part in command.split()]
