@@ -20,6 +20,9 @@ from aeot_jax.typing import ArrayLike, Given, PRNGKey
 ENOUGH = 100
 """Data in a set from which on a share is known to a tenth, by two standard errors."""
 
+_FARTHEST = 1e15
+"""Distance from 0, in the units of a space, up to which sixth powers are far from overflow."""
+
 MIN_SET = 20
 """Rows without which a quantile or an average over blocks says nothing."""
 
@@ -198,6 +201,8 @@ def distances(
     both = where.features(real[order[: 2 * n]])
     new = where.features(evenly(generated, n))
     test = None if held_out is None else where.features(evenly(held_out, n))
+    for name, x in (("real", both), ("generated", new), ("held_out", test)):
+        _check_near(name, x)
     some, other = both[:n], both[n:]
     floor = other if test is None else test
     frechet = frechet_report(frechet_key, new, both, test, num_samples=n)
@@ -214,6 +219,16 @@ def distances(
         },
         "classes": _classes(where.classifier, generated, labels),
     }
+
+
+def _check_near(name: str, x: np.ndarray | None) -> None:
+    """Refuse what lies so far off that powers of it, as the kernel takes, overflow."""
+    largest = 0.0 if x is None else float(np.abs(x).max())
+    if largest > _FARTHEST:
+        raise ValueError(
+            f"`{name}` lies up to {largest:.2g} from 0 where it is compared, in units of the real "
+            "data or of `features`; bring all sets to one scale."
+        )
 
 
 def uncertain(num_samples: int, things: str = "images") -> str | None:
