@@ -337,6 +337,17 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], way: str) -> 
         raise ValueError(f"`{name}` is {shown(value)}; pass {way}.")
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or False, and nothing that counts as either: a text "no" would count as True.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"`{name}` is {shown(value)}; pass True or False.")
+    return bool(value)
+
+
 def function(name: str, value: Any) -> None:
     """Refuse what cannot be called; None stands for nothing to call.
 

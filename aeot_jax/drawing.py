@@ -134,6 +134,7 @@ def sample_codes(
       Codes (n, z), float32, for the decoder that belongs to that encoder. The same key gives the
       codes of the images of ``sample``.
     """
+    n = arguments.count("n", n, what="how many codes to make")
     codes, _ = draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
     return raw_codes(model, jnp.asarray(codes))
 

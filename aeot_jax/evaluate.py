@@ -18,7 +18,7 @@ from aeot_jax.drawing import draw_codes
 from aeot_jax.metrics import comparison
 from aeot_jax.metrics.comparison import MIN_SET
 from aeot_jax.metrics.memory import MemoryReport, memory_report
-from aeot_jax.model import check_model, raw_codes
+from aeot_jax.model import check_model, kind_of, raw_codes
 from aeot_jax.networks import Network, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
@@ -270,8 +270,8 @@ def _check(
         found.append(_data(model, data.rows if isinstance(data, Table) else data.images, name))
     if len(train) < 2 * MIN_SET:
         raise ValueError(
-            f"`train` holds {len(train)} images; its halves are compared with each other, so pass "
-            f"at least {2 * MIN_SET}."
+            f"`train` holds {len(train)} {kind_of(model)}; its halves are compared with each "
+            f"other, so pass at least {2 * MIN_SET}."
         )
     if arguments.count("num_samples", num_samples) < MIN_SET:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")

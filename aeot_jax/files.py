@@ -46,8 +46,12 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, on one line and not too long, to stand in a sentence."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """What an error says, on one line and not too long, to stand in a sentence.
+
+    Libraries put what they could not read into their errors: what cannot be printed is "?".
+    """
+    words = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in words)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 

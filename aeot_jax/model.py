@@ -22,6 +22,7 @@ from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot import problem
 from aeot_jax.ot.extension.extension import Extension, check_options
 from aeot_jax.ot.solver.config import SolverConfig
+from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.pixels import check_floats
 from aeot_jax.reprs import known, or_brief, short
@@ -306,11 +307,22 @@ def extension_of(model: AEOT, label: Given[int | str | None]) -> Extension:
     """
     if label is None:
         return model.extension
+    if model.classes is None and was_interrupted(model):
+        raise ValueError(
+            f"`label` is {label!r}, but the fit was interrupted before the maps of classes; go on "
+            "with `resume`."
+        )
     if model.classes is None:
         raise ValueError(
             f"`label` is {label!r}, but the model was fitted without labels; pass `labels` to fit."
         )
     return model.classes.of(_number_of(model, label) if isinstance(label, str) else label)
+
+
+def was_interrupted(model: AEOT) -> bool:
+    """Whether the transport was ended early, before the maps of classes."""
+    status = model.solution.status
+    return arguments.is_concrete(status) and int(status) == Status.INTERRUPTED
 
 
 def name_of_class(model: AEOT, label: int) -> str:

@@ -55,7 +55,8 @@ def apply(name: str, function: Network, rows: Any, batch: int = BATCH) -> Any:
       What the function gives, one row a row: NumPy's, or traced.
 
     Raises:
-      ValueError: if it gives another number of rows, rows of different shapes, or no array.
+      ValueError: if it gives another number of rows, rows of different shapes, or no array, or if
+        a known number is not finite.
     """
     if not arguments.is_concrete(rows):
         return _checked(name, function(rows), rows)
@@ -74,9 +75,32 @@ def apply(name: str, function: Network, rows: Any, batch: int = BATCH) -> Any:
                 f"`{name}` gave rows of shape {found.shape[1:]} after rows of shape "
                 f"{out.shape[1:]}; pass a function that gives one shape."
             )
+        if found.dtype != out.dtype:  # in the type that holds both: none is rounded in silence
+            out = out.astype(_common(name, out.dtype, found.dtype), copy=False)
+        _check_finite(name, found[: len(part)], start)
         out[start : start + len(part)] = found[: len(part)]
     assert out is not None  # there is a row
     return out
+
+
+def _common(name: str, one: np.dtype, other: np.dtype) -> np.dtype:
+    try:
+        return np.result_type(one, other)
+    except TypeError as error:
+        raise ValueError(
+            f"`{name}` gave numbers of type {other} after numbers of type {one}; pass a function "
+            "that gives one type."
+        ) from error
+
+
+def _check_finite(name: str, found: np.ndarray, start: int) -> None:
+    """Name the first row that holds a number which is not finite."""
+    good = np.isfinite(found.reshape(len(found), -1)).all(axis=1)
+    if not good.all():
+        raise ValueError(
+            f"`{name}` made a value of row {start + int(good.argmin())} that is not finite; pass a "
+            "function that gives finite numbers."
+        )
 
 
 def _checked(name: str, found: Any, rows: Any) -> Any:

@@ -49,8 +49,8 @@ def fit(
     encode: Given[Network | None] = None,
     decode: Given[Network | None] = None,
     run_dir: Given[str | os.PathLike[str] | None] = None,
-    resume: bool = False,
-    overwrite: bool = False,
+    resume: Given[bool] = False,
+    overwrite: Given[bool] = False,
     devices: Given[Devices | None] = None,
     on_progress: Given[Callable[[Progress], None] | None] = None,
     on_event: Given[Callable[[Event], None] | None] = None,
@@ -96,8 +96,8 @@ def fit(
     the transport. The first alone writes to ``run_dir``, which all must be able to read if the run
     is to be resumed.
 
-    Ctrl-C while the transport is solved ends it early: the model then says so in its
-    ``solution.status``, and with ``run_dir`` the run can still be resumed.
+    Ctrl-C while the transport is solved ends it early, without the maps of classes: the model then
+    says so in its ``solution.status``, and with ``run_dir`` the run can still be resumed.
 
     Raises:
       ValueError: if the images, the configuration, the functions or the devices do not fit, or if
@@ -155,8 +155,8 @@ def fit_codes(
     labels: ArrayLike | None = None,
     label_names: Given[Sequence[str] | None] = None,
     run_dir: Given[str | os.PathLike[str] | None] = None,
-    resume: bool = False,
-    overwrite: bool = False,
+    resume: Given[bool] = False,
+    overwrite: Given[bool] = False,
     devices: Given[Devices | None] = None,
     on_progress: Given[Callable[[Progress], None] | None] = None,
     on_event: Given[Callable[[Event], None] | None] = None,
@@ -230,13 +230,20 @@ class _Place:
     """Where a run is kept, and what may be there."""
 
     def __init__(
-        self, run_dir: Given[str | os.PathLike[str] | None], *, resume: bool, overwrite: bool
+        self,
+        run_dir: Given[str | os.PathLike[str] | None],
+        *,
+        resume: Given[bool],
+        overwrite: Given[bool],
     ) -> None:
+        self.flags = {
+            "resume": arguments.flag("resume", resume),
+            "overwrite": arguments.flag("overwrite", overwrite),
+        }
         if run_dir is None and (resume or overwrite):
             name = "resume" if resume else "overwrite"
             raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
         self.folder = None if run_dir is None else arguments.path("run_dir", run_dir)
-        self.flags = {"resume": resume, "overwrite": overwrite}
 
 
 def _checked(
@@ -350,7 +357,7 @@ def _devices_for(num_images: int, training: TrainConfig, solver: SolverConfig) -
 
 
 def _open_run(
-    folder: Path, identity: str, writing: ExitStack, *, resume: bool, overwrite: bool
+    folder: Path, identity: str, writing: ExitStack, *, resume: Given[bool], overwrite: Given[bool]
 ) -> checkpoint.Run:
     """Open the run in the first process, which owns the folder; the others read what it found."""
     run, problem = None, None

@@ -172,7 +172,9 @@ def transport(
             parallel=solver.parallel,
             devices=solver.devices,
         )
-        classes = None if labels is None else _classes(solve_key, mu, codes, labels, config)
+        classes = None
+        if labels is not None and int(solution.status) != Status.INTERRUPTED:
+            classes = _classes(solve_key, mu, codes, labels, config)
         report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
     return AEOT(
         params=learned.params,

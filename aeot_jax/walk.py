@@ -144,7 +144,7 @@ def interpolate(
 
 
 def crossings(
-    start: ArrayLike, end: ArrayLike, ext: Given[Extension], *, voronoi: bool = False
+    start: ArrayLike, end: ArrayLike, ext: Given[Extension], *, voronoi: Given[bool] = False
 ) -> Crossings:
     """Faces that the segment from start to end crosses, exactly, in float64 on the host.
 
@@ -158,6 +158,7 @@ def crossings(
       The faces, by increasing time; none if the segment stays in one cell.
     """
     check_extension(ext)
+    voronoi = arguments.flag("voronoi", voronoi)
     a, b = _point("start", start, ext), _point("end", end, ext)
     y, h = np.asarray(ext.y, np.float64), np.asarray(ext.h, np.float64)
     if voronoi:

@@ -20,6 +20,7 @@ from ml_dtypes import bfloat16
 
 import aeot_jax as aeot
 from aeot_jax import arguments, plot, walk
+from aeot_jax.data.pictures import Pictures
 from aeot_jax.nn import train
 from aeot_jax.ot.duality import interop
 from aeot_jax.ot.exact import exact, laguerre
@@ -753,3 +754,24 @@ def test_legacy_keys_are_keys():
         MU.sample(jax.random.split(KEY, 3), 3)
     drawn = jax.vmap(lambda key: MU.sample(key, 3))(jax.random.split(KEY, 3))
     assert drawn.shape == (3, 3, 2)
+
+
+def booleans() -> list[tuple[str, str]]:
+    """Functions and their arguments that are true or false, by their defaults."""
+    flags = []
+    for name, call in CALLS.items():
+        for argument, known in inspect.signature(call.function).parameters.items():
+            if isinstance(known.default, bool):
+                flags.append((name, argument))
+    return flags
+
+
+@pytest.mark.parametrize("bad", ["no", 1, 0, None, np.array([True])])
+def test_what_is_neither_true_nor_false_is_named(bad):
+    assert {name for name, _ in booleans()} >= {"fit", "fit_codes", "crossings"}
+    for name, argument in booleans():
+        call = CALLS[name]
+        with pytest.raises(ValueError, match=f"`{argument}` is .*; pass True or False"):
+            call.function(**{**call.good(), argument: bad})
+    with pytest.raises(ValueError, match=r"`skip_broken` is .*; pass True or False"):
+        Pictures(skip_broken=bad)

@@ -296,8 +296,26 @@ def test_runs_are_compared(fitted, labelled, tmp_path, capsys):
     bare = tmp_path / "bare"
     shutil.copytree(fitted, bare)
     (bare / "metrics.json").unlink()
-    assert main(["compare", str(fitted), str(bare), "--out", str(page)]) == 2
+    assert main(["compare", str(fitted), str(bare), "--out", str(page), "--overwrite"]) == 2
     assert "has no metrics.json; repeat the `aeot-jax fit`" in said(capsys)
+
+
+def test_a_run_is_not_compared_with_itself_and_no_page_is_lost(
+    fitted, labelled, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to(fitted)
+    assert main(["compare", str(fitted), str(fitted)]) == 2
+    assert "is given twice; pass folders of different runs, each once" in said(capsys)
+    for other in ("link", f"{fitted}/../{fitted.name}", os.path.relpath(fitted)):
+        assert main(["compare", str(fitted), other]) == 2
+        assert "are the same run; pass folders of different ones" in said(capsys)
+    Path("comparison.html").write_text("my own notes")
+    assert main(["compare", str(fitted), str(labelled)]) == 2
+    assert "which is there already; replace it with --overwrite" in said(capsys)
+    assert Path("comparison.html").read_text() == "my own notes"
+    assert main(["compare", str(fitted), str(labelled), "--overwrite"]) == 0
+    assert "<html" in Path("comparison.html").read_text()
 
 
 def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
@@ -451,7 +469,9 @@ def test_another_fit_does_not_resume_a_run_and_says_what_has_changed(fitted, cap
     assert contents(fitted) == before
 
 
-def test_a_run_is_resumed_to_the_last_bit_and_overwritten_on_demand(fitted, tmp_path, monkeypatch):
+def test_a_run_is_resumed_to_the_last_bit_and_overwritten_on_demand(
+    fitted, tmp_path, monkeypatch, capsys
+):
     out, calls = tmp_path / "run", []
 
     def interrupted(self, state, losses, *, save=checkpoint.Run.save_training):
@@ -465,6 +485,9 @@ def test_a_run_is_resumed_to_the_last_bit_and_overwritten_on_demand(fitted, tmp_
     assert {path.name for path in out.iterdir()} == {"checkpoint.npz"}
     assert fit(out, "--quiet", "--resume") == 0
     assert calls == [1, 2]
+    assert "s since the last start" in capsys.readouterr().out
+    assert read(out / "metrics.json")["resumed"] is True
+    assert read(fitted / "metrics.json")["resumed"] is False
     whole, resumed = aeot.load(fitted), aeot.load(out)
     np.testing.assert_array_equal(whole.solution.h, resumed.solution.h)
     np.testing.assert_array_equal(whole.losses, resumed.losses)
@@ -557,7 +580,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data digits --out OUT --image-size 3", "`--image-size` is '3'; pass one number or"),
         ("fit --data digits --out OUT --image-size 8x", "`--image-size` is '8x'; pass one number"),
         ("fit --data digits --out OUT --grey --colour", "exclude each other; give one of them"),
-        ("fit --data TABLE.npy --out OUT", "all rows of `images` are equal"),
+        ("fit --data TABLE.npy --out OUT", "all rows of `--data` are equal"),
         ("fit --data digits --out OUT --devices 3", "`devices` holds 3 devices, over which"),
         ("fit --data digits --out OUT --devices 9", "`--devices` is 9, but JAX finds 8 (cpu)"),
         (
@@ -582,8 +605,27 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("compare FITTED", "pass two or more folders of runs"),
         ("compare FITTED EMPTY", "the folder holds no model.npz"),
         ("compare FITTED HALF", "holds a fit that is not finished"),
-        ("compare FITTED FITTED --out a.pdf", "ends in .html"),
-        ("data nowhere", "is no file"),
+        ("compare FITTED FILE --out a.pdf", "ends in .html"),
+        ("data nowhere", "`PATH` 'nowhere' is no file"),
+        ("fit --data nowhere --out OUT", "/nowhere' is no file"),
+        ("fit --data FILE --out OUT", "Error: `--data` '"),
+        ("fit --codes FILE --out OUT", "Error: `--codes` '"),
+        ("fit --data EMPTY --out OUT", "Error: `--data` '"),
+        ("fit --data NAN.npz --out OUT", "of the images of `--data` '"),
+        (
+            "fit --data WHOLE.npy --out OUT",
+            "if it is a table, convert it to floats, as by .astype(float).",
+        ),
+        (
+            "fit --codes WHOLE.npy --out OUT",
+            "if it is a table, convert it to floats, as by .astype(float).",
+        ),
+        ("fit --data LABELS.npz --out OUT", "of the labels of `--data` '"),
+        ("fit --data NANTABLE.npy --out OUT", "Error: `--data` holds a value in row 7"),
+        ("fit --codes NANTABLE.npy --out OUT", "Error: `--codes` holds a value in row 7"),
+        ("evaluate FITTED --data FILE", "Error: `--data` '"),
+        ("evaluate --real FILE --generated TABLE.npy", "Error: `--real` '"),
+        ("evaluate --real NOLABELS.npz --generated nowhere", "Error: `--generated` '"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
@@ -602,6 +644,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     np.savez("NOLABELS.npz", x=pixels)
     np.save("SHORT.npy", np.arange(60))
     np.save("TABLE.npy", np.ones((60, 9)))
+    np.save("WHOLE.npy", np.arange(180).reshape(60, 3))
+    np.save("NANTABLE.npy", np.where(np.arange(60)[:, None] == 7, np.nan, np.eye(60)))
     np.savez("OTHER.npz", x=pixels[:, :6, :6].repeat(3, axis=0))
     arguments = [str(fitted) if part == "FITTED" else part for part in command.split()]
     before = set(tmp_path.rglob("*"))
@@ -688,6 +732,8 @@ def test_photos_are_learned_by_the_names_of_their_classes(photographed, photos, 
     assert config["data"]["skipped"][0].startswith("'cats/broken.jpg' (")
     assert config["data"]["image_shape"] == [8, 8, 1]
     assert [one["name"] for one in metrics["classes"]] == ["cats", "d\u00f6gs"]
+    with Image.open(photographed / "samples.png") as picture:  # a titled row for each class
+        assert picture.size[1] == 2 * (72 + 32)
     model = aeot.load(photographed)
     assert model.label_names == ("cats", "d\u00f6gs")
     pixels = {}
@@ -735,6 +781,24 @@ def test_help_explains_every_option(capsys):
     for word in ("--tolerance", "(default: 0.1)", "--solver.method", "--hold-out", "fashion-mnist"):
         assert word in text
     assert "optimizer" not in text.split("--solver.start")[1].split("--solver.adam-share")[0]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_help_is_in_the_words_of_the_command_line(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in ("fit", "sample", "evaluate", "report", "compare", "data"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        lines = capsys.readouterr().out.splitlines()
+        assert all(len(line) <= columns for line in lines if " " in line.strip())
+        text = " ".join(" ".join(lines).split())
+        for word in ("solve_", "Certificate.", "optimizer", "None is", "[[", "(default: )"):
+            assert word not in text, (command, word)
+        options = [line.split()[0] for line in lines if line.startswith("  --")]
+        assert len(options) == len(set(options))
+        if command == "fit":
+            items = [line.split()[1] for line in lines if line.strip().startswith("- ")]
+            assert items == ["digits:", "mnist:", "fashion-mnist:", "photos64:"]
 
 
 def test_a_terminal_gets_bars_and_a_file_gets_lines(capsys):

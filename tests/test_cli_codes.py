@@ -1,5 +1,6 @@
 """Codes and tables of somebody's own on the command line: in and out in two commands."""
 
+import importlib
 import json
 
 import numpy as np
@@ -74,6 +75,43 @@ def test_data_from_elsewhere_are_compared(codes, capsys, monkeypatch):
     asked = ["evaluate", "--real", "codes.npy", "--generated", "more.npy", "--quiet"]
     assert main([*asked, "--features", "own_features_of_a_user:f"]) == 0
     assert "Fréchet distance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "def f(x): raise RuntimeError('boom\\nand more')",
+            "it raised RuntimeError (boom and more)",
+        ),
+        ("def f(): return 1", "it raised TypeError (f() takes 0"),
+        ("def f(x): raise SystemExit(3)", "it raised SystemExit (3)"),
+        ("def f(x:", "raised SyntaxError ("),
+        (
+            "import no_such_library",
+            "raised ModuleNotFoundError (No module named 'no_such_library')",
+        ),
+        ("raise RuntimeError('no GPU')", "raised RuntimeError (no GPU)"),
+        ("def f(x): return x[:1]", "`--features` made shape (1, 3) of 64 rows"),
+        (
+            "def f(x): return [[1.0] * (i + 1) for i in range(len(x))]",
+            "`--features(...)` is [[1.0]",
+        ),
+        ("def f(x): return x * float('nan')", "`--features` made a value of row 0"),
+        ("def f(x): return None", "`--features(...)` is None"),
+    ],
+)
+def test_whatever_features_do_is_one_sentence(codes, capsys, monkeypatch, code, said):
+    monkeypatch.chdir(codes)
+    name = f"features_{abs(hash(code))}"
+    (codes / f"{name}.py").write_text(code + "\n")
+    importlib.invalidate_caches()  # the folder may be as new as what is known of it
+    asked = ["evaluate", "--real", "codes.npy", "--generated", "more.npy", "--quiet"]
+    assert main([*asked, "--features", f"{name}:f"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Error: `--features")
+    assert said in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,48 @@ def test_a_decoder_must_keep_one_shape():
         networks.apply("decode", lambda z: np.zeros((2, next(widths))), np.zeros((4, 2)), 2)
 
 
+def test_numbers_of_another_type_are_kept_whole():
+    """The first batch is of whole numbers, the second is not."""
+    kinds = iter((np.int8, np.float64, np.float32))
+    rows = np.arange(6.0)[:, None] + [[0.0, 0.25]]
+    found = networks.apply("f", lambda x: np.asarray(x, next(kinds)), rows, 2)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, np.concatenate([np.floor(rows[:2]), rows[2:]]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["decode", "encode", "features"])
+def test_what_is_not_finite_is_named_by_its_function_and_row(name, bad):
+    def function(x):
+        return np.where(np.asarray(x) == 5, bad, x)
+
+    with pytest.raises(ValueError, match=f"`{name}` made a value of row 5 that is not finite"):
+        networks.apply(name, function, np.arange(7.0)[:, None], 2)
+
+
+def test_a_decoder_that_gives_nan_is_refused_wherever_it_is_called(model):
+    def broken(z):
+        return np.full_like(z, np.nan)
+
+    said = "`decode` made a value of row 0 that is not finite; pass a function"
+    with pytest.raises(ValueError, match=said):
+        aeot.sample(KEY, model, 3, decode=broken)
+    own = replace(model, networks=networks.Networks(None, broken))
+    with pytest.raises(ValueError, match=said):
+        aeot.sample(KEY, own, 3)
+    with pytest.raises(ValueError, match=said):
+        aeot.decode(own, np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=said):
+        aeot.fit(KEY, DATA, CONFIG, encode=encoder, decode=lambda z: broken(decoder(z)))
+
+
+def test_codes_are_counted_as_codes(model):
+    with pytest.raises(ValueError, match="`n` is 0; pass how many codes to make"):
+        aeot.sample_codes(KEY, model, 0)
+    with pytest.raises(ValueError, match="`n` is 0; pass how many images to make"):
+        aeot.sample(KEY, tiny.model(), 0)
+
+
 def nan_codes() -> np.ndarray:
     found = codes()
     found[7, 1] = np.nan

@@ -82,7 +82,7 @@ def test_neither_help_nor_version_imports_jax():
         ("fit --out o --data x --epochs many", "`--epochs` is 'many', which cannot be read"),
         ("fit --out o --preset digit", "is 'digit' (did you mean digits?); pass one of digits,"),
         ("fit --out o --config nowhere", "`--config` is 'nowhere', but there is no such file"),
-        ("sample", "`aeot-jax sample` needs PATH"),
+        ("sample", "`aeot-jax sample` needs RUN"),
     ],
 )
 def test_what_is_nearly_right_is_named(arguments, sentence, capsys):

@@ -8,7 +8,7 @@ import tiny
 from tiny import assert_same
 
 import aeot_jax as aeot
-from aeot_jax import SolverConfig, Status, TrainConfig
+from aeot_jax import SolverConfig, Status, TrainConfig, stages
 from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE
 from aeot_jax.pipeline import STAGES, _devices_for
 from aeot_jax.runs import NEXT
@@ -167,6 +167,25 @@ def test_an_interrupted_transport_gives_a_model_that_says_so_and_resumes(tmp_pat
     assert aeot.load(tmp_path).solution.status == Status.INTERRUPTED
     assert_same(run(tmp_path, resume=True), tiny.model())
     assert [file.name for file in tmp_path.iterdir()] == [MODEL_FILE]
+
+
+def test_an_interrupted_transport_does_not_go_on_with_its_classes(tmp_path, monkeypatch):
+    def stop(progress):
+        if progress.stage == "transport":
+            raise KeyboardInterrupt
+
+    labels = np.array(["a", "b"])[np.arange(60) % 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "solve_classes", lambda *_, **__: pytest.fail("classes were solved"))
+        model = run(tmp_path, labels=labels, on_progress=stop)
+    assert model.classes is None
+    assert aeot.load(tmp_path).label_names == ("a", "b")
+    with pytest.raises(ValueError, match="interrupted before the maps of classes; go on with `res"):
+        aeot.sample(SAMPLE_KEY, model, 3, label="a")
+    again = run(tmp_path, labels=labels, resume=True)
+    assert again.solution.converged
+    assert again.classes is not None
+    np.testing.assert_array_equal(again.solution.h, tiny.model().solution.h)
 
 
 @pytest.fixture(scope="module")

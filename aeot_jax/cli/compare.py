@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -24,13 +25,19 @@ class Compare:
     """Compare runs: one table here, and one page with their samples.
 
     Attributes:
-      runs: Folders that `aeot-jax fit` wrote, two or more.
+      runs: Folders that `aeot-jax fit` wrote, two or more, one after the other.
       out: Page to write, an .html file.
+      overwrite: Replace the page if there is one.
       debug: Show where an error comes from.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(help_behavior_hint="", metavar="RUN RUN ..."),
+    ] = ()
     out: Path = Path("comparison.html")
+    overwrite: bool = False
     debug: bool = False
 
 
@@ -53,6 +60,12 @@ def run(options: Compare, out: Console, err: Console) -> None:
         raise ValueError("pass two or more folders of runs to compare.")
     if options.out.suffix.lower() != _SUFFIX:
         raise ValueError(f"`--out` is {str(options.out)!r}; pass a file that ends in {_SUFFIX}.")
+    _check_different(options.runs)
+    if options.out.exists() and not options.overwrite:
+        raise ValueError(
+            f"`--out` is {str(options.out)!r}, which is there already; replace it with "
+            "--overwrite, or pass another file."
+        )
     files.check_writable(options.out, "--out")
     entries = [_entry(one, err) for one in options.runs]
     found, texts = report.compare(entries)
@@ -67,6 +80,21 @@ def run(options: Compare, out: Console, err: Console) -> None:
         err.print(text, soft_wrap=True, markup=False, highlight=False)
     report.write_comparison(entries, options.out)
     out.print(str(options.out), soft_wrap=True, markup=False, highlight=False)
+
+
+def _check_different(folders: tuple[Path, ...]) -> None:
+    """Refuse a run that would stand beside itself."""
+    seen: dict[Path, Path] = {}
+    for one in folders:
+        real = one.resolve()
+        if real in seen:
+            names = " and ".join(repr(str(path)) for path in (seen[real], one))
+            raise ValueError(
+                f"{names} are the same run; pass folders of different ones, each once."
+                if one != seen[real]
+                else f"{str(one)!r} is given twice; pass folders of different runs, each once."
+            )
+        seen[real] = one
 
 
 def _entry(run: Path, err: Console) -> report.Entry:

@@ -94,7 +94,7 @@ def _extra(module: str, extra: str) -> str:
 
 def _held(options: Data, path: str, err: Console) -> Table:
     pictures = options.pictures.pictures()
-    with reading(err, quiet=options.quiet) as report:
+    with source.typed("PATH"), reading(err, quiet=options.quiet) as report:
         train = images.read(path, pictures=pictures, on_progress=report)
         test = source.load_test(path, source.like(pictures, train), report)
     what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)

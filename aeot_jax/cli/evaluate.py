@@ -17,7 +17,10 @@ from aeot_jax.cli import folder, source
 from aeot_jax.cli.notices import warn
 from aeot_jax.cli.reading import reading, say
 from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax.data.found import Report
 from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.metrics.comparison import uncertain
+from aeot_jax.model import kind_of
 from aeot_jax.networks import Network
 from aeot_jax.ot.counts.words import in_words
 
@@ -30,21 +33,21 @@ class Evaluate:
     """Judge a fitted model, and write evaluation.json into its folder.
 
     A fresh certificate of the transport; reconstruction; Fréchet and kernel distance, precision,
-    recall, density and coverage in a feature space learned from the data, each beside its floor
-    (what real images score); and whether the model repeats its training images, for which it needs
-    images that it was not fitted to: the data's own test images, or those of `fit --hold-out`.
-    With --real and --generated it compares data that come from elsewhere, and writes nothing.
+    recall, density and coverage in a feature space learned from the data, each beside what real
+    data score; and whether the model repeats its training data, for which it needs some that it was
+    not fitted to: the data's own test images, or what `fit --hold-out` set aside. With --real and
+    --generated it compares data that come from elsewhere, and writes nothing.
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote.
-      data: Where the images are; by default where `fit` found them.
+      data: Where the data are; by default where `fit` found them.
       real: Real data to compare with, in place of a run: whatever `fit --data` takes, images or
         rows of numbers.
       generated: Generated data of the same kind.
       features: A function of your own in place of the learned features, as module:function; it
         takes a batch of the data, images as floats in [0, 1], and gives (batch, features). The
         module is imported from the present folder, and its code is run.
-      num: Images to generate, and to compare with, at most; more take longer.
+      num: Images, rows or codes to generate, and to compare with, at most; more take longer.
       seed: Of the evaluation.
       quiet: Show no progress.
       debug: Show where an error comes from.
@@ -54,7 +57,7 @@ class Evaluate:
         Path | None, tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="", metavar="[RUN]")
     ] = None
     data: Annotated[
-        str | None, tyro.conf.arg(help_behavior_hint="(default: as in the run)", metavar="STR")
+        str | None, tyro.conf.arg(help_behavior_hint="(default: as in the run)", metavar="DATA")
     ] = None
     real: Annotated[
         str | None, tyro.conf.arg(help_behavior_hint="(default: a run's)", metavar="DATA")
@@ -91,10 +94,11 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
             "pass either the folder of a run, or --real and --generated, to compare data alone."
         )
     features = None if options.features is None else _function(options.features)
-    if options.run is None:
-        _compare(options, features, out, err)
-    else:
-        _judge(options, options.run, features, out, err)
+    with source.typed("--features", "features"):
+        if options.run is None:
+            _compare(options, features, out, err)
+        else:
+            _judge(options, options.run, features, out, err)
 
 
 def _function(name: str) -> Network:
@@ -109,18 +113,34 @@ def _function(name: str) -> Network:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        if error.name not in (module, module.partition(".")[0]):
-            raise
-        raise ValueError(
-            f"`--features` is {name!r}, but there is no module {module!r} in the present folder or "
-            "among those installed; check its name."
-        ) from error
+    except (Exception, SystemExit) as error:  # whatever somebody's code does
+        missing = isinstance(error, ModuleNotFoundError)
+        if missing and error.name in (module, module.partition(".")[0]):
+            raise ValueError(
+                f"`--features` is {name!r}, but there is no module {module!r} in the present "
+                "folder or among those installed; check its name."
+            ) from error
+        raise _raised(name, f"the import of {module!r}", error) from error
     finally:
         sys.path.pop(0)
     if not callable(found):
         raise ValueError(f"`--features` is {name!r}, but {module!r} has no such function.")
-    return found
+
+    def features(rows: Any) -> Any:
+        try:
+            return found(rows)
+        except (Exception, SystemExit) as error:
+            raise _raised(name, "it", error) from error
+
+    return features
+
+
+def _raised(name: str, what: str, error: BaseException) -> ValueError:
+    """The error for somebody's code that raised one."""
+    return ValueError(
+        f"`--features` is {name!r}, but {what} raised {type(error).__name__} "
+        f"({files.reason(error)}); mend it there, --debug shows where."
+    )
 
 
 def _compare(options: Evaluate, features: Network | None, out: Console, err: Console) -> None:
@@ -128,8 +148,8 @@ def _compare(options: Evaluate, features: Network | None, out: Console, err: Con
     assert options.real is not None
     assert options.generated is not None
     with reading(err, quiet=options.quiet) as report:
-        splits = source.load(source.Source(source.absolute(options.real)), report)
-        made = source.load(source.Source(source.absolute(options.generated)), report).train
+        splits = _read(options.real, "--real", report)
+        made = _read(options.generated, "--generated", report).train
     labels = splits.train.labels
     results = metrics.compare(
         key(options.seed, Purpose.EVALUATE),
@@ -140,9 +160,15 @@ def _compare(options: Evaluate, features: Network | None, out: Console, err: Con
         features=features,
         num_samples=options.num,
     )
-    table = Table("", "generated", "real", "")
-    _add_distances(table, results)
+    things = "images" if made.values.ndim > 2 else "rows"
+    table = _headed("generated", things)
+    _add_distances(table, results, things)
     out.print(table)
+    _say_few(results, things, out)
+
+
+def _read(path: str, option: str, report: Report | None) -> source.Splits:
+    return source.load(source.Source(source.absolute(path)), report, option=option)
 
 
 def _judge(
@@ -160,7 +186,7 @@ def _judge(
     if options.data is not None:  # moved, perhaps, but cut as it was
         where = dataclasses.replace(where, path=source.absolute(options.data))
     with reading(err, quiet=options.quiet) as report:
-        splits = source.load(where, report)
+        splits = source.load(where, report, option="--data")
     say(splits.train, err, quiet=True)
     if sha256 is not None and sha256 != splits.fingerprint():
         warn(err, f"the images of {where.path} are not those that the model was fitted to.")
@@ -185,37 +211,50 @@ def _judge(
         runs.MODEL: folder.model_checksum(run),
     }
     documents.write(run / runs.EVALUATION, results)
-    out.print(_table(results, splits.kind))
+    things = kind_of(model)
+    out.print(_table(results, splits.kind, things))
+    _say_few(results, things, out)
     measured = results["reconstruction"]
     if measured and (said := nothing_learned(measured.get("held_out", measured["train"]))):
         warn(err, said)
 
 
-def _table(results: dict[str, Any], kind: str | None) -> Table:
-    table = Table("", "model", "real", "")
+def _headed(made: str, things: str) -> Table:
+    return Table("what is measured", made, f"real {things}", "better is")
+
+
+def _say_few(results: dict[str, Any], things: str, out: Console) -> None:
+    """Say how uncertain the scores of few images are."""
+    if said := uncertain(results["frechet"]["num_samples"], things):
+        out.print(said, soft_wrap=True, markup=False, highlight=False)
+
+
+def _table(results: dict[str, Any], kind: str | None, things: str) -> Table:
+    table = _headed("model", things)
     upper = results["certificate"].get("upper")
     error = in_words(results["mass_error"], results["mass_error_se"], upper)
-    table.add_row("mass error", error, "0", "lower")
-    for name, label in (("held_out", kind), ("train", "train")):
+    table.add_row("mass error of the transport", error, "0", "lower")
+    number = "pixel" if things == "images" else "number"
+    for name, label in (("held_out", kind), ("train", "training")):
         if name in (results["reconstruction"] or ()):
             measured = results["reconstruction"][name]
             table.add_row(
-                f"error, {label}",
+                f"squared error a {number} of decoded {label} {things}",
                 f"{measured['mse']:.4f}",
                 "0",
-                f"the mean alone: {measured['variance']:.4f}",
+                f"lower; the mean alone has {measured['variance']:.4f}",
             )
-    _add_distances(table, results)
+    _add_distances(table, results, things)
     rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
-    table.add_row("rejected", rejected, "-", "of the candidates")
+    table.add_row("candidates rejected and drawn again", rejected, "-", "lower")
     return table
 
 
-def _add_distances(table: Table, results: dict[str, Any]) -> None:
+def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
     """Rows of what generated and real data score."""
     frechet, kernel, prdc = results["frechet"], results["kernel"], results["prdc"]
     floor = frechet["floor_train"] if frechet["floor_test"] is None else frechet["floor_test"]
-    size = f"lower; {frechet['num_samples']:,} images"
+    size = f"lower; of {frechet['num_samples']:,} {things}"
     table.add_row("Fréchet distance", _short(frechet["distance"], 3), _short(floor, 3), size)
     value, error = kernel["value"], 2 * kernel["standard_error"]
     table.add_row(
@@ -224,17 +263,24 @@ def _add_distances(table: Table, results: dict[str, Any]) -> None:
         _short(kernel["floor"], 4),
         "lower",
     )
-    for name in ("precision", "recall", "density", "coverage"):
-        table.add_row(name, f"{prdc[name]:.3f}", f"{prdc['floor'][name]:.3f}", "higher")
+    for name, about in (
+        ("precision", f"new {things} that look real"),
+        ("recall", f"real {things} that are like new ones"),
+        ("density", f"how many real {things} each new one is near"),
+        ("coverage", f"real {things} with a new one near"),
+    ):
+        scores = f"{prdc[name]:.3f}", f"{prdc['floor'][name]:.3f}"
+        table.add_row(f"{name}: {about}", *scores, "higher")
     classes, memory = results["classes"], results["memory"]
     if classes is not None:
-        table.add_row("classes", f"{classes['captured']}", f"{classes['of']}", "all")
+        table.add_row("classes that are made", f"{classes['captured']}", f"{classes['of']}", "all")
+    copies = f"near copies: new {things} very near to a training one"
     if memory is None:
-        table.add_row("near copies", "-", "-", "no test images")
+        table.add_row(copies, "-", "-", f"unknown: no {things} were held out")
     else:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
         near, error = f"{100 * near:.1f} ± {100 * error:.1f} %", f"{100 * memory['alpha']:.1f} %"
-        table.add_row("near copies", near, error, "not above")
+        table.add_row(copies, near, error, "not above real")
 
 
 def _short(value: float, digits: int) -> str:

@@ -1,8 +1,10 @@
 """The pictures of a run, and what drawing them tells."""
 
+import contextlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
 import aeot_jax as aeot
@@ -10,12 +12,19 @@ from aeot_jax import plot, runs
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.cli.source import Splits
 from aeot_jax.data.images import ImageSet
-from aeot_jax.drawing import draw_codes
+from aeot_jax.drawing import SampleError, draw_codes
 from aeot_jax.evaluate import mean_image, reconstruction
+from aeot_jax.model import name_of_class
 from aeot_jax.typing import PRNGKey
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SHOWN = 64
 """Images in samples.png."""
+
+_CLASSES, _OF_CLASS = 16, 8
+"""Classes in samples.png, and images of each, where there are classes."""
 
 _DRAWN = 512
 """Images drawn, to know the share rejected."""
@@ -58,7 +67,8 @@ def _images(
 ) -> Drawn:
     # By this process alone: of several, the others are done.
     images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
-    plot.save(plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
+    by_class = None if model.classes is None else _by_class(draw_key, model)
+    plot.save(by_class or plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
     measured = reconstruction(model, judged.images, mean_image(train.images))
     some = judged.images[:: -(-len(judged) // _PAIRS)]
     plot.save(
@@ -71,6 +81,33 @@ def _images(
         out / runs.RECONSTRUCTIONS,
     )
     return Drawn(info, {**measured, "images": kind})
+
+
+def _by_class(draw_key: PRNGKey, model: aeot.AEOT) -> "Image | None":
+    """A row of new images of each class under its name; None where every candidate is rejected."""
+    assert model.classes is not None
+    rows = []
+    for i, label in enumerate(np.asarray(model.classes.labels)[:_CLASSES].tolist()):
+        key_ = jax.random.fold_in(draw_key, i)
+        with contextlib.suppress(SampleError):  # the others are worth a look all the same
+            images = aeot.sample(key_, model, _OF_CLASS, label=label, parallel="none")
+            title = name_of_class(model, label)
+            rows.append(plot.image_grid(images, columns=_OF_CLASS, title=title))
+    return _stacked(rows) if rows else None
+
+
+def _stacked(pictures: "list[Image]") -> "Image":
+    """Pictures one below the other, on white."""
+    from PIL import Image
+
+    width = max(picture.width for picture in pictures)
+    height = sum(picture.height for picture in pictures)
+    whole = Image.new(pictures[0].mode, (width, height), "white")
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, ((width - picture.width) // 2, top))
+        top += picture.height
+    return whole
 
 
 def _rows(

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import aeot_jax as aeot
 from aeot_jax import checkpoint, extras, identity, processes, report, runs
-from aeot_jax.cli import devices, figures, folder, metrics, presets, recipe, source, summary
+from aeot_jax.cli import devices, figures, folder, manual, metrics, presets, recipe, source, summary
 from aeot_jax.cli.devices import Number
 from aeot_jax.cli.interrupts import Interrupted
 from aeot_jax.cli.notices import warn
@@ -39,19 +39,41 @@ def _short_for(name: str, default: str) -> Any:
 
 
 _PRESET = tyro.conf.arg(
-    help="Options that go together; those that are given besides win. "
-    + "; ".join(f"{name}: {preset.about}" for name, preset in presets.PRESETS.items()),
-    help_behavior_hint="(default: none)",
-    metavar="{" + ",".join(presets.PRESETS) + "}",
+    help="Options that go together; those that are given besides win: "
+    + " ".join(
+        f"{manual.ITEM} {name}: {preset.about}." for name, preset in presets.PRESETS.items()
+    ),
+    help_behavior_hint="",
+    metavar="NAME",
 )
+
+WORDS = {
+    "--solver.tolerance": "What the mass error shall be at most, with confidence 95 %; None runs "
+    "to a limit.",
+    "--solver.method": '"newton" follows Adam by stochastic Newton steps; "adam" is Adam to the '
+    'end; "exact" draws no samples, for codes in 1 or 2 dimensions and a Gaussian or a cube. '
+    '"auto" is "exact" where that can be had and nothing below says otherwise, else "newton".',
+    "--solver.learning-rate": "Learning rate of Adam.",
+    "--solver.plateau-steps": 'Under "adam", steps without a smaller residual after which the '
+    "samples of a step are doubled and the rate multiplied by 0.8; by default never.",
+    "--solver.parallel": 'How samples are spread over devices; "auto" is "shard_map" over several '
+    'devices or processes, and "none" on one device or a CPU. It changes no bit of the answer on a '
+    "CPU.",
+    "--solver.target-shards": "Devices over which the targets are sharded, 1, 2, 4 or 8, where one "
+    "device cannot hold them all: of 8 devices and 4 shards, 2 rows of 4 devices share the "
+    "samples. It changes no bit of the answer. The maps of --labels are solved on one device each.",
+    "--extension.threshold": "Plane angle above which a face of the cells is singular, radians in "
+    "(0, pi]; by default learned from the codes.",
+}
+"""Options whose docstrings are for Python, in the words of this command."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Learn images, and make new ones.
+    """Learn images, a table of numbers or codes, and make new ones.
 
-    Trains the autoencoder, transports the source onto its codes until the mass error is certified,
-    and leaves in the folder: model.npz, config.json, metrics.json, samples.png,
+    Trains the autoencoder, transports noise onto its codes until the mass error is certified, and
+    leaves in the folder: model.npz, config.json, metrics.json, samples.png,
     reconstructions.png, history.png and report.html, a page that shows it all. Ends with 0 and a
     warning where the tolerance was not reached ("converged" in metrics.json says which).
 
@@ -70,13 +92,14 @@ class Fit:
       tolerance: See below.
       epochs: See below.
       latent_dim: See below.
-      limit: Learn only so many images, chosen at random, of every class the same share.
-      hold_out: Images set aside, at random, for `aeot-jax evaluate`, where the data has no test
-        images of its own.
+      limit: Learn only so many images, rows or codes, chosen at random, of every class the same
+        share.
+      hold_out: So many images, rows or codes set aside, at random, for `aeot-jax evaluate`, where
+        the data has no test images of its own.
       labels: Learn one more map per class, for `aeot-jax sample --label`, by the labels of the
         data where it has any: digits, mnist, y_train or y in an .npz file, labels beside IDX files,
         sub-folders of pictures (by their names).
-      labels_file: Labels from an .npy file, one integer or text per image of the data, in place of
+      labels_file: Labels from an .npy file, one integer or text per image or row, in place of
         the data's own; implies --labels.
       pictures: How pictures become images.
       resume: Continue an interrupted run in the folder, with the same data and options; the model
@@ -115,9 +138,9 @@ class Fit:
         int | None, _short_for("autoencoder.latent-dim", "chosen from the image size")
     ] = None
     limit: Annotated[
-        int | None, tyro.conf.arg(help_behavior_hint="(default: all)", metavar="IMAGES")
+        int | None, tyro.conf.arg(help_behavior_hint="(default: all)", metavar="NUMBER")
     ] = None
-    hold_out: Annotated[int, tyro.conf.arg(metavar="IMAGES")] = 0
+    hold_out: Annotated[int, tyro.conf.arg(metavar="NUMBER")] = 0
     labels: bool = False
     labels_file: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: none)", metavar="FILE.npy")
@@ -219,6 +242,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
         names = None if labels is None else splits.train.label_names
         fingerprint = identity.of(fit_key, splits.train.values, config, labels, names)
         work = _place(options, fingerprint)
+        resumed = options.resume and runs.held(work) is not None
         peaks = metrics.Peaks()
         try:
             with progress(err, quiet=options.quiet or not processes.is_first()) as show:
@@ -235,7 +259,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     on_progress=peaks.watching(show),
                 )
             if processes.is_first():
-                _complete(model, options, work, where, splits, started, peaks, out, err)
+                since = _Since(started, resumed=resumed)
+                _complete(model, options, work, where, splits, since, peaks, out, err)
         except KeyboardInterrupt as error:
             raise _interrupted(options, work) from error
 
@@ -248,13 +273,21 @@ def _interrupted(options: Fit, work: Path) -> Interrupted:
     return Interrupted("--resume", kept=kept)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Since:
+    """When this command began, and whether it went on with what an earlier one had left."""
+
+    started: float
+    resumed: bool
+
+
 def _complete(
     model: aeot.AEOT,
     options: Fit,
     work: Path,
     where: source.Source,
     splits: Splits,
-    started: float,
+    since: "_Since",
     peaks: metrics.Peaks,
     out: Console,
     err: Console,
@@ -263,7 +296,8 @@ def _complete(
     drawn = figures.draw(model, splits, options.seed, work)
     described = splits.describe()
     known = metrics.of(model, splits, drawn) | {
-        "seconds": time.monotonic() - started,
+        "seconds": time.monotonic() - since.started,
+        "resumed": since.resumed,
         "peak_memory_mib": metrics.peak_memory_mib(),
         "seed": options.seed,
         "data": described,

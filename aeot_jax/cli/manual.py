@@ -7,7 +7,7 @@ What it prints is taken apart here, and set again.
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 TYRO_WIDTH = 129
@@ -18,6 +18,9 @@ _NARROW = 64
 
 _FIRST = 28
 """Columns of the options, on wider screens."""
+
+ITEM = "\u2022"
+"""Begins an item of a list in the text of an option."""
 
 _INDENT = 2
 _LEAST, _MOST = 20, 100
@@ -83,6 +86,23 @@ def _part(title: str, body: str) -> Part:
     return Part(title, " ".join(about), options)
 
 
+def reworded(manual: Manual, words: Mapping[str, str]) -> Manual:
+    """A manual with other sentences on some options, by their names; defaults stay.
+
+    What is known by Python's names has docstrings in Python's words.
+    """
+
+    def one(option: Option) -> Option:
+        said = words.get(option.name.split()[0])
+        default = re.search(r"\(default: [^()]*\)$", option.about)
+        if said is None:
+            return option
+        return option._replace(about=said if default is None else f"{said} {default[0]}")
+
+    parts = [part._replace(options=list(map(one, part.options))) for part in manual.parts]
+    return manual._replace(parts=parts)
+
+
 def show(manual: Manual, columns: int) -> str:
     """Set a manual in so many columns."""
     return "\n".join(_lines(manual, columns))
@@ -98,11 +118,24 @@ def _lines(manual: Manual, columns: int) -> Iterator[str]:
         title = f"{part.title} ({part.about.rstrip('.')}):" if part.about else f"{part.title}:"
         yield from wrap(title, columns)
         for name, about in part.options:
-            yield from entry(_readable(name), _readable(about), columns)
+            yield from entry(_unmarked(name), _readable(about), columns)
 
 
 def entry(name: str, about: str, columns: int) -> list[str]:
-    """A name and what it means: side by side where there is room, else one below the other."""
+    """A name and what it means: side by side where there is room, else one below the other.
+
+    Items in the text, each behind an ``ITEM``, begin lines of their own.
+    """
+    about, *items = about.split(ITEM)
+    lines = _entry(name, about.strip(), columns)
+    indent = 3 * _INDENT if columns < _NARROW else _FIRST
+    for item in items:
+        text = " " * indent + f"- {item.strip()}"
+        lines += wrap(text, columns, indent + _INDENT)
+    return lines
+
+
+def _entry(name: str, about: str, columns: int) -> list[str]:
     first = " " * _INDENT + name
     if columns < _NARROW or len(first) + 2 > _FIRST:
         indent = " " * (3 * _INDENT if columns < _NARROW else _FIRST)
@@ -124,8 +157,13 @@ def wrap(text: str, columns: int, hanging: int | None = None, *, indent: int = 0
     )
 
 
+def _unmarked(name: str) -> str:
+    """A name without what only tyro's reader needs."""
+    return re.sub(r"\{None\}\|", "", name)
+
+
 def _readable(text: str) -> str:
-    """Without what only tyro's reader needs."""
-    text = re.sub(r"\{None\}\|", "", text)
-    text = re.sub(r" ?\(default: (?:None|False)\)", "", text)
-    return text.strip()
+    """A sentence, without what only tyro's reader needs."""
+    text = re.sub(r" ?\(default: (?:None|False)\)", "", text).strip()
+    text = text.replace("None is ", "by default ")  # which nobody types
+    return text if text.startswith("-") else text[:1].upper() + text[1:]

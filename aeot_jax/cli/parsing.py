@@ -49,7 +49,8 @@ def options(command: commands.Command, arguments: Sequence[str]) -> Any:
         return read
     except SystemExit as stop:
         if not stop.code:
-            print(manual.show(manual.read(_read(said)), manual.width()))
+            read = manual.reworded(manual.read(_read(said)), command.words)
+            print(manual.show(read, manual.width()))
             raise
     raise ValueError(_sentence(command, arguments, _read(wrong)))
 

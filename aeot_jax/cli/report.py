@@ -26,15 +26,15 @@ class Report:
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote.
-      data: Where the images are; by default where `fit` found them. Without them the page shows
+      data: Where the data are; by default where `fit` found them. Without them the page shows
         what it can.
       seed: Of what is drawn for the page.
       debug: Show where an error comes from.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     data: Annotated[
-        str | None, tyro.conf.arg(help_behavior_hint="(default: as in the run)", metavar="STR")
+        str | None, tyro.conf.arg(help_behavior_hint="(default: as in the run)", metavar="DATA")
     ] = None
     seed: int = 0
     debug: bool = False

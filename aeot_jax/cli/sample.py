@@ -19,7 +19,7 @@ from aeot_jax.cli.devices import Number
 from aeot_jax.cli.progress import progress
 from aeot_jax.cli.seeds import Purpose, key
 from aeot_jax.drawing import draw_codes
-from aeot_jax.model import kind_of
+from aeot_jax.model import kind_of, was_interrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,25 +35,25 @@ _PIECE_BYTES = 2**28
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Make new images from a fitted model.
+    """Make new images, rows of a table or codes from a fitted model.
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote, or a model file.
-      num: Images to make; any number, as they are written as they are made.
+      num: Images, rows or codes to make; any number, as they are written as they are made.
       out: Picture to write, a .png file with all of them in a grid; of up to 10,000. Rows of a
-        table and codes are points in a plane, beside the codes of the data.
+        table and codes are points in a plane, beside those of the data.
       npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
         channels); "rows" or "codes", floats of shape (num, dimensions), where the model is of a
         table or of codes. An .npy file holds the same, not packed.
-      label: Make images of this class, by its name or number; the model must be one of `fit
+      label: Make those of this class, by its name or number; the model must be one of `fit
         --labels`.
       devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
-      seed: Of the draw; the same seed gives the same images.
+      seed: Of the draw; the same seed gives the same ones.
       quiet: Show no progress.
       debug: Show where an error comes from.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     num: int = 64
     out: Path | None = None
     npz: Path | None = None
@@ -84,6 +84,12 @@ def run(options: Sample, out: Console, err: Console) -> None:
     folder.warn_of_pictures(options.run, err)
     folder.warn_of_state(options.run, model, err)
     if options.label is not None and model.classes is None:
+        if was_interrupted(model):
+            raise ValueError(
+                f"`--label` is {options.label}, but the fit in {str(options.run)!r} was "
+                "interrupted before the maps of its classes; go on with the same `aeot-jax fit` "
+                "and --resume."
+            )
         raise ValueError(
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
             "without labels; fit one with --labels."

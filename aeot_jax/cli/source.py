@@ -1,15 +1,17 @@
 """Where a run's images come from: loaded once to fit, and again, the same ones, to evaluate."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aeot_jax import archives
+from aeot_jax import archives, columns
 from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.data import archive, images
 from aeot_jax.data.found import Report
@@ -121,12 +123,34 @@ def _is_absolute(path: str) -> bool:
     return len(path) < _LONGEST and "\0" not in path and Path(path).is_absolute()
 
 
-def load(source: Source, on_progress: Report | None = None) -> Splits:
+@contextlib.contextmanager
+def typed(option: str, argument: str = "source") -> Iterator[None]:
+    """Let errors name the option that was typed, and not the argument that it became.
+
+    Args:
+      option: as it is typed.
+      argument: of the readers, or another.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
+        for end in ("`", "(...)`"):
+            text = text.replace(f"`{argument}{end}", f"`{option}{end}")
+        if text == str(error):
+            raise
+        kinds = (FileNotFoundError, ConnectionError, OSError, ImportError, ValueError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        raise kind(text) from error
+
+
+def load(source: Source, on_progress: Report | None = None, *, option: str | None = None) -> Splits:
     """Load the images of a source, or its table, or its codes.
 
     Args:
       source: what to load.
       on_progress: called with the pictures decoded so far, and all.
+      option: by which errors call the source; None is that of ``fit``.
 
     Raises:
       ValueError: if an option does not fit the images, or they cannot be used.
@@ -134,6 +158,11 @@ def load(source: Source, on_progress: Report | None = None) -> Splits:
       ConnectionError: if a download fails.
       ImportError: if a library for the source is missing.
     """
+    with typed(option or ("--codes" if source.codes else "--data")):
+        return _load(source, on_progress)
+
+
+def _load(source: Source, on_progress: Report | None) -> Splits:
     if source.limit is not None and source.limit < 2:
         raise ValueError(f"`--limit` is {source.limit}; pass at least 2 images.")
     if source.hold_out and source.hold_out < MIN_HELD_OUT:
@@ -151,12 +180,19 @@ def load(source: Source, on_progress: Report | None = None) -> Splits:
         on_progress=on_progress,
     )
     _check_kind(source, train)
+    if isinstance(train, Table):
+        columns.varying("source", columns.check("source", train.rows, "rows"), "rows")
     test = load_test(source.path, like(pictures, train), on_progress)
     if test is not None:
         test = _numbered_alike(test, train.label_names)
+    if isinstance(test, Table) and not np.isfinite(test.rows).all():
+        raise ValueError(
+            f"`source` {source.path!r} has test data that are not finite; drop such rows, found by "
+            "~np.isfinite(x_test).all(axis=1)."
+        )
     if test is not None and test.values.shape[1:] != train.values.shape[1:]:
         raise ValueError(
-            f"`--data` {source.path!r} has test data of shape {test.values.shape[1:]}, but "
+            f"`source` {source.path!r} has test data of shape {test.values.shape[1:]}, but "
             f"training data of shape {train.values.shape[1:]}; make them of one size."
         )
     if source.limit is not None and not source.at_random:

@@ -37,7 +37,8 @@ def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
             f"mean {'image' if what == 'images' else 'row'}: {measured['variance']:.4f}",
         )
     table.add_row("rejected", f"{100 * metrics['share_rejected']:.1f} % of the candidates")
-    table.add_row("time, without the report", f"{metrics['seconds']:.1f} s")
+    since = " since the last start" if metrics.get("resumed") else ""
+    table.add_row("time, without the report", f"{metrics['seconds']:.1f} s{since}")
     table.add_row("in", str(run))
     out.print(table, highlight=False)
     if (page := run / runs.REPORT).is_file():  # whole, to be opened by a click

@@ -34,6 +34,12 @@ def to_bytes(
       ValueError: for any other shape or range, fewer than two images, or images all equal.
     """
     array = _as_array(images, subject)
+    if array.ndim == 2 and array.dtype.kind in "iub":
+        raise ValueError(
+            f"the shape {array.shape} of {subject} is neither (n, height, width) nor "
+            "(n, height, width, channels); reshape to one of these, or, if it is a table, convert "
+            "it to floats, as by .astype(float)."
+        )
     if array.ndim == 3 and array.shape[-1] in (1, 3):
         raise ValueError(
             f"the shape {array.shape} of {subject} is that of one image, but at least two are "

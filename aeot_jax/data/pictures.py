@@ -26,7 +26,7 @@ class Pictures:
     size: Any = None  # looked at below
     resize: str = "crop"
     colour: str | None = None
-    skip_broken: bool = False
+    skip_broken: Any = False  # looked at below
 
     def __post_init__(self):
         if self.size is not None:
@@ -38,6 +38,8 @@ class Pictures:
             if value not in known:
                 ways = ", ".join(map(repr, known))
                 raise ValueError(f"`{name}` is {value!r}; pass one of {ways}.")
+        if not isinstance(self.skip_broken, bool):
+            raise ValueError(f"`skip_broken` is {self.skip_broken!r:.80}; pass True or False.")
 
     @property
     def channels(self) -> int | None:

@@ -1,6 +1,7 @@
 """Generated data against real, in distances and shares, each beside what real data score."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,16 @@ from jaxtyping import Float
 from aeot_jax import arguments, columns, pixels
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
-from aeot_jax.metrics.memory import memory_report
+from aeot_jax.metrics.memory import remembered
 from aeot_jax.metrics.prdc import prdc
 from aeot_jax.networks import BATCH, Network, apply, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
+
+ENOUGH = 100
+"""Data in a set from which on a share is known to a tenth, by two standard errors."""
+
+_FARTHEST = 1e15
+"""Distance from 0, in the units of a space, up to which sixth powers are far from overflow."""
 
 MIN_SET = 20
 """Rows without which a quantile or an average over blocks says nothing."""
@@ -51,7 +58,7 @@ def space(
     """
     if features is not None:
         own = features
-        return Space("own", lambda x: _rows(apply("features", own, _unit(x), BATCH)))
+        return Space("own", lambda x: _flat(apply("features", own, _unit(x), BATCH)))
     if real.ndim == 2:
         units = columns.standardised(columns.check("real", real, "rows")).units
         return Space(
@@ -63,13 +70,17 @@ def space(
     return Space(name, lambda x: extract(learned, x), learned if learned.num_classes else None)
 
 
-def _rows(found: np.ndarray) -> np.ndarray:
+def _flat(found: np.ndarray) -> np.ndarray:
+    """One row of features each, that float32 holds."""
     rows = found.reshape(len(found), -1)
-    good = np.isfinite(rows).all(1)
+    if not rows.shape[1]:
+        raise ValueError("`features` made no number of a row; pass a function that gives some.")
+    with np.errstate(over="ignore"):
+        good = np.isfinite(rows.astype(np.float32)).all(axis=1)
     if not good.all():
         raise ValueError(
-            f"`features` made a value of row {int(good.argmin())} that is not finite; pass a "
-            "function that gives finite numbers."
+            f"`features` made a value of row {int(good.argmin())} that is too large for float32; "
+            "divide by a scale in it."
         )
     return rows
 
@@ -142,10 +153,10 @@ def compare(
     )
     results["memory"] = None
     if held is not None:
-        parts = (found["generated"], found["real"], held)
-        if found["real"].ndim == 2 or features is not None:
-            parts = tuple(where.features(part) for part in parts)
-        results["memory"] = dataclasses.asdict(memory_report(*parts))
+        new, known = found["generated"], found["real"]
+        if known.ndim == 2 or features is not None:
+            new, known, held = (where.features(part) for part in (new, known, held))
+        results["memory"] = dataclasses.asdict(remembered(new, known, held, "real"))
     return results
 
 
@@ -190,6 +201,8 @@ def distances(
     both = where.features(real[order[: 2 * n]])
     new = where.features(evenly(generated, n))
     test = None if held_out is None else where.features(evenly(held_out, n))
+    for name, x in (("real", both), ("generated", new), ("held_out", test)):
+        _check_near(name, x)
     some, other = both[:n], both[n:]
     floor = other if test is None else test
     frechet = frechet_report(frechet_key, new, both, test, num_samples=n)
@@ -206,6 +219,35 @@ def distances(
         },
         "classes": _classes(where.classifier, generated, labels),
     }
+
+
+def _check_near(name: str, x: np.ndarray | None) -> None:
+    """Refuse what lies so far off that powers of it, as the kernel takes, overflow."""
+    largest = 0.0 if x is None else float(np.abs(x).max())
+    if largest > _FARTHEST:
+        raise ValueError(
+            f"`{name}` lies up to {largest:.2g} from 0 where it is compared, in units of the real "
+            "data or of `features`; bring all sets to one scale."
+        )
+
+
+def uncertain(num_samples: int, things: str = "images") -> str | None:
+    """A sentence where scores come from so few data that their digits say little, else None.
+
+    A share of n has a standard error of at most 1 / (2 sqrt(n)): 0.05 of 100.
+
+    Args:
+      num_samples: data of each set.
+      things: what they are.
+    """
+    if num_samples >= ENOUGH:
+        return None
+    return (
+        f"These scores compare {num_samples} {things} with {num_samples}: precision, recall and "
+        f"coverage are uncertain by up to ± {1 / math.sqrt(num_samples):.2f} (two standard "
+        f"errors), and distances by as much in proportion; from {ENOUGH} {things} on, set aside by "
+        "aeot-jax fit --hold-out, they tell more."
+    )
 
 
 def _classes(

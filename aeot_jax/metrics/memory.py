@@ -74,20 +74,35 @@ def memory_report(
     Source: the nearest-neighbour test of Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to
     Detect Data-Copying in Generative Models", AISTATS 2020, reduced to a quantile and a median.
     """
+    return remembered(generated, train, held_out, "train", alpha=alpha, block=block)
+
+
+def remembered(
+    generated: ArrayLike,
+    train: ArrayLike,
+    held_out: ArrayLike,
+    name: str,
+    *,
+    alpha: Given[float] = 0.05,
+    block: Given[int] = 64,
+) -> MemoryReport:
+    """``memory_report``, where the caller's argument of the training data has another name."""
     if not 0 < arguments.number("alpha", alpha) < 1:
         raise ValueError(f"`alpha` is {alpha}; pass a share between 0 and 1, such as 0.05.")
-    new, unseen, known = together(generated=generated, held_out=held_out, train=train)
+    sets = {"generated": generated, "held_out": held_out, name: train}
+    new, unseen, known = together(**sets)
     num_held_out = len(unseen)
     if num_held_out * alpha < 1:
         raise ValueError(
-            f"`held_out` has {num_held_out} images, too few for the quantile `alpha` = {alpha}; "
+            f"`held_out` has {num_held_out} rows, too few for the quantile `alpha` = {alpha}; "
             f"pass at least {int(np.ceil(1 / alpha))}."
         )
     far, _ = nearest(unseen, known, block=block)
     median_held_out = float(np.median(far))
     if median_held_out == 0:
         raise ValueError(
-            "`held_out` is at a median distance of 0 from `train`; pass images not trained on."
+            f"`held_out` is at a median distance of 0 from `{name}`: half of it are copies; pass "
+            "data that were not trained on."
         )
     near, _ = nearest(new, known, block=block)
     # Weibull's quantile: the next distance of the same law is below it with probability alpha.

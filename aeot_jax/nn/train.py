@@ -6,7 +6,7 @@ deviation before it is decoded, so that what lies between neighbours decodes to 
 `whitening` pulls the codes of a batch towards mean 0 and covariance I, so that no direction of the
 code space is left unused and one scale of noise serves them all.
 
-Over several devices the images of every batch are dealt out and the compiler partitions the same
+Over several devices the images of every batch are sharded and the compiler partitions the same
 program: it sums the gradients, and the moments of the codes that `whitening` reads are those of the
 whole batch. Sums of floats round by their order, so that numbers of devices agree to a few of the
 last digits and not, as the transport does, to the bit.
@@ -35,7 +35,7 @@ from aeot_jax.numerics import usual_dtypes
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BATCH = "batch"
-"""Name of the axis of devices over which the images of a batch are dealt."""
+"""Name of the axis of devices over which the images of a batch are sharded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,8 +218,8 @@ def run_epoch(
       images: the data set, on the device.
       model_config: the networks.
       train_config: the training.
-      devices: over which every batch is dealt, two or more, where `state` and `images` have a copy
-        on each; none leaves all where it is.
+      devices: over which every batch is sharded, two or more, where `state` and `images` have a
+        copy on each; none leaves all where it is.
 
     Returns:
       The state after the epoch, on each of the devices, and the mean loss over its batches.
@@ -259,7 +259,7 @@ def run_epoch(
 
 
 def _sharding(devices: Devices, *axes: str) -> NamedSharding:
-    """Leading axes dealt to the devices, or with none of them a copy on each."""
+    """Leading axes sharded over the devices, or with none of them a copy on each."""
     return NamedSharding(meshes.row(devices, _BATCH), P(*axes))
 
 
@@ -287,8 +287,8 @@ def fit(
       model_config: the networks.
       train_config: the training.
       state: continue from here; None starts afresh.
-      devices: to train on; every batch is dealt to them. None given is the default device. Losses
-        and parameters of different numbers of devices agree to about 1e-5.
+      devices: to train on; every batch is sharded over them. None given is the default device.
+        Losses and parameters of different numbers of devices agree to about 1e-5.
       on_epoch: called with the state and the mean loss after each epoch.
 
     Returns:

@@ -1,10 +1,11 @@
 """Several runs side by side: one table, for the terminal and for a page."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +16,9 @@ from aeot_jax.report.figures import Picture
 from aeot_jax.report.page import Table, number
 
 Better = Literal["lower", "higher", ""]
+
+Interval = tuple[float, float]
+"""Where a number lies, as far as it is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +54,13 @@ def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     best: set[tuple[int, int]] = set()
     same = len({_at(entry.metrics, "data", "sha256") for entry in entries}) == 1
-    for label, values, texts, better, of_data in _rows(entries):
-        if all(text in ("", "-") for text in texts):
+    for row in _rows(entries):
+        if all(text in ("", "-") for text in row.texts):
             continue
-        if better and (same or not of_data):
-            best |= {(len(rows), 1 + i) for i in _best(values, better)}
-        rows.append((label, *texts))
+        if row.better and (same or not row.of_data):
+            i = _best(row.intervals, row.better)
+            best |= set() if i is None else {(len(rows), 1 + i)}
+        rows.append((row.label, *row.texts))
     said = []
     if not same:
         said.append(
@@ -65,7 +70,11 @@ def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
     if any(not entry.evaluation for entry in entries):
         missing = ", ".join(entry.name for entry in entries if not entry.evaluation)
         said.append(f"Scores are missing of {missing}: run aeot-jax evaluate on each.")
-    caption = "The best of a row is set in bold, where runs can be compared."
+    caption = (
+        "The best of a row is set in bold, where the runs can be compared and it is clear of all "
+        "others: by two standard errors, where the number has one; by a tenth, for seconds and "
+        "memory."
+    )
     head = ("", *(entry.name for entry in entries))
     return Table(caption, head, tuple(rows), frozenset(best)), tuple(said)
 
@@ -104,21 +113,60 @@ def _at(tree: Mapping[str, Any], *names: str) -> Any:
     return value
 
 
-def _best(values: Sequence[Any], better: Better) -> list[int]:
-    """Which values are the best, of two or more that differ."""
-    known = [value for value in values if isinstance(value, int | float)]
-    if len(known) < 2 or min(known) == max(known):
-        return []
-    wanted = min(known) if better == "lower" else max(known)
-    return [i for i, value in enumerate(values) if value == wanted]
+class _Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      label: what it holds.
+      intervals: where the number of each run lies; None where it has none.
+      texts: the number of each run.
+      better: what is better.
+      of_data: whether it hangs on the data.
+    """
+
+    label: str
+    intervals: Sequence[Interval | None]
+    texts: Sequence[str]
+    better: Better = ""
+    of_data: bool = True
 
 
-_Row = tuple[str, Sequence[Any], Sequence[str], Better, bool]
+def _best(intervals: Sequence[Interval | None], better: Better) -> int | None:
+    """Which of two or more numbers is better than all others, as far as they are known."""
+    known = {i: one for i, one in enumerate(intervals) if one is not None}
+    if len(known) < 2:
+        return None
+    if better == "higher":
+        known = {i: (-high, -low) for i, (low, high) in known.items()}
+    first = min(known, key=lambda i: known[i][1])
+    clear = all(known[first][1] < low for i, (low, _) in known.items() if i != first)
+    return first if clear else None
+
+
+def _alone(value: float) -> Interval:
+    """A number that is exact, or whose error is not known."""
+    return value, value
+
+
+def _give_or_take(value: float, error: Any) -> Interval:
+    """Two standard errors to each side; none where it is not known."""
+    error = error if isinstance(error, int | float) and math.isfinite(error) else 0.0
+    return value - 2 * error, value + 2 * error
+
+
+def _took(entry: Entry, value: float) -> Interval | None:
+    """What the same run may take another time; of a resumed one the last part alone is known."""
+    return None if entry.metrics.get("resumed") else (value, 1.1 * value)
+
+
+def _share(value: float, count: Any) -> Interval:
+    """A share of so many."""
+    if not isinstance(count, int) or count < 1:
+        return _alone(value)
+    return _give_or_take(value, math.sqrt(max(0.0, value * (1 - value)) / count))
 
 
 def _rows(entries: Sequence[Entry]) -> Iterator[_Row]:
-    """Label, values, texts, what is better, and whether it hangs on the data."""
-
     def row(
         label: str,
         get: Callable[[Entry], Any],
@@ -126,11 +174,16 @@ def _rows(entries: Sequence[Entry]) -> Iterator[_Row]:
         better: Better = "",
         *,
         of_data: bool = True,
+        spread: Callable[[Entry, float], Interval | None] = lambda _, value: _alone(value),
     ) -> _Row:
         values = [get(entry) for entry in entries]
         texts = ["-" if value is None else show(value) for value in values]
+        intervals = [
+            spread(entry, float(value)) if isinstance(value, int | float) else None
+            for entry, value in zip(entries, values, strict=True)
+        ]
         name = f"{label} ({better})" if better else label
-        return name, values, texts, better, of_data
+        return _Row(name, intervals, texts, better, of_data)
 
     def percent(value: Any) -> str:
         return f"{100 * value:.1f} %"
@@ -141,38 +194,61 @@ def _rows(entries: Sequence[Entry]) -> Iterator[_Row]:
     def score(*names: str) -> Callable[[Entry], Any]:
         return lambda entry: _at(entry.evaluation, *names)
 
+    def se(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
+        return lambda entry, value: _give_or_take(value, get(entry))
+
+    def of(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
+        return lambda entry, value: _share(value, get(entry))
+
     yield row("data", metric("data", "name"))
     yield row("learned from", metric("data", "num_images"), "{:,}".format)
     for name in _differing([_at(entry.config, "config") for entry in entries]):
         yield row(f"--{name.replace('_', '-')}", _option(name))
     yield row("seed", metric("seed"))
-    label, values, _, _, _ = row("mass error, at most", metric("upper"), better="lower")
-    texts = [
-        in_words(*(_at(entry.metrics, name) or 0.0 for name in ("mass_error", "mass_error_se")))
-        if _at(entry.metrics, "mass_error") is not None
-        else "-"
-        for entry in entries
-    ]
-    yield label.replace(", at most", ""), values, texts, "lower", False
+    yield _mass_error(entries)
     yield row("converged", metric("converged"), lambda value: "yes" if value else "no")
     yield row("classes certified", _certified)
     judged = {_at(entry.metrics, "reconstruction", "images") for entry in entries}
     error = row("reconstruction error", metric("reconstruction_mse"), "{:.4f}".format, "lower")
-    yield error if len(judged) == 1 else (error[0], error[1], error[2], "", True)
+    yield error if len(judged) == 1 else error._replace(better="")
     yield row("images judged", metric("reconstruction", "images"))
     yield row("mean image's error", metric("mean_image_error"), "{:.4f}".format)
-    yield row("rejected", metric("share_rejected"), percent, "lower", of_data=False)
+    drawn = of(metric("rejection", "candidates"))
+    yield row("rejected", metric("share_rejected"), percent, "lower", of_data=False, spread=drawn)
     yield row("Fréchet distance", score("frechet", "distance"), number, "lower")
     yield row("its floor, training", score("frechet", "floor_train"), number)
     yield row("its floor, unseen", score("frechet", "floor_test"), number)
-    yield row("kernel distance", score("kernel", "value"), "{:.4f}".format, "lower")
-    for name in ("precision", "recall", "density", "coverage"):
-        yield row(name, score("prdc", name), number, "higher")
-    yield row("memory", score("memory", "share_nearer"), number, "lower")
-    yield row("seconds", metric("seconds"), "{:.1f}".format, "lower", of_data=False)
-    yield row("peak MiB", metric("peak_memory_mib"), "{:,.0f}".format, "lower", of_data=False)
+    kernel = se(score("kernel", "standard_error"))
+    yield row("kernel distance", score("kernel", "value"), "{:.4f}".format, "lower", spread=kernel)
+    compared = of(score("frechet", "num_samples"))
+    for name in ("precision", "recall", "coverage"):
+        yield row(name, score("prdc", name), number, "higher", spread=compared)
+    yield row("density", score("prdc", "density"), number, "higher")
+    near = se(score("memory", "standard_error"))
+    yield row("memory", score("memory", "share_nearer"), number, "lower", spread=near)
+    cost = {"better": "lower", "of_data": False, "spread": _took}
+    seconds = row("seconds", metric("seconds"), "{:.1f}".format, **cost)
+    since = [", since resumed" if entry.metrics.get("resumed") else "" for entry in entries]
+    yield seconds._replace(texts=[a + b for a, b in zip(seconds.texts, since, strict=True)])
+    yield row("peak MiB", metric("peak_memory_mib"), "{:,.0f}".format, **cost)
     yield row("computed on", metric("device", "kind"))
     yield row("aeot_jax", metric("versions", "aeot_jax"))
+
+
+def _mass_error(entries: Sequence[Entry]) -> _Row:
+    """Within two standard errors, and below the bound."""
+    intervals, texts = list[Interval | None](), list[str]()
+    for entry in entries:
+        names = ("mass_error", "mass_error_se", "upper")
+        value, error, upper = (_at(entry.metrics, name) for name in names)
+        if not isinstance(value, int | float):
+            intervals.append(None)
+            texts.append("-")
+            continue
+        low, high = _give_or_take(float(value), error)
+        intervals.append((low, max(high, float(upper)) if isinstance(upper, int | float) else high))
+        texts.append(in_words(value, error or 0.0))
+    return _Row("mass error (lower)", intervals, texts, "lower", of_data=False)
 
 
 def _certified(entry: Entry) -> str | None:

@@ -111,6 +111,7 @@ def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
         floor = frechet.get("floor_test")
         floor = frechet.get("floor_train") if floor is None else floor
         found |= {"frechet": frechet.get("distance"), "frechet_floor": floor}
+        found["compared"] = frechet.get("num_samples")
     scores = evaluation.get("prdc")
     floors = scores.get("floor") if isinstance(scores, dict) else None
     if isinstance(scores, dict) and isinstance(floors, dict):

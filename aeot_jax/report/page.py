@@ -12,6 +12,7 @@ import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax import files
+from aeot_jax.metrics.comparison import ENOUGH, uncertain
 from aeot_jax.model import kind_of
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.plot.run import to_bytes
@@ -185,7 +186,9 @@ def _sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterato
         pictures = (*_nearest(found, side), *some("distances"))
         yield Section("Nearest training data of new samples", pictures=pictures)
     yield Section("How it was learned", pictures=some("losses", "mass error"))
-    pictures = some("masses", "angles", "groups", "pieces", "new", "film")
+    # Of codes, the rows above are the codes: one picture of them is enough.
+    new = () if found.form == "codes" and "rows" in charts else ("new",)
+    pictures = some("masses", "angles", "groups", "pieces", *new, "film")
     yield Section("The map", pictures=pictures)
     if found.classes:
         yield Section(
@@ -195,7 +198,9 @@ def _sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterato
             tables=(_class_table(found),),
         )
     if found.material.evaluation:
-        yield Section("Scores", tables=(_scores(found.material.evaluation),))
+        few = uncertain(found.numbers.compared or ENOUGH, kind_of(found.material.model))
+        table = _scores(found.material.evaluation)
+        yield Section("Scores", () if few is None else (few,), tables=(table,))
     yield Section("Time and memory", tables=tuple(_costs(found.material.metrics)))
     yield Section(
         "To make it again", items=tuple(_versions(found)), command=command(found.material.config)
@@ -416,7 +421,11 @@ def _costs(metrics: Mapping[str, Any]) -> Iterator[Table]:
         size = "" if memory is None else f"{memory:,.0f}"
         rows.append(("in all", f"{metrics['seconds']:.1f}", size, ""))
     head = ("stage", "seconds", "peak MiB so far", "samples")
-    yield Table("Wall time, compilation and figures included in all", head, tuple(rows))
+    caption = "Wall time, compilation and figures included in all"
+    if metrics.get("resumed"):
+        caption += "; the run was resumed, so all and the stage that was cut off count from the "
+        caption += "last start only"
+    yield Table(caption, head, tuple(rows))
 
 
 def _versions(found: Facts) -> Iterator[tuple[str, str]]:

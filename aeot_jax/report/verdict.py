@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.ot.counts.words import in_words
 
 Level = Literal["good", "fair", "weak", "open"]
@@ -70,6 +71,7 @@ class Numbers:
       frechet: Fréchet distance, beside what real images score.
       frechet_floor: see above.
       parts: precision, recall and coverage, as parts of what real images score.
+      compared: images in each set that was scored.
       evaluated: whether `aeot-jax evaluate` has been run.
       data_gone: why the images are not there.
       things: what the data are: "images", "rows" or "codes".
@@ -101,6 +103,7 @@ class Numbers:
     frechet: float | None = None
     frechet_floor: float | None = None
     parts: dict[str, float] | None = None
+    compared: int | None = None
     evaluated: bool = False
     data_gone: str | None = None
     things: str = "images"
@@ -114,12 +117,14 @@ class Finding(NamedTuple):
       title: what it is about.
       text: what was found, one or two sentences.
       advice: what to try, if anything.
+      weakness: of a weak one, a clause that says what is wrong with the model.
     """
 
     level: Level
     title: str
     text: str
     advice: str = ""
+    weakness: str = ""
 
 
 class Verdict(NamedTuple):
@@ -144,12 +149,12 @@ def judge(numbers: Numbers) -> Verdict:
     """
     findings = [_of(numbers.things, one) for rule in _RULES for one in rule(numbers)]
     findings.sort(key=lambda finding: _ORDER.index(finding.level))
-    weak = [finding.title.lower() for finding in findings if finding.level == "weak"]
+    weak = list(dict.fromkeys(f.weakness for f in findings if f.level == "weak"))
     fair = sum(finding.level == "fair" for finding in findings)
     if numbers.learned is False:
         return Verdict("weak", "Not usable yet: nothing was learned.", tuple(findings))
     if weak:
-        headline = f"Usable with care; weak: {_listed(weak)}."
+        headline = f"Usable with care: {_listed(weak)}."
         return Verdict("weak", headline, tuple(findings))
     left = "; some of it was not measured yet" if any(f.level == "open" for f in findings) else ""
     if fair:
@@ -166,8 +171,9 @@ def _of(things: str, finding: Finding) -> Finding:
     def put(text: str) -> str:
         return re.sub("images?|pixel", lambda found: words[found[0]], text)
 
-    title = finding.title if finding.title != "Unseen images" else f"Unseen {things}"
-    return finding._replace(title=title, text=put(finding.text), advice=put(finding.advice))
+    title = finding.title.replace(" images", f" {things}")
+    said = {name: put(getattr(finding, name)) for name in ("text", "advice", "weakness")}
+    return finding._replace(title=title, **said)
 
 
 def _listed(words: list[str]) -> str:
@@ -189,7 +195,8 @@ def _transport(n: Numbers) -> Iterable[Finding]:
     else:
         asked = "" if n.tolerance is None else f", above the tolerance of {n.tolerance:g}"
         advice = "Continue an interrupted run with --resume; otherwise see the sentence above."
-        yield Finding("weak", "Transport", f"{said}{asked}. {n.status}", advice)
+        wrong = "the shares of its cells are not certified"
+        yield Finding("weak", "Transport", f"{said}{asked}. {n.status}", advice, wrong)
     if n.num_empty > n.expected_empty + 3 * math.sqrt(n.expected_empty):
         yield Finding(
             "weak",
@@ -197,6 +204,7 @@ def _transport(n: Numbers) -> Iterable[Finding]:
             f"{n.num_empty:,} cells got no sample, {n.expected_empty:.1f} would by chance: what "
             "was learned of these images is never drawn.",
             "Solve to a smaller --tolerance.",
+            "it never draws some of what it learned",
         )
 
 
@@ -205,7 +213,9 @@ def _classes(n: Numbers) -> Iterable[Finding]:
         several = len(n.classes_short) > 1
         names = ", ".join(n.classes_short[:10]) + (", ..." if len(n.classes_short) > 10 else "")
         text = f"The map{'s' if several else ''} of {names} did not reach the tolerance."
-        yield Finding("weak", "Classes", text, "Raise --tolerance or --solver.max-samples.")
+        advice = "Raise --tolerance or --solver.max-samples."
+        wrong = "the maps of some classes are not certified"
+        yield Finding("weak", "Classes", text, advice, wrong)
     elif n.num_classes:
         text = f"The maps of all {n.num_classes} classes are certified."
         yield Finding("good", "Classes", text)
@@ -222,11 +232,14 @@ def _reconstruction(n: Numbers) -> Iterable[Finding]:
     longer = "Train for more --epochs, or with a larger --latent-dim."
     if n.learned is False:
         text = f"Nothing was learned. {text}"
-        yield Finding("weak", "Reconstruction", text, "Train for more --epochs, or on more images.")
+        advice = "Train for more --epochs, or on more images."
+        yield Finding("weak", "Reconstruction", text, advice, "nothing was learned")
     elif share <= _GOOD_SHARE:
         yield Finding("good", "Reconstruction", text)
     else:
-        yield Finding("fair" if share <= _FAIR_SHARE else "weak", "Reconstruction", text, longer)
+        level = "fair" if share <= _FAIR_SHARE else "weak"
+        wrong = "its autoencoder loses much of the images"
+        yield Finding(level, "Reconstruction", text, longer, wrong)
     if n.judged == "training":
         yield Finding(
             "open",
@@ -264,21 +277,22 @@ def _rejection(n: Numbers) -> Iterable[Finding]:
         yield Finding("good", "Rejection", text)
     else:
         level = "fair" if n.share_rejected <= _MOST_REJECTED else "weak"
-        yield Finding(level, "Rejection", text, advice)
+        yield Finding(level, "Rejection", text, advice, "it rejects many of its candidates")
 
 
 def _copies(n: Numbers) -> Iterable[Finding]:
     advice = "Fit to more images, or with a smaller --latent-dim."
     if n.identical:
         text = f"{n.identical} new images equal a training image in every pixel."
-        yield Finding("weak", "Copies", text, advice)
+        yield Finding("weak", "Copies", text, advice, "it copies its training images")
     elif n.near is not None:
         text = (
             f"{_percent(n.near)} of the new images lie as near to a training image as the nearest "
             f"{_percent(n.alpha)} of real ones do"
         )
         if n.near > n.alpha + 2 * n.near_se:
-            yield Finding("weak", "Copies", f"{text}: it leans on its training images.", advice)
+            wrong = "it leans on its training images"
+            yield Finding("weak", "Copies", f"{text}: {wrong}.", advice, wrong)
         else:
             yield Finding("good", "Copies", f"{text}: it does not repeat its training images.")
     if n.share_copied is not None and n.share_copied > _MANY_COPIED:
@@ -296,11 +310,12 @@ def _scores(n: Numbers) -> Iterable[Finding]:
         near = ratio <= _NEAR_FLOOR
         level = "good" if near else "fair" if ratio <= _FAR_FROM_FLOOR else "weak"
         advice = "" if near else "Look whether samples are blurred (more --epochs) or kinds miss."
-        yield Finding(level, "Likeness", text, advice)
-    advice = {
-        "precision": "Some samples do not look real: train for more --epochs.",
-        "recall": "Some real images are never made: raise --latent-dim, or train longer.",
-        "coverage": "Some real images have no sample near: raise --latent-dim, or train longer.",
+        wrong = "its images, as a whole, are unlike the real ones"
+        yield Finding(level, "Likeness", text, advice, wrong)
+    said = {
+        "precision": ("many samples do not look real", "train for more --epochs"),
+        "recall": ("many real images are never made", "raise --latent-dim, or train longer"),
+        "coverage": ("many real images have no sample near", "raise --latent-dim, or train longer"),
     }
     for name, part in (n.parts or {}).items():
         text = f"{name.capitalize()} is {_percent(part)} of what real images score."
@@ -308,7 +323,11 @@ def _scores(n: Numbers) -> Iterable[Finding]:
             yield Finding("good", name.capitalize(), text)
         else:
             level = "fair" if part >= _FAIR_PART else "weak"
-            yield Finding(level, name.capitalize(), text, advice.get(name, ""))
+            wrong, way = said[name]
+            advice = f"{wrong.capitalize().replace('Many', 'Some')}: {way}."
+            yield Finding(level, name.capitalize(), text, advice, wrong)
+    if n.compared is not None and (few := uncertain(n.compared)):
+        yield Finding("open", "Few images to judge by", few)
 
 
 def _unknown(n: Numbers) -> Iterable[Finding]:

@@ -4,8 +4,10 @@ import builtins
 import io
 import json
 import pickle
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -466,6 +468,27 @@ def test_hdf5_data_that_lie_elsewhere_are_left_alone(tmp_path):
         file.create_virtual_dataset("x_train", layout)
     with pytest.raises(ValueError, match="holds no arrays"):
         images.load(tmp_path / "set.h5")
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_numbers_of_no_type_of_matlab_are_refused(compress, tmp_path):
+    """The library itself reads beyond its table of types, and dies at times."""
+    file = io.BytesIO()
+    scipy_io.savemat(file, {"other": np.ones(3) * 1j, "x": np.zeros((6, 5, 4), np.uint8)})
+    good = file.getvalue()
+    at = good.index(struct.pack("<2I", 2, 120))  # the tag of the pixels: bytes, so many
+    for kind in (0, 8, 19, 0x4000, 2**31):
+        data = good[:at] + struct.pack("<I", kind) + good[at + 4 :]
+        if compress:
+            first = data.rindex(struct.pack("<I", 14), 0, at)
+            body = zlib.compress(data[first:])
+            data = data[:128] + struct.pack("<2I", 15, len(body)) + body
+        (tmp_path / "a.mat").write_bytes(data)
+        with pytest.raises(ValueError, match=r"cannot be read as a MATLAB file"):
+            images.load(tmp_path / "a.mat")
+    (tmp_path / "a.mat").write_bytes(good)  # what is not wanted is not looked at
+    with pytest.raises(ValueError, match="are equal once rounded"):
+        images.load(tmp_path / "a.mat")
 
 
 # parquet

@@ -97,6 +97,10 @@ REFUSED = {
     "complex": (GREY.astype(complex), "is not a number"),
     "one": (GREY[:1], "the number of `images` is 1, but at least two"),
     "none": (GREY[:0], "the number of `images` is 0, but at least two"),
+    "a table": (
+        np.arange(12).reshape(4, 3),
+        r"if it is a table, convert it to floats, as by .astype\(float\)",
+    ),
     "one in colour": (BYTES[0], r"\(5, 4, 3\) of `images` is that of one image, .* stack"),
     "one in grey": (BYTES[0, :, :, 0], r"\(5, 4\) of `images` is neither"),
     "flat": (GREY.reshape(6, -1), r"the shape \(6, 20\) of `images` is neither .* reshape"),

@@ -1,12 +1,16 @@
 """Random changes of files that are in order, and what the readers make of them."""
 
+import functools
 import gzip
+import importlib.util
 import io
 import struct
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from confined import said
@@ -88,6 +92,96 @@ def archive_inside(rng: Rng) -> bytes:
     return zip_of(good("x.npy", x), good("y.npy", y))
 
 
+def zip_set(method: int) -> bytes:
+    """A zip file of two classes of a picture each."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as made:
+        for name, pixels in zip(("a/1.png", "b/2.png"), PIXELS, strict=True):
+            made.writestr(name, encoded("PNG", pixels))
+    return file.getvalue()
+
+
+def tar_set(mode: Literal["w", "w:gz"]) -> bytes:
+    """The same in a tar file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as made:
+        for name, pixels in zip(("a/1.png", "b/2.png"), PIXELS, strict=True):
+            info, data = tarfile.TarInfo(name), encoded("PNG", pixels)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def mat_set(**options: Any) -> bytes:
+    """A MATLAB file of images and labels; of version 4 of the images alone, as doubles."""
+    from scipy import io as scipy_io
+
+    held: dict[str, Any] = {"x": IMAGES, "y": LABELS}
+    if options.get("format") == "4":
+        held = {"x": np.linspace(0, 1, 60).reshape(6, 10)}
+    file = io.BytesIO()
+    scipy_io.savemat(file, held, **options)
+    return file.getvalue()
+
+
+def hdf5_set(**options: Any) -> bytes:
+    """An HDF5 file of images and labels."""
+    import h5py
+
+    file = io.BytesIO()
+    with h5py.File(file, "w") as made:
+        made.create_dataset("x", data=IMAGES, **options)
+        made["y"] = LABELS
+    return file.getvalue()
+
+
+def parquet_set(**options: Any) -> bytes:
+    """A parquet file of pictures and labels, as Hugging Face keeps them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"bytes": encoded("PNG", pixels), "path": f"{i}.png"} for i, pixels in enumerate(PIXELS)
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": rows, "label": [0, 1]}), file, **options)
+    return file.getvalue()
+
+
+# By the library that reads them, those that are installed.
+_SETS: dict[str, dict[str, Callable[[], bytes]]] = {
+    "zipfile": {
+        "stored.zip": lambda: zip_set(zipfile.ZIP_STORED),
+        "deflated.zip": lambda: zip_set(zipfile.ZIP_DEFLATED),
+    },
+    "tarfile": {"plain.tar": lambda: tar_set("w"), "packed.tar.gz": lambda: tar_set("w:gz")},
+    "scipy": {
+        "plain.mat": mat_set,
+        "packed.mat": lambda: mat_set(do_compression=True),
+        "old.mat": lambda: mat_set(format="4"),
+    },
+    "h5py": {
+        "plain.h5": hdf5_set,
+        "packed.h5": lambda: hdf5_set(chunks=(1, *IMAGES.shape[1:]), compression="gzip"),
+    },
+    "pyarrow": {
+        "plain.parquet": lambda: parquet_set(compression="none", use_dictionary=False),
+        "packed.parquet": lambda: parquet_set(compression="snappy"),
+    },
+}
+
+
+def _sets() -> dict[str, tuple[str, Callable[[Rng], bytes]]]:
+    found = {}
+    for library, files in _SETS.items():
+        if importlib.util.find_spec(library) is not None:
+            for name, make in files.items():
+                made = functools.cache(make)  # by the process that changes it
+                inside = f"set.{name.partition('.')[2]}"
+                found[name] = (inside, lambda rng, made=made: changed(made(), rng))
+    return found
+
+
 _STORED, _DEFLATED = archive(np.savez), archive(np.savez_compressed)
 _PICTURES = {
     "png": encoded("PNG"),
@@ -113,6 +207,7 @@ FILES: dict[str, tuple[str, Callable[[Rng], bytes]]] = {
 } | {
     end: (f"b.{end}", lambda rng, data=data: changed(data, rng)) for end, data in _PICTURES.items()
 }
+FILES |= _sets()
 
 CHECKED = ("stored archive", "deflated archive", "gzip")
 """Files with checksums: what is read of them must be what was written."""
@@ -127,7 +222,7 @@ def run(name: str, seed: int, tries: int, folder: str) -> dict[str, Any]:
 
     root = Path(folder)
     inside, make = FILES[name]
-    source = root / inside if inside.endswith(".npz") else root
+    source = root / inside if inside.startswith("set.") else root
     if inside == LABEL_FILE:
         (root / IMAGE_FILE).write_bytes(REAL)
     if inside.startswith("b."):

@@ -244,6 +244,14 @@ def test_a_model_of_codes_alone_gets_plots_in_place_of_pictures():
     assert {"New rows among real ones", "Transport", "Masses of the cells"} <= shown
     assert not {"New", "Reconstructions", "Walks through the source", "Does it copy?"} & shown
     assert "Training of the autoencoder" not in shown
+    assert "New codes among those of the data" not in shown  # which the rows are already
+    few = {"frechet": {"num_samples": 25, "distance": 1.0}}
+    scored = dataclasses.replace(
+        found,
+        material=dataclasses.replace(found.material, evaluation=few),
+        numbers=dataclasses.replace(found.numbers, evaluated=True, compared=25),
+    )
+    assert page.render(scored).count("These scores compare 25 codes with 25") == 2
 
 
 def test_large_colour_pictures_are_made_small_enough(found):

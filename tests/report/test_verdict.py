@@ -82,6 +82,27 @@ def test_a_rule_says_what_its_numbers_mean(change, level, title, text, advice):
     assert bool(found.advice) >= (level == "weak" and title != "Transport")
 
 
+def test_whatever_is_weak_is_said_in_words_that_need_no_table():
+    """Nobody knows what "weak: copies" means."""
+    for change, level, title, *_ in CASES:
+        verdict = judge(dataclasses.replace(FINE, **change))
+        if level == "weak" and change.get("learned", True):
+            (found,) = (one for one in verdict.findings if one.title == title)
+            assert len(found.weakness.split()) >= 4
+            assert found.weakness in verdict.headline
+
+
+def test_scores_of_few_images_say_how_uncertain_they_are():
+    few = judge(dataclasses.replace(FINE, compared=25)).findings[-1]
+    assert (few.level, few.title) == ("open", "Few images to judge by")
+    assert "± 0.20 (two standard errors)" in few.text
+    assert "--hold-out" in few.text
+    enough = judge(dataclasses.replace(FINE, compared=100))
+    assert "Few" not in " ".join(one.title for one in enough.findings)
+    rows = judge(dataclasses.replace(FINE, compared=25, things="rows")).findings[-1]
+    assert "compare 25 rows with 25" in rows.text
+
+
 def test_what_was_not_measured_is_not_judged():
     bare = Numbers(True, "Converged.", 0.05, 0.005, 0.06, 0.1)
     assert [finding.title for finding in judge(bare).findings] == ["Transport", "Scores"]
@@ -93,7 +114,12 @@ def test_what_was_not_measured_is_not_judged():
         ({}, "good", "Good: all that was measured is as it should be."),
         ({"evaluated": False}, "good", "as it should be; some of it was not measured yet."),
         ({"share_rejected": 0.2}, "fair", "Good, with room to improve."),
-        ({"near": 0.5, "share_rejected": 0.9}, "weak", "weak: rejection and copies."),
+        (
+            {"near": 0.5, "share_rejected": 0.9},
+            "weak",
+            "care: it rejects many of its candidates and it leans on its training images.",
+        ),
+        ({"identical": 2}, "weak", "Usable with care: it copies its training images."),
         ({"learned": False}, "weak", "Not usable yet: nothing was learned."),
     ],
 )
