@@ -18,10 +18,11 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.extension import extension
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.solver.config import SolverConfig, check_config, plan
+from aeot_jax.ot.solver.config import SolverConfig, check_config
+from aeot_jax.ot.solver.jitted import solve_traced
+from aeot_jax.ot.solver.plan import plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
-from aeot_jax.ot.solver.solve import solve_jit
 from aeot_jax.reprs import numbers, or_brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
@@ -205,7 +206,8 @@ def _solve(
     num_steps: int,
 ) -> Solution:
     def one(key: Array, y: Array, nu: Array) -> Solution:
-        return solve_jit(key, mu, y, nu, config, num_steps=num_steps)
+        options = {"config": config, "num_steps": num_steps, "axis_name": None}
+        return solve_traced(key, mu, y, nu, **options)
 
     return _over_classes(one, mu.dim, keys, y, nu)
 

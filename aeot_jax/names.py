@@ -24,6 +24,7 @@ from aeot_jax.nn.train import TrainConfig as TrainConfig
 from aeot_jax.ot.counts.estimate import Certificate as Certificate
 from aeot_jax.ot.duality.assign import assign as assign
 from aeot_jax.ot.duality.assign import top_k as top_k
+from aeot_jax.ot.duality.certify import certify as certify
 from aeot_jax.ot.duality.copies import spread_copies as spread_copies
 from aeot_jax.ot.duality.distance import Distance as Distance
 from aeot_jax.ot.duality.distance import wasserstein as wasserstein
@@ -41,7 +42,6 @@ from aeot_jax.ot.duality.potential import energy as energy
 from aeot_jax.ot.duality.potential import kantorovich as kantorovich
 from aeot_jax.ot.duality.transport import transport as transport
 from aeot_jax.ot.exact.exact import ExactSolution as ExactSolution
-from aeot_jax.ot.exact.exact import solve_exact as solve_exact
 from aeot_jax.ot.extension.barycentric import barycentric as barycentric
 from aeot_jax.ot.extension.centres import Centres as Centres
 from aeot_jax.ot.extension.centres import mass_centres as mass_centres
@@ -57,8 +57,9 @@ from aeot_jax.ot.extension.singular_set import singular_set as singular_set
 from aeot_jax.ot.extension.smoothing import smooth_brenier as smooth_brenier
 from aeot_jax.ot.extension.smoothing import smooth_transport as smooth_transport
 from aeot_jax.ot.problem import Problem as Problem
-from aeot_jax.ot.solver.certify import certify as certify
 from aeot_jax.ot.solver.config import SolverConfig as SolverConfig
+from aeot_jax.ot.solver.exactly import solve_exact as solve_exact
+from aeot_jax.ot.solver.jitted import solve_jit as solve_jit
 from aeot_jax.ot.solver.result import Method as Method
 from aeot_jax.ot.solver.result import SolveError as SolveError
 from aeot_jax.ot.solver.result import Status as Status
@@ -67,9 +68,8 @@ from aeot_jax.ot.solver.result import raise_if_failed as raise_if_failed
 from aeot_jax.ot.solver.solution import Solution as Solution
 from aeot_jax.ot.solver.solution import SolveProgress as SolveProgress
 from aeot_jax.ot.solver.solve import solve as solve
-from aeot_jax.ot.solver.solve import solve_jit as solve_jit
-from aeot_jax.ot.solver.stepping import SolverState as SolverState
-from aeot_jax.ot.solver.stepping import init as init
+from aeot_jax.ot.solver.start import init as init
+from aeot_jax.ot.solver.state import SolverState as SolverState
 from aeot_jax.ot.solver.stepping import step as step
 from aeot_jax.pipeline import Progress as Progress
 from aeot_jax.pipeline import fit as fit

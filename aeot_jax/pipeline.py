@@ -29,7 +29,8 @@ from aeot_jax.networks import Network, Networks
 from aeot_jax.nn import models, train
 from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot.devices.placement import check_devices
-from aeot_jax.ot.solver.config import SolverConfig, check_budget, placement
+from aeot_jax.ot.solver.config import SolverConfig, placement
+from aeot_jax.ot.solver.plan import check_budget
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.stages import STAGES as STAGES
 from aeot_jax.stages import Progress as Progress

@@ -44,7 +44,7 @@ from aeot_jax import meshes
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import placement
-from aeot_jax.ot.solver import stepping
+from aeot_jax.ot.solver import start, stepping
 from aeot_jax.typing import Devices
 
 _STEPS = 32
@@ -216,7 +216,7 @@ def shards(m: int, d: int, batch: int, steps: int) -> None:
         where = placement("shard_map", None, number)
         rows = sizes.sharded(m, d)
         own_y, own_nu = parallel.shard(where, y, rows), parallel.shard(where, nu, rows)
-        state = stepping.init_sharded(jax.random.key(0), mu, own_y, own_nu, m, config)
+        state = start.init_sharded(jax.random.key(0), mu, own_y, own_nu, m, config)
         run = jax.jit(partial(stepping.run_steps, num_steps=steps, config=config))
         compiled = run.lower(state, mu, own_y, own_nu).compile()
         call = partial(compiled, state, mu, own_y, own_nu)

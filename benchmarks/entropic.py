@@ -40,8 +40,9 @@ from works import WORKS, Work  # noqa: E402
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.numerics import PRECISION  # noqa: E402
 from aeot_jax.ot.duality.assign import assign, top_k  # noqa: E402
-from aeot_jax.ot.solver import stepping  # noqa: E402
-from aeot_jax.ot.solver.config import plan  # noqa: E402
+from aeot_jax.ot.solver import start, stepping  # noqa: E402
+from aeot_jax.ot.solver.plan import plan  # noqa: E402
+from aeot_jax.ot.solver.state import SolverState  # noqa: E402
 from aeot_jax.typing import Heights, Samples, Targets  # noqa: E402
 
 TEMPERATURES = ((1.0, 0.5), (1.0, 1 / 3), (4.0, 0.5))
@@ -85,7 +86,7 @@ def hard_counts(x: Samples, y: Targets, h: Heights, temperature: jax.Array) -> j
 
 
 def run(
-    state: stepping.SolverState,
+    state: SolverState,
     mu: aeot.Measure,
     y: Targets,
     num_steps: int,
@@ -106,7 +107,7 @@ def run(
         return count(mu.sample(key, n), y, state.h, warmth), jnp.zeros(1)
 
     @jax.jit
-    def steps(state: stepping.SolverState) -> stepping.SolverState:
+    def steps(state: SolverState) -> SolverState:
         return lax.fori_loop(
             0, num_steps, lambda _, s: stepping.step(s, mu, y, None, config), state
         )
@@ -125,7 +126,7 @@ def compare(work: Work, keep: bool) -> None:
         max_samples=ARGUMENTS.per_target * m,
     )
     sizes = plan(m, mu, config)
-    state = stepping.init(jax.random.key(0), mu, y, None, config)
+    state = start.init(jax.random.key(0), mu, y, None, config)
     x, h = mu.sample(jax.random.key(1), sizes.batch), state.h
     normalised = state.frame.normalise(y)
     warmth = jnp.float32(0.1)

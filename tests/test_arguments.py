@@ -177,7 +177,7 @@ CALLS: dict[str, Call] = {
         ("num_samples",),
         (*DRAWN, "config"),
     ),
-    "solve_exact": Call(aeot.solve_exact, same(y=Y, nu=NU), ("y",), ("nu",)),
+    "solve_exact": Call(aeot.solve_exact, same(mu=MU, y=Y, nu=NU), ("y",), ("nu",)),
     "exact_masses": Call(exact.exact_masses, same(y=Y, h=H), ("y", "h")),
     "power_cells": Call(laguerre.power_cells, same(y=Y, h=H), ("y", "h")),
     "triangulation": Call(laguerre.triangulation, same(y=Y, h=H), ("y", "h")),

@@ -13,7 +13,7 @@ from aeot_jax import SolverConfig, Status, identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.extension import generate
-from aeot_jax.ot.solver.config import plan
+from aeot_jax.ot.solver.plan import plan
 
 KEY = jax.random.key(2)
 SIZES = {7: 40, -1: 25, 3: 12, 5: 1}

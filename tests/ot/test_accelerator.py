@@ -11,7 +11,7 @@ from aeot_jax import measures
 from aeot_jax.ot.cells import blocks, blockwise
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.devices import placement
-from aeot_jax.ot.solver import config, solve, stepping
+from aeot_jax.ot.solver import config, solve, start, stepping
 
 KEY = jax.random.key(3)
 
@@ -110,7 +110,7 @@ def test_steps_find_the_same_heights(accelerator, monkeypatch):
     decisions = config.SolverConfig(tolerance=None, max_steps=40, batch_size=256)
 
     def heights():
-        state = stepping.init(KEY, mu, y, nu, decisions)
+        state = start.init(KEY, mu, y, nu, decisions)
         moved, *chi2 = stepping.run_steps(state, mu, y, nu, 40, decisions)
         return moved.heights, chi2[0], state.spread
 

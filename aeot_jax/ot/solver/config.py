@@ -1,62 +1,31 @@
 """What the user of the solver decides, and the sizes that follow from it."""
 
 import functools
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import on_accelerator
-from aeot_jax.ot.cells import antithetic, sizes
-from aeot_jax.ot.counts.estimate import samples_to_verify
-from aeot_jax.ot.counts.light import samples_to_see_equal
 from aeot_jax.ot.counts.sampling import NAMES as SAMPLINGS
 from aeot_jax.ot.counts.sampling import Sampling, choose
 from aeot_jax.ot.devices.placement import NAMES as PARALLELS
-from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDS, Parallel, Placement, check_devices
+from aeot_jax.ot.devices.placement import SHARDS, Parallel, Placement, check_devices
 from aeot_jax.ot.devices.placement import placement as placement_of
 from aeot_jax.ot.solver import warmstart
+from aeot_jax.ot.solver.result import Method
 from aeot_jax.typing import Devices, Given
-
-_MARGIN = 0.85
-"""Part of the tolerance aimed at, so that two standard errors of the certificate fit above it."""
-
-_CHECK_ERROR = 0.05
-"""Standard error of the last draw, as a part of the tolerance."""
-
-_DEFAULT_TOLERANCE = 0.1
-"""Aim of the schedule where only a time limit is given."""
 
 FEW_DIMS = 3
 """Up to here cells have few neighbours and errors of the masses are smooth: a diagonal Newton step
 misses slow modes, so steps stay long, last longer, and their heights are averaged (measured)."""
 
-_LEAST_PHASE_STEPS = 100
-"""Steps of the first phase at least, if they leave half to Newton: the rate, decaying from 0.05
-spreads to a tenth of it, then travels 2.7 spreads, which forgets the start (measured)."""
-
-_LEAST_STEPS = 2 * _LEAST_PHASE_STEPS
-"""Steps of a solve with a tolerance, at least: few targets need few samples, but as many steps."""
-
-_BATCHES = (256, 4096)
-"""Samples of a step, at least and at most, where the user names none."""
-
-_WHOLE = {"independent": 8, "sobol": 8, "orbits": 256}
-"""What the samples of a stream are a multiple of, where the user names no batch: the kernel of the
-orbits is quick on whole vectors of them, 32 (measured)."""
-
-_CHUNK_WORK = 2e11
-"""Floating-point operations of one call: about a second of two cores."""
-
-_ACCELERATOR_CHUNK_WORK = 1e13
-"""The same on an accelerator: about half a second of a GPU (measured)."""
-
-_LARGEST = 2_000_000_000
+LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
 
 
@@ -204,6 +173,33 @@ def check_config(config: Given[SolverConfig]) -> None:
     arguments.instance("config", config, SolverConfig, way)
 
 
+_OF_THE_HOST = {"parallel": ("auto", "none"), "devices": (None,), "target_shards": (1,)}
+_OF_THE_HOST |= {"time_limit": (None,), "method": ("auto", "newton", "adam")}
+"""Values of the options that only the loop of ``solve`` can honour, which say nothing."""
+
+LIMITS = {"max_samples": (None,), "max_steps": (None,)}
+"""The same where the number of steps is an argument."""
+
+
+def refuse_unheeded(
+    name: str, config: SolverConfig, more: Mapping[str, tuple[Any, ...]] | None = None
+) -> None:
+    """Refuse options that a function without a host loop cannot honour.
+
+    Args:
+      name: of the function.
+      config: the user's decisions.
+      more: options beside those of the host loop, and the values that say nothing.
+    """
+    for option, silent in {**_OF_THE_HOST, **(more or {})}.items():
+        value = getattr(config, option)
+        if value not in silent:
+            raise ValueError(
+                f"`{option}` is {arguments.shown(value)}, which `{name}` cannot honour; pass "
+                f"{silent[0]!r}, or call `solve`."
+            )
+
+
 @functools.cache
 def uncorrected_adam(
     learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
@@ -221,26 +217,6 @@ def uncorrected_adam(
     return optax.GradientTransformation(corrected.init, update)
 
 
-def most_at_once(num_samples: int, num_targets: int, dim: int) -> int:
-    """Batches of one call: a second of two cores, so that limits and Ctrl-C work."""
-    work = _ACCELERATOR_CHUNK_WORK if on_accelerator() else _CHUNK_WORK
-    return max(1, int(work / (2 * num_samples * num_targets * dim)))
-
-
-class Phases(NamedTuple):
-    """What the steps of a solve do.
-
-    Attributes:
-      num_steps: steps after which the tolerance should be reached.
-      phase_steps: steps of the first phase among them.
-      average_from: step whose heights are the first to be averaged; ``NEVER`` if none are.
-    """
-
-    num_steps: int
-    phase_steps: int
-    average_from: int
-
-
 def placement(config: SolverConfig) -> Placement:
     """Where the samples of a solve are drawn and the targets lie.
 
@@ -250,132 +226,11 @@ def placement(config: SolverConfig) -> Placement:
     return placement_of(config.parallel, config.devices, config.target_shards)
 
 
-class Plan(NamedTuple):
-    """Static sizes of a solve, from the number of targets, the source and the configuration.
-
-    Attributes:
-      samples_per_stream: samples that each logical stream draws for a batch.
-      phases: of the steps after which the tolerance should be reached.
-      max_samples: samples that may move the heights.
-      check_samples: fresh samples of the last draw.
-    """
-
-    samples_per_stream: int
-    phases: Phases
-    max_samples: int
-    check_samples: int
-
-    @property
-    def batch(self) -> int:
-        """Samples of a batch."""
-        return self.samples_per_stream * NUM_STREAMS
+def method_of(config: SolverConfig) -> Int[Array, ""]:
+    """Code of what moves the heights by sampling."""
+    return jnp.asarray(Method.ADAM if config.method == "adam" else Method.NEWTON, jnp.int32)
 
 
-NEVER = 2**31 - 1
-"""A step that no solve reaches."""
-
-
-def samples_per_stream(num_targets: int, mu: Measure, config: SolverConfig) -> int:
-    """Samples that each logical stream draws for a batch; alike for all that share a size."""
-    way = choose(mu, config.sampling, config.batch_size)
-    if config.batch_size:
-        whole = antithetic.SIZE if way == "orbits" else 1
-        return -(-config.batch_size // (NUM_STREAMS * whole)) * whole
-    least, most = _BATCHES
-    whole, batch = _WHOLE[way], min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
-    return max(1, round(batch / (NUM_STREAMS * whole))) * whole
-
-
-def samples_to_reach(num_targets: int, dim: int, tolerance: float) -> int:
-    """Samples after which the default method should be certified within the tolerance.
-
-    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance and a cost
-    that was measured: 1.3 in many dimensions, 2.3 in the plane; 1 is the limit of sampling.
-    """
-    cost = 1.3 + 4 / dim**2
-    return math.ceil(cost * num_targets / (_MARGIN * tolerance) ** 2)
-
-
-def check_budget(num_targets: int, config: SolverConfig) -> int:
-    """Samples that may move the heights.
-
-    Raises:
-      ValueError: if the tolerance takes more samples than ``max_samples`` allows, or than an int32
-        can count.
-    """
-    if config.tolerance is None:
-        return config.max_samples or _LARGEST
-    least = math.ceil(num_targets / config.tolerance**2)
-    room = 8 * max(least, _LEAST_STEPS * (config.batch_size or _BATCHES[1]))
-    limit = config.max_samples or min(room, _LARGEST)
-    if least > limit:
-        raise ValueError(
-            f"`tolerance` is {config.tolerance:g}, which {num_targets} targets cannot reach with "
-            f"{limit} samples: it takes at least m / tolerance^2 = {least}; raise `tolerance` or "
-            "`max_samples`."
-        )
-    return limit
-
-
-def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
-    """Sizes of a solve with m targets.
-
-    Raises:
-      ValueError: as ``check_budget``.
-    """
-    limit = check_budget(num_targets, config)
-    per_stream = samples_per_stream(num_targets, mu, config)
-    batch = per_stream * NUM_STREAMS
-    tolerance = config.tolerance or _DEFAULT_TOLERANCE
-    wanted = samples_to_reach(num_targets, mu.dim, tolerance)
-    if config.tolerance is not None:
-        wanted = max(wanted, _LEAST_STEPS * batch)
-    elif config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
-        wanted = limit
-    if config.max_steps is not None and config.plateau_steps is None:
-        limit = min(limit, config.max_steps * batch)
-    check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
-    check = max(check, samples_to_see_equal(num_targets))
-    if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
-        check = min(check, max(wanted // 4, 16 * batch))
-    wanted = min(wanted, limit)
-    return Plan(
-        samples_per_stream=per_stream,
-        phases=phases(max(1, -(-wanted // batch)), mu, config),
-        max_samples=limit,
-        check_samples=min(check, _LARGEST),
-    )
-
-
-def phases(num_steps: int, mu: Measure, config: SolverConfig) -> Phases:
-    """Divide so many steps."""
-    few, adam = mu.dim <= FEW_DIMS, config.method == "adam"
-    phase_steps = num_steps if adam else _phase_steps(num_steps, few, config)
-    # Pure Adam has no steps after its first phase: its own last ones are averaged.
-    rest = num_steps - (0 if adam else phase_steps)
-    share = config.average_share
-    if share is None:
-        share = 0.7 if few and not adam else 0.0
-    average_from = num_steps - math.floor(share * rest)
-    return Phases(num_steps, phase_steps, average_from if average_from < num_steps else NEVER)
-
-
-def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
-    """Steps of the first phase under "newton"; none if the user wants none."""
-    share = config.adam_share
-    if share is None:
-        share = 0.3 if few else 0.1
-    steps = round(share * num_steps)
-    return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
-
-
-def samples_to_continue(drawn: int, error: float, planned: Plan, config: SolverConfig) -> int:
-    """Samples at which to certify again, after a draw that showed a mass error too large.
-
-    The error falls like 1 / sqrt(samples); at least a quarter more is drawn, at most four times as
-    much, so that one unlucky draw commits to neither a tiny nor a huge continuation.
-    """
-    if config.tolerance is None:
-        return planned.max_samples
-    ratio = (error / (_MARGIN * config.tolerance)) ** 2
-    return min(planned.max_samples, math.ceil(drawn * min(max(ratio, 1.25), 4.0)))
+def way_of(mu: Measure, config: SolverConfig) -> Sampling:
+    """How the samples of the steps are drawn."""
+    return choose(mu, config.sampling, config.batch_size)

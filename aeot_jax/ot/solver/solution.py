@@ -35,6 +35,12 @@ class History(NamedTuple):
     __repr__ = brief
 
 
+def history_of(entries: list[tuple[int, float, float]]) -> History:
+    """A history of the number of samples, the mass error and its error of each chunk."""
+    columns = np.array(entries, np.float64).reshape(-1, 3)
+    return History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2])
+
+
 class SolveProgress(NamedTuple):
     """What a progress callback gets after each chunk.
 

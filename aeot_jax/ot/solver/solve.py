@@ -4,40 +4,31 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from aeot_jax import arguments, processes
-from aeot_jax.measures import Gaussian, Measure, UniformCube
-from aeot_jax.numerics import repeat
+from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
-from aeot_jax.ot.cells import shift, sizes
-from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.counts import estimate
+from aeot_jax.ot.counts.certificate import draw as draw_certificate
+from aeot_jax.ot.counts.certificate import most_at_once
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.counts.light import samples_to_bound
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
-from aeot_jax.ot.exact import exact
 from aeot_jax.ot.problem import Prepared
-from aeot_jax.ot.solver import stepping
-from aeot_jax.ot.solver.certify import draw as draw_certificate
-from aeot_jax.ot.solver.config import (
-    Plan,
-    SolverConfig,
-    check_config,
-    most_at_once,
-    phases,
-    placement,
-    plan,
-    samples_to_continue,
-)
-from aeot_jax.ot.solver.result import Method, Status
-from aeot_jax.ot.solver.solution import History, Solution, SolveProgress
-from aeot_jax.ot.solver.stepping import SolverState
+from aeot_jax.ot.solver import start, stepping
+from aeot_jax.ot.solver.config import SolverConfig, check_config, method_of, placement
+from aeot_jax.ot.solver.exactly import is_exact, is_reached, solve_exactly
+from aeot_jax.ot.solver.plan import Plan, phases, plan, samples_to_continue
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
+from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.ot.solver.updates import check_elementwise, optimizer, planned_anew
 from aeot_jax.typing import (
     ArrayLike,
@@ -52,19 +43,8 @@ from aeot_jax.typing import (
 _CHUNK_STEPS = 64
 """Steps of a chunk at most."""
 
-_EXACT_SOURCES = {Gaussian: "gaussian", UniformCube: "uniform"}
-"""Sources that the exact solver knows, by its names."""
-
-_EXACT_DIMS = 2
-
-_EXACT_KEY = 2**32 - 1
-"""What the key is folded with for the certificate of exact heights; sampling uses other keys."""
-
 _MOST_COUNTED = 2**31 - 1
 """Most samples that a count tells of."""
-
-_MOST_EXACT_TARGETS = 200_000
-"""Targets up to which "auto" solves exactly."""
 
 _ANEW = 2
 """Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
@@ -122,61 +102,15 @@ def solve(
     made = problem.make(mu, y, nu, sharded=where.target_shards > 1)
     decisions = repr(replace(config, optimizer=None, devices=None))
     processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, config=decisions)
-    exactly = _is_exact(made, config)
+    exactly = is_exact(made, config)
     if made.same is not None:
         problem.warn_of_duplicates(made.same)
-    found = _solve_exactly(key, made, config) if exactly else None
+    found = solve_exactly(key, made, config) if exactly else None
     if found is None or not (found.converged or config.method == "exact"):
         report = on_progress or (lambda _: None)
         solution = _solve(key, made, config, where, report)
         found = solution if found is None else _better(solution, found)
     return replace(found, problem=problem.asked(mu, y, nu))
-
-
-def _is_exact(made: Prepared, config: SolverConfig) -> bool:
-    """Whether the exact solver is asked for, or can answer and nothing says otherwise."""
-    mu = made.mu
-    possible = type(mu) in _EXACT_SOURCES and mu.dim <= _EXACT_DIMS
-    if config.method == "exact" and not possible:
-        raise ValueError(
-            f"`method` is 'exact', which takes Gaussian or UniformCube in 1 or 2 dimensions, but "
-            f"`mu` is {type(mu).__name__} in {mu.dim}; choose 'auto'."
-        )
-    defaults = SolverConfig()
-    unasked = ("method", "tolerance", "parallel", "devices", "target_shards")
-    asked = replace(config, **{name: getattr(defaults, name) for name in unasked}) != defaults
-    few = made.num_targets <= _MOST_EXACT_TARGETS
-    return config.method == "exact" or (config.method == "auto" and possible and few and not asked)
-
-
-def _solve_exactly(key: PRNGKey, made: Prepared, config: SolverConfig) -> Solution:
-    """The exact heights with their certificate, which float32 may keep from the tolerance.
-
-    So few targets in so few dimensions need no sharding.
-    """
-    own = slice(made.num_targets)
-    y, nu = np.asarray(made.y), np.asarray(made.nu)
-    found = exact.solve_exact(y[own], nu[own], source=_EXACT_SOURCES[type(made.mu)])
-    planned = plan(made.num_targets, made.mu, config)
-    h = np.full(len(y), -np.inf, np.float32)
-    h[own] = found.h
-    check_key = jax.random.fold_in(key, _EXACT_KEY)
-    arrays = jnp.asarray(y), jnp.asarray(h), jnp.asarray(nu)
-    certificate = draw_certificate(check_key, made.mu, *arrays, planned.check_samples)
-    if not _is_reached(certificate, config):  # exact masses tell what no draw can see
-        masses = exact.exact_masses(y[own], h[own], source=_EXACT_SOURCES[type(made.mu)])
-        certificate = estimate.with_masses(certificate, masses, nu[own])
-    reached = _is_reached(certificate, config)
-    return Solution(
-        h=made.of_users(h),
-        status=jnp.asarray(Status.CONVERGED if reached else Status.STEP_LIMIT, jnp.int32),
-        certificate=certificate,
-        method=jnp.asarray(Method.EXACT, jnp.int32),
-        num_steps=jnp.asarray(found.num_steps, jnp.int32),
-        num_samples=jnp.asarray(0, jnp.int32),
-        num_check_samples=certificate.num_samples,
-        history=_history([]),
-    )
 
 
 def _better(sampled: Solution, found: Solution) -> Solution:
@@ -194,15 +128,6 @@ def _better(sampled: Solution, found: Solution) -> Solution:
     )
 
 
-def _is_reached(certificate: Certificate, config: SolverConfig) -> bool:
-    return config.tolerance is not None and float(certificate.upper) <= config.tolerance
-
-
-def _history(entries: list[tuple[int, float, float]]) -> History:
-    columns = np.array(entries, np.float64).reshape(-1, 3)
-    return History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2])
-
-
 def _begun(
     key: PRNGKey, made: Prepared, config: SolverConfig, where: Placement
 ) -> tuple[SolverState, Measure, WorkingTargets, Float[Array, " rows"]]:
@@ -211,9 +136,9 @@ def _begun(
         rows = sizes.sharded(*made.y.shape)
         key, mu = parallel.place(where, (key, made.mu))
         y, nu = (parallel.shard(where, np.asarray(array), rows) for array in (made.y, made.nu))
-        return stepping.init_sharded(key, mu, y, nu, made.num_targets, config), mu, y, nu
+        return start.init_sharded(key, mu, y, nu, made.num_targets, config), mu, y, nu
     y, nu = jnp.asarray(made.y), jnp.asarray(made.nu)
-    return parallel.place(where, (stepping.begin(made, key, config), made.mu, y, nu))
+    return parallel.place(where, (start.begin(made, key, config), made.mu, y, nu))
 
 
 def _solve(
@@ -230,7 +155,7 @@ def _solve(
     goal = planned.phases.num_steps * planned.batch
     planned = _seeing(planned, made.nu, config, goal)
     init_key, check_key = jax.random.split(key)
-    check_samples = stepping.num_start_samples(made.mu, num_targets, config)
+    check_samples = start.num_start_samples(made.mu, num_targets, config)
     state, mu, y, nu = _begun(init_key, made, config, where)
     check_key = parallel.place(where, check_key)
     history: list[tuple[int, float, float]] = []
@@ -242,7 +167,7 @@ def _solve(
         look_key = jax.random.fold_in(check_key, attempt)
         certificate, status = _certified(look_key, mu, y, nu, state, status, planned, where)
         check_samples += int(certificate.num_samples)
-        reached = _is_reached(certificate, config)
+        reached = is_reached(certificate, config)
         if reached and attempt > 0 and status is Status.RUNNING and not confirming:
             # A first look was planned; a later one that passes is a decision to stop, and what is
             # reported is drawn after it.
@@ -273,11 +198,11 @@ def _solve(
             h=made.of_users(h),
             status=jnp.asarray(status, jnp.int32),
             certificate=certificate,
-            method=_method(config),
+            method=method_of(config),
             num_steps=parallel.local(state.step),
             num_samples=jnp.asarray(drawn, jnp.int32),
             num_check_samples=jnp.asarray(min(check_samples + extra, _MOST_COUNTED), jnp.int32),
-            history=_history(history),
+            history=history_of(history),
         )
     raise AssertionError  # unreachable: the loop above only ends by returning
 
@@ -291,10 +216,6 @@ def _seeing(
     room = _UNSEEN * config.tolerance**2
     number = samples_to_bound(np.asarray(nu), room, planned.check_samples, num_samples)
     return planned._replace(check_samples=number)
-
-
-def _method(config: SolverConfig) -> Int[Array, ""]:
-    return jnp.asarray(Method.ADAM if config.method == "adam" else Method.NEWTON, jnp.int32)
 
 
 def _certified(
@@ -384,96 +305,3 @@ def _running_estimate(
     """Running mass error with its standard error, and whether all active heights are finite."""
     finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
     return *estimate.mass_error(chi2, chi2_se), finite
-
-
-def solve_jit(
-    key: Given[PRNGKey],
-    mu: Given[Measure],
-    y: ArrayLike,
-    nu: ArrayLike | None = None,
-    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
-    *,
-    num_steps: Given[int],
-    axis_name: str | None = None,
-) -> Solution:
-    """A fixed number of steps and a certificate, with no host in it: for use inside jit and vmap.
-
-    The phases are planned for ``num_steps``. Under jit values cannot be looked at: coinciding
-    targets are not merged and NaN shows as a status.
-
-    Args:
-      key: consumed.
-      mu: source measure.
-      y: targets (m, d).
-      nu: weights (m,), sum 1; None is uniform.
-      config: the user's decisions; its limits have no meaning here, and every method but "adam"
-        is "newton".
-      num_steps: steps; static.
-      axis_name: a mapped axis over whose devices the samples are sharded; see ``step``.
-
-    Returns:
-      The solution, its history empty; converged, non-finite or at the step limit.
-
-    Raises:
-      ValueError: if shapes or the configuration do not fit.
-    """
-    key = arguments.key("key", key)
-    check_config(config)
-    num_steps = arguments.count("num_steps", num_steps)
-    targets, _ = problem.near_points(y)
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
-    return _solve_jit(
-        key, mu, targets, weights, config=config, num_steps=num_steps, axis_name=axis_name
-    )
-
-
-@partial(jax.jit, static_argnames=("config", "num_steps", "axis_name"))
-def _solve_jit(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    nu: Weights,
-    *,
-    config: SolverConfig,
-    num_steps: int,
-    axis_name: str | None,
-) -> Solution:
-    """``solve_jit`` for a problem that is known to be good."""
-    budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
-    planned = plan(y.shape[0], mu, budget)
-    init_key, check_key = jax.random.split(key)
-    state = stepping.init(init_key, mu, y, nu, budget)
-
-    def body(_: Int[Array, ""], state: SolverState) -> SolverState:
-        return stepping.step(state, mu, y, nu, budget, axis_name)
-
-    state = repeat(num_steps, body, state)
-    batches = -(-planned.check_samples // planned.batch)
-    rows, heights, _ = shift.around(y, state.heights)
-    counts, _ = streams.draw_counts(
-        check_key,
-        mu,
-        rows,
-        heights,
-        nu,
-        batches,
-        samples_per_stream=planned.samples_per_stream,
-        axis_name=axis_name,
-    )
-    certificate = estimate.certificate(counts, nu, batches * planned.batch)
-    tolerance = -1.0 if config.tolerance is None else config.tolerance
-    status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
-    finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
-    started = stepping.num_start_samples(mu, y.shape[0], budget)
-    gaps = stepping.num_gap_samples(state)
-    return Solution(
-        h=state.heights,
-        status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
-        certificate=certificate,
-        method=_method(config),
-        num_steps=state.step,
-        num_samples=state.batches * planned.batch,
-        num_check_samples=started + gaps + batches * planned.batch,
-        history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
-    )

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot import problem
+from aeot_jax.ot.devices.placement import SHARDED
 from aeot_jax.reprs import brief
 
 
@@ -74,3 +76,14 @@ class SolverState:
     def as_dict(self) -> dict[str, Any]:
         """The fields by name; a record takes arrays only, a dict of them may hold anything."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def partition_specs(optimizer_state: Any, shape: tuple[int, ...], tilted: bool) -> dict[str, Any]:
+    """PartitionSpecs of a state whose vectors have this shape, on a mesh that shards targets."""
+    of_optimizer = jax.tree.map(
+        lambda leaf: SHARDED if leaf.shape == shape else P(), optimizer_state
+    )
+    sharded = {"h": SHARDED, "average": SHARDED, "optimizer_state": of_optimizer}
+    if tilted:
+        sharded["tilt"] = SHARDED
+    return {field.name: P() for field in fields(SolverState)} | sharded

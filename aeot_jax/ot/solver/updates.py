@@ -45,7 +45,8 @@ from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import isolated, safe_ratio, usual_dtypes
 from aeot_jax.ot.cells import blockwise, power
 from aeot_jax.ot.devices.placement import NUM_STREAMS
-from aeot_jax.ot.solver.config import FEW_DIMS, Phases, SolverConfig
+from aeot_jax.ot.solver.config import FEW_DIMS, SolverConfig
+from aeot_jax.ot.solver.plan import Phases
 from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights, WorkingTargets
 

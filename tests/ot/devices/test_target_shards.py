@@ -19,7 +19,7 @@ from aeot_jax.ot.cells import power, sizes
 from aeot_jax.ot.counts import sampling
 from aeot_jax.ot.devices import parallel, placement
 from aeot_jax.ot.duality.assign import assign
-from aeot_jax.ot.solver import stepping
+from aeot_jax.ot.solver import start, stepping
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()
@@ -40,7 +40,7 @@ def sharded(y, config):
     mu, rows = aeot.Gaussian(y.shape[1]), sizes.sharded(*y.shape)
     made = problem.make(mu, y, sharded=True)
     arrays = parallel.shard(where, made.y, rows), parallel.shard(where, made.nu, rows)
-    state = stepping.init_sharded(KEY, mu, *arrays, len(y), config)
+    state = start.init_sharded(KEY, mu, *arrays, len(y), config)
     return state, *arrays
 
 

@@ -12,9 +12,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from aeot_jax.measures import Gaussian
+from aeot_jax.ot.duality.certify import certify
 from aeot_jax.ot.duality.potential import brenier, c_transform, dual, energy, kantorovich
 from aeot_jax.ot.duality.transport import transport
-from aeot_jax.ot.solver.certify import certify
 
 N, M, D = 64, 10, 3
 X_KEY, Y_KEY, H_KEY = jax.random.split(jax.random.key(0), 3)

@@ -15,6 +15,7 @@ from problems import (
 from scipy.integrate import quad
 from scipy.stats import norm
 
+import aeot_jax as aeot
 from aeot_jax.ot.exact.densities import DENSITIES
 from aeot_jax.ot.exact.exact import exact_masses, mass_jacobian, solve_exact
 from aeot_jax.ot.exact.laguerre import build, power_cells
@@ -332,3 +333,23 @@ def test_bad_heights_are_named(h: list, message: str):
     for function in (exact_masses, power_cells):
         with pytest.raises(ValueError, match=message):
             function(np.eye(2), h)
+
+
+def test_a_measure_says_the_source():
+    y = np.random.default_rng(0).normal(size=(30, 2))
+    for mu, name in ((aeot.Gaussian(2), "gaussian"), (aeot.UniformCube(2), "uniform")):
+        for nu in (None, np.arange(1, 31) / 465):
+            found = aeot.solve_exact(mu, y, nu)
+            np.testing.assert_array_equal(found.h, aeot.solve_exact(y, nu, source=name).h)
+
+
+def test_a_source_that_is_not_exact_is_refused():
+    y = np.zeros((3, 2)) + np.arange(3)[:, None]
+    with pytest.raises(ValueError, match=r"`mu` is UniformBall\(dim=2\); pass a Gaussian or"):
+        aeot.solve_exact(aeot.UniformBall(2), y)
+    with pytest.raises(ValueError, match="`mu` has dimension 1"):
+        aeot.solve_exact(aeot.Gaussian(1), y)
+    with pytest.raises(ValueError, match="`source` is 'gaussian' beside the measure `mu`"):
+        aeot.solve_exact(aeot.Gaussian(2), y, source="gaussian")
+    with pytest.raises(ValueError, match="`y` is None"):
+        aeot.solve_exact(aeot.Gaussian(2))

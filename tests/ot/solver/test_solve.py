@@ -11,7 +11,7 @@ from problems import constructed_2d, one_dim
 
 import aeot_jax as aeot
 from aeot_jax.ot.exact import exact
-from aeot_jax.ot.solver.config import plan, samples_to_reach
+from aeot_jax.ot.solver.plan import plan, samples_to_reach
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)
@@ -291,13 +291,15 @@ def test_exact_masses_verify_what_no_draw_can_see():
 
 
 def test_of_two_answers_that_miss_the_tolerance_the_better_is_returned(monkeypatch):
+    from aeot_jax.ot.solver import exactly as exactly_module
     from aeot_jax.ot.solver import solve as module
 
     y = np.random.default_rng(7).normal(size=(30, 2))
     exactly = aeot.solve(KEY, aeot.UniformCube(2), y)
     worse = replace(exactly, method=jnp.int32(aeot.Method.NEWTON), status=jnp.int32(3))
     bad = replace(worse.certificate, upper=jnp.float32(0.5))
-    monkeypatch.setattr(module, "_is_reached", lambda *_: False)
+    for one in (module, exactly_module):
+        monkeypatch.setattr(one, "is_reached", lambda *_: False)
     monkeypatch.setattr(module, "_solve", lambda *_: replace(worse, certificate=bad))
     found = aeot.solve(KEY, aeot.UniformCube(2), y)
     np.testing.assert_array_equal(found.h, exactly.h)
@@ -413,3 +415,25 @@ def test_solve_jit_has_no_host_in_it_and_batches():
         assert abs(certificate.mass_error - solutions.mass_error[i]) < 0.1
     hopeless = aeot.solve_jit(KEY, MU, Y, None, replace(config, tolerance=0.01), num_steps=1)
     assert hopeless.status == aeot.Status.STEP_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("parallel", "pmap"),
+        ("devices", tuple(jax.devices()[:1])),
+        ("target_shards", 2),
+        ("time_limit", 1.0),
+        ("method", "exact"),
+        ("max_steps", 10),
+        ("max_samples", 1000),
+    ],
+)
+def test_what_needs_the_host_is_refused_without_it(option, value):
+    config = aeot.SolverConfig(**{option: value})
+    with pytest.raises(ValueError, match=f"`{option}` is .*, which `solve_jit` cannot honour"):
+        aeot.solve_jit(KEY, MU, Y, None, config, num_steps=2)
+    if option not in ("max_steps", "max_samples"):  # of which `init` plans the phases
+        state = aeot.init(KEY, MU, Y, None, aeot.SolverConfig())
+        with pytest.raises(ValueError, match=f"`{option}` is .*, which `step` cannot honour"):
+            aeot.step(state, MU, Y, None, config)

@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.ot.solver import stepping, updates
-from aeot_jax.ot.solver.config import NEVER, phases, plan, uncorrected_adam
+from aeot_jax.ot.solver.config import uncorrected_adam
+from aeot_jax.ot.solver.plan import NEVER, phases, plan
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)

@@ -1,14 +1,14 @@
-"""The certificate: what fresh samples say about any heights."""
+"""The last draw of a solve: fresh samples counted in the cells, a few batches a call."""
 
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from aeot_jax import arguments
+from aeot_jax.arguments import is_concrete
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
-from aeot_jax.ot.cells import shift, sizes
+from aeot_jax.numerics import on_accelerator
+from aeot_jax.ot.cells import shift
 from aeot_jax.ot.counts.estimate import (
     Certificate,
     CertificateSums,
@@ -16,74 +16,18 @@ from aeot_jax.ot.counts.estimate import (
     certificate_sums,
 )
 from aeot_jax.ot.counts.streams import draw_counts
-from aeot_jax.ot.devices.parallel import local, place, run, shard
-from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED, Parallel, Placement, placement
-from aeot_jax.ot.solver.config import most_at_once
-from aeot_jax.ot.solver.solution import Solution, parts_of
-from aeot_jax.typing import ArrayLike, Counts, Devices, Given, Heights, PRNGKey, Targets, Weights
+from aeot_jax.ot.devices.parallel import local, run
+from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED, Placement
+from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one batch; a draw is a whole number of batches."""
 
+_CHUNK_WORK = 2e11
+"""Floating-point operations of one call: about a second of two cores."""
 
-def certify(
-    key: Given[PRNGKey],
-    mu: Given[Measure | Solution],
-    y: ArrayLike | None = None,
-    h: ArrayLike | None = None,
-    nu: ArrayLike | None = None,
-    num_samples: Given[int] = 100_000,
-    *,
-    parallel: Given[Parallel] = "auto",
-    devices: Given[Devices | None] = None,
-    target_shards: Given[int] = 1,
-) -> Certificate:
-    """Measure the mass error of heights on samples that nothing else has used.
-
-    Coinciding targets count as one, with the sum of their weights (outside jit; inside, values
-    cannot be compared and each group's mass is found at its lowest index).
-
-    Args:
-      key: consumed; must not be a key that led to ``h``.
-      mu: source measure; or a ``Solution`` of ``solve``, which stands for all of mu, y, h and nu.
-      y: targets (m, d).
-      h: heights (m,); -inf for a target that owns no cell.
-      nu: weights (m,), sum 1; None is uniform. Weights may be 0.
-      num_samples: samples, at least 2; rounded up to whole batches of the logical streams. A mass
-        error e is measured with standard error s by about sqrt(m / 2) / (e s) of them.
-      parallel: how the samples are spread over devices; see ``SolverConfig``. Inside jit choose
-        "none".
-      devices: the devices to use; None is all.
-      target_shards: devices over which the targets are sharded; see ``SolverConfig``.
-
-    Returns:
-      The certificate; its ``num_samples`` says how many were drawn.
-
-    Raises:
-      ValueError: if shapes, weights, heights, the source's dimension or the devices do not fit.
-    """
-    key = arguments.key("key", key)
-    source, y, h, nu = parts_of(mu, y, h, nu)
-    num_samples = arguments.count("num_samples", num_samples, 2)
-    target_shards = arguments.whole("target_shards", target_shards)
-    concrete = problem.is_concrete(key, source, y, h, nu)
-    if target_shards != 1 and not concrete:
-        raise ValueError(
-            f"`target_shards` is {target_shards} under jit, where targets cannot be sharded "
-            "over devices; call `certify` outside jit, or pass 1."
-        )
-    where = placement(parallel, devices, target_shards, inside_jit=not concrete)
-    made = problem.make(source, y, nu, sharded=target_shards != 1)
-    heights = made.heights(h)
-    if target_shards != 1:
-        rows = sizes.sharded(*made.y.shape)
-        key, source = place(where, (key, source))
-        targets, weights = (shard(where, np.asarray(a), rows) for a in (made.y, made.nu))
-        heights = shard(where, np.asarray(heights), rows, fill=-np.inf)  # these own no cell
-    else:
-        arrays = key, source, made.y, heights, made.nu
-        key, source, targets, heights, weights = place(where, arrays)
-    return draw(key, source, targets, heights, weights, num_samples, where=where)
+_ACCELERATOR_CHUNK_WORK = 1e13
+"""The same on an accelerator: about half a second of a GPU (measured)."""
 
 
 def draw(
@@ -118,7 +62,7 @@ def draw(
         )
     specs = (P(), P(), SHARDED, SHARDED, SHARDED, P(), P()), SHARDED
     at_once = most_at_once(samples_per_stream * NUM_STREAMS, *y.shape)
-    if not problem.is_concrete(key, mu, y, h, nu):
+    if not is_concrete(key, mu, y, h, nu):
         at_once = batches  # each call would be traced again
     counts = None
     for first in range(0, batches, at_once):
@@ -130,6 +74,12 @@ def draw(
     specs = (SHARDED, SHARDED, P()), P()
     sums = run(where, _sums, counts, nu, np.float32(total), specs=specs)
     return _certificate(local(sums), total)
+
+
+def most_at_once(num_samples: int, num_targets: int, dim: int) -> int:
+    """Batches of one call: a second of two cores, so that limits and Ctrl-C work."""
+    work = _ACCELERATOR_CHUNK_WORK if on_accelerator() else _CHUNK_WORK
+    return max(1, int(work / (2 * num_samples * num_targets * dim)))
 
 
 def _counts(

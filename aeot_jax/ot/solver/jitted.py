@@ -1,0 +1,119 @@
+"""``solve_jit``: a fixed number of steps with no host in it, for one's own jit, vmap and meshes."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from aeot_jax import arguments
+from aeot_jax.measures import Measure
+from aeot_jax.ot import problem
+from aeot_jax.ot.cells import shift
+from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.solver import start, stepping
+from aeot_jax.ot.solver.config import LIMITS, SolverConfig, check_config, method_of, refuse_unheeded
+from aeot_jax.ot.solver.plan import plan
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import History, Solution
+from aeot_jax.typing import ArrayLike, Given, PRNGKey, Targets, Weights
+
+
+def solve_jit(
+    key: Given[PRNGKey],
+    mu: Given[Measure],
+    y: ArrayLike,
+    nu: ArrayLike | None = None,
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
+    *,
+    num_steps: Given[int],
+    axis_name: str | None = None,
+) -> Solution:
+    """A fixed number of steps and a certificate, with no host in it: for use inside jit and vmap.
+
+    The phases are planned for ``num_steps``. Under jit values cannot be looked at: coinciding
+    targets are not merged and NaN shows as a status.
+
+    Args:
+      key: consumed.
+      mu: source measure.
+      y: targets (m, d).
+      nu: weights (m,), sum 1; None is uniform.
+      config: the user's decisions, without limits, devices and the method "exact"; "auto" is
+        "newton".
+      num_steps: steps; static.
+      axis_name: a mapped axis over whose devices the samples are sharded; see ``step``.
+
+    Returns:
+      The solution, its history empty; converged, non-finite or at the step limit.
+
+    Raises:
+      ValueError: if shapes or the configuration do not fit.
+    """
+    key = arguments.key("key", key)
+    check_config(config)
+    refuse_unheeded("solve_jit", config, LIMITS)
+    num_steps = arguments.count("num_steps", num_steps)
+    targets, _ = problem.near_points(y)
+    weights = problem.check_weights(nu, targets)
+    problem.check_measure(mu, targets)
+    return solve_traced(
+        key, mu, targets, weights, config=config, num_steps=num_steps, axis_name=axis_name
+    )
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps", "axis_name"))
+def solve_traced(
+    key: PRNGKey,
+    mu: Measure,
+    y: Targets,
+    nu: Weights,
+    *,
+    config: SolverConfig,
+    num_steps: int,
+    axis_name: str | None,
+) -> Solution:
+    """``solve_jit`` for a problem that is known to be good."""
+    budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
+    planned = plan(y.shape[0], mu, budget)
+    init_key, check_key = jax.random.split(key)
+    state = start.init(init_key, mu, y, nu, budget)
+    state, *_ = stepping.advance(
+        state,
+        mu,
+        y,
+        nu,
+        num_steps,
+        config=budget,
+        per_stream=planned.samples_per_stream,
+        axis_name=axis_name,
+        targets_axis=None,
+    )
+    batches = -(-planned.check_samples // planned.batch)
+    rows, heights, _ = shift.around(y, state.heights)
+    counts, _ = streams.draw_counts(
+        check_key,
+        mu,
+        rows,
+        heights,
+        nu,
+        batches,
+        samples_per_stream=planned.samples_per_stream,
+        axis_name=axis_name,
+    )
+    certificate = estimate.certificate(counts, nu, batches * planned.batch)
+    tolerance = -1.0 if config.tolerance is None else config.tolerance
+    status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
+    finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
+    started = start.num_start_samples(mu, y.shape[0], budget)
+    gaps = stepping.num_gap_samples(state)
+    return Solution(
+        h=state.heights,
+        status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
+        certificate=certificate,
+        method=method_of(config),
+        num_steps=state.step,
+        num_samples=state.batches * planned.batch,
+        num_check_samples=started + gaps + batches * planned.batch,
+        history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
+    )
