@@ -1,7 +1,6 @@
 """What the user of the solver decides, and the sizes that follow from it."""
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -173,25 +172,24 @@ def check_config(config: Given[SolverConfig]) -> None:
     arguments.instance("config", config, SolverConfig, way)
 
 
-_OF_THE_HOST = {"parallel": ("auto", "none"), "devices": (None,), "target_shards": (1,)}
-_OF_THE_HOST |= {"time_limit": (None,), "method": ("auto", "newton", "adam")}
-"""Values of the options that only the loop of ``solve`` can honour, which say nothing."""
+_OF_THE_HOST = {
+    "parallel": ("auto", "none"),
+    "devices": (None,),
+    "target_shards": (1,),
+    "time_limit": (None,),
+    "method": ("auto", "newton", "adam"),
+}
+"""Options that only the loop of ``solve`` can honour, and their values that ask for nothing."""
 
-LIMITS = {"max_samples": (None,), "max_steps": (None,)}
-"""The same where the number of steps is an argument."""
 
-
-def refuse_unheeded(
-    name: str, config: SolverConfig, more: Mapping[str, tuple[Any, ...]] | None = None
-) -> None:
+def refuse_unheeded(name: str, config: SolverConfig) -> None:
     """Refuse options that a function without a host loop cannot honour.
 
     Args:
       name: of the function.
       config: the user's decisions.
-      more: options beside those of the host loop, and the values that say nothing.
     """
-    for option, silent in {**_OF_THE_HOST, **(more or {})}.items():
+    for option, silent in _OF_THE_HOST.items():
         value = getattr(config, option)
         if value not in silent:
             raise ValueError(

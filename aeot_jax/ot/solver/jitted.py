@@ -12,7 +12,7 @@ from aeot_jax.ot import problem
 from aeot_jax.ot.cells import shift
 from aeot_jax.ot.counts import estimate, streams
 from aeot_jax.ot.solver import start, stepping
-from aeot_jax.ot.solver.config import LIMITS, SolverConfig, check_config, method_of, refuse_unheeded
+from aeot_jax.ot.solver.config import SolverConfig, check_config, method_of, refuse_unheeded
 from aeot_jax.ot.solver.plan import plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import History, Solution
@@ -39,8 +39,8 @@ def solve_jit(
       mu: source measure.
       y: targets (m, d).
       nu: weights (m,), sum 1; None is uniform.
-      config: the user's decisions, without limits, devices and the method "exact"; "auto" is
-        "newton".
+      config: the user's decisions, without devices, time limit and the method "exact"; "auto" is
+        "newton", and ``num_steps`` stands for its other limits.
       num_steps: steps; static.
       axis_name: a mapped axis over whose devices the samples are sharded; see ``step``.
 
@@ -52,7 +52,7 @@ def solve_jit(
     """
     key = arguments.key("key", key)
     check_config(config)
-    refuse_unheeded("solve_jit", config, LIMITS)
+    refuse_unheeded("solve_jit", config)
     num_steps = arguments.count("num_steps", num_steps)
     targets, _ = problem.near_points(y)
     weights = problem.check_weights(nu, targets)

@@ -425,15 +425,12 @@ def test_solve_jit_has_no_host_in_it_and_batches():
         ("target_shards", 2),
         ("time_limit", 1.0),
         ("method", "exact"),
-        ("max_steps", 10),
-        ("max_samples", 1000),
     ],
 )
 def test_what_needs_the_host_is_refused_without_it(option, value):
     config = aeot.SolverConfig(**{option: value})
     with pytest.raises(ValueError, match=f"`{option}` is .*, which `solve_jit` cannot honour"):
         aeot.solve_jit(KEY, MU, Y, None, config, num_steps=2)
-    if option not in ("max_steps", "max_samples"):  # of which `init` plans the phases
-        state = aeot.init(KEY, MU, Y, None, aeot.SolverConfig())
-        with pytest.raises(ValueError, match=f"`{option}` is .*, which `step` cannot honour"):
-            aeot.step(state, MU, Y, None, config)
+    state = aeot.init(KEY, MU, Y, None, aeot.SolverConfig())
+    with pytest.raises(ValueError, match=f"`{option}` is .*, which `step` cannot honour"):
+        aeot.step(state, MU, Y, None, config)
