@@ -1,7 +1,7 @@
 """What a solve tells: heights, their certificate, how they came about, and how far it is."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -126,7 +126,7 @@ def parts_of(
     y: ArrayLike | None,
     h: ArrayLike | None,
     nu: ArrayLike | None = None,
-) -> tuple[Any, Any, Any, Any]:
+) -> tuple[Given[Measure], ArrayLike, ArrayLike, ArrayLike | None]:
     """Source, targets, heights and weights, as they were passed or as a solution holds them.
 
     What was passed is not looked at: the functions that take it say what is wrong.
@@ -142,7 +142,7 @@ def parts_of(
                     f"`{name}` is None; pass the {what}, or a `Solution` of `solve` in place of "
                     "`mu`, `y`, `h` and `nu`."
                 )
-        return mu, y, h, nu
+        return mu, y, h, nu  # pyright: ignore[reportReturnType] - neither is None
     for name, value in (("y", y), ("h", h), ("nu", nu)):
         if value is not None:
             raise ValueError(
