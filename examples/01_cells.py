@@ -33,7 +33,7 @@ num_targets = 30 if options.quick else 120
 
 # %%
 y = np.asarray(0.25 * jax.random.normal(keys[0], (num_targets, 2)))
-solution = aeot.solve_exact(y, source="uniform")
+solution = aeot.solve_exact(aeot.UniformCube(2), y)
 print(f"{len(y)} cells, mass error {solution.mass_error:.1e}")
 print(f"W2 {solution.w2_squared**0.5:.4f}")
 figure = plot.plane(keys[1], aeot.UniformCube(dim=2), y, solution.h)
@@ -46,7 +46,7 @@ print(f"figure in {plot.save(figure, options.out)}")
 
 # %%
 y = np.asarray(toy.moons(keys[2], 3 * num_targets).points)
-solution = aeot.solve_exact(y, source="gaussian")
+solution = aeot.solve_exact(aeot.Gaussian(2), y)
 print(f"{len(y)} cells, mass error {solution.mass_error:.1e}")
 figure = plot.plane(keys[3], aeot.Gaussian(dim=2), y, solution.h)
 path = options.out.with_stem(f"{options.out.stem}_moons")

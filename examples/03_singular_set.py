@@ -33,7 +33,7 @@ num_targets = 150 if options.quick else 1000
 # %%
 data = toy.moons(data_key, num_targets)
 mu = aeot.Gaussian(dim=2)
-h = aeot.solve_exact(data.points, source="gaussian").h
+h = aeot.solve_exact(aeot.Gaussian(2), data.points).h
 ext = aeot.extension(map_key, mu, data.points, h)
 print(f"faces above {float(ext.threshold):.3f} rad are singular")
 

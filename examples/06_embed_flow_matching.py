@@ -41,7 +41,7 @@ keys = jax.random.split(jax.random.key(0), 6)
 y = toy.moons(keys[0], num_points).points
 y = (y - y.mean(0)[None, :]) / y.std(0)[None, :]
 mu = aeot.Gaussian(dim=2)
-h = aeot.solve_exact(y, source="gaussian").h
+h = aeot.solve_exact(aeot.Gaussian(2), y).h
 optimal = aeot.pairs(keys[1], mu, y, h)
 
 

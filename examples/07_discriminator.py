@@ -37,7 +37,7 @@ num_targets = 100 if options.quick else 500
 y = toy.swiss_roll(data_key, num_targets).points
 y = (y - y.mean(0)[None, :]) / y.std(0)[None, :]
 mu = aeot.Gaussian(dim=2)
-h = jnp.asarray(aeot.solve_exact(y, source="gaussian").h, jnp.float32)
+h = jnp.asarray(aeot.solve_exact(aeot.Gaussian(2), y).h, jnp.float32)
 
 
 def discriminator(x: jax.Array) -> jax.Array:

@@ -113,7 +113,7 @@ def features(key: jax.Array) -> Any:
 def distances(key: jax.Array) -> Any:
     from aeot_jax.metrics import distances, frechet, prdc
 
-    scores = prdc.prdc(Y[:30], Y[20:]), frechet.kernel_distance(key, Y[:25], Y[25:], num_blocks=2)
+    scores = prdc(Y[:30], Y[20:]), frechet.kernel_distance(key, Y[:25], Y[25:], num_blocks=2)
     return distances.nearest(Y[:9], Y[9:]), [list(vars(score).values()) for score in scores]
 
 
