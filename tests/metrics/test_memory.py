@@ -62,7 +62,7 @@ def test_every_field_is_a_plain_number():
     ("held_out", "alpha", "words"),
     [
         (HELD_OUT, 0.0, "`alpha` is 0"),
-        (HELD_OUT[:10], 0.05, "`held_out` has 10 images"),
+        (HELD_OUT[:10], 0.05, "`held_out` has 10 rows"),
         (TRAIN, 0.05, "median distance of 0"),
         (HELD_OUT[:, :2], 0.05, "`held_out` has 8 dimensions"),
     ],
