@@ -178,7 +178,7 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
 def _mean(y: Targets, h: Heights) -> Float[Array, " d"]:
     """Mean of the targets that have a height."""
     active = jnp.isfinite(h)
-    return jnp.where(active[:, None], y / active.sum(), 0.0).sum(0)
+    return jnp.where(active[:, None], y / active.sum().astype(y.dtype), 0.0).sum(0)
 
 
 def _planes(x: Samples, y: Targets, h: Heights, index: Index) -> Float[Array, " n"]:
