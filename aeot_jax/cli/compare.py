@@ -60,13 +60,13 @@ def run(options: Compare, out: Console, err: Console) -> None:
         raise ValueError("pass two or more folders of runs to compare.")
     if options.out.suffix.lower() != _SUFFIX:
         raise ValueError(f"`--out` is {str(options.out)!r}; pass a file that ends in {_SUFFIX}.")
-    _check_different(options.runs)
     if options.out.exists() and not options.overwrite:
         raise ValueError(
             f"`--out` is {str(options.out)!r}, which is there already; replace it with "
             "--overwrite, or pass another file."
         )
     files.check_writable(options.out, "--out")
+    _check_different(options.runs)
     entries = [_entry(one, err) for one in options.runs]
     found, texts = report.compare(entries)
     table = Table()
