@@ -25,12 +25,13 @@ PRESETS = {
         {"data": "digits", "hold_out": 197},
     ),
     "mnist": Preset(
-        "--data mnist; on 10,000 of the images, Fréchet distance 0.23 where real images have 0.17",
+        "--data mnist; on 10,000 of the images (--limit 10000) 3 minutes of CPU, mass error 0.086, "
+        "Fréchet distance 0.33 where test images have 0.52",
         {"data": "mnist"},
     ),
     "fashion-mnist": Preset(
-        "--data fashion-mnist; on 10,000 of the images, Fréchet distance 0.88 where real images "
-        "have 0.19",
+        "--data fashion-mnist; on 10,000 of the images (--limit 10000) 2.5 minutes of CPU, mass "
+        "error 0.087, Fréchet distance 0.91 where test images have 0.38",
         {"data": "fashion-mnist"},
     ),
     "photos64": Preset(
