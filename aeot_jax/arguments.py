@@ -348,14 +348,19 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def function(name: str, value: Any) -> None:
+def function(name: str, value: Any, what: str = "a function") -> None:
     """Refuse what cannot be called; None stands for nothing to call.
+
+    Args:
+      name: of the argument.
+      value: what was passed for it.
+      what: to pass, with its article.
 
     Raises:
       ValueError: if it is something else.
     """
     if value is not None and not callable(value):
-        raise ValueError(f"`{name}` is {shown(value)}; pass a function, or None.")
+        raise ValueError(f"`{name}` is {shown(value)}; pass {what}, or None.")
 
 
 def path(name: str, value: Any) -> Path:

@@ -36,10 +36,7 @@ class Networks:
 
 def check_function(name: str, value: object) -> None:
     """Refuse what cannot be called."""
-    if value is not None and not callable(value):
-        raise ValueError(
-            f"`{name}` is {arguments.shown(value)}; pass a function of a batch of arrays, or None."
-        )
+    arguments.function(name, value, "a function of a batch of arrays")
 
 
 def apply(name: str, function: Network, rows: Any, batch: int = BATCH) -> Any:

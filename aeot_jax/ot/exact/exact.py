@@ -66,23 +66,17 @@ def solve_exact(
     tolerance: Given[float] = 1e-9,
     max_steps: Given[int] = 100,
 ) -> ExactSolution:
-    """Solve semi-discrete optimal transport exactly, for targets on the line or in the plane.
+    """``aeot_jax.solve_exact``, which says all of it, for a source by its name.
 
     Args:
-      y: (m,), (m, 1) or (m, 2) targets; equal targets are one target to the solver.
-      nu: (m,) weights, sum 1; equal weights unless given. Zero weights are allowed.
+      y: targets.
+      nu: weights.
       source: "uniform" on [-1/2, 1/2]^d, or "gaussian", N(0, I).
       tolerance: largest ``mass_error`` that counts as converged.
       max_steps: Newton steps at most.
 
-    Returns:
-      The solution, with ``converged`` False where float64 or ``max_steps`` stopped short of the
-      tolerance. Rounding of h alone moves masses by about 1e-16 * spread(y) / distance to the
-      next target: targets nearer to each other than 1e-7 spreads are beyond the default tolerance.
-
     Raises:
-      ValueError: if the dimension is 3 or more, a target is not finite, the weights are no
-        distribution over the targets, or an option is out of range.
+      ValueError: if an argument does not fit.
     """
     density = _density(source)
     y, _ = check_targets(y)

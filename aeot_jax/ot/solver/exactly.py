@@ -72,7 +72,7 @@ def solve_exact(
         return exact.solve_exact(y, nu, source=source or "uniform", **options)
     if source is not None:
         raise ValueError(f"`source` is {source!r} beside the measure `mu`; leave it out.")
-    if type(mu) not in _SOURCES or mu.dim > _DIMS:
+    if not _is_known(mu):
         raise ValueError(
             f"`mu` is {mu!r}; pass a Gaussian or a UniformCube of 1 or 2 dimensions, or call "
             "`solve`, which takes any source."
@@ -82,10 +82,15 @@ def solve_exact(
     return exact.solve_exact(y, nu, source=_SOURCES[type(mu)], **options)
 
 
+def _is_known(mu: Measure) -> bool:
+    """Whether the exact solver takes a source."""
+    return type(mu) in _SOURCES and mu.dim <= _DIMS
+
+
 def is_exact(made: Prepared, config: SolverConfig) -> bool:
     """Whether the exact solver is asked for, or can answer and nothing says otherwise."""
     mu = made.mu
-    possible = type(mu) in _SOURCES and mu.dim <= _DIMS
+    possible = _is_known(mu)
     if config.method == "exact" and not possible:
         raise ValueError(
             f"`method` is 'exact', which takes Gaussian or UniformCube in 1 or 2 dimensions, but "
