@@ -10,26 +10,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from aeot_jax.measures import Measure
 from aeot_jax.numerics import axis_size, on_accelerator
 from aeot_jax.ot.cells import blockwise
-from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts import sampling
 from aeot_jax.ot.counts.estimate import scatter
-from aeot_jax.ot.counts.sampling import Sampling
-from aeot_jax.ot.devices.placement import NUM_STREAMS
-from aeot_jax.typing import Counts, Heights, PRNGKey, Weights, WorkingTargets
+from aeot_jax.ot.counts.sampling import Batch
+from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.typing import Counts, Heights, PRNGKey, Weights
 
 
 def stream_counts(
     key: PRNGKey,
-    mu: Measure,
-    y: WorkingTargets | Rows,
+    marginals: Marginals,
     h: Heights,
-    nu: Weights,
     streams: Int[Array, " s"],
-    samples_per_stream: int,
-    way: Sampling = "independent",
+    batch: Batch,
     targets_axis: str | None = None,
 ) -> tuple[Counts, Float[Array, "s k"]]:
     r"""Count the samples of some logical streams that fall into each cell.
@@ -39,13 +35,10 @@ def stream_counts(
 
     Args:
       key: key of the draw.
-      mu: source measure.
-      y: targets (m, d).
+      marginals: source, targets and weights; see ``sampling.cells``.
       h: heights (m,).
-      nu: weights (m,).
       streams: ids of the streams to draw (s,).
-      samples_per_stream: samples of each stream.
-      way: how to draw.
+      batch: how it is drawn.
       targets_axis: a mapped axis over whose devices the targets are sharded: y, h, nu and the
         counts are those of this device.
 
@@ -54,18 +47,14 @@ def stream_counts(
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
+    nu, n = marginals.nu, jnp.float32(batch.samples_per_stream)
     if on_accelerator():
-        index = sampling.cells_abreast(
-            key, mu, y, h, streams, samples_per_stream, NUM_STREAMS, way, targets_axis
-        )
-        return _counts_abreast(index, nu, samples_per_stream, targets_axis)
+        index = sampling.cells_abreast(key, marginals, h, streams, batch, targets_axis)
+        return _counts_abreast(index, nu, n, targets_axis)
 
     def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
-        index = sampling.cells(
-            key, mu, y, h, stream, samples_per_stream, NUM_STREAMS, way, targets_axis
-        )
+        index = sampling.cells(key, marginals, h, stream, batch, targets_axis)
         own = jnp.zeros_like(counts).at[index].add(1)  # an index of m belongs to another device
-        n = jnp.float32(samples_per_stream)
         return counts + own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
@@ -74,10 +63,9 @@ def stream_counts(
 
 
 def _counts_abreast(
-    index: Int[Array, "s n"], nu: Weights, samples_per_stream: int, targets_axis: str | None
+    index: Int[Array, "s n"], nu: Weights, n: Float[Array, ""], targets_axis: str | None
 ) -> tuple[Counts, Float[Array, "s k"]]:
     """Counts of all streams, and the scatter of each, from the cells of their samples."""
-    n = jnp.float32(samples_per_stream)
 
     def of_stream(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
         own = jnp.zeros_like(nu, dtype=jnp.int32).at[index].add(1)  # m belongs to another device
@@ -88,29 +76,17 @@ def _counts_abreast(
 
 
 def batch_counts(
-    key: PRNGKey,
-    mu: Measure,
-    y: WorkingTargets | Rows,
-    h: Heights,
-    nu: Weights,
-    samples_per_stream: int,
-    axis_name: str | None = None,
-    way: Sampling = "independent",
-    targets_axis: str | None = None,
-) -> tuple[Counts, Float[Array, " s"]]:
+    key: PRNGKey, marginals: Marginals, h: Heights, batch: Batch, axes: Axes = ALONE
+) -> tuple[Counts, Float[Array, " 8"]]:
     """Counts (m,) of one batch, all logical streams of it.
 
     Args:
       key: key of the batch.
-      mu: source measure.
-      y: targets (m, d).
+      marginals: source, targets and weights; see ``sampling.cells``.
       h: heights (m,).
-      nu: weights (m,).
-      samples_per_stream: samples of each stream.
-      axis_name: a mapped axis over whose devices the streams are sharded; the counts are summed
-        over it, so that every device gets the counts of the whole batch.
-      way: how to draw.
-      targets_axis: a mapped axis over whose devices the targets are sharded.
+      batch: how it is drawn.
+      axes: mapped axes; the counts are summed over that of the samples, so that every device gets
+        the counts of the whole batch.
 
     Returns:
       Counts, and the scatter of every stream (8,); see ``stream_counts``.
@@ -118,27 +94,23 @@ def batch_counts(
     Raises:
       ValueError: if the size of the axis does not divide the number of streams.
     """
-    streams = own_streams(axis_name)
-    drawn = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis)
-    return _over_axes(*drawn, streams, axis_name, targets_axis)
+    streams = own_streams(axes.samples)
+    drawn = stream_counts(key, marginals, h, streams, batch, axes.targets)
+    return _over_axes(*drawn, streams, axes)
 
 
-@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name", "way", "targets_axis"))
+@partial(jax.jit, static_argnames=("batch", "axes"))
 def draw_counts(
     key: PRNGKey,
-    mu: Measure,
-    y: WorkingTargets | Rows,
+    marginals: Marginals,
     h: Heights,
-    nu: Weights,
     num_batches: ArrayLike,
     first: ArrayLike = 0,
     *,
-    samples_per_stream: int,
-    axis_name: str | None = None,
-    way: Sampling = "independent",
-    targets_axis: str | None = None,
-) -> tuple[Counts, Float[Array, " s"]]:
-    """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
+    batch: Batch,
+    axes: Axes = ALONE,
+) -> tuple[Counts, Float[Array, " 8"]]:
+    """Counts (m,) of so many batches of fresh samples.
 
     The number of batches, at least 1, is traced: any amount of samples costs one compilation. They
     are numbered from ``first`` on, and each is drawn by the key and its number.
@@ -147,25 +119,23 @@ def draw_counts(
       Counts, and the scatter of every stream (8,), summed over the batches. All batches together
       are one reduction over the axis.
     """
-    streams = own_streams(axis_name)
+    streams = own_streams(axes.samples)
 
     def body(
         i: Int[Array, ""], carry: tuple[Counts, Float[Array, "s k"]]
     ) -> tuple[Counts, Float[Array, "s k"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = stream_counts(
-            batch_key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis
-        )
+        drawn = stream_counts(batch_key, marginals, h, streams, batch, axes.targets)
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
     empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
-    own = blockwise.NUM_BLOCKS // blockwise.num_shards(targets_axis)
+    own = blockwise.NUM_BLOCKS // blockwise.num_shards(axes.targets)
     none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
     begin = jnp.asarray(first, jnp.int32)
     last = begin + jnp.asarray(num_batches, jnp.int32)
     counts, within = jax.lax.fori_loop(begin, last, body, (empty, none))
-    return _over_axes(counts, within, streams, axis_name, targets_axis)
+    return _over_axes(counts, within, streams, axes)
 
 
 def own_streams(axis_name: str | None) -> Int[Array, " s"]:
@@ -183,26 +153,22 @@ def own_streams(axis_name: str | None) -> Int[Array, " s"]:
 
 
 def _over_axes(
-    counts: Counts,
-    within: Float[Array, "s k"],
-    streams: Int[Array, " s"],
-    axis_name: str | None,
-    targets_axis: str | None,
+    counts: Counts, within: Float[Array, "s k"], streams: Int[Array, " s"], axes: Axes
 ) -> tuple[Counts, Float[Array, " 8"]]:
     """Counts of all devices and the scatter of all streams, by a reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum
     of floats would depend on the order of the devices.
     """
-    within = blockwise.add_blocks(within.T, targets_axis)
-    if axis_name is None:
+    within = blockwise.add_blocks(within.T, axes.targets)
+    if axes.samples is None:
         return counts, within
     bits = jax.lax.bitcast_convert_type(within, jnp.int32)
     places = jnp.zeros_like(bits, shape=NUM_STREAMS) + 0 * streams[:1]
     places = places.at[streams].set(bits)
-    if targets_axis is not None:  # the scatter is the same over that axis, the counts are not
-        counts, places = (jax.lax.psum(part, axis_name) for part in (counts, places))
+    if axes.targets is not None:  # the scatter is the same over that axis, the counts are not
+        counts, places = (jax.lax.psum(part, axes.samples) for part in (counts, places))
     else:
-        both = jax.lax.psum(jnp.concatenate([counts, places]), axis_name)
+        both = jax.lax.psum(jnp.concatenate([counts, places]), axes.samples)
         counts, places = jnp.split(both, [counts.shape[0]])
     return counts, jax.lax.bitcast_convert_type(places, jnp.float32)

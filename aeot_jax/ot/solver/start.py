@@ -1,26 +1,28 @@
 r"""The start of a solve: the problem normalised, starting heights chosen, phases planned."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
-from aeot_jax.numerics import PRECISION, isolated, usual_dtypes
-from aeot_jax.ot import problem
+from aeot_jax.numerics import PRECISION, isolated
+from aeot_jax.ot import problem as problems
 from aeot_jax.ot.cells import blockwise, shift
-from aeot_jax.ot.counts import estimate, sampling, streams
+from aeot_jax.ot.counts import estimate, streams
 from aeot_jax.ot.devices import parallel
-from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED
-from aeot_jax.ot.problem import Frame, Prepared
-from aeot_jax.ot.solver import updates, warmstart
-from aeot_jax.ot.solver.config import SolverConfig, check_config, placement, way_of
-from aeot_jax.ot.solver.plan import Phases, plan
+from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
+from aeot_jax.ot.problem import Frame, Marginals
+from aeot_jax.ot.solver import planning, warmstart
+from aeot_jax.ot.solver.config import SolverConfig, check_config
+from aeot_jax.ot.solver.moves import adam, average
+from aeot_jax.ot.solver.moves.seen import centred
+from aeot_jax.ot.solver.moves.table import MOVES
+from aeot_jax.ot.solver.plan import Phases, Plan
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
@@ -37,7 +39,7 @@ def init(
     axis_name: str | None = None,
     targets_axis: str | None = None,
 ) -> SolverState:
-    """State at the start of a solve: problem normalised, starting heights chosen, phases planned.
+    """State at the start of a solve: marginals normalised, starting heights chosen, phases planned.
 
     Pure and jit-able with ``config`` static. Under jit values cannot be looked at, so NaN targets
     pass and coinciding targets are not merged: ``solve`` does both.
@@ -56,200 +58,143 @@ def init(
     """
     key = arguments.key("key", key)
     check_config(config)
-    targets, weights, num_targets = checked(mu, y, nu, axis_name, targets_axis)
-    axes = {"axis_name": axis_name, "targets_axis": targets_axis}
-    return _begin(key, mu, targets, weights, num_targets, config, **axes)
+    axes = Axes(axis_name, targets_axis)
+    marginals, num_targets = checked(mu, y, nu, axes)
+    phases = planning.budget(num_targets, mu, config).phases
+    return begin(key, marginals, planning.plan(num_targets, mu, config), phases, axes)
 
 
-def begin(made: Prepared, key: PRNGKey, config: SolverConfig) -> SolverState:
-    """``init`` of a problem that ``problem.make`` has made."""
-    y, nu = jnp.asarray(made.y), jnp.asarray(made.nu)
-    return _begin(key, made.mu, y, nu, made.num_targets, config)
-
-
-def _begin(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    nu: Weights,
-    num_targets: int,
-    config: SolverConfig,
-    axis_name: str | None = None,
-    targets_axis: str | None = None,
+def begin(
+    key: PRNGKey, marginals: Marginals, plan: Plan, phases: Phases, axes: Axes = ALONE
 ) -> SolverState:
-    planned = plan(num_targets, mu, config)
-    return _init_checked(
-        key,
-        mu,
-        y,
-        nu,
-        _traced(planned.phases),
-        config=config.of_programs(),
-        per_stream=planned.samples_per_stream,
-        axis_name=axis_name,
-        targets_axis=targets_axis,
-    )
+    """``init`` of a problem that is known to be good."""
+    return _init_jitted(key, marginals, phases.traced(), plan=plan, axes=axes)
 
 
-def _traced(phases: Phases) -> Phases:
-    """Phases as numbers that programs are not compiled for."""
-    return jax.tree.map(np.int32, phases)
-
-
-def init_sharded(
-    key: PRNGKey, mu: Measure, y: Targets, nu: Weights, num_targets: int, config: SolverConfig
+def begin_sharded(
+    key: PRNGKey, marginals: Marginals, plan: Plan, phases: Phases, where: Placement
 ) -> SolverState:
-    """``init`` where ``parallel.shard`` has sharded good targets and weights over devices.
-
-    Args:
-      key: consumed.
-      mu: source measure.
-      y: targets, filled up.
-      nu: weights, filled up with 0.
-      num_targets: m, without what fills up.
-      config: the user's decisions.
-    """
-    row = jax.ShapeDtypeStruct(nu.shape, jnp.float32)
-    optimizer_state = jax.eval_shape(updates.optimizer(config).init, row)
-    of_state = partition_specs(optimizer_state, row.shape, not is_centred(mu))
-    specs = (P(), P(), SHARDED, SHARDED, P()), of_state
-    planned = plan(num_targets, mu, config)
-    arguments = key, mu, y, nu, _traced(planned.phases)
-    options = {"config": config.of_programs(), "per_stream": planned.samples_per_stream}
-    return SolverState(
-        **parallel.run(placement(config), _init_dict, *arguments, specs=specs, **options)
-    )
+    """``begin`` where ``parallel.shard`` has sharded the targets and weights over devices."""
+    row = jax.ShapeDtypeStruct(marginals.nu.shape, jnp.float32)
+    kept = jax.eval_shape(partial(_kept, plan=plan), row, jax.ShapeDtypeStruct((), jnp.float32))
+    of_state = partition_specs(kept[0], kept[1], row.shape, not is_centred(marginals.mu))
+    specs = (P(), OF_MARGINALS, P()), of_state
+    arguments = key, marginals, phases.traced()
+    return SolverState(**parallel.run(where, _init_dict, *arguments, specs=specs, plan=plan))
 
 
 def checked(
-    mu: Given[Measure],
-    y: ArrayLike,
-    nu: ArrayLike | None,
-    axis_name: str | None,
-    targets_axis: str | None,
-) -> tuple[Targets, Weights, int]:
-    """Targets and weights of this device, and how many targets all devices have."""
-    targets, _ = problem.near_points(y)
-    if targets_axis is not None and targets_axis == axis_name:
+    mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None, axes: Axes = ALONE
+) -> tuple[Marginals, int]:
+    """The problem with this device's targets and weights, and how many targets all devices have."""
+    targets, _ = problems.near_points(y)
+    if axes.targets is not None and axes.targets == axes.samples:
         raise ValueError(
-            f"`axis_name` and `targets_axis` are both {axis_name!r}; samples and targets are "
+            f"`axis_name` and `targets_axis` are both {axes.samples!r}; samples and targets are "
             "sharded over two axes, so name two, or pass None for one."
         )
-    if targets_axis is not None and nu is None:
+    if axes.targets is not None and nu is None:
         raise ValueError(
-            f"`nu` is None, but `targets_axis` is {targets_axis!r}; pass the weights of the "
+            f"`nu` is None, but `targets_axis` is {axes.targets!r}; pass the weights of the "
             "targets of this device, whose sum over all devices is 1."
         )
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
-    return targets, weights, blockwise.num_targets(targets.shape[0], targets_axis)
+    weights = problems.check_weights(nu, targets)
+    problems.check_measure(mu, targets)
+    num_targets = blockwise.num_targets(targets.shape[0], axes.targets)
+    return Marginals(mu, targets, weights), num_targets
+
+
+class _Law(NamedTuple):
+    """What the start needs to know of the source.
+
+    Attributes:
+      offset: what is taken off the samples (d,).
+      mean: of the source after that (d,).
+      covariance: of the source (d, d).
+    """
+
+    offset: Float[Array, " d"]
+    mean: Float[Array, " d"]
+    covariance: Float[Array, "d d"]
 
 
 def _init(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    nu: Weights,
-    phases: Phases,
-    *,
-    config: SolverConfig,
-    per_stream: int,
-    axis_name: str | None,
-    targets_axis: str | None,
+    key: PRNGKey, marginals: Marginals, phases: Phases, *, plan: Plan, axes: Axes
 ) -> SolverState:
     """The body of ``init``, for the devices of the axes."""
+    mu, y, nu = marginals
     moment_key, start_key, run_key = jax.random.split(key, 3)
-    frame = problem.frame(y, nu, targets_axis)
+    frame = problems.frame(y, nu, axes.targets)
     # A scale is never negative, which the compiler does not know.
     always = ~(frame.scale < 0)
-    unknown = jnp.zeros(mu.dim, jnp.float32), jnp.zeros((mu.dim, mu.dim), jnp.float32)
-    mean, covariance = isolated(
-        always, lambda _, key, mu: moments(key, mu), unknown, moment_key, mu
-    )
-    of_targets = partial(blockwise.sum_blocks, targets_axis=targets_axis)
+    law = _law(moment_key, mu, always)
     normal = isolated(always, lambda y, frame: frame.normalise(y), y, frame)
+    of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
     square = of_targets(_weighted_square, (normal, nu))
-    source = jnp.zeros_like(mean)
-    if not is_centred(mu):
-        source = shift.rounded(mean, jnp.sqrt(jnp.max(jnp.diagonal(covariance))))
-    mean = mean - source
-    spread = isolated(always, _spread, frame.scale, square, mean, covariance)
+    spread = isolated(always, _spread, frame.scale, square, law.mean, law.covariance)
 
-    names = warmstart.NAMES if config.start == "auto" else (config.start,)
-    starting = partial(warmstart.heights, targets_axis=targets_axis)
-    made = [starting(name, normal, nu, mean, covariance) for name in names]
-    candidates = [updates.centred(h, nu, targets_axis) for h in made]
+    starting = partial(warmstart.heights, targets_axis=axes.targets)
+    made = [starting(name, normal, nu, law.mean, law.covariance) for name in plan.starts]
+    candidates = [centred(h, nu, axes.targets) for h in made]
     h = candidates[0]
     if len(candidates) > 1:
-        way = way_of(mu, config)
-        prepared = working_targets(y, frame, run_key, mu, config)
-        near = around(mu, source)
-
-        def residual(h: Heights) -> Float[Array, ""]:
-            counts, _ = streams.batch_counts(
-                start_key,
-                near,
-                prepared,
-                h,
-                nu,
-                per_stream,
-                axis_name,
-                way,
-                targets_axis,
-            )
-            return estimate.chi_square(counts, nu, per_stream * NUM_STREAMS, targets_axis)[0]
-
-        stacked = jnp.stack(candidates)
-        h = stacked[jnp.argmin(jax.lax.map(residual, stacked))]
+        turned = working_targets(y, frame, run_key, mu, plan)
+        near = Marginals(around(mu, law.offset), turned, nu)
+        h = _best(start_key, jnp.stack(candidates), near, plan, axes)
 
     none = jnp.zeros(1, jnp.float32)
-    tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, source)[: nu.shape[0]]
-    return _fresh(run_key, h, spread, frame, source, tilt, config, phases)
-
-
-def _fresh(
-    key: PRNGKey,
-    h: Heights,
-    spread: Float[Array, ""],
-    frame: Frame,
-    source: Float[Array, " d"],
-    tilt: Float[Array, " t"],
-    config: SolverConfig,
-    phases: Phases,
-) -> SolverState:
-    """A state that has taken no step."""
+    tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
     zero = jnp.zeros((), jnp.int32)
-    with usual_dtypes():
-        optimizer_state = updates.optimizer(config).init(jnp.zeros_like(h))
+    adam_state, method_state = _kept(h, spread, plan=plan)
     return SolverState(
-        key=key,
+        key=run_key,
         h=h,
-        optimizer_state=optimizer_state,
         step=zero,
         batches=zero,
         multiplier=zero + 1,
-        phase_from=zero,
-        phase_steps=zero + phases.phase_steps,
-        gap=spread,
-        gap_draws=zero,
+        phases=jax.tree.map(lambda step: zero + step, phases),
         spread=spread,
-        best=jnp.full((), jnp.finfo(jnp.float32).max, jnp.float32),
-        stalled=zero,
-        average=jnp.zeros_like(h),
-        averaged=zero,
-        average_from=zero + phases.average_from,
+        adam=adam_state,
+        method=method_state,
+        average=average.init(h),
         frame=frame,
-        source=source,
+        source=law.offset,
         tilt=tilt,
     )
 
 
-_init_checked = jax.jit(
-    _init, static_argnames=("config", "per_stream", "axis_name", "targets_axis")
-)
+def _law(key: PRNGKey, mu: Measure, always: Bool[Array, ""]) -> _Law:
+    """Mean and covariance of the source, known or from samples."""
+    unknown = jnp.zeros(mu.dim, jnp.float32), jnp.zeros((mu.dim, mu.dim), jnp.float32)
+    mean, covariance = isolated(always, lambda _, key, mu: moments(key, mu), unknown, key, mu)
+    offset = jnp.zeros_like(mean)
+    if not is_centred(mu):
+        offset = shift.rounded(mean, jnp.sqrt(jnp.max(jnp.diagonal(covariance))))
+    return _Law(offset, mean - offset, covariance)
+
+
+def _best(
+    key: PRNGKey, candidates: Float[Array, "c m"], marginals: Marginals, plan: Plan, axes: Axes
+) -> Heights:
+    """The candidate with the least mass error, seen by the same batch of samples."""
+
+    def residual(h: Heights) -> Float[Array, ""]:
+        counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
+        return estimate.chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
+
+    return candidates[jnp.argmin(jax.lax.map(residual, candidates))]
+
+
+def _kept(h: Heights, spread: Float[Array, ""], *, plan: Plan) -> tuple[Any, Any]:
+    """What the first phase and the method after it keep, before the first step."""
+    return adam.init(h, plan), MOVES[plan.method].init(spread) if plan.method in MOVES else ()
+
+
+_init_jitted = jax.jit(_init, static_argnames=("plan", "axes"))
 
 
 def _init_dict(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """``_init`` with the state as a dict, whose parts lie differently on a mesh."""
     return _init(*arguments, **options).as_dict()
 
 
@@ -271,33 +216,33 @@ def _spread(
     return jnp.sqrt(((covariance + jnp.outer(mean, mean)) * square).sum())
 
 
-def num_start_samples(mu: Measure, num_targets: int, config: SolverConfig) -> int:
+def num_start_samples(mu: Measure, plan: Plan) -> int:
     """Samples that ``init`` draws: for the candidates of the start, and for unknown moments."""
-    candidates = plan(num_targets, mu, config).batch if config.start == "auto" else 0
+    candidates = plan.batch.size if len(plan.starts) > 1 else 0
     return candidates + (0 if mu.variance is not None else MOMENT_SAMPLES)
 
 
 def working_targets(
-    y: Targets, frame: Frame, key: PRNGKey, mu: Measure, config: SolverConfig
+    y: Targets, frame: Frame, key: PRNGKey, mu: Measure, plan: Plan
 ) -> WorkingTargets:
-    """Centre and scale targets (m, d), and turn them where orbits want it.
+    """Centre and scale targets (m, d), and prepare them for the way of drawing.
 
-    There they are filled up to whole blocks of the kernel.
+    If that turns them, they are filled up to whole blocks of the kernel.
 
     Args:
       y: targets of this device (m, d).
       frame: of the problem.
       key: of the solve.
       mu: source measure.
-      config: the user's decisions.
+      plan: of the solve.
     """
-    how = way_of(mu, config)
+    way = plan.batch.way
     key = jax.random.fold_in(key, _MIXING)
 
     def prepared(y: Targets, frame: Frame, key: PRNGKey) -> Targets:
-        return sampling.prepared(key, mu, frame.normalise(y), how)
+        return way.prepared(key, mu, frame.normalise(y))
 
-    if how == "orbits":
+    if way.turns:
         return blockwise.map_rows(prepared, y, frame, key)
     # A scale is never negative, which the compiler does not know.
     return isolated(~(frame.scale < 0), prepared, y, frame, key)
