@@ -45,7 +45,8 @@ from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import placement
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import planning, start, stepping
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.starts import start
 from aeot_jax.typing import Devices
 
 _STEPS = 32

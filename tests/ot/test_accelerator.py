@@ -14,7 +14,8 @@ from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.ways.table import WAYS
 from aeot_jax.ot.devices import placement
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import config, planning, solve, start, stepping
+from aeot_jax.ot.solver import config, planning, solve, stepping
+from aeot_jax.ot.solver.starts import start
 
 KEY = jax.random.key(3)
 

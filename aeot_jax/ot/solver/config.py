@@ -14,8 +14,8 @@ from aeot_jax.ot.counts.ways.table import WAYS, Sampling
 from aeot_jax.ot.devices.placement import NAMES as PARALLELS
 from aeot_jax.ot.devices.placement import SHARDS, Parallel, Placement, check_devices
 from aeot_jax.ot.devices.placement import placement as placement_of
-from aeot_jax.ot.solver import warmstart
 from aeot_jax.ot.solver.moves.table import Method, MethodName
+from aeot_jax.ot.solver.starts import closed_forms
 from aeot_jax.typing import Devices, Given
 
 LARGEST = 2_000_000_000
@@ -69,7 +69,7 @@ class SolverConfig:
 
     tolerance: float | None = 0.1
     method: MethodName = "auto"
-    start: warmstart.Start = "auto"
+    start: closed_forms.Start = "auto"
     optimizer: optax.GradientTransformation | None = None
     learning_rate: float = 0.05
     rate_unit: Literal["spread", "one"] = "spread"
@@ -101,7 +101,7 @@ class SolverConfig:
         for name, choices in (
             ("rate_unit", ("spread", "one")),
             ("method", get_args(MethodName)),
-            ("start", ("auto", *warmstart.NAMES)),
+            ("start", ("auto", *closed_forms.NAMES)),
             ("sampling", ("auto", *WAYS)),
             ("parallel", PARALLELS),
             ("target_shards", SHARDS),

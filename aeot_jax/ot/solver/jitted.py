@@ -13,11 +13,12 @@ from aeot_jax.ot.counts import estimate, streams
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices.placement import ALONE, Axes
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import planning, start, stepping
+from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, check_config, method_of, refuse_unheeded
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import History, Solution
-from aeot_jax.ot.solver.start import checked
+from aeot_jax.ot.solver.starts import start
+from aeot_jax.ot.solver.starts.start import checked
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from aeot_jax.ot.counts.sampling import Batch
-from aeot_jax.ot.solver.warmstart import Start
+from aeot_jax.ot.solver.starts.closed_forms import Start
 
 FEW_DIMS = 3
 """Up to here cells have few neighbours and errors of the masses are smooth: a diagonal Newton step

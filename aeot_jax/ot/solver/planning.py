@@ -11,9 +11,9 @@ from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.devices.placement import NUM_STREAMS
-from aeot_jax.ot.solver import warmstart
 from aeot_jax.ot.solver.config import LARGEST, SolverConfig
 from aeot_jax.ot.solver.plan import FEW_DIMS, NEVER, Budget, Phases, Plan
+from aeot_jax.ot.solver.starts import closed_forms
 from aeot_jax.typing import HostWeights, Weights
 
 _DEFAULT_TOLERANCE = 0.1
@@ -48,7 +48,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
     """
     return Plan(
         batch=_batch(num_targets, mu, config),
-        starts=warmstart.NAMES if config.start == "auto" else (config.start,),
+        starts=closed_forms.NAMES if config.start == "auto" else (config.start,),
         method="newton" if config.method in ("auto", "exact") else config.method,
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,

@@ -19,14 +19,15 @@ from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals, Prepared
-from aeot_jax.ot.solver import planning, start, stepping
+from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, method_of
 from aeot_jax.ot.solver.exactly import is_reached
+from aeot_jax.ot.solver.moves.updates import planned_anew
 from aeot_jax.ot.solver.plan import Budget, Plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
+from aeot_jax.ot.solver.starts import start
 from aeot_jax.ot.solver.state import SolverState
-from aeot_jax.ot.solver.updates import planned_anew
 from aeot_jax.typing import Heights, PRNGKey, Weights
 
 _CHUNK_STEPS = 64

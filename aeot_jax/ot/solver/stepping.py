@@ -1,8 +1,8 @@
 r"""Heights by stochastic convex minimisation of the semi-dual energy: the step, and no host.
 
-One step draws fresh samples (``sampling.py``), counts them in the cells and moves the heights along
-:math:`\hat w - \nu` (``updates.py``). Targets are centred and scaled inside (``start.py``), so
-that one set of constants serves every data set.
+One step draws fresh samples (``counts/ways``), counts them in the cells (``counts/streams.py``) and
+moves the heights along :math:`\hat w - \nu` (``moves/updates.py``). Targets are centred and scaled
+inside (``starts/start.py``), so that one set of constants serves every data set.
 """
 
 from typing import Any
@@ -25,10 +25,10 @@ from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config, refuse_unheeded
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.moves.table import MOVES
+from aeot_jax.ot.solver.moves.updates import updated
 from aeot_jax.ot.solver.plan import Plan
-from aeot_jax.ot.solver.start import checked, working_targets
+from aeot_jax.ot.solver.starts.start import checked, working_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
-from aeot_jax.ot.solver.updates import updated
 from aeot_jax.typing import ArrayLike, Counts, Given, Heights
 
 _LOOK = 2**32 - 2

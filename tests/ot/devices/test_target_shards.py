@@ -20,7 +20,8 @@ from aeot_jax.ot.counts import sampling
 from aeot_jax.ot.devices import parallel, placement
 from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import planning, start, stepping
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.starts import start
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()

@@ -17,12 +17,13 @@ from aeot_jax.ot.counts import estimate, streams
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
 from aeot_jax.ot.problem import Frame, Marginals
-from aeot_jax.ot.solver import planning, warmstart
+from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Phases, Plan
+from aeot_jax.ot.solver.starts import closed_forms
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
@@ -133,7 +134,7 @@ def _init(
     square = of_targets(_weighted_square, (normal, nu))
     spread = isolated(always, _spread, frame.scale, square, law.mean, law.covariance)
 
-    starting = partial(warmstart.heights, targets_axis=axes.targets)
+    starting = partial(closed_forms.heights, targets_axis=axes.targets)
     made = [starting(name, normal, nu, law.mean, law.covariance) for name in plan.starts]
     candidates = [centred(h, nu, axes.targets) for h in made]
     h = candidates[0]
