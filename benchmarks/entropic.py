@@ -43,8 +43,8 @@ from aeot_jax.ot.duality.assign import assign, top_k  # noqa: E402
 from aeot_jax.ot.problem import Marginals  # noqa: E402
 from aeot_jax.ot.solver import planning  # noqa: E402
 from aeot_jax.ot.solver.moves.seen import Seen  # noqa: E402
-from aeot_jax.ot.solver.moves.updates import updated  # noqa: E402
 from aeot_jax.ot.solver.state import SolverState  # noqa: E402
+from aeot_jax.ot.solver.stepping import updated  # noqa: E402
 from aeot_jax.typing import Heights, Samples, Targets  # noqa: E402
 
 TEMPERATURES = ((1.0, 0.5), (1.0, 1 / 3), (4.0, 0.5))

@@ -10,8 +10,8 @@ import pytest
 from aeot_jax import measures
 from aeot_jax.ot.cells import blocks, blockwise
 from aeot_jax.ot.counts import streams
-from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.ways.table import WAYS
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices import placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import config, planning, solve, stepping

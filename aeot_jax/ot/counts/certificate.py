@@ -14,9 +14,9 @@ from aeot_jax.ot.counts.estimate import (
     certificate_of,
     certificate_sums,
 )
-from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.streams import draw_counts
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.parallel import local, run
 from aeot_jax.ot.devices.placement import NUM_STREAMS, OF_MARGINALS, SHARDED, Axes, Placement
 from aeot_jax.ot.problem import Marginals

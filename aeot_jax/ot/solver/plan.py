@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from aeot_jax.ot.counts.sampling import Batch
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.solver.starts.closed_forms import Start
 
 FEW_DIMS = 3

@@ -8,8 +8,8 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts.estimate import samples_to_verify
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
-from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.ways.table import WAYS, choose
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.solver.config import LARGEST, SolverConfig
 from aeot_jax.ot.solver.plan import FEW_DIMS, NEVER, Budget, Phases, Plan

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -22,8 +23,7 @@ from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, method_of
 from aeot_jax.ot.solver.exactly import is_reached
-from aeot_jax.ot.solver.moves.updates import planned_anew
-from aeot_jax.ot.solver.plan import Budget, Plan
+from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
 from aeot_jax.ot.solver.starts import start
@@ -224,3 +224,16 @@ def _running_estimate(
     """Running mass error with its standard error, and whether all active heights are finite."""
     finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
     return *estimate.mass_error(chi2, chi2_se), finite
+
+
+def planned_anew(state: SolverState, phases: Phases) -> SolverState:
+    """Begin both phases again, from the answer so far and for so many steps; on the host.
+
+    For a solve that averages: its long steps have become short, and would never repair an answer
+    that is far off. The numbers come from NumPy, so that this compiles nothing.
+    """
+    if not int(state.average.number):
+        return state
+    again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
+    mean = state.average._replace(number=jnp.asarray(np.int32(0)))
+    return replace(state, h=state.average.heights, phases=again, average=mean)

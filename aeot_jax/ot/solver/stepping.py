@@ -1,10 +1,14 @@
 r"""Heights by stochastic convex minimisation of the semi-dual energy: the step, and no host.
 
 One step draws fresh samples (``counts/ways``), counts them in the cells (``counts/streams.py``) and
-moves the heights along :math:`\hat w - \nu` (``moves/updates.py``). Targets are centred and scaled
-inside (``starts/start.py``), so that one set of constants serves every data set.
+moves the heights along :math:`\hat w - \nu` (``moves``): Adam forgets the start, stochastic Newton
+falls like the sampling limit, and in few dimensions the answer is the mean of the last heights.
+Neither has a rate to tune, because targets are centred and scaled inside (``starts/start.py``) and
+each rate is tied to a measured scale of the scores. Every sum over targets has the same bits on any
+number of devices (``cells/blockwise.py``).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -23,9 +27,9 @@ from aeot_jax.ot.devices.placement import OF_MARGINALS, Axes, Placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config, refuse_unheeded
-from aeot_jax.ot.solver.moves.seen import Seen
+from aeot_jax.ot.solver.moves import adam, average
+from aeot_jax.ot.solver.moves.seen import Seen, centred
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.moves.updates import updated
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.starts.start import checked, working_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
@@ -209,3 +213,32 @@ def _step(
     given = num_samples, own_key, working
     state = isolated(state.step >= 0, update, state, counts, *given)
     return state, counts, within
+
+
+def updated(
+    state: SolverState, seen: Seen, marginals: Marginals, plan: Plan, axes: Axes
+) -> SolverState:
+    """The state after a step that saw these counts.
+
+    Args:
+      state: before it.
+      seen: its counts.
+      marginals: source, targets and weights, centred and scaled.
+      plan: of the solve.
+      axes: over which samples and targets are sharded.
+    """
+
+    def first(state: SolverState) -> SolverState:
+        return adam.update(state, seen, marginals, plan, axes)
+
+    def second(state: SolverState) -> SolverState:
+        return MOVES[plan.method].update(state, seen, marginals, plan, axes)
+
+    state = replace(state, batches=state.batches + state.multiplier)
+    if plan.method in MOVES:
+        state = jax.lax.cond(state.step < state.phases.adam_until, first, second, state)
+    else:
+        state = first(state)
+    h, now = centred(state.h, marginals.nu, axes.targets), state.step + 1
+    mean = average.updated(state.average, h, now, state.phases.average_from)
+    return replace(state, h=h, step=now, average=mean)

@@ -7,8 +7,8 @@ import pytest
 
 from aeot_jax import Empirical, Gaussian
 from aeot_jax.ot.counts import estimate, streams
-from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices import placement
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.duality.assign import assign

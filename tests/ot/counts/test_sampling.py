@@ -7,8 +7,8 @@ import pytest
 
 from aeot_jax.measures import Empirical, FromSampler, Gaussian, UniformBall, UniformCube
 from aeot_jax.ot.counts import estimate, streams
-from aeot_jax.ot.counts.sampling import Batch
 from aeot_jax.ot.counts.ways.table import WAYS, choose
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.problem import Marginals
 
 KEY = jax.random.key(0)

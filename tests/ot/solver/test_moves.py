@@ -1,4 +1,4 @@
-"""What every way of moving heights owes: the table names it, it converges, devices change no bit."""
+"""What every way of moving heights owes: a name, convergence, the same bits on all devices."""
 
 from dataclasses import replace
 from typing import get_args

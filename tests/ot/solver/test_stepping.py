@@ -13,9 +13,8 @@ from jax.sharding import PartitionSpec as P
 import aeot_jax as aeot
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import stepping
+from aeot_jax.ot.solver import running, stepping
 from aeot_jax.ot.solver.config import uncorrected_adam
-from aeot_jax.ot.solver.moves import updates
 from aeot_jax.ot.solver.plan import NEVER
 from aeot_jax.ot.solver.planning import budget, phases, plan
 
@@ -138,7 +137,7 @@ def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     nu = jnp.full(60, 1 / 60)
     state, _, _ = chunk(aeot.init(KEY, MU, Y, nu, CONFIG), nu, 60)
-    anew = updates.planned_anew(state, phases(400, 3, CONFIG))
+    anew = running.planned_anew(state, phases(400, 3, CONFIG))
     np.testing.assert_array_equal(anew.h, state.average.heights)
     assert anew.phases.begin == 60
     assert anew.phases.adam_until == 60 + 120  # three tenths
@@ -153,7 +152,7 @@ def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     assert error(Y, last.heights) < error(Y, state.heights)
     many = replace(CONFIG, average_share=0.0)
     never = aeot.init(KEY, MU, Y, nu, many)
-    assert updates.planned_anew(never, phases(400, 3, many)) is never
+    assert running.planned_anew(never, phases(400, 3, many)) is never
 
 
 def test_pure_adam_converges():

@@ -1,7 +1,7 @@
 """What a way of drawing is: independent samples of any source, and what another way may change."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure, draw
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.typing import PRNGKey, Samples, Targets
 
 
@@ -53,3 +54,20 @@ class Way:
     ) -> tuple[Float[Array, "*n"], Int[Array, "*n"]]:
         """Highest score of each sample among these targets, and where; shaped as ``owners``."""
         return power.leaders(x, rows, h)
+
+
+class Batch(NamedTuple):
+    """How a batch of samples is drawn; static.
+
+    Attributes:
+      way: of drawing.
+      samples_per_stream: samples of each logical stream; a multiple of ``way.least``.
+    """
+
+    way: Way
+    samples_per_stream: int
+
+    @property
+    def size(self) -> int:
+        """Samples of all streams."""
+        return self.samples_per_stream * NUM_STREAMS

@@ -45,7 +45,7 @@ class Move(Protocol):
         """Move ``state.h`` (m,), and change nothing else but ``state.method``.
 
         Sums over targets go through ``blockwise``: they have the same bits on any number of
-        devices. Heights are centred, averaged and counted afterwards (``moves/updates.py``).
+        devices. Heights are centred, averaged and counted afterwards (``stepping.py``).
 
         Args:
           state: before the step.
