@@ -9,6 +9,7 @@ number of devices (``cells/blockwise.py``).
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -203,15 +204,10 @@ def _step(
         batch_key, working, state.h, num_batches, batch=plan.batch, axes=axes
     )
     num_samples = (plan.batch.size * state.multiplier).astype(jnp.float32)
-
-    def update(state: SolverState, counts: Counts, *given: Any) -> SolverState:
-        num_samples, key, working = given
-        return updated(state, Seen(counts, num_samples, key), working, plan, axes)
-
+    seen = Seen(counts, num_samples, own_key)
     # The counts are integers and the same in every placement; so that the heights are, too, no
     # placement's program may fuse this arithmetic with anything of its own.
-    given = num_samples, own_key, working
-    state = isolated(state.step >= 0, update, state, counts, *given)
+    state = isolated(partial(updated, plan=plan, axes=axes), state, seen, working)
     return state, counts, within
 
 

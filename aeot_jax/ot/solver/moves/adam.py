@@ -68,8 +68,7 @@ def update(
     """One step along the gradient."""
     nu = marginals.nu
     # Both the optimiser and the norm read the gradient: it is rounded once for both.
-    zero = jnp.zeros_like(nu)
-    gradient = isolated(state.step >= 0, _residual, zero, seen.counts, nu, seen.num_samples)
+    gradient = isolated(_residual, seen.counts, nu, seen.num_samples)
     known = jnp.where(nu > 0, state.h, 0.0)
     with usual_dtypes():
         rule = optimizer(plan.optimizer, plan.learning_rate)
@@ -82,7 +81,7 @@ def update(
     return _double_on_plateau(state, gradient, plan.plateau_steps, axes.targets)
 
 
-def _residual(_: Weights, counts: Counts, nu: Weights, num_samples: Float[Array, ""]) -> Weights:
+def _residual(counts: Counts, nu: Weights, num_samples: Float[Array, ""]) -> Weights:
     """Gradient of the energy, as seen."""
     return jnp.where(nu > 0, counts.astype(jnp.float32) / num_samples - nu, 0.0)
 

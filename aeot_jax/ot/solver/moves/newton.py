@@ -128,4 +128,4 @@ def _mean_gap(
         return jnp.minimum((two[:, 0] - two[:, 1]).mean(), spread)
 
     of_blocks = blockwise.gather_blocks(of_blocks, targets_axis)
-    return isolated(state.step >= 0, gap, state.spread, of_blocks)
+    return isolated(gap, state.spread, of_blocks)

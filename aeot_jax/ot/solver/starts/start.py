@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
@@ -126,13 +126,11 @@ def _init(
     mu, y, nu = marginals
     moment_key, start_key, run_key = jax.random.split(key, 3)
     frame = problems.frame(y, nu, axes.targets)
-    # A scale is never negative, which the compiler does not know.
-    always = ~(frame.scale < 0)
-    law = _law(moment_key, mu, always)
-    normal = isolated(always, lambda y, frame: frame.normalise(y), y, frame)
+    law = _law(moment_key, mu)
+    normal = isolated(Frame.normalise, frame, y)
     of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
     square = of_targets(_weighted_square, (normal, nu))
-    spread = isolated(always, _spread, frame.scale, square, law.mean, law.covariance)
+    spread = isolated(_spread, square, law.mean, law.covariance)
 
     starting = partial(closed_forms.heights, targets_axis=axes.targets)
     made = [starting(name, normal, nu, law.mean, law.covariance) for name in plan.starts]
@@ -164,10 +162,9 @@ def _init(
     )
 
 
-def _law(key: PRNGKey, mu: Measure, always: Bool[Array, ""]) -> _Law:
+def _law(key: PRNGKey, mu: Measure) -> _Law:
     """Mean and covariance of the source, known or from samples."""
-    unknown = jnp.zeros(mu.dim, jnp.float32), jnp.zeros((mu.dim, mu.dim), jnp.float32)
-    mean, covariance = isolated(always, lambda _, key, mu: moments(key, mu), unknown, key, mu)
+    mean, covariance = isolated(moments, key, mu)
     offset = jnp.zeros_like(mean)
     if not is_centred(mu):
         offset = shift.rounded(mean, jnp.sqrt(jnp.max(jnp.diagonal(covariance))))
@@ -208,7 +205,6 @@ def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:
 
 
 def _spread(
-    _: Float[Array, ""],
     square: Float[Array, "d d"],
     mean: Float[Array, " d"],
     covariance: Float[Array, "d d"],
@@ -245,5 +241,4 @@ def working_targets(
 
     if way.turns:
         return blockwise.map_rows(prepared, y, frame, key)
-    # A scale is never negative, which the compiler does not know.
-    return isolated(~(frame.scale < 0), prepared, y, frame, key)
+    return isolated(prepared, y, frame, key)
