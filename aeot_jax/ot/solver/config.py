@@ -32,7 +32,10 @@ class SolverConfig:
       method: "newton" follows Adam by stochastic Newton steps; "adam" is Adam to the end; "exact"
         is ``solve_exact``, on a line or in the plane with a Gaussian or a cube. "auto" is "exact"
         where that can be had and nothing below says otherwise, else "newton".
-      start: starting heights, "auto" takes the candidate with the least measured mass error.
+      start: starting heights, "auto" takes the best candidate by a measurement: h = 0, Voronoi's
+        heights, those of two normal laws, and from 4 dimensions on those matched to the tails of
+        the scores, which take samples of their own. Where the best is within three tolerances,
+        "newton" skips Adam, unless ``optimizer`` or ``adam_share`` are given.
       optimizer: an optax transformation for the first phase; None is Adam at ``learning_rate``.
       learning_rate: rate of the default Adam.
       rate_unit: "spread" multiplies updates by the spread of the scores, so that one rate serves
@@ -101,7 +104,7 @@ class SolverConfig:
         for name, choices in (
             ("rate_unit", ("spread", "one")),
             ("method", get_args(MethodName)),
-            ("start", ("auto", *closed_forms.NAMES)),
+            ("start", get_args(closed_forms.Start)),
             ("sampling", ("auto", *WAYS)),
             ("parallel", PARALLELS),
             ("target_shards", SHARDS),

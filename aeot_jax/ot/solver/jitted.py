@@ -72,7 +72,7 @@ def solve_traced(
     plan = planning.plan(y.shape[0], mu, spending)
     budget = planning.budget(y.shape[0], mu, spending)
     init_key, check_key = jax.random.split(key)
-    state = start.begin(init_key, marginals, plan, budget.phases)
+    state = start.begin(init_key, marginals, plan, budget)
     state, *_ = stepping.advance(state, marginals, plan, axes, num_steps)
     batch = plan.batch._replace(way=INDEPENDENT)
     batches = -(-budget.check_samples // batch.size)
@@ -83,14 +83,14 @@ def solve_traced(
     tolerance = -1.0 if config.tolerance is None else config.tolerance
     status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
     finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
-    other = start.num_start_samples(mu, plan) + stepping.num_own_samples(state, plan)
+    other = start.num_check_samples(plan, budget.trust) + stepping.num_own_samples(state, plan)
     return Solution(
         h=state.heights,
         status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
         certificate=certificate,
         method=method_of(config),
         num_steps=state.step,
-        num_samples=state.batches * plan.batch.size,
+        num_samples=state.batches * plan.batch.size + budget.begun,
         num_check_samples=other + batches * batch.size,
         history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
     )

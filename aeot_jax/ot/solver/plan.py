@@ -3,7 +3,7 @@
 ``planning.py`` makes both, once.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -33,6 +33,7 @@ class Plan(NamedTuple):
       in_spreads: whether the moves of the first phase are in units of the spread of the scores.
       plateau_steps: steps without a smaller residual, after which samples are doubled; None never.
       few_dims: whether the problem has at most ``FEW_DIMS`` dimensions.
+      own_gaps: whether many samples are spent on the gap of every target.
     """
 
     batch: Batch
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     in_spreads: bool
     plateau_steps: int | None
     few_dims: bool
+    own_gaps: bool
 
 
 class Phases(NamedTuple):
@@ -62,7 +64,27 @@ class Phases(NamedTuple):
 
     def traced(self, now: int = 0) -> "Phases":
         """The same from the step ``now`` on, as numbers that programs are not compiled for."""
-        return jax.tree.map(lambda step: np.int32(now + step), self)
+        return jax.tree.map(lambda step: np.int32(min(now + step, NEVER)), self)
+
+
+class Trust(NamedTuple):
+    """What is asked of a start that no first phase shall forget; traced in programs.
+
+    Attributes:
+      num_batches: batches by which the start is measured.
+      chi2: square of the mass error up to which it is trusted; below 0 it never is.
+    """
+
+    num_batches: Any
+    chi2: Any
+
+    def traced(self) -> "Trust":
+        """The same as numbers that programs are not compiled for."""
+        return Trust(np.int32(self.num_batches), np.float32(self.chi2))
+
+
+NO_TRUST = Trust(1, -1.0)
+"""The first phase forgets every start."""
 
 
 class Budget(NamedTuple):
@@ -70,10 +92,14 @@ class Budget(NamedTuple):
 
     Attributes:
       phases: of the steps after which the tolerance should be reached.
-      max_samples: samples that may move the heights.
+      trust: what is asked of the start.
+      begun: samples from which the start is computed.
+      max_samples: samples that may move the heights, those of the start included.
       check_samples: fresh samples of the last draw.
     """
 
     phases: Phases
+    trust: Trust
+    begun: int
     max_samples: int
     check_samples: int

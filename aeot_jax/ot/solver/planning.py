@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from aeot_jax.measures import Measure
+from aeot_jax.measures import MOMENT_SAMPLES, Measure
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts.estimate import samples_to_verify
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
@@ -12,8 +12,10 @@ from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.solver.config import LARGEST, SolverConfig
-from aeot_jax.ot.solver.plan import FEW_DIMS, NEVER, Budget, Phases, Plan
-from aeot_jax.ot.solver.starts import closed_forms
+from aeot_jax.ot.solver.moves.table import MOVES
+from aeot_jax.ot.solver.plan import FEW_DIMS, NEVER, NO_TRUST, Budget, Phases, Plan, Trust
+from aeot_jax.ot.solver.starts import closed_forms, tails
+from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.typing import HostWeights, Weights
 
 _DEFAULT_TOLERANCE = 0.1
@@ -36,6 +38,19 @@ spreads to a tenth of it, then travels 2.7 spreads, which forgets the start
 _LEAST_STEPS = 2 * _LEAST_PHASE_STEPS
 """Steps of a solve with a tolerance, at least: few targets need few samples, but as many steps."""
 
+_LEAST_GAPS_DIM = 13
+"""Dimensions from which on every target's gap is looked at. Below, where ``vmap`` solves problems
+abreast on a CPU, a look would be paid for at every step."""
+
+_LEAST_ROOM = 4
+"""Times the samples of tail-matched heights that a solve must have to spend."""
+
+_FAR = 2.0
+"""Times the law's cost from which the phases are planned anew."""
+
+_NEAR = 3.0
+"""Tolerances within which a start is not to be forgotten."""
+
 _BATCHES = (256, 4096)
 """Samples of a step, at least and at most, where the user names none."""
 
@@ -48,14 +63,47 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
     """
     return Plan(
         batch=_batch(num_targets, mu, config),
-        starts=closed_forms.NAMES if config.start == "auto" else (config.start,),
+        starts=_starts(num_targets, mu, config),
         method="newton" if config.method in ("auto", "exact") else config.method,
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
         in_spreads=config.rate_unit == "spread",
         plateau_steps=config.plateau_steps,
         few_dims=mu.dim <= FEW_DIMS,
+        own_gaps=mu.dim >= _LEAST_GAPS_DIM,
     )
+
+
+def _starts(num_targets: int, mu: Measure, config: SolverConfig) -> tuple[Start, ...]:
+    """Names of the starts to choose from: tail-matched heights where their samples are affordable.
+
+    In few dimensions scores are far from normal, and pure Adam stays what it was.
+    """
+    if config.start != "auto":
+        return (config.start,)
+    batch = _batch(num_targets, mu, config).size
+    limits = config.max_samples, config.max_steps and config.max_steps * batch
+    room = min((limit for limit in limits if limit), default=LARGEST)
+    affordable = room >= _LEAST_ROOM * tails.num_samples(batch, mu.dim)
+    if mu.dim <= FEW_DIMS or config.method == "adam" or not affordable:
+        return closed_forms.NAMES
+    return (*closed_forms.NAMES, "tails")
+
+
+def _begun(mu: Measure, plan: Plan) -> int:
+    """Samples from which the start is computed."""
+    moments = 0 if mu.variance is not None else MOMENT_SAMPLES
+    return moments + ("tails" in plan.starts) * tails.num_samples(plan.batch.size, mu.dim)
+
+
+def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, wanted: int) -> Trust:
+    """What is asked of the start, by as many samples as tell half of the squared tolerance."""
+    own = config.optimizer is not None or config.adam_share is not None
+    if plan.method not in MOVES or "tails" not in plan.starts or own:
+        return NO_TRUST
+    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
+    return Trust(max(1, round(samples / plan.batch.size)), (_NEAR * tolerance) ** 2)
 
 
 def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
@@ -72,12 +120,17 @@ def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
 def samples_to_reach(num_targets: int, dim: int, tolerance: float) -> int:
     """Samples after which the default method should be certified within the tolerance.
 
-    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance and a cost
-    that ``benchmarks/solve.py`` measured: 1.3 in many dimensions, 2.3 in the plane; 1 is the limit
-    of sampling.
+    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance.
     """
-    cost = 1.3 + 4 / dim**2
-    return math.ceil(cost * num_targets / (_MARGIN * tolerance) ** 2)
+    return math.ceil(cost(dim) * num_targets / (_MARGIN * tolerance) ** 2)
+
+
+def cost(dim: int) -> float:
+    """Cost of the default method as ``benchmarks/solve.py`` measured it; 1 is sampling's limit.
+
+    It is 1.3 in many dimensions and 2.3 in the plane.
+    """
+    return 1.3 + 4 / dim**2
 
 
 def max_samples(num_targets: int, config: SolverConfig) -> int:
@@ -107,7 +160,8 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig) -> Budget:
       ValueError: as ``max_samples``.
     """
     limit = max_samples(num_targets, config)
-    batch = _batch(num_targets, mu, config).size
+    made = plan(num_targets, mu, config)
+    batch, begun = made.batch.size, _begun(mu, made)
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
     wanted = samples_to_reach(num_targets, mu.dim, tolerance)
     if config.tolerance is not None:
@@ -115,14 +169,16 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig) -> Budget:
     elif config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
         wanted = limit
     if config.max_steps is not None and config.plateau_steps is None:
-        limit = min(limit, config.max_steps * batch)
+        limit = min(limit, config.max_steps * batch + begun)
     check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
     check = max(check, samples_to_see_equal(num_targets))
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, 16 * batch))
-    wanted = min(wanted, limit)
+    wanted = min(wanted, limit - begun)
     steps = max(1, -(-wanted // batch))
-    return Budget(phases(steps, mu.dim, config), limit, min(check, LARGEST))
+    trust = _trust(num_targets, mu, made, config, wanted)
+    planned = phases(steps, mu.dim, config)
+    return Budget(planned, trust, begun, limit, min(check, LARGEST))
 
 
 def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
@@ -138,6 +194,23 @@ def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
     return Phases(0, adam_until, average_from if average_from < num_steps else NEVER, num_steps)
 
 
+def phases_after(
+    error: float,
+    num_steps: int,
+    num_targets: int,
+    dim: int,
+    plan: Plan,
+    budget: Budget,
+    config: SolverConfig,
+) -> Phases:
+    """Phases of so many more steps, after a far miss: the first is left out as it is of a start."""
+    again = phases(num_steps, dim, config)
+    if error**2 > budget.trust.chi2:
+        return again
+    per_target = plan.batch.size / num_targets
+    return again._replace(adam_until=-int(MOVES[plan.method].head_start(error**2, per_target, np)))
+
+
 def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
     """Steps of the first phase under "newton"; none if the user wants none."""
     share = config.adam_share
@@ -147,16 +220,26 @@ def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
     return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
 
 
-def samples_to_continue(drawn: int, error: float, budget: Budget, config: SolverConfig) -> int:
+def samples_to_continue(
+    drawn: int, error: float, num_targets: int, dim: int, budget: Budget, config: SolverConfig
+) -> int:
     """Samples at which to certify again, after a draw that showed a mass error too large.
 
     The error falls like 1 / sqrt(samples); at least a quarter more is drawn, at most four times as
-    much, so that one unlucky draw commits to neither a tiny nor a huge continuation.
+    much, so that one unlucky draw commits to neither a tiny nor a huge continuation. After a start
+    that saved most samples four times as much is little: there the law of the samples decides.
     """
     if config.tolerance is None:
         return budget.max_samples
     ratio = (error / (_MARGIN * config.tolerance)) ** 2
-    return min(budget.max_samples, math.ceil(drawn * min(max(ratio, 1.25), 4.0)))
+    lacking = samples_to_reach(num_targets, dim, config.tolerance) * (1 - 1 / max(ratio, 1.0))
+    goal = max(drawn * min(max(ratio, 1.25), 4.0), drawn + lacking)
+    return min(budget.max_samples, math.ceil(goal))
+
+
+def is_far(drawn: int, error: float, num_targets: int, dim: int) -> bool:
+    """Whether an error is so far above the law of its samples that more of the same is no cure."""
+    return error**2 * drawn >= _FAR * cost(dim) * num_targets
 
 
 def seeing(

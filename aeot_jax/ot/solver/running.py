@@ -36,9 +36,6 @@ _CHUNK_STEPS = 64
 MOST_COUNTED = 2**31 - 1
 """Most samples that a count tells of."""
 
-_ANEW = 2
-"""Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
-
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
 
@@ -53,6 +50,7 @@ class _Run(NamedTuple):
       config: the user's decisions.
       where: the devices.
       started: time of the start, in seconds.
+      begun: samples from which the start was computed.
       history: samples, running error and its standard error after each chunk; it grows.
       on_progress: to be called after each chunk.
     """
@@ -63,8 +61,13 @@ class _Run(NamedTuple):
     config: SolverConfig
     where: Placement
     started: float
+    begun: int
     history: list[tuple[int, float, float]]
     on_progress: Callable[[SolveProgress], None]
+
+    def drawn(self, state: SolverState) -> int:
+        """Samples from which the heights of a state are computed."""
+        return int(state.batches) * self.plan.batch.size + self.begun
 
 
 def solve_by_sampling(
@@ -78,13 +81,15 @@ def solve_by_sampling(
     started = time.monotonic()
     plan = planning.plan(made.num_targets, made.mu, config)
     budget = planning.budget(made.num_targets, made.mu, config)
-    goal = budget.phases.end * plan.batch.size
+    goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
     init_key, check_key = jax.random.split(key)
     state, marginals = _begun(init_key, made, plan, budget, where)
-    run = _Run(made, marginals, plan, config, where, started, [], on_progress)
+    goal = max(budget.begun, goal + plan.batch.size * min(0, int(state.phases.adam_until)))
+    run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)
-    check_samples = start.num_start_samples(made.mu, plan)
+    size = made.num_targets, made.mu.dim
+    check_samples = start.num_check_samples(plan, budget.trust)
     confirming = False
     for attempt in itertools.count():
         state, status = _advanced(run, state, goal)
@@ -100,15 +105,15 @@ def solve_by_sampling(
         confirming = False
         if reached and status not in (Status.INTERRUPTED, Status.NON_FINITE):
             status = Status.CONVERGED
-        drawn = int(state.batches) * plan.batch.size
+        drawn = run.drawn(state)
         if status is Status.RUNNING and drawn < budget.max_samples:
             error = estimate.error_to_reduce(certificate)
-            goal = planning.samples_to_continue(drawn, error, budget, config)
+            goal = planning.samples_to_continue(drawn, error, *size, budget, config)
             budget = planning.seeing(budget, made.nu, config, goal)
-            if goal >= _ANEW * drawn:
+            if planning.is_far(drawn, error, *size):
                 num_steps = -(-(goal - drawn) // plan.batch.size)
-                state = planned_anew(state, planning.phases(num_steps, made.mu.dim, config))
-                state = parallel.place(where, state)
+                again = planning.phases_after(error, num_steps, *size, plan, budget, config)
+                state = parallel.place(where, planned_anew(state, again))
             continue
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
@@ -126,9 +131,9 @@ def _begun(
         key, mu = parallel.place(where, (key, made.mu))
         y, nu = (parallel.shard(where, np.asarray(array), rows) for array in (made.y, made.nu))
         marginals = Marginals(mu, y, nu)
-        return start.begin_sharded(key, marginals, plan, budget.phases, where), marginals
+        return start.begin_sharded(key, marginals, plan, budget, where), marginals
     marginals = Marginals(made.mu, jnp.asarray(made.y), jnp.asarray(made.nu))
-    return parallel.place(where, (start.begin(key, marginals, plan, budget.phases), marginals))
+    return parallel.place(where, (start.begin(key, marginals, plan, budget), marginals))
 
 
 def _solution(
@@ -148,7 +153,7 @@ def _solution(
         certificate=certificate,
         method=method_of(run.config),
         num_steps=parallel.local(state.step),
-        num_samples=jnp.asarray(int(state.batches) * run.plan.batch.size, jnp.int32),
+        num_samples=jnp.asarray(run.drawn(state), jnp.int32),
         num_check_samples=jnp.asarray(min(check_samples, MOST_COUNTED), jnp.int32),
         history=history_of(run.history),
     )
@@ -177,7 +182,7 @@ def _check_samples(run: _Run, state: SolverState, status: Status, budget: Budget
         return budget.check_samples
     batch = run.plan.batch.size
     least = _LEAST_CHECK_BATCHES * batch
-    return min(budget.check_samples, max(int(state.batches) * batch // 4, least))
+    return min(budget.check_samples, max(run.drawn(state) // 4, least))
 
 
 def _advanced(run: _Run, state: SolverState, goal: int) -> tuple[SolverState, Status]:
@@ -189,7 +194,7 @@ def _advanced(run: _Run, state: SolverState, goal: int) -> tuple[SolverState, St
     config, batch = run.config, run.plan.batch.size
     chunk = min(_CHUNK_STEPS, most_at_once(batch, *run.marginals.y.shape))
     try:
-        while (drawn := int(state.batches) * batch) < goal:
+        while (drawn := run.drawn(state)) < goal:
             left = config.max_steps - int(state.step) if config.max_steps else chunk
             if left <= 0:
                 return state, Status.STEP_LIMIT
@@ -204,7 +209,7 @@ def _advanced(run: _Run, state: SolverState, goal: int) -> tuple[SolverState, St
             if not bool(finite):
                 return state, Status.NON_FINITE
             state = new
-            drawn = int(state.batches) * batch
+            drawn = run.drawn(state)
             run.history.append((drawn, float(error), float(error_se)))
             run.on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
     except KeyboardInterrupt:
@@ -229,11 +234,10 @@ def _running_estimate(
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:
     """Begin both phases again, from the answer so far and for so many steps; on the host.
 
-    For a solve that averages: its long steps have become short, and would never repair an answer
-    that is far off. The numbers come from NumPy, so that this compiles nothing.
+    Steps that have become short would never repair an answer that is far off. The numbers come from
+    NumPy, so that this compiles nothing.
     """
-    if not int(state.average.number):
-        return state
     again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
     mean = state.average._replace(number=jnp.asarray(np.int32(0)))
-    return replace(state, h=state.average.heights, phases=again, average=mean)
+    h = state.average.heights if int(state.average.number) else state.h
+    return replace(state, h=h, phases=again, average=mean)

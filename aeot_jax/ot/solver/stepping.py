@@ -89,7 +89,7 @@ def num_own_samples(state: SolverState, plan: Plan) -> Int[Array, "*batch"]:
     """Samples that the method has drawn beside those of the counts."""
     if plan.method not in MOVES:
         return jnp.zeros_like(state.step)
-    return MOVES[plan.method].num_samples(state.method)
+    return MOVES[plan.method].num_samples(state.method, plan)
 
 
 def run_steps(

@@ -18,26 +18,35 @@ In up to three dimensions cells have few neighbours and the Laplacian has eigenv
 that 1/t steps never reach. There a = 12, t_0 = 6, p = 2/3, g = 1/2, and the answer is the mean of
 the last heights (``average.py``).
 
+**Every target has a gap of its own.** Where tails are exponential, the scale of a tail is the mean
+gap of the samples in that cell, and clusters of unequal width have unequal gaps. From time to time
+a few samples are scored twice; their gaps, added up by cells, are drawn to four samples of a prior,
+the mean gap times the standard deviation of the target's score over the mean one: far targets have
+large scores and large gaps. In few dimensions all have the mean gap.
+
+**A start is worth samples.** With p = 1 and a = 1 the step is that of a running mean of so many
+samples as were drawn. A start with mass error e knows as much as :math:`1/e^2` samples a target: it
+is treated as so many steps that were taken before the first one (``head_start``).
+
 Sources: Robbins and Monro 1951 and Chung 1954 for the 1/t step; Train 2009, chapter 3, for the
 logit.
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.measures import draw
 from aeot_jax.numerics import isolated, safe_ratio
-from aeot_jax.ot.cells import blockwise, power
-from aeot_jax.ot.devices.placement import Axes
+from aeot_jax.ot.cells import blockwise
+from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.moves.gaps import look_at_gaps
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
-from aeot_jax.typing import Heights, Targets, Weights
 
 
 class _Gain(NamedTuple):
@@ -60,10 +69,22 @@ _CLIP = 4.0
 """Largest move of one height in a step, in gaps: an empty cell's linear model ends there."""
 
 _GAP_EVERY = 32
-"""Steps between two estimates of the gap."""
+"""Steps between two looks at the gaps."""
 
 _GAP_SAMPLES = 128
-"""Samples of such an estimate; its relative error is about 9 %."""
+"""Samples of a look that all targets share; its relative error is about 9 %."""
+
+_GAP_SHARE = 2
+"""Part of a batch, one in so many, that is a look at the gaps of every target."""
+
+_LEAST_CHI2 = 1e-6
+"""Square of the mass error that no start is trusted to be below."""
+
+_PRIOR = 4.0
+"""Samples of a cell that its prior is worth."""
+
+_MEMORY = 0.98
+"""What is left of a look at the next one."""
 
 
 class NewtonState(NamedTuple):
@@ -71,21 +92,40 @@ class NewtonState(NamedTuple):
 
     Attributes:
       gap: mean gap between the best and the second score.
-      gap_draws: estimates of it so far.
+      deviation: standard deviation of every target's score over the mean one (m,).
+      gaps: sum of the gaps seen in every cell (m,), older ones forgotten.
+      hits: how many that are.
+      looks: looks at gaps so far.
     """
 
     gap: Float[Array, "*batch"]
-    gap_draws: Int[Array, "*batch"]
+    deviation: Float[Array, "*batch m"]
+    gaps: Float[Array, "*batch m"]
+    hits: Float[Array, "*batch m"]
+    looks: Int[Array, "*batch"]
 
 
-def init(spread: Float[Array, ""]) -> NewtonState:
+def init(deviation: Float[Array, " m"], spread: Float[Array, ""]) -> NewtonState:
     """Before the first step: the spread of the scores stands for the gap."""
-    return NewtonState(spread, jnp.zeros((), jnp.int32))
+    none = jnp.zeros_like(deviation)
+    return NewtonState(spread, deviation, none, none, jnp.zeros((), jnp.int32))
 
 
-def num_samples(own: NewtonState) -> Int[Array, "*batch"]:
-    """Samples that the estimates of the gap have drawn."""
-    return own.gap_draws * _GAP_SAMPLES
+def num_samples(own: NewtonState, plan: Plan) -> Int[Array, "*batch"]:
+    """Samples of all looks at gaps."""
+    return own.looks * _per_stream(plan) * NUM_STREAMS
+
+
+def _per_stream(plan: Plan) -> int:
+    """Samples of each logical stream in a look."""
+    share = plan.batch.samples_per_stream // _GAP_SHARE
+    return max(share if plan.own_gaps else 0, _GAP_SAMPLES // NUM_STREAMS)
+
+
+def head_start(chi2: Any, per_target: Any, numbers: Any = jnp) -> Any:
+    """Steps that a start is worth; a look falls on the first step after them."""
+    worth = numbers.maximum(1 / numbers.maximum(chi2, _LEAST_CHI2) - _GAIN.t_0, 0.0)
+    return _GAP_EVERY * numbers.floor(worth / (per_target * _GAP_EVERY)).astype(numbers.int32)
 
 
 def update(
@@ -95,10 +135,11 @@ def update(
     nu, since = marginals.nu, state.step - state.phases.adam_until
     look = since % _GAP_EVERY == 0
 
-    def measured() -> Float[Array, ""]:
-        return _mean_gap(state, seen, marginals, axes.targets)
+    def measured() -> NewtonState:
+        found = look_at_gaps(seen.key, state, marginals, _per_stream(plan), axes)
+        return isolated(_remembered, state.method, state.spread, *found)
 
-    gap = jax.lax.cond(look, measured, lambda: state.method.gap)
+    own = jax.lax.cond(look, measured, lambda: state.method)
     a, t_0, p, g = _GAIN_IN_FEW_DIMS if plan.few_dims else _GAIN
     per_target = plan.batch.size / blockwise.count(nu > 0, axes.targets).astype(jnp.float32)
     tau = since.astype(jnp.float32) * per_target
@@ -106,26 +147,22 @@ def update(
     w = seen.counts.astype(jnp.float32) / seen.num_samples
     relative = jnp.where(nu > 0, safe_ratio(w, nu) - 1, 0.0)
     move = jnp.clip(gamma * relative, -_CLIP, _CLIP)
-    own = NewtonState(gap, state.method.gap_draws + look.astype(jnp.int32))
+    prior = own.gap * jnp.ones_like(own.deviation) if plan.few_dims else own.gap * own.deviation
+    gap = prior if plan.few_dims else (own.gaps + _PRIOR * prior) / (own.hits + _PRIOR)
     return replace(state, h=state.h - gap * move, method=own)
 
 
-def _mean_gap(
-    state: SolverState, seen: Seen, marginals: Marginals, targets_axis: str | None
-) -> Float[Array, ""]:
-    """Mean gap between the best and the second score; the spread where there is no second."""
-    x = draw(seen.key, marginals.mu, _GAP_SAMPLES)
-
-    def two_best(y: Targets, h: Heights, nu: Weights, x: Array) -> Float[Array, "n 2"]:
-        return power.highest(x, y, jnp.where(nu > 0, h, -jnp.inf), 2)[0]
-
-    arrays = marginals.y, state.h, marginals.nu
-    of_blocks = blockwise.map_blocks(two_best, arrays, x, targets_axis=targets_axis)
-
-    def gap(spread: Float[Array, ""], of_blocks: Float[Array, "b n 2"]) -> Float[Array, ""]:
-        scores = jnp.swapaxes(of_blocks, 0, 1).reshape(_GAP_SAMPLES, -1)
-        two = jax.lax.top_k(scores, 2)[0]
-        return jnp.minimum((two[:, 0] - two[:, 1]).mean(), spread)
-
-    of_blocks = blockwise.gather_blocks(of_blocks, targets_axis)
-    return isolated(gap, state.spread, of_blocks)
+def _remembered(
+    own: NewtonState,
+    spread: Float[Array, ""],
+    gap: Float[Array, ""],
+    gaps: Float[Array, " m"],
+    hits: Int[Array, " m"],
+) -> NewtonState:
+    """What is kept after one more look."""
+    return own._replace(
+        gap=jnp.minimum(gap, spread),
+        gaps=_MEMORY * own.gaps + gaps,
+        hits=_MEMORY * own.hits + hits.astype(jnp.float32),
+        looks=own.looks + 1,
+    )

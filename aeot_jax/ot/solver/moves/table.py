@@ -31,11 +31,21 @@ class Method(IntEnum):
 class Move(Protocol):
     """A way to move the heights: a module with these functions."""
 
-    def init(self, spread: Float[Array, ""]) -> Any:
+    def init(self, deviation: Float[Array, " m"], spread: Float[Array, ""]) -> Any:
         """What it keeps from step to step, a NamedTuple of arrays: ``state.method``.
 
         Args:
+          deviation: standard deviation of every target's score over the mean one (m,).
           spread: standard deviation over targets of the scores, the unit of heights.
+        """
+        ...
+
+    def head_start(self, chi2: Float[Array, ""], per_target: Float[Array, ""]) -> Int[Array, ""]:
+        """Steps that a start is worth, which the method then need not take.
+
+        Args:
+          chi2: square of the start's mass error.
+          per_target: samples of a step over the number of targets.
         """
         ...
 
@@ -56,11 +66,12 @@ class Move(Protocol):
         """
         ...
 
-    def num_samples(self, own: Any) -> Int[Array, "*batch"]:
+    def num_samples(self, own: Any, plan: Plan) -> Int[Array, "*batch"]:
         """Samples that it has drawn beside those of the counts.
 
         Args:
           own: what it keeps.
+          plan: static.
         """
         ...
 

@@ -22,11 +22,12 @@ from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.typing import Heights, Targets, Weights
 
-Start = Literal["auto", "zero", "voronoi", "gaussian"]
-"""Names of the starting heights; ``auto`` takes the one with the least measured mass error."""
+Start = Literal["auto", "zero", "voronoi", "gaussian", "tails"]
+"""Names of the starting heights; ``auto`` takes the best by what was measured, and ``tails`` are no
+closed form (``tails.py``)."""
 
 NAMES: tuple[Start, ...] = ("zero", "voronoi", "gaussian")
-"""The candidates of ``auto``, in the order of ``heights``."""
+"""The closed forms, in the order of ``heights``."""
 
 _EIGENVALUE_FLOOR = 1e-6
 """Relative floor of eigenvalues: targets on a flat have a singular covariance."""

@@ -9,11 +9,12 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
-from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
+from aeot_jax.measures import Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import problem as problems
 from aeot_jax.ot.cells import blockwise, shift
 from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
 from aeot_jax.ot.problem import Frame, Marginals
@@ -22,8 +23,10 @@ from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import Phases, Plan
-from aeot_jax.ot.solver.starts import closed_forms
+from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust
+from aeot_jax.ot.solver.starts import closed_forms, tails
+from aeot_jax.ot.solver.starts.closed_forms import Start
+from aeot_jax.ot.solver.starts.starving import starving
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
@@ -61,26 +64,28 @@ def init(
     check_config(config)
     axes = Axes(axis_name, targets_axis)
     marginals, num_targets = checked(mu, y, nu, axes)
-    phases = planning.budget(num_targets, mu, config).phases
-    return begin(key, marginals, planning.plan(num_targets, mu, config), phases, axes)
+    budget = planning.budget(num_targets, mu, config)
+    return begin(key, marginals, planning.plan(num_targets, mu, config), budget, axes)
 
 
 def begin(
-    key: PRNGKey, marginals: Marginals, plan: Plan, phases: Phases, axes: Axes = ALONE
+    key: PRNGKey, marginals: Marginals, plan: Plan, budget: Budget, axes: Axes = ALONE
 ) -> SolverState:
     """``init`` of a problem that is known to be good."""
-    return _init_jitted(key, marginals, phases.traced(), plan=plan, axes=axes)
+    phases, trust = budget.phases.traced(), budget.trust.traced()
+    return _init_jitted(key, marginals, phases, trust, plan=plan, axes=axes)
 
 
 def begin_sharded(
-    key: PRNGKey, marginals: Marginals, plan: Plan, phases: Phases, where: Placement
+    key: PRNGKey, marginals: Marginals, plan: Plan, budget: Budget, where: Placement
 ) -> SolverState:
     """``begin`` where ``parallel.shard`` has sharded the targets and weights over devices."""
     row = jax.ShapeDtypeStruct(marginals.nu.shape, jnp.float32)
-    kept = jax.eval_shape(partial(_kept, plan=plan), row, jax.ShapeDtypeStruct((), jnp.float32))
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    kept = jax.eval_shape(partial(_kept, plan=plan), row, row, number)
     of_state = partition_specs(kept[0], kept[1], row.shape, not is_centred(marginals.mu))
-    specs = (P(), OF_MARGINALS, P()), of_state
-    arguments = key, marginals, phases.traced()
+    specs = (P(), OF_MARGINALS, P(), P()), of_state
+    arguments = key, marginals, budget.phases.traced(), budget.trust.traced()
     return SolverState(**parallel.run(where, _init_dict, *arguments, specs=specs, plan=plan))
 
 
@@ -120,7 +125,7 @@ class _Law(NamedTuple):
 
 
 def _init(
-    key: PRNGKey, marginals: Marginals, phases: Phases, *, plan: Plan, axes: Axes
+    key: PRNGKey, marginals: Marginals, phases: Phases, trust: Trust, *, plan: Plan, axes: Axes
 ) -> SolverState:
     """The body of ``init``, for the devices of the axes."""
     mu, y, nu = marginals
@@ -132,19 +137,30 @@ def _init(
     square = of_targets(_weighted_square, (normal, nu))
     spread = isolated(_spread, square, law.mean, law.covariance)
 
-    starting = partial(closed_forms.heights, targets_axis=axes.targets)
-    made = [starting(name, normal, nu, law.mean, law.covariance) for name in plan.starts]
-    candidates = [centred(h, nu, axes.targets) for h in made]
+    turned = working_targets(y, frame, run_key, mu, plan)
+    working = Marginals(around(mu, law.offset), turned, nu)
+
+    def starting(name: Start) -> Heights:
+        if name == "tails":
+            tail_key, size = jax.random.fold_in(start_key, 1), plan.batch.size
+            law_of_x = law.mean, law.covariance
+            return tails.heights(tail_key, working, *law_of_x, size, targets_axis=axes.targets)
+        of_name = partial(closed_forms.heights, targets_axis=axes.targets)
+        return centred(of_name(name, normal, nu, law.mean, law.covariance), nu, axes.targets)
+
+    candidates = [starting(name) for name in plan.starts]
+    deviation = _deviation(normal, nu, law.covariance, axes)
     h = candidates[0]
     if len(candidates) > 1:
-        turned = working_targets(y, frame, run_key, mu, plan)
-        near = Marginals(around(mu, law.offset), turned, nu)
-        h = _best(start_key, jnp.stack(candidates), near, plan, axes)
+        h = _best(start_key, jnp.stack(candidates), working, deviation, plan, axes)
+    if "tails" in plan.starts:
+        look_key = jax.random.fold_in(start_key, 2)
+        phases = _trusting(look_key, h, working, deviation, phases, trust, plan, axes)
 
     none = jnp.zeros(1, jnp.float32)
     tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
     zero = jnp.zeros((), jnp.int32)
-    adam_state, method_state = _kept(h, spread, plan=plan)
+    adam_state, method_state = _kept(h, deviation, spread, plan=plan)
     return SolverState(
         key=run_key,
         h=h,
@@ -171,21 +187,78 @@ def _law(key: PRNGKey, mu: Measure) -> _Law:
     return _Law(offset, mean - offset, covariance)
 
 
+def _deviation(
+    y: Targets, nu: Weights, covariance: Float[Array, "d d"], axes: Axes
+) -> Float[Array, " m"]:
+    """Standard deviation of every target's score over the mean one."""
+
+    def deviation(y: Targets, covariance: Float[Array, "d d"]) -> Float[Array, " n"]:
+        square = (jnp.matmul(y, covariance, precision=PRECISION) * y).sum(1)
+        return jnp.sqrt(jnp.maximum(square, 0.0))
+
+    def weighted(own: Float[Array, " n"], nu: Weights) -> Float[Array, ""]:
+        return (own * nu).sum()
+
+    own = blockwise.map_rows(deviation, y, covariance)[: nu.shape[0]]
+    mean = blockwise.sum_blocks(weighted, (own, nu), targets_axis=axes.targets)
+    return isolated(jnp.divide, own, jnp.maximum(mean, jnp.finfo(jnp.float32).tiny))
+
+
 def _best(
-    key: PRNGKey, candidates: Float[Array, "c m"], marginals: Marginals, plan: Plan, axes: Axes
+    key: PRNGKey,
+    candidates: Float[Array, "c m"],
+    marginals: Marginals,
+    deviation: Float[Array, " m"],
+    plan: Plan,
+    axes: Axes,
 ) -> Heights:
-    """The candidate with the least mass error, seen by the same batch of samples."""
+    """The candidate that misses least, seen by the same batch of samples."""
 
-    def residual(h: Heights) -> Float[Array, ""]:
+    def of_candidate(h: Heights) -> Float[Array, ""]:
         counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
-        return estimate.chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
+        chi2 = estimate.chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
+        if "tails" not in plan.starts:
+            return chi2
+        starved = starving(counts, marginals.nu, deviation, plan.batch.size, axes.targets)
+        return chi2 + starved
 
-    return candidates[jnp.argmin(jax.lax.map(residual, candidates))]
+    return candidates[jnp.argmin(jax.lax.map(of_candidate, candidates))]
 
 
-def _kept(h: Heights, spread: Float[Array, ""], *, plan: Plan) -> tuple[Any, Any]:
+def _trusting(
+    key: PRNGKey,
+    h: Heights,
+    marginals: Marginals,
+    deviation: Float[Array, " m"],
+    phases: Phases,
+    trust: Trust,
+    plan: Plan,
+    axes: Axes,
+) -> Phases:
+    """Phases without the first one, where a start is too good to be forgotten."""
+    batch = plan.batch._replace(way=plan.batch.way if plan.batch.way.independent else INDEPENDENT)
+    counts, within = streams.draw_counts(
+        key, marginals, h, trust.num_batches, batch=batch, axes=axes
+    )
+    number = batch.size * trust.num_batches
+    chi2, chi2_se = estimate.chi_square_between(
+        counts, within, marginals.nu, number, trust.num_batches, axes.targets
+    )
+    chi2 = jnp.maximum(chi2, 0.5 * chi2_se)  # what cannot be told is not trusted
+    starved = starving(counts, marginals.nu, deviation, number, axes.targets)
+    per_target = batch.size / blockwise.count(marginals.nu > 0, axes.targets).astype(jnp.float32)
+    head = MOVES[plan.method].head_start(chi2, per_target)
+    near = chi2 + starved <= trust.chi2
+    return phases._replace(adam_until=jnp.where(near, -head, phases.adam_until))
+
+
+def _kept(
+    h: Heights, deviation: Float[Array, " m"], spread: Float[Array, ""], *, plan: Plan
+) -> tuple[Any, Any]:
     """What the first phase and the method after it keep, before the first step."""
-    return adam.init(h, plan), MOVES[plan.method].init(spread) if plan.method in MOVES else ()
+    if plan.method not in MOVES:
+        return adam.init(h, plan), ()
+    return adam.init(h, plan), MOVES[plan.method].init(deviation, spread)
 
 
 _init_jitted = jax.jit(_init, static_argnames=("plan", "axes"))
@@ -213,10 +286,10 @@ def _spread(
     return jnp.sqrt(((covariance + jnp.outer(mean, mean)) * square).sum())
 
 
-def num_start_samples(mu: Measure, plan: Plan) -> int:
-    """Samples that ``init`` draws: for the candidates of the start, and for unknown moments."""
-    candidates = plan.batch.size if len(plan.starts) > 1 else 0
-    return candidates + (0 if mu.variance is not None else MOMENT_SAMPLES)
+def num_check_samples(plan: Plan, trust: Trust) -> int:
+    """Samples by which ``init`` compares the candidates of the start and measures the best."""
+    compared = len(plan.starts) > 1
+    return plan.batch.size * (compared + ("tails" in plan.starts) * int(trust.num_batches))
 
 
 def working_targets(

@@ -1,0 +1,102 @@
+"""The gap between the best and the second score: its mean, and its sum over the samples of a cell.
+
+Gaps are added up as whole numbers of a small unit, so that their sums are the same however samples
+and targets are sharded over devices.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.measures import draw
+from aeot_jax.numerics import isolated
+from aeot_jax.ot.cells import blockwise, power
+from aeot_jax.ot.counts.streams import own_streams
+from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
+
+_MOST_SPREADS = 8
+"""A gap counts as no more spreads of the scores: the sum of all gaps then fits an int32."""
+
+
+def look_at_gaps(
+    key: PRNGKey, state: SolverState, marginals: Marginals, samples_per_stream: int, axes: Axes
+) -> tuple[Float[Array, ""], Float[Array, " m"], Int[Array, " m"]]:
+    """Draw samples and look at their two best scores.
+
+    Args:
+      key: consumed.
+      state: whose heights, and whose gap so far, are looked at.
+      marginals: source, targets and weights, centred and scaled.
+      samples_per_stream: samples of each logical stream.
+      axes: over which samples and targets are sharded.
+
+    Returns:
+      The mean gap, the sums of the gaps in every cell (m,), and how many those are (m,).
+    """
+    number = samples_per_stream * NUM_STREAMS
+    parts = 2**30 // (number * _MOST_SPREADS)
+    size, first = _own(state.h, axes)
+    width = blockwise.width(max(size, marginals.y.shape[0]) * blockwise.num_shards(axes.targets))
+
+    def add(sums: Int[Array, "2 m"], stream: Int[Array, ""]) -> tuple[Int[Array, "2 m"], None]:
+        x = draw(jax.random.fold_in(key, stream), marginals.mu, samples_per_stream)
+        best, rows = _two_best(x, state.h, marginals, axes.targets)
+        gaps, block, row = isolated(_whole_gaps, best, rows, jnp.float32(parts), state.spread)
+        place = block * width + row - first
+        place = jnp.where((place >= 0) & (place < size), place, size)  # another device's
+        return sums.at[:, place].add(jnp.stack([gaps, jnp.ones_like(gaps)]), mode="drop"), None
+
+    streams = own_streams(axes.samples)
+    # Under shard_map a carry must vary over devices as what is added to it does.
+    none = jnp.zeros((2, 1), jnp.int32) + jnp.zeros_like(state.h, dtype=jnp.int32)[None, :]
+    sums = lax.scan(add, none + 0 * streams[:1][None, :], streams)[0]
+    if axes.samples is not None:
+        sums = lax.psum(sums, axes.samples)
+    gaps = isolated(_in_spreads, sums[0], state.spread, jnp.float32(parts))
+    total = blockwise.sum_blocks(jnp.sum, (gaps,), targets_axis=axes.targets)
+    return isolated(jnp.divide, total, jnp.float32(number)), gaps, sums[1]
+
+
+def _in_spreads(
+    gaps: Int[Array, " m"], spread: Float[Array, ""], parts: Float[Array, ""]
+) -> Float[Array, " m"]:
+    """Sums of whole numbers as sums of gaps."""
+    return gaps.astype(jnp.float32) * (spread / parts)
+
+
+def _own(h: Heights, axes: Axes) -> tuple[int, Int[Array, ""] | int]:
+    """Targets of this device, and the number of the first of them."""
+    rows = h.shape[0]
+    return rows, 0 if axes.targets is None else lax.axis_index(axes.targets) * rows
+
+
+def _two_best(
+    x: Array, h: Heights, marginals: Marginals, targets_axis: str | None
+) -> tuple[Float[Array, "8 n 2"], Int[Array, "8 n 2"]]:
+    """Of every logical block of targets the two best scores, and in which of its rows."""
+
+    def of_block(y: Targets, h: Heights, nu: Weights, x: Array) -> tuple[Array, Array]:
+        return power.highest(x, y, jnp.where(nu > 0, h, -jnp.inf), 2)
+
+    arrays = marginals.y, h, marginals.nu
+    of_blocks = blockwise.map_blocks(of_block, arrays, x, targets_axis=targets_axis)
+    return blockwise.gather_blocks(of_blocks, targets_axis)
+
+
+def _whole_gaps(
+    best: Float[Array, "8 n 2"],
+    rows: Int[Array, "8 n 2"],
+    parts: Float[Array, ""],
+    spread: Float[Array, ""],
+) -> tuple[Int[Array, " n"], Int[Array, " n"], Int[Array, " n"]]:
+    """Gaps in units, and of the target that wins the block and its row there."""
+    number = best.shape[1]
+    scores, rows = (jnp.swapaxes(part, 0, 1).reshape(number, -1) for part in (best, rows))
+    two, place = lax.top_k(scores, 2)
+    gap = jnp.minimum((two[:, 0] - two[:, 1]) / spread, float(_MOST_SPREADS)) * parts
+    row = jnp.take_along_axis(rows, place[:, :1], 1)[:, 0]
+    return jnp.round(gap).astype(jnp.int32), place[:, 0] // 2, row
