@@ -7,6 +7,7 @@ the user, for files, for the solver.
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot.devices.placement import Axes
@@ -40,12 +41,13 @@ class Move(Protocol):
         """
         ...
 
-    def head_start(self, chi2: Float[Array, ""], per_target: Float[Array, ""]) -> Int[Array, ""]:
+    def head_start(self, chi2: Any, per_target: Any, numbers: Any = jnp) -> Any:
         """Steps that a start is worth, which the method then need not take.
 
         Args:
           chi2: square of the start's mass error.
           per_target: samples of a step over the number of targets.
+          numbers: the module that computes, NumPy on the host.
         """
         ...
 
