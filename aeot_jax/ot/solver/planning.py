@@ -46,7 +46,7 @@ _LEAST_ROOM = 4
 """Times the samples of tail-matched heights that a solve must have to spend."""
 
 _FAR = 2.0
-"""Times the law's cost from which the phases are planned anew."""
+"""Times the square of an expected error from which the phases are planned anew."""
 
 _NEAR = 3.0
 """Tolerances within which a start is not to be forgotten."""
@@ -237,9 +237,14 @@ def samples_to_continue(
     return min(budget.max_samples, math.ceil(goal))
 
 
-def is_far(drawn: int, error: float, num_targets: int, dim: int) -> bool:
-    """Whether an error is so far above the law of its samples that more of the same is no cure."""
-    return error**2 * drawn >= _FAR * cost(dim) * num_targets
+def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: float | None) -> bool:
+    """Whether an error is far above the tolerance and above the law of its samples.
+
+    Then more of the same is no cure.
+    """
+    near = _MARGIN * (tolerance or _DEFAULT_TOLERANCE)
+    law = max(near**2, cost(dim) * num_targets / drawn)
+    return error**2 >= _FAR * law
 
 
 def seeing(

@@ -23,6 +23,7 @@ from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, method_of
 from aeot_jax.ot.solver.exactly import is_reached
+from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
@@ -83,12 +84,16 @@ def solve_by_sampling(
     budget = planning.budget(made.num_targets, made.mu, config)
     goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
+    size = made.num_targets, made.mu.dim
     init_key, check_key = jax.random.split(key)
     state, marginals = _begun(init_key, made, plan, budget, where)
-    goal = max(budget.begun, goal + plan.batch.size * min(0, int(state.phases.adam_until)))
+    trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
+    if trusted and config.tolerance is not None:
+        worth = -int(state.phases.adam_until) * plan.batch.size  # steps that it need not take
+        lacking = planning.samples_to_reach(*size, config.tolerance) - worth
+        goal = min(goal, budget.begun + max(0, lacking))
     run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)
-    size = made.num_targets, made.mu.dim
     check_samples = start.num_check_samples(plan, budget.trust)
     confirming = False
     for attempt in itertools.count():
@@ -110,7 +115,9 @@ def solve_by_sampling(
             error = estimate.error_to_reduce(certificate)
             goal = planning.samples_to_continue(drawn, error, *size, budget, config)
             budget = planning.seeing(budget, made.nu, config, goal)
-            if planning.is_far(drawn, error, *size):
+            # Adam alone is the published algorithm, which plans once.
+            moving = plan.method in MOVES or int(state.average.number) > 0
+            if moving and planning.is_far(drawn, error, *size, config.tolerance):
                 num_steps = -(-(goal - drawn) // plan.batch.size)
                 again = planning.phases_after(error, num_steps, *size, plan, budget, config)
                 state = parallel.place(where, planned_anew(state, again))

@@ -81,7 +81,8 @@ def test_a_device_holds_its_share_and_no_more(shards):
     padded = 5120  # to whole blocks of 128 targets on each device
     for state_ in (state, moved):
         vectors = [a for a in jax.tree.leaves((state_, marginals)) if a.shape[:1] == (padded,)]
-        assert len(vectors) == 6  # h, its average, two moments of Adam, nu, y
+        # h, its average, two moments of Adam, nu, y; of Newton deviations, gaps and hits
+        assert len(vectors) == 9
         for array in vectors:
             assert len(array.addressable_shards) == 8
             for part in array.addressable_shards:

@@ -1,14 +1,19 @@
 """Tail-matched heights: the model's masses, their inversion, and what they are worth."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import ndtr, ndtri
 
 import aeot_jax as aeot
 from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.planning import budget, is_far, phases_after, plan
 from aeot_jax.ot.solver.starts import tails
+from aeot_jax.ot.solver.starts.starving import starving
 
 RNG = np.random.default_rng(0)
 SIGMA = np.array([0.05, 0.3, 1.0, 4.0, 30.0])
@@ -75,3 +80,61 @@ def test_heavy_tails_start_within_a_quarter(name):
 def matched(key, marginals):
     d = marginals.mu.dim
     return tails.heights(key, marginals, jnp.zeros(d), jnp.eye(d), 512)
+
+
+CODES = np.random.default_rng(1).standard_t(4, (300, 16)).astype(np.float32)
+MU = aeot.Gaussian(16)
+CONFIG = aeot.SolverConfig(tolerance=0.15, sampling="independent", parallel="none")
+
+
+@pytest.fixture(scope="module")
+def solved():
+    return aeot.solve(jax.random.key(0), MU, CODES, config=CONFIG)
+
+
+def test_every_sample_from_which_heights_are_computed_is_counted(solved):
+    batch = plan(300, MU, CONFIG).batch.size
+    begun = tails.num_samples(batch, 16)
+    assert solved.num_samples == solved.num_steps * batch + begun
+    assert solved.converged and solved.num_samples < 1.3 * 300 / 0.15**2
+
+
+def test_devices_change_no_bit_of_a_start_nor_of_the_gaps(solved):
+    sharded = replace(CONFIG, parallel="shard_map", target_shards=2)
+    found = aeot.solve(jax.random.key(0), MU, CODES, config=sharded)
+    np.testing.assert_array_equal(found.h, solved.h)
+    assert found.num_samples == solved.num_samples and solved.num_steps > 32
+
+
+def test_a_near_start_is_not_forgotten_unless_the_user_asks():
+    state = aeot.init(jax.random.key(0), MU, CODES, None, CONFIG)
+    assert state.phases.adam_until <= 0
+    for change in ({"adam_share": 0.1}, {"optimizer": optax.sgd(0.1)}, {"start": "gaussian"}):
+        asked = replace(CONFIG, **change)
+        assert budget(300, MU, asked).trust.chi2 < 0
+        assert budget(300, MU, asked).phases.adam_until > 0
+    assert "tails" not in plan(300, MU, replace(CONFIG, method="adam")).starts
+    assert "tails" not in plan(300, aeot.Gaussian(3), CONFIG).starts
+    assert "tails" not in plan(300, MU, replace(CONFIG, max_samples=4_000)).starts
+
+
+def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far():
+    made, planned = plan(300, MU, CONFIG), budget(300, MU, CONFIG)
+    far = phases_after(0.5, 400, 300, 16, made, planned, CONFIG)
+    assert far.adam_until > 0
+    near = phases_after(0.25, 400, 300, 16, made, planned, CONFIG)
+    worth = -near.adam_until * made.batch.size / 300
+    assert 1 / 0.25**2 - 4 - 32 * made.batch.size / 300 < worth <= 1 / 0.25**2 - 4
+    assert is_far(90_000, 0.1, 300, 16, 0.05) and not is_far(60_000, 0.1, 300, 16, 0.05)
+    assert not is_far(90_000, 0.1, 300, 16, 0.1)
+
+
+def test_groups_that_starve_are_seen_where_the_mass_error_is_small():
+    deviation = jnp.asarray(np.repeat([0.5, 1.0, 4.0], [100, 800, 100]), jnp.float32)
+    nu = jnp.full(1000, 1e-3)
+    even = jnp.full(1000, 2, jnp.int32)
+    starved = even.at[900:].set(0)
+    assert float(starving(even, nu, deviation, 2000)) < 1e-4
+    expected = 0.1 * np.log((0 + 1 / 1800) / (0.1 + 1 / 1800)) ** 2
+    rest = 0.9 * np.log(1 / 0.9) ** 2
+    np.testing.assert_allclose(starving(starved, nu, deviation, 1800), expected + rest, rtol=0.02)

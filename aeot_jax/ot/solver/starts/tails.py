@@ -119,13 +119,14 @@ def heights(
     return repeat(_ROUNDS, turn, carry)[0]
 
 
-def _square(y: Targets, nu: Weights, targets_axis: str | None) -> Float[Array, "d d"]:
-    """Second moment of the targets."""
+def _square(
+    y: Float[Array, "rows d"], nu: Weights, targets_axis: str | None
+) -> Float[Array, "d d"]:
+    """Second moment of the targets; rows beyond the weights are none."""
 
     def of_block(y: Targets, nu: Weights) -> Float[Array, "d d"]:
         return jnp.matmul((y * nu[:, None]).T, y, precision=PRECISION)
 
-    # What is filled up beyond the weights is no target.
     return blockwise.sum_blocks(of_block, (y, nu), targets_axis=targets_axis)
 
 
