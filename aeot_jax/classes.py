@@ -118,18 +118,8 @@ def solve_classes(
     extension.check_options(threshold, num_samples)
     known = _check_labels(labels, targets.shape[0])
     names, y, nu = _stack(np.asarray(targets), known)
-    sizes = plan(y.shape[1], mu, config)
-    most = max(1, sizes.max_samples // sizes.batch)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    num_steps = sizes.phases.num_steps
-    if config.tolerance is not None:
-        num_steps = min(2 * num_steps, most)
-    while True:
-        solution = _solve(solve_keys, mu, y, nu, config=config, num_steps=num_steps)
-        done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
-        if done or config.tolerance is None or num_steps >= most:
-            break
-        num_steps = min(2 * num_steps, most)
+    solution = _solve_all(solve_keys, mu, y, nu, config)
     maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
     counts = np.bincount(np.searchsorted(names, known))
     return ClassMaps(
@@ -138,6 +128,27 @@ def solve_classes(
         solution=solution,
         extension=maps,
     )
+
+
+def _solve_all(
+    keys: Array,
+    mu: Measure,
+    y: Float[Array, "c k d"],
+    nu: Float[Array, "c k"],
+    config: SolverConfig,
+) -> Solution:
+    """Solve all classes; twice as many steps, until every one is certified or a limit is met."""
+    sizes = plan(y.shape[1], mu, config)
+    most = max(1, sizes.max_samples // sizes.batch)
+    num_steps = sizes.phases.num_steps
+    if config.tolerance is not None:
+        num_steps = min(2 * num_steps, most)
+    while True:
+        solution = _solve(keys, mu, y, nu, config=config, num_steps=num_steps)
+        done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
+        if done or config.tolerance is None or num_steps >= most:
+            return solution
+        num_steps = min(2 * num_steps, most)
 
 
 def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from aeot_jax import arguments
+from aeot_jax.inputs.networks import BATCH, Network, check_function, data_of
 from aeot_jax.model import AEOT, check_model, extension_of, raw_codes
 from aeot_jax.model import decode as images_of
-from aeot_jax.networks import BATCH, Network, check_function, data_of
 from aeot_jax.ot.devices.parallel import place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
 from aeot_jax.ot.extension.extension import Extension

@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import aeot_jax as aeot
-from aeot_jax import arguments, columns, pixels
+from aeot_jax import arguments
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
 from aeot_jax.drawing import draw_codes
+from aeot_jax.inputs import columns, pixels
+from aeot_jax.inputs.networks import Network, check_function
 from aeot_jax.metrics import comparison
 from aeot_jax.metrics.comparison import MIN_SET
 from aeot_jax.metrics.memory import MemoryReport, memory_report
 from aeot_jax.model import check_model, kind_of, raw_codes
-from aeot_jax.networks import Network, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _BATCH = 512

@@ -13,9 +13,11 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.classes import ClassMaps
-from aeot_jax.columns import Columns, measured
-from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
-from aeot_jax.networks import Networks, codes_of, data_of
+from aeot_jax.inputs.columns import Columns, measured
+from aeot_jax.inputs.networks import Networks, codes_of, data_of
+from aeot_jax.inputs.pixels import check_floats
+from aeot_jax.measures import table
+from aeot_jax.measures.table import Source
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
@@ -24,7 +26,6 @@ from aeot_jax.ot.extension.extension import Extension, check_options
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
-from aeot_jax.pixels import check_floats
 from aeot_jax.reprs import known, or_brief, short
 from aeot_jax.typing import ArrayLike, Given
 
@@ -33,13 +34,6 @@ _SHOWN_NAMES = 5
 
 _BLOCK = 1024
 """Images encoded or decoded at once."""
-
-SOURCES: dict[str, Callable[[int], Measure]] = {
-    "gaussian": Gaussian,
-    "cube": UniformCube,
-    "ball": UniformBall,
-}
-"""Sources by the name that the configuration gives them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class Config:
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
-    source: Literal["gaussian", "cube", "ball"] = "gaussian"
+    source: Source = "gaussian"
     solver: SolverConfig = field(default_factory=SolverConfig)
     extension: ExtensionConfig = field(default_factory=ExtensionConfig)
 
@@ -87,7 +81,7 @@ class Config:
         ):
             way = f"an `aeot_jax.{kind.__name__}(...)`"
             arguments.instance(name, getattr(self, name), kind, way)
-        arguments.choice("source", self.source, tuple(SOURCES))
+        arguments.choice("source", self.source, tuple(table.CHOICES))
 
 
 @jax.tree_util.register_dataclass

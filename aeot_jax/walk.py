@@ -117,6 +117,23 @@ def interpolate(
     if not 2 <= num <= _MAX_FRAMES:
         raise ValueError(f"`num` is {num}; pass from 2 frames, the two ends, to {_MAX_FRAMES}.")
     ext = extension_of(model, label)
+    a, b = _ends(start, end, along, ext)
+    t = np.linspace(0.0, 1.0, num)
+    points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
+    if along == "source":
+        z, accepted, _ = _extend(points, ext)
+        rejected = ~np.asarray(accepted)
+        found = crossings(a, b, ext)
+    else:
+        z, rejected = points, np.zeros(num, bool)
+        found = crossings(a, b, ext, voronoi=True)
+    return Walk(along, t, z, decode(model, z), rejected, found, float(ext.threshold))
+
+
+def _ends(
+    start: ArrayLike, end: ArrayLike | None, along: Along, ext: Extension
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Both ends of a walk, which must differ."""
     a = _point("start", start, ext)
     if along == "displacement":
         if end is not None:
@@ -131,16 +148,7 @@ def interpolate(
     if np.array_equal(a, b):
         what = "its own target" if along == "displacement" else "`end`"
         raise ValueError(f"`start` equals {what}, {_shown(a)}; pass two different points.")
-    t = np.linspace(0.0, 1.0, num)
-    points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
-    if along == "source":
-        z, accepted, _ = _extend(points, ext)
-        rejected = ~np.asarray(accepted)
-        found = crossings(a, b, ext)
-    else:
-        z, rejected = points, np.zeros(num, bool)
-        found = crossings(a, b, ext, voronoi=True)
-    return Walk(along, t, z, decode(model, z), rejected, found, float(ext.threshold))
+    return a, b
 
 
 def crossings(

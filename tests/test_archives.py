@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from aeot_jax import archives
+from aeot_jax.storage import archives
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

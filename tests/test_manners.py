@@ -12,8 +12,10 @@ import pytest
 from rich.console import Console
 
 import aeot_jax
-from aeot_jax.cli import cache, commands, main, manual, notices, parse, parsing, pieces, presets
-from aeot_jax.cli.recipe import read
+from aeot_jax.cli import cache, commands, main, parse, parsing, pieces
+from aeot_jax.cli.options import presets
+from aeot_jax.cli.options.recipe import read
+from aeot_jax.cli.screen import manual, notices
 from aeot_jax.ot.problem import CoincidenceWarning
 
 CONFIG = {"version": aeot_jax.__version__, "config": {"solver": {"tolerance": 0.3}}}

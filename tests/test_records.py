@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from aeot_jax import records
+from aeot_jax.storage import records
 
 ARRAYS = {
     "h": np.linspace(-1, 1, 5),
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_leaves_the_earlier_file(path, tmp_path):
     code = """
 import resource, signal, sys
 import numpy as np
-from aeot_jax import records
+from aeot_jax.storage import records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:

@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from aeot_jax.cli import source
-from aeot_jax.cli.source import Source
+from aeot_jax.cli.options import source
+from aeot_jax.cli.options.source import Source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
 

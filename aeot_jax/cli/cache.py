@@ -13,8 +13,8 @@ from pathlib import Path
 import platformdirs
 from rich.console import Console
 
-from aeot_jax import files
-from aeot_jax.cli import notices
+from aeot_jax.cli.screen import notices
+from aeot_jax.storage import files
 
 _MAX_BYTES = 512 * 2**20
 """Of the folder; what was not used for longest goes first."""

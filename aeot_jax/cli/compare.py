@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aeot_jax import files, report, runs
-from aeot_jax.cli import folder
+from aeot_jax import report
+from aeot_jax.cli.options import folder
 from aeot_jax.cli.report import document, evaluation, load
+from aeot_jax.storage import files, runs
 
 _SUFFIX = ".html"
 

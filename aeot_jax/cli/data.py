@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aeot_jax.cli import source
-from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
-from aeot_jax.cli.reading import reading, say
+from aeot_jax.cli.options import source
+from aeot_jax.cli.options.pictures import AS_THEY_ARE, PictureOptions
+from aeot_jax.cli.options.reading import reading, say
 from aeot_jax.data import images
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table as Rows

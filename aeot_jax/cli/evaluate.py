@@ -12,17 +12,18 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from aeot_jax import documents, files, metrics, runs
-from aeot_jax.cli import folder, source
-from aeot_jax.cli.notices import warn
-from aeot_jax.cli.reading import reading, say
-from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax import metrics
+from aeot_jax.cli.options import folder, source
+from aeot_jax.cli.options.reading import reading, say
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.screen.notices import warn
 from aeot_jax.data.found import Report
 from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.inputs.networks import Network
 from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.model import kind_of
-from aeot_jax.networks import Network
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.storage import documents, files, runs
 
 _LARGE = 1e5
 """Distances from which on decimals say nothing."""

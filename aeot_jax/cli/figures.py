@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax import plot, runs
-from aeot_jax.cli.seeds import Purpose, key
-from aeot_jax.cli.source import Splits
+from aeot_jax import plot
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.options.source import Splits
 from aeot_jax.data.images import ImageSet
 from aeot_jax.drawing import SampleError, draw_codes
 from aeot_jax.evaluate import mean_image, reconstruction
 from aeot_jax.model import name_of_class
+from aeot_jax.storage import runs
 from aeot_jax.typing import PRNGKey
 
 if TYPE_CHECKING:

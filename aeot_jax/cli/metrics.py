@@ -10,8 +10,8 @@ import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax.cli.figures import Drawn
-from aeot_jax.cli.progress import Report
-from aeot_jax.cli.source import Splits
+from aeot_jax.cli.options.source import Splits
+from aeot_jax.cli.screen.progress import Report
 from aeot_jax.model import name_of_class
 
 

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from aeot_jax import files
+from aeot_jax.storage import files
 
 
 def check_room(path: Path, num_bytes: int, name: str) -> None:

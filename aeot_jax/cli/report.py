@@ -8,11 +8,12 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax import files, report, runs
-from aeot_jax.cli import folder, source
-from aeot_jax.cli.notices import warn
-from aeot_jax.cli.seeds import Purpose, key
-from aeot_jax.cli.source import Splits
+from aeot_jax import report
+from aeot_jax.cli.options import folder, source
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.options.source import Splits
+from aeot_jax.cli.screen.notices import warn
+from aeot_jax.storage import files, runs
 
 
 @dataclasses.dataclass(frozen=True)

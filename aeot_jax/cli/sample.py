@@ -13,13 +13,15 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax import files, plot
-from aeot_jax.cli import devices, folder, pieces
-from aeot_jax.cli.devices import Number
-from aeot_jax.cli.progress import progress
-from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax import plot
+from aeot_jax.cli import pieces
+from aeot_jax.cli.options import devices, folder
+from aeot_jax.cli.options.devices import Number
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.screen.progress import progress
 from aeot_jax.drawing import draw_codes
 from aeot_jax.model import kind_of, was_interrupted
+from aeot_jax.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

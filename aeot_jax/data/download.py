@@ -11,7 +11,7 @@ from typing import Any
 import pooch
 import requests
 
-from aeot_jax.data.idx import DAMAGED_GZIP, is_gzip
+from aeot_jax.data.readers.idx import DAMAGED_GZIP, is_gzip
 
 URL_VARIABLE = "AEOT_JAX_DATA_URL"
 """Environment variable that replaces the base address of every set."""

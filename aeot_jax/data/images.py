@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from aeot_jax import extras
-from aeot_jax.data import archive, axes, cifar, hdf5, idx, parquet, share
-from aeot_jax.data.convert import to_bytes, to_labels
+from aeot_jax.data import share
 from aeot_jax.data.found import Arrays, Files, NoSplitError, Report
-from aeot_jax.data.pictures import Pictures
-from aeot_jax.data.resample import resample
+from aeot_jax.data.pictures import axes
+from aeot_jax.data.pictures.convert import to_bytes, to_labels
+from aeot_jax.data.pictures.resample import resample
+from aeot_jax.data.pictures.shaping import Pictures
+from aeot_jax.data.readers import archive, cifar, hdf5, idx, parquet
 from aeot_jax.data.tables import Table, is_table
 from aeot_jax.data.tree import title
-from aeot_jax.nearest import nearest
+from aeot_jax.inputs import extras
+from aeot_jax.inputs.nearest import nearest
 
 NAMES = ("digits", "mnist", "fashion-mnist")
 """The sets that `load` knows by name."""
@@ -198,7 +200,7 @@ def read(
         rows = share.pick(strata, len(found), limit, seed)
     if isinstance(found, Files):
         extras.require("PIL", "cli", "reads pictures")
-        from aeot_jax.data.gather import gather  # pillow takes a while to import
+        from aeot_jax.data.pictures.gather import gather  # pillow takes a while to import
 
         wanted = range(len(found)) if rows is None else rows.tolist()
         gathered = gather(found, wanted, pictures, shown, on_progress)
@@ -251,13 +253,13 @@ def _in_folder(path: Path, split: str) -> Arrays | Files:
         return cifar.read_folder(path, split)
     if parquet.is_folder(path):
         return parquet.find(path, split)
-    from aeot_jax.data import folder
+    from aeot_jax.data.readers import folder
 
     return folder.find(path, split)
 
 
 def _in_file(path: Path, split: str) -> Arrays | Files:
-    from aeot_jax.data import archived
+    from aeot_jax.data.readers import archived
 
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -271,7 +273,7 @@ def _in_file(path: Path, split: str) -> Arrays | Files:
     if suffix in (".h5", ".hdf5") or (suffix == ".mat" and hdf5.is_hdf5(path)):
         return hdf5.read(path, split)
     if suffix == ".mat":
-        from aeot_jax.data import matlab
+        from aeot_jax.data.readers import matlab
 
         return matlab.read(path, split)
     if suffix == ".parquet":

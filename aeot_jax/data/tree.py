@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,48 +79,18 @@ def arrange(names: Sequence[Parts], split: str, source: str) -> Arranged:
       ValueError: if there are both pictures and sub-folders of pictures.
     """
     tops = {name[0]: _SPLITS.get(name[0].lower(), "") for name in names if len(name) > 1}
-    found = set(tops.values())
-    notes: list[str] = []
-    if "train" not in found:
-        if tops and found <= {"val", "test"}:
-            raise ValueError(
-                f"`source` {source} holds {' and '.join(sorted(tops))} but no pictures in 'train'; "
-                "add that folder, or pass one of these by itself."
-            )
-        if split == "test":
-            raise NoSplitError(
-                f"`source` {source} has no sub-folders 'train' and 'test', so all its images are "
-                "split 'train'; pass split='train'."
-            )
-        kept = dict.fromkeys(tops, "train") | {"": "train"}
-        places = range(len(names))
-        depth = 0
+    if "train" not in tops.values():
+        _check_unsplit(tops, split, source)
+        depth, places, notes = 0, list(range(len(names))), ()
+        classes = [name[0] for name in names if len(name) > 1]
     else:
-        held_out = "test" if "test" in found else "val" if "val" in found else ""
-        kept = {top: "train" if kind == "val" != held_out else kind for top, kind in tops.items()}
-        if split == "test" and not held_out:
-            raise NoSplitError(
-                f"`source` {source} has no sub-folder 'test'; add it or pass another split."
-            )
-        if "val" in found:
-            is_held = held_out == "val"
-            notes.append(
-                "'val' is held out for evaluation, as there is no 'test'."
-                if is_held
-                else "'val' was added to 'train'; 'test' is held out."
-            )
-        if left := sorted(top for top, kind in kept.items() if not kind):
-            notes.append(f"folders beside 'train' were left alone: {', '.join(left[:9])}.")
-        if loose := sum(len(name) == 1 for name in names):
-            notes.append(f"{loose:,} pictures beside 'train' were left alone.")
+        kept, held_out = _held_out(tops, split, source)
+        depth, notes = 1, _notes(names, tops, kept, held_out)
         wanted = {"train": "train", "test": held_out}[split]
-        depth = 1
         places = [i for i, name in enumerate(names) if len(name) > 1 and kept[name[0]] == wanted]
-        names_of_classes = [
+        classes = [
             name[1] for name in names if len(name) > 2 and kept[name[0]] in ("train", held_out)
         ]
-    if depth == 0:
-        names_of_classes = [name[0] for name in names if len(name) > 1]
     places = sorted(places, key=lambda i: (names[i][depth:], names[i]))
     flat = [i for i in places if len(names[i]) == depth + 1]
     if flat and len(flat) < len(places):
@@ -130,11 +100,56 @@ def arrange(names: Sequence[Parts], split: str, source: str) -> Arranged:
             f"images ({inner!r}); keep one kind."
         )
     if flat or not places:
-        return Arranged(places, None, None, tuple(notes))
-    raw = sorted(set(names_of_classes))
+        return Arranged(places, None, None, notes)
+    raw = sorted(set(classes))
     number = {name: i for i, name in enumerate(raw)}
     labels = np.array([number[names[i][depth]] for i in places], np.int32)
-    return Arranged(places, labels, printable(raw), tuple(notes))
+    return Arranged(places, labels, printable(raw), notes)
+
+
+def _check_unsplit(tops: Mapping[str, str], split: str, source: str) -> None:
+    """Refuse a data set without "train" that has other splits, or of which one is asked for."""
+    found = set(tops.values())
+    if tops and found <= {"val", "test"}:
+        raise ValueError(
+            f"`source` {source} holds {' and '.join(sorted(tops))} but no pictures in 'train'; "
+            "add that folder, or pass one of these by itself."
+        )
+    if split == "test":
+        raise NoSplitError(
+            f"`source` {source} has no sub-folders 'train' and 'test', so all its images are "
+            "split 'train'; pass split='train'."
+        )
+
+
+def _held_out(tops: Mapping[str, str], split: str, source: str) -> tuple[dict[str, str], str]:
+    """The split that each folder joins, and the one that is held out: "test", "val" or none."""
+    found = set(tops.values())
+    held_out = "test" if "test" in found else "val" if "val" in found else ""
+    if split == "test" and not held_out:
+        raise NoSplitError(
+            f"`source` {source} has no sub-folder 'test'; add it or pass another split."
+        )
+    kept = {top: "train" if kind == "val" != held_out else kind for top, kind in tops.items()}
+    return kept, held_out
+
+
+def _notes(
+    names: Sequence[Parts], tops: Mapping[str, str], kept: Mapping[str, str], held_out: str
+) -> tuple[str, ...]:
+    """What a user should know of the splits, one sentence each."""
+    notes = []
+    if "val" in tops.values():
+        notes.append(
+            "'val' is held out for evaluation, as there is no 'test'."
+            if held_out == "val"
+            else "'val' was added to 'train'; 'test' is held out."
+        )
+    if left := sorted(top for top, kind in kept.items() if not kind):
+        notes.append(f"folders beside 'train' were left alone: {', '.join(left[:9])}.")
+    if loose := sum(len(name) == 1 for name in names):
+        notes.append(f"{loose:,} pictures beside 'train' were left alone.")
+    return tuple(notes)
 
 
 def printable(names: Sequence[str]) -> tuple[str, ...]:

@@ -16,5 +16,4 @@ from aeot_jax.metrics.memory import memory_report as memory_report
 from aeot_jax.metrics.modes import ModeReport as ModeReport
 from aeot_jax.metrics.modes import mode_report as mode_report
 from aeot_jax.metrics.prdc import PRDC as PRDC
-from aeot_jax.metrics.prdc import neighbour_radii as neighbour_radii
 from aeot_jax.metrics.prdc import prdc as prdc

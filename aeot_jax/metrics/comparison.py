@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from aeot_jax import arguments, columns, pixels
+from aeot_jax import arguments
+from aeot_jax.inputs import columns, pixels
+from aeot_jax.inputs.networks import BATCH, Network, apply, check_function
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
 from aeot_jax.metrics.memory import remembered
 from aeot_jax.metrics.prdc import prdc
-from aeot_jax.networks import BATCH, Network, apply, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 ENOUGH = 100
@@ -125,24 +126,7 @@ def compare(
     """
     key = arguments.key("key", key)
     check_function("features", features)
-    sets = {"real": real, "generated": generated, "held_out": held_out}
-    found = {
-        name: _checked(name, x)
-        for name, x in sets.items()
-        if x is not None or name != "held_out"  # which alone may be missing
-    }
-    shape = found["real"].shape[1:]
-    for name, x in found.items():
-        if x.shape[1:] != shape:
-            raise ValueError(
-                f"`{name}` has rows of shape {x.shape[1:]}, but `real` has rows of shape {shape}; "
-                "bring both to one shape."
-            )
-    if labels is not None and np.shape(labels) != (len(found["real"]),):
-        raise ValueError(
-            f"`labels` has shape {np.shape(labels)}; pass one integer for each of "
-            f"{len(found['real'])} rows of `real`."
-        )
+    found = _check_sets({"real": real, "generated": generated, "held_out": held_out}, labels)
     if arguments.count("num_samples", num_samples) < MIN_SET:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")
     feature_key, distance_key = jax.random.split(key)
@@ -158,6 +142,26 @@ def compare(
             new, known, held = (where.features(part) for part in (new, known, held))
         results["memory"] = dataclasses.asdict(remembered(new, known, held, "real"))
     return results
+
+
+def _check_sets(sets: dict[str, Any], labels: ArrayLike | None) -> dict[str, np.ndarray]:
+    """The sets, checked and of one shape; `held_out` alone may be None, and is then left out."""
+    found = {
+        name: _checked(name, x) for name, x in sets.items() if x is not None or name != "held_out"
+    }
+    shape = found["real"].shape[1:]
+    for name, x in found.items():
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"`{name}` has rows of shape {x.shape[1:]}, but `real` has rows of shape {shape}; "
+                "bring both to one shape."
+            )
+    if labels is not None and np.shape(labels) != (len(found["real"]),):
+        raise ValueError(
+            f"`labels` has shape {np.shape(labels)}; pass one integer for each of "
+            f"{len(found['real'])} rows of `real`."
+        )
+    return found
 
 
 def _checked(name: str, value: Any) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from aeot_jax import arguments, pixels
+from aeot_jax import arguments
+from aeot_jax.inputs import pixels
 
 _LARGEST = float(np.finfo(np.float32).max)
 _CHECKED = 2**22

@@ -93,28 +93,6 @@ def prdc(real: ArrayLike, generated: ArrayLike, *, k: Given[int] = 5) -> PRDC:
     )
 
 
-def neighbour_radii(x: ArrayLike, k: Given[int] = 5) -> np.ndarray:
-    """Measure the distance from each point to its k-th nearest other point.
-
-    Duplicates are neighbours at distance 0. Beyond one float32 copy of the points, temporaries
-    stay under 64 MiB.
-
-    Args:
-      x: points, (n, ...), flattened to rows.
-      k: which neighbour; 1 is the nearest.
-
-    Returns:
-      Radii, (n,) float32, accurate to a few ulp.
-
-    Raises:
-      ValueError: if a value is not finite or there are fewer than k + 1 points.
-    """
-    (points,) = together(x=x)
-    _check_k(k, x=points)
-    cloud = _Cloud(points, *exact.alike(points))
-    return np.sqrt(_squared_radii(cloud, k, exact.frame(points))).astype(np.float32)
-
-
 class _Cloud(NamedTuple):
     """One set of points.
 

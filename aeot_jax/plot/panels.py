@@ -15,10 +15,9 @@ from aeot_jax.plot.planar import (
     draw_potential,
     draw_transport,
     draw_triangulation,
-    inside,
-    window,
 )
 from aeot_jax.plot.style import BLUE, RED, STYLE
+from aeot_jax.plot.window import inside, window
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 if TYPE_CHECKING:

@@ -7,73 +7,29 @@ A target and all that belongs to it (its cell, its plane, the samples that it re
 colour: hue and strength say where the target lies, seen from the middle of the targets.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
+from aeot_jax.measures import Measure
 from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.exact import laguerre
 from aeot_jax.ot.extension import blend
 from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.plot.style import BLUE, GREY, RED
+from aeot_jax.plot.window import Floats, Window, frame_source, window
 from aeot_jax.typing import ArrayLike, Given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-Floats = Float[np.ndarray, "..."]
-
-_GAUSSIAN_RADIUS = 3.0
-"""Shown of N(0, I): 98.9 % of the plane's mass."""
 
 _DISC_SIDES = 180
 """A disc is clipped as a polygon; its sides are off the circle by 0.02 % of the radius."""
-
-
-class Window(NamedTuple):
-    """What of the source's plane is shown.
-
-    Attributes:
-      half_width: the square [-R, R]^2, or the disc of radius R.
-      disc: which of the two.
-    """
-
-    half_width: float
-    disc: bool
-
-
-def window(mu: Given[Measure], half_width: Given[float | None] = None) -> Window:
-    """The support of a uniform source, three standard deviations of a Gaussian, else a square.
-
-    Args:
-      mu: source of dimension 2.
-      half_width: show this much; None follows from the source.
-
-    Raises:
-      ValueError: if the source is not of the plane, or says nothing of its size.
-    """
-    arguments.instance("mu", mu, Measure, "a source measure, as `aeot_jax.Gaussian(dim=2)`")
-    if mu.dim != 2:
-        raise ValueError(f"`mu` has dimension {mu.dim}; only transport in the plane can be drawn.")
-    if half_width is not None:
-        positive = {"above": True, "what": "a positive number"}
-        half_width = arguments.number("half_width", half_width, 0.0, **positive)
-    if isinstance(mu, UniformCube):
-        return Window(half_width or 0.5, disc=False)
-    if isinstance(mu, UniformBall | Gaussian):
-        radius = 1.0 if isinstance(mu, UniformBall) else _GAUSSIAN_RADIUS
-        return Window(half_width or radius, disc=True)
-    if half_width is None:
-        raise ValueError(
-            f"`half_width` is None, but {type(mu).__name__} does not say how far it reaches; pass "
-            "half the side of the square to show."
-        )
-    return Window(half_width, disc=False)
 
 
 def target_colours(y: ArrayLike) -> Float[np.ndarray, "m 3"]:
@@ -126,7 +82,7 @@ def draw_cells(
     cells = PolyCollection(polygons, facecolors=target_colours(y)[owner])
     cells.set(edgecolor="white", linewidth=_line(len(owner)))
     axes.add_collection(cells)
-    _frame_source(axes, shown)
+    frame_source(axes, shown)
 
 
 def draw_faces(
@@ -158,7 +114,7 @@ def draw_faces(
         axes.add_collection(lines)
         if shown.disc:
             lines.set_clip_path(Circle((0, 0), shown.half_width, transform=axes.transData))
-    _frame_source(axes, shown)
+    frame_source(axes, shown)
 
 
 def draw_triangulation(
@@ -330,27 +286,6 @@ def _faces(
 def _angles(ext: Extension, pairs: Int[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
     unit = ext.frame.normalise(jnp.asarray(ext.y))
     return np.asarray(blend.plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]), np.float64)
-
-
-def _frame_source(axes: "Axes", shown: Window) -> None:
-    from matplotlib.patches import Circle, Rectangle
-
-    reach = shown.half_width
-    if shown.disc:
-        outline = Circle((0, 0), reach)
-    else:
-        outline = Rectangle((-reach, -reach), 2 * reach, 2 * reach)
-    outline.set(fill=False, edgecolor=GREY, linewidth=0.8, zorder=5)
-    axes.add_patch(outline)
-    axes.set(xlim=(-1.02 * reach, 1.02 * reach), ylim=(-1.02 * reach, 1.02 * reach))
-    axes.set_aspect("equal")
-    axes.set_axis_off()
-
-
-def inside(x: Floats, shown: Window) -> Bool[np.ndarray, " n"]:
-    """Whether points (n, 2) lie in the window."""
-    reach = np.hypot(*x.T) if shown.disc else np.abs(x).max(1)
-    return reach <= shown.half_width
 
 
 def _line(count: int) -> float:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aeot_jax import files
+from aeot_jax.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

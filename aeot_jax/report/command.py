@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aeot_jax.configs import config_to_json
+from aeot_jax.checkpoints.configs import config_to_json
 from aeot_jax.model import Config
 
 _SOURCE = {"path": "data", "labels": "labels-file"}

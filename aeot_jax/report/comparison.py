@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report import figures, page
-from aeot_jax.report.figures import Picture
-from aeot_jax.report.page import Table, number
+from aeot_jax.report.picture import Picture, photograph
+from aeot_jax.report.tables import Table, number
 
 Better = Literal["lower", "higher", ""]
 
@@ -54,7 +54,7 @@ def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     best: set[tuple[int, int]] = set()
     same = len({_at(entry.metrics, "data", "sha256") for entry in entries}) == 1
-    for row in _rows(entries):
+    for row in _Rows(entries):
         if all(text in ("", "-") for text in row.texts):
             continue
         if row.better and (same or not row.of_data):
@@ -166,73 +166,108 @@ def _share(value: float, count: Any) -> Interval:
     return _give_or_take(value, math.sqrt(max(0.0, value * (1 - value)) / count))
 
 
-def _rows(entries: Sequence[Entry]) -> Iterator[_Row]:
+@dataclass(frozen=True)
+class _Rows:
+    """Makes rows of the runs: a label, the number of each run, and how well it is known."""
+
+    entries: Sequence[Entry]
+
     def row(
+        self,
         label: str,
         get: Callable[[Entry], Any],
         show: Callable[[Any], str] = str,
         better: Better = "",
         *,
         of_data: bool = True,
-        spread: Callable[[Entry, float], Interval | None] = lambda _, value: _alone(value),
+        interval: Callable[[Entry, float], Interval | None] = lambda _, value: _alone(value),
     ) -> _Row:
-        values = [get(entry) for entry in entries]
+        values = [get(entry) for entry in self.entries]
         texts = ["-" if value is None else show(value) for value in values]
         intervals = [
-            spread(entry, float(value)) if isinstance(value, int | float) else None
-            for entry, value in zip(entries, values, strict=True)
+            interval(entry, float(value)) if isinstance(value, int | float) else None
+            for entry, value in zip(self.entries, values, strict=True)
         ]
         name = f"{label} ({better})" if better else label
         return _Row(name, intervals, texts, better, of_data)
 
-    def percent(value: Any) -> str:
-        return f"{100 * value:.1f} %"
+    def __iter__(self) -> Iterator[_Row]:
+        """All rows, from what was learned to what it cost."""
+        yield from self._asked()
+        yield from self._learned()
+        yield from self._scores()
+        yield from self._costs()
 
-    def metric(*names: str) -> Callable[[Entry], Any]:
-        return lambda entry: _at(entry.metrics, *names)
+    def _asked(self) -> Iterator[_Row]:
+        yield self.row("data", _metric("data", "name"))
+        yield self.row("learned from", _metric("data", "num_images"), "{:,}".format)
+        for name in _differing([_at(entry.config, "config") for entry in self.entries]):
+            yield self.row(f"--{name.replace('_', '-')}", _option(name))
+        yield self.row("seed", _metric("seed"))
 
-    def score(*names: str) -> Callable[[Entry], Any]:
-        return lambda entry: _at(entry.evaluation, *names)
+    def _learned(self) -> Iterator[_Row]:
+        yield _mass_error(self.entries)
+        yield self.row("converged", _metric("converged"), lambda value: "yes" if value else "no")
+        yield self.row("classes certified", _certified)
+        judged = {_at(entry.metrics, "reconstruction", "images") for entry in self.entries}
+        mse = _metric("reconstruction_mse")
+        error = self.row("reconstruction error", mse, "{:.4f}".format, "lower")
+        yield error if len(judged) == 1 else error._replace(better="")
+        yield self.row("images judged", _metric("reconstruction", "images"))
+        yield self.row("mean image's error", _metric("mean_image_error"), "{:.4f}".format)
+        drawn = _of_share(_metric("rejection", "candidates"))
+        share = _metric("share_rejected")
+        yield self.row("rejected", share, _percent, "lower", of_data=False, interval=drawn)
 
-    def se(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
-        return lambda entry, value: _give_or_take(value, get(entry))
+    def _scores(self) -> Iterator[_Row]:
+        yield self.row("Fréchet distance", _score("frechet", "distance"), number, "lower")
+        yield self.row("its floor, training", _score("frechet", "floor_train"), number)
+        yield self.row("its floor, unseen", _score("frechet", "floor_test"), number)
+        kernel = _of_error(_score("kernel", "standard_error"))
+        value = _score("kernel", "value")
+        show = "{:.4f}".format
+        yield self.row("kernel distance", value, show, "lower", interval=kernel)
+        compared = _of_share(_score("frechet", "num_samples"))
+        for name in ("precision", "recall", "coverage"):
+            yield self.row(name, _score("prdc", name), number, "higher", interval=compared)
+        yield self.row("density", _score("prdc", "density"), number, "higher")
+        near = _of_error(_score("memory", "standard_error"))
+        nearer = _score("memory", "share_nearer")
+        yield self.row("memory", nearer, number, "lower", interval=near)
 
-    def of(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
-        return lambda entry, value: _share(value, get(entry))
+    def _costs(self) -> Iterator[_Row]:
+        cost = {"better": "lower", "of_data": False, "interval": _took}
+        seconds = self.row("seconds", _metric("seconds"), "{:.1f}".format, **cost)
+        resumed = [entry.metrics.get("resumed") for entry in self.entries]
+        since = [", since resumed" if one else "" for one in resumed]
+        yield seconds._replace(texts=[a + b for a, b in zip(seconds.texts, since, strict=True)])
+        yield self.row("peak MiB", _metric("peak_memory_mib"), "{:,.0f}".format, **cost)
+        yield self.row("computed on", _metric("device", "kind"))
+        yield self.row("aeot_jax", _metric("versions", "aeot_jax"))
 
-    yield row("data", metric("data", "name"))
-    yield row("learned from", metric("data", "num_images"), "{:,}".format)
-    for name in _differing([_at(entry.config, "config") for entry in entries]):
-        yield row(f"--{name.replace('_', '-')}", _option(name))
-    yield row("seed", metric("seed"))
-    yield _mass_error(entries)
-    yield row("converged", metric("converged"), lambda value: "yes" if value else "no")
-    yield row("classes certified", _certified)
-    judged = {_at(entry.metrics, "reconstruction", "images") for entry in entries}
-    error = row("reconstruction error", metric("reconstruction_mse"), "{:.4f}".format, "lower")
-    yield error if len(judged) == 1 else error._replace(better="")
-    yield row("images judged", metric("reconstruction", "images"))
-    yield row("mean image's error", metric("mean_image_error"), "{:.4f}".format)
-    drawn = of(metric("rejection", "candidates"))
-    yield row("rejected", metric("share_rejected"), percent, "lower", of_data=False, spread=drawn)
-    yield row("Fréchet distance", score("frechet", "distance"), number, "lower")
-    yield row("its floor, training", score("frechet", "floor_train"), number)
-    yield row("its floor, unseen", score("frechet", "floor_test"), number)
-    kernel = se(score("kernel", "standard_error"))
-    yield row("kernel distance", score("kernel", "value"), "{:.4f}".format, "lower", spread=kernel)
-    compared = of(score("frechet", "num_samples"))
-    for name in ("precision", "recall", "coverage"):
-        yield row(name, score("prdc", name), number, "higher", spread=compared)
-    yield row("density", score("prdc", "density"), number, "higher")
-    near = se(score("memory", "standard_error"))
-    yield row("memory", score("memory", "share_nearer"), number, "lower", spread=near)
-    cost = {"better": "lower", "of_data": False, "spread": _took}
-    seconds = row("seconds", metric("seconds"), "{:.1f}".format, **cost)
-    since = [", since resumed" if entry.metrics.get("resumed") else "" for entry in entries]
-    yield seconds._replace(texts=[a + b for a, b in zip(seconds.texts, since, strict=True)])
-    yield row("peak MiB", metric("peak_memory_mib"), "{:,.0f}".format, **cost)
-    yield row("computed on", metric("device", "kind"))
-    yield row("aeot_jax", metric("versions", "aeot_jax"))
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _metric(*names: str) -> Callable[[Entry], Any]:
+    """What metrics.json says, by the names on the way to it."""
+    return lambda entry: _at(entry.metrics, *names)
+
+
+def _score(*names: str) -> Callable[[Entry], Any]:
+    """What evaluation.json says, by the names on the way to it."""
+    return lambda entry: _at(entry.evaluation, *names)
+
+
+def _of_error(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
+    """The interval of a number whose standard error is known."""
+    return lambda entry, value: _give_or_take(value, get(entry))
+
+
+def _of_share(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
+    """The interval of a share of so many."""
+    return lambda entry, value: _share(value, get(entry))
 
 
 def _mass_error(entries: Sequence[Entry]) -> _Row:
@@ -282,7 +317,7 @@ def _pictures(entries: Sequence[Entry]) -> Iterator[Picture]:
         yield figures.histories({entry.name: entry.losses for entry in entries})
     for entry in entries:
         if entry.samples is not None:
-            yield figures.photograph(
+            yield photograph(
                 entry.samples,
                 title=entry.name,
                 alt=f"A grid of new images of {entry.name}.",

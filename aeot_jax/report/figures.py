@@ -4,11 +4,8 @@ Charts are SVG, drawn once in the colours of a light page and written again in t
 Grids of images are PNG with see-through gaps, which serve both.
 """
 
-import base64
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,170 +16,19 @@ from aeot_jax import plot
 from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.plot.clouds import upright
-from aeot_jax.plot.run import to_bytes
-from aeot_jax.plot.style import BLUE, GREY, ORANGE, RED, STYLE
+from aeot_jax.plot.style import BLUE, GREY, ORANGE
 from aeot_jax.report.parts import Cells, Cloud, Neighbours
+from aeot_jax.report.picture import PAGE_STYLE, Picture, chart, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_INK = "#20262c"
-_STYLE: Any = {
-    **STYLE,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
-    "axes.edgecolor": _INK,
-    "svg.hashsalt": "report",  # the same bytes of the same figure
-}
-
-_DARK = {
-    _INK: "#d9dee4",
-    "#000000": "#d9dee4",
-    "#ffffff": "#15191e",
-    BLUE: "#6aa7ea",
-    ORANGE: "#f0894f",
-    GREY: "#9aa3ad",
-    RED: "#ff6b7d",
-}
-"""What colours become on a dark page."""
 
 _KINDS = (
     *("#3b82d0", "#e07b39", "#3fa35f", "#d0486b", "#9168c9"),
     *("#a58a2a", "#2aa1a1", "#c765b0", "#7c8796", "#86a636"),
 )
 """Colours of classes and pieces, which can be told apart on both pages."""
-
-_INCHES = (3.9, 2.7)
-"""Of a chart: as wide as a telephone, so that its letters keep their size."""
-
-_GRID = 480
-"""Pixels of the longer side of a picture that is made smaller."""
-
-_TILE = 64
-"""Pixels to which the side of a small image is enlarged, by a whole factor."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with its words.
-
-    Attributes:
-      title: what it shows, in a few words.
-      light: data URI.
-      alt: what is to be seen, for those who do not see it.
-      caption: what good looks like, in a sentence.
-      dark: data URI for a dark page; None where the same serves both.
-      labels: below the columns of a grid.
-      wide: whether it takes the width of the page.
-      crisp: whether its pixels are to stay squares.
-    """
-
-    title: str
-    light: str
-    alt: str
-    caption: str
-    dark: str | None = None
-    labels: tuple[str, ...] = ()
-    wide: bool = False
-    crisp: bool = False
-
-
-def grid(
-    images: np.ndarray,
-    *,
-    columns: int,
-    side: int,
-    title: str,
-    alt: str,
-    caption: str,
-    labels: Sequence[str] = (),
-    wide: bool = False,
-) -> Picture:
-    """Images in rows.
-
-    Args:
-      images: (n, h, w, c), bytes or floats in [0, 1].
-      columns: images in a row.
-      side: pixels of the longer side of an image at most.
-      title: see ``Picture``.
-      alt: see ``Picture``.
-      caption: see ``Picture``.
-      labels: see ``Picture``.
-      wide: see ``Picture``.
-    """
-    from PIL import Image
-
-    tiles = [_tile(image, side) for image in to_bytes(images)]
-    height, width = tiles[0].shape[:2]
-    gap = max(2, max(height, width) // 16)
-    rows = -(-len(tiles) // columns)
-    canvas = np.zeros(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, tiles[0].shape[2] + 1),
-        np.uint8,
-    )
-    for i, tile in enumerate(tiles):
-        top, left = i // columns * (height + gap), i % columns * (width + gap)
-        canvas[top : top + height, left : left + width, :-1] = tile
-        canvas[top : top + height, left : left + width, -1] = 255
-    file = io.BytesIO()
-    Image.fromarray(canvas).save(file, "PNG", optimize=True)
-    uri = _uri("image/png", file.getvalue())
-    crisp = tiles[0].shape[0] > images.shape[1]
-    return Picture(title, uri, alt, caption, labels=tuple(labels), wide=wide, crisp=crisp)
-
-
-def _tile(image: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    height, width, _ = image.shape
-    longest = max(height, width)
-    if longest > side:
-        size = max(1, width * side // longest), max(1, height * side // longest)
-        plain = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-        small = np.asarray(plain.resize(size, Image.Resampling.LANCZOS))
-        return small.reshape(*small.shape[:2], -1)
-    factor = max(1, min(_TILE, side) // longest)
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def chart(
-    draw: Callable[["Axes"], None], *, title: str, alt: str, caption: str, wide: bool = False
-) -> Picture:
-    """One pair of axes.
-
-    Args:
-      draw: draws on the axes.
-      title: see ``Picture``.
-      alt: see ``Picture``.
-      caption: see ``Picture``.
-      wide: see ``Picture``.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=_INCHES, layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.set_title("")  # it stands above the picture
-        light, dark = _written(figure)
-    return Picture(title, light, alt, caption, dark, wide=wide)
-
-
-def _written(figure: "Figure", **options: Any) -> tuple[str, str]:
-    """The data URIs of a figure for a light page and for a dark one; in the report's style."""
-    file = io.StringIO()
-    same: Any = {"Date": None}
-    figure.savefig(file, format="svg", transparent=True, dpi=160, metadata=same, **options)
-    text = file.getvalue()
-    dark = text
-    for colour, other in _DARK.items():
-        dark = dark.replace(colour, other)
-    return _uri("image/svg+xml", text.encode()), _uri("image/svg+xml", dark.encode())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def losses(values: Float[np.ndarray, " e"]) -> Picture:
@@ -437,10 +283,10 @@ def film(walks: Sequence[aeot.Walk]) -> Picture:
     """Walks through the source, as film strips."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PAGE_STYLE):
         titles = ["to a far sample", "to a near sample"][: len(walks)]
         figure = plot.film_strip(*walks, titles=titles, width=4.2)
-        light, dark = _written(figure, bbox_inches="tight", pad_inches=0.03)
+        light, dark = written(figure, bbox_inches="tight", pad_inches=0.03)
     crossed = sum(int(walk.crossings.singular.sum()) for walk in walks)
     return Picture(
         "Walks through the source",
@@ -476,24 +322,3 @@ def histories(named: Mapping[str, Float[np.ndarray, " e"]]) -> Picture:
 def _short(name: str) -> str:
     name = name.replace("$", r"\$")
     return name if len(name) <= 24 else f"...{name[-21:]}"
-
-
-def photograph(data: bytes, *, title: str, alt: str, caption: str) -> Picture:
-    """A picture that is there already, made small enough for a page.
-
-    Args:
-      data: the bytes of a PNG file.
-      title: see ``Picture``.
-      alt: see ``Picture``.
-      caption: see ``Picture``.
-
-    Raises:
-      OSError: if it is no picture.
-    """
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        image.thumbnail((_GRID, _GRID))
-        file = io.BytesIO()
-        image.convert("L" if image.mode == "L" else "RGB").save(file, "PNG", optimize=True)
-    return Picture(title, _uri("image/png", file.getvalue()), alt, caption)

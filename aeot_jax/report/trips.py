@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax import columns
+from aeot_jax.inputs import columns
 
 BATCH = 512
 """Rows encoded or decoded at once; one shape is compiled, which `fit` has used before."""

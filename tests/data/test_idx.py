@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from aeot_jax.data import idx, images
+from aeot_jax.data import images
+from aeot_jax.data.readers import idx
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 7), dtype=np.uint8)

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from aeot_jax import sobol
-from aeot_jax.measures import Measure, draw, is_centred
+from aeot_jax.measures import Measure, draw, is_centred, sobol
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.cells import antithetic, blockwise, power
 from aeot_jax.ot.cells.blocks import Rows, as_rows

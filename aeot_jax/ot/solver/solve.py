@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from aeot_jax import arguments, processes
+from aeot_jax import arguments
+from aeot_jax.machines import processes
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import sizes

@@ -1,0 +1,1 @@
+"""Models, solutions and extensions in files, and runs that can be resumed."""
