@@ -1,4 +1,4 @@
-"""The public names, which `aeot_jax` gives as its own."""
+"""The public names of `aeot_jax`."""
 
 from aeot_jax.checkpoints.saving import load as load
 from aeot_jax.checkpoints.saving import save as save
@@ -77,4 +77,4 @@ from aeot_jax.walk import Walk as Walk
 from aeot_jax.walk import interpolate as interpolate
 
 Classes = ClassMaps
-"""The old name, for one version."""
+"""The old name, kept for one version."""

@@ -1,7 +1,7 @@
-"""The pipeline: an autoencoder learns the data manifold, transport carries noise onto its codes.
+"""The pipeline: an autoencoder learns the data manifold, and transport maps noise to its codes.
 
 ``fit`` trains the autoencoder, standardises the codes, solves the semi-discrete transport problem
-from the source onto them and learns where the map is singular. ``fit_codes`` begins with codes.
+from the source to the codes, and learns where the map is singular. ``fit_codes`` starts from codes.
 
 Source: Lei, An, Guo, Su, Liu, Luo, Yau, Gu, A Geometric Understanding of Deep Learning,
 Engineering 6(3), 2020.
@@ -58,50 +58,48 @@ def fit(
     """Fit the autoencoder, the transport map and its extension to images or to a table.
 
     Args:
-      key: of the whole fit; the same key, data and config give the same model, unless
-        the solver has a time limit.
+      key: key of the whole fit. The same key, data and config give the same model, unless the
+        solver has a time limit.
       images: uint8 in 0..255 or floats in [0, 1], (n, height, width) or (n, height, width,
         channels) with 1 or 3 channels; kept as 8-bit. Or a table (n, D) of real numbers in any
-        unit: its columns are standardised, and the autoencoder is the MLP. With ``encode``, any
-        array with one row for each of the data, which is given to it as it is.
+        unit: its columns are standardised, and the autoencoder is the MLP. With ``encode``: any
+        array that this function takes, one row for each item.
       config: the user's decisions.
-      labels: the class of each image (n,), integers or texts; adds one transport problem per
-        class, for ``sample(..., label=)``. All that does not ask for a class stays as it is
-        without.
-      label_names: names of the classes, of which an integer label is the index; for labels that
-        are texts, the names are these texts, sorted.
-      encode: somebody's own encoder in place of training one: a pure function, a batch of the data
+      labels: the class of each image (n,), integers or strings. They add one transport problem per
+        class, for ``sample(..., label=)``, and change nothing else.
+      label_names: names of the classes, indexed by label. If the labels are strings, the names are
+        these strings, sorted.
+      encode: the user's own encoder, in place of training one: a pure function, a batch of the data
         (b, ...) -> codes (b, z). It is called outside of any jit of this library, 64 rows at a
-        time, and is not saved. With other batches, call it yourself and pass its codes to
+        time, and is not saved. For other batch sizes, call it yourself and pass the codes to
         ``fit_codes``.
-      decode: the decoder that belongs to it: codes (b, z) -> data (b, ...). The model keeps both
-        for ``encode``, ``decode`` and ``sample``, until it is saved.
+      decode: its decoder: codes (b, z) -> data (b, ...). The model keeps both functions for
+        ``encode``, ``decode`` and ``sample``, until it is saved.
       run_dir: a folder for a checkpoint after each epoch and for the model at the end.
-      resume: continue the run in ``run_dir`` from its last finished epoch; the result is the same
-        to the last bit as without the interruption.
-      overwrite: replace the run in ``run_dir``, as a whole or not at all: it stays as it is until
-        the new one is finished. Interrupted before that, the new one is resumed.
-      devices: to compute on, 1, 2, 4 or 8: every batch of the training and the samples of the
-        transport are sharded over them. None is those of ``config.solver``, by default every
-        accelerator (for the training as many as can share a batch), or one device on a CPU. The
-        training agrees between numbers of devices to about 1e-5, the transport onto given codes to
-        the last bit.
+      resume: continue the run in ``run_dir`` from its last finished epoch; the result has the same
+        bits as without the interruption.
+      overwrite: replace the run in ``run_dir``, which stays unchanged until the new one is
+        finished. If the new one is interrupted, it can be resumed.
+      devices: 1, 2, 4 or 8 devices; the batches of the training and the samples of the transport
+        are sharded over them. None means those of ``config.solver``: by default every accelerator
+        (for the training, as many as divide a batch), or one CPU device. With other numbers of
+        devices the training agrees to about 1e-5, and the transport onto given codes has the same
+        bits.
       on_progress: called on the host as the work proceeds.
       on_event: called on the host with every loss, estimate and certificate, as numbers.
 
     Returns:
       The model; ``model.solution`` says whether the transport converged.
 
-    Several processes, all started with the same arguments, share the work of the training and of
-    the transport. The first alone writes to ``run_dir``, which all must be able to read if the run
-    is to be resumed.
+    Several processes that call this with the same arguments share the training and the transport.
+    Only process 0 writes to ``run_dir``; all must be able to read it to resume a run.
 
-    Ctrl-C while the transport is solved ends it early, without the maps of classes: the model then
-    says so in its ``solution.status``, and with ``run_dir`` the run can still be resumed.
+    Ctrl-C during the transport stops it early, without the maps of classes. Then the
+    ``solution.status`` of the model says so, and a run in ``run_dir`` can be resumed.
 
     Raises:
-      ValueError: if the images, the configuration, the functions or the devices do not fit, or if
-        ``run_dir`` holds another run, or is being written by another process.
+      ValueError: if the images, the configuration, the functions or the devices do not fit; if
+        ``run_dir`` holds another run; or if another process writes to it.
       OSError: if ``run_dir`` cannot be written.
       FloatingPointError: if the training diverges.
     """
@@ -140,7 +138,7 @@ def _fit_images(
     key, solver = check_config(key, config, devices)
     data, classes, names = check_data(images, labels)
     names = check_names(label_names, classes, names)
-    check_budget(len(data), config.solver)  # what is refused later is better refused now
+    check_budget(len(data), config.solver)  # before the training, not after it
     own_devices = devices_for(len(data), config.training, solver)
     models.check_image_shape(data.shape[1:])
     learned_from = columns.varying("images", data, "rows") if data.ndim == 2 else data
@@ -176,20 +174,19 @@ def fit_codes(
     on_progress: Given[Callable[[Progress], None] | None] = None,
     on_event: Given[Callable[[Event], None] | None] = None,
 ) -> AEOT:
-    """Fit the transport map and its extension to codes of somebody's own encoder.
+    """Fit the transport map and its extension to codes of the user's own encoder.
 
-    There are no networks inside: ``sample_codes`` gives new codes in the units that these came in,
-    and ``sample(..., decode=fn)`` what somebody's own decoder makes of them.
+    The model holds no networks: ``sample_codes`` gives new codes in the units of the encoder, and
+    ``sample(..., decode=fn)`` decodes them with the user's own decoder.
 
     Args:
-      key: of the whole fit; the same key, codes and config give the same model.
+      key: key of the whole fit. The same key, codes and config give the same model.
       codes: (n, z), real numbers in any unit and dtype; centred and scaled in float64.
-      config: the user's decisions; those of the networks and of their training have no meaning
-        here.
+      config: the user's decisions; those on networks and training are ignored.
       labels: as in ``fit``.
       label_names: as in ``fit``.
       run_dir: a folder for the model.
-      resume: take the finished model from ``run_dir``; or solve an interrupted one again.
+      resume: load the finished model in ``run_dir``, or solve an interrupted one again.
       overwrite: as in ``fit``.
       devices: as in ``fit``.
       on_progress: as in ``fit``.
@@ -199,8 +196,8 @@ def fit_codes(
       The model; its ``params`` and ``image_shape`` are None.
 
     Raises:
-      ValueError: if the codes, the configuration or the devices do not fit, or if ``run_dir`` holds
-        another run, or is being written by another process.
+      ValueError: if the codes, the configuration or the devices do not fit; if ``run_dir`` holds
+        another run; or if another process writes to it.
       OSError: if ``run_dir`` cannot be written.
     """
     arguments.refuse_trace("fit_codes", "call it outside of `jax.jit`", key=key, codes=codes)

@@ -20,17 +20,17 @@ from aeot_jax.arguments.traces import is_concrete
 
 
 def array(name: str, value: Any) -> np.ndarray | Array:
-    """An array of real numbers in the dtype that it came in.
+    """Check that a value is an array of real numbers, and keep its dtype.
 
-    JAX's arrays, known or traced, stay what they are; anything else becomes a NumPy array in this
-    machine's byte order. Integers of a list that no integer type holds become float64.
+    JAX arrays, known or traced, are returned unchanged; anything else becomes a NumPy array in the
+    byte order of this machine. A list with integers that no integer type holds becomes float64.
 
     Args:
-      name: of the argument, for errors.
+      name: the name of the argument, for errors.
       value: an array, a number, or lists of numbers.
 
     Raises:
-      ValueError: if it is something else: objects, text, complex numbers, dates, records, masked or
+      ValueError: for anything else: objects, text, complex numbers, dates, records, masked or
         sparse arrays, lists of uneven lengths, a Solution.
     """
     if not isinstance(value, jax.Array) and hasattr(value, "__jax_array__"):
@@ -58,25 +58,25 @@ def array(name: str, value: Any) -> np.ndarray | Array:
 
 
 def host_array(name: str, value: Any) -> np.ndarray | Array:
-    """``array`` for work on the host: with NumPy wherever the values are known.
+    """``array`` for work on the host: a NumPy array unless the value is traced.
 
-    What comes back is traced or of NumPy. So integers beyond int32 keep their digits, and
-    positions can be centred in float64 before they are rounded.
+    Integers beyond int32 keep their digits, and positions can be centred in float64 before they are
+    rounded.
     """
     found = array(name, value)
     return found if isinstance(found, Tracer) else np.asarray(found)
 
 
 def known(name: str, value: Any, *, infinite_below: bool = False) -> Float[np.ndarray, "..."]:
-    """A known array as float64 on the host, for what is computed there.
+    """Convert a known array to float64 on the host, for computation there.
 
     Args:
-      name: of the argument, for errors.
-      value: as for ``array``.
-      infinite_below: whether -inf is a number, as it is for heights.
+      name: the name of the argument, for errors.
+      value: see ``array``.
+      infinite_below: whether -inf is allowed, as for heights.
 
     Raises:
-      ValueError: as ``array``, and if it is traced or a number is not finite.
+      ValueError: as ``array``; if it is traced; or if a number is not finite.
     """
     given = array(name, value)
     if isinstance(given, Tracer):
@@ -97,12 +97,12 @@ def known(name: str, value: Any, *, infinite_below: bool = False) -> Float[np.nd
 
 
 def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array, "..."]:
-    """An array as float32, rounded once from the dtype that it came in.
+    """Convert an array to float32, rounded once from its own dtype.
 
     Args:
-      name: of the argument, for errors.
-      value: as for ``array``.
-      infinite_below: whether -inf is a number, as it is for heights.
+      name: the name of the argument, for errors.
+      value: see ``array``.
+      infinite_below: whether -inf is allowed, as for heights.
 
     Raises:
       ValueError: as ``array``, and if a known number is not finite or too large for float32.
@@ -111,7 +111,7 @@ def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array,
     if isinstance(found, Tracer):
         return found.astype(jnp.float32)
     if isinstance(found, jax.Array) and not _is_near(found):
-        with jax.ensure_compile_time_eval():  # a known array, perhaps under someone's trace
+        with jax.ensure_compile_time_eval():  # a known array, perhaps under a caller's trace
             if _is_usable(found, infinite_below=infinite_below):
                 return found.astype(jnp.float32)
     rounded = rounded_to_float32(name, np.asarray(found), infinite_below=infinite_below)
@@ -121,19 +121,19 @@ def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array,
 
 
 def placed(values: np.ndarray) -> Array:
-    """A copy of NumPy's array as one of JAX's; ``jnp.asarray`` compiles a copy for every shape."""
+    """Copy a NumPy array to the device; ``jnp.asarray`` would compile a copy for every shape."""
     return jax.device_put(np.array(values))
 
 
 def rounded_to_float32(
     name: str, values: np.ndarray, *, infinite_below: bool = False
 ) -> Float[np.ndarray, "..."]:
-    """NumPy's numbers as float32, or an error that says which one float32 cannot hold.
+    """Round a NumPy array to float32, or name the number that float32 cannot hold.
 
     Args:
-      name: of the argument, for errors.
-      values: from ``host_array``, or made of such.
-      infinite_below: whether -inf is a number, as it is for heights.
+      name: the name of the argument, for errors.
+      values: from ``host_array``, or computed from it.
+      infinite_below: whether -inf is allowed, as for heights.
 
     Raises:
       ValueError: if a number is not finite, or too large for float32.
@@ -150,10 +150,10 @@ def rounded_to_float32(
 
 
 def refuse_containers(name: str, value: Any) -> None:
-    """Refuse what NumPy would take for something else: masked and sparse arrays, dicts, None.
+    """Refuse what NumPy would misread: masked and sparse arrays, dicts, None.
 
     Raises:
-      ValueError: that says what it is.
+      ValueError: it says what the value is.
     """
     if value is None or isinstance(value, str | bytes | dict | set):
         raise ValueError(f"`{name}` is {shown(value)}; pass an array of real numbers.")
@@ -174,7 +174,7 @@ def refuse_containers(name: str, value: Any) -> None:
 
 
 def _from_large_integers(name: str, found: np.ndarray) -> np.ndarray:
-    """Float64 of a list whose integers no integer type holds; anything else stays as it is."""
+    """Convert a list whose integers no integer type holds to float64; leave anything else."""
     if not all(isinstance(item, numbers.Real) for item in found.flat):
         return found
     try:
@@ -186,7 +186,7 @@ def _from_large_integers(name: str, found: np.ndarray) -> np.ndarray:
 
 
 def _check_dtype(name: str, dtype: Any) -> None:
-    """Refuse what holds no real numbers."""
+    """Refuse dtypes that are not real numbers."""
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise ValueError(f"`{name}` holds random keys, {dtype}; pass an array of real numbers.")
     if jnp.issubdtype(dtype, np.complexfloating):
@@ -203,7 +203,7 @@ def _check_dtype(name: str, dtype: Any) -> None:
 def _check_usable(
     name: str, values: np.ndarray, usable: np.ndarray, infinite_below: bool, kind: str
 ) -> None:
-    """Name the first number that is not finite, or too large for a type."""
+    """Raise an error that names the first number that is not finite, or too large for a type."""
     if usable.all():
         return
     where = tuple(np.argwhere(~usable)[0].tolist())
@@ -221,7 +221,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_near(value: Array) -> bool:
-    """Whether NumPy sees the array without a copy from a device, and sees all of it."""
+    """Whether the whole array lies in host memory, so that NumPy needs no copy from a device."""
     if not value.is_fully_addressable:
         return False
     return all(device.platform == "cpu" for device in value.devices())

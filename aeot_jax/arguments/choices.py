@@ -11,10 +11,10 @@ from aeot_jax.arguments.display import shown
 
 
 def choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Refuse what is not one of some names.
+    """Refuse a value that is not one of the choices.
 
     Raises:
-      ValueError: with the names.
+      ValueError: it lists the choices.
     """
     if not isinstance(value, type(choices[0])) or value not in choices:
         listed = ", ".join(map(repr, choices))
@@ -22,26 +22,26 @@ def choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 
 
 def instance(name: str, value: Any, kind: type | tuple[type, ...], way: str) -> None:
-    """Refuse what is not of a class.
+    """Refuse a value of another class.
 
     Args:
-      name: of the argument, for errors.
-      value: what was passed.
+      name: the name of the argument, for errors.
+      value: the value that was passed.
       kind: the class, or several.
       way: what to pass, with its article: "a source measure, as `Gaussian(dim=2)`".
 
     Raises:
-      ValueError: if it is of another.
+      ValueError: if the value is of another class.
     """
     if not isinstance(value, kind):
         raise ValueError(f"`{name}` is {shown(value)}; pass {way}.")
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, and nothing that counts as either: a text "no" would count as True.
+    """Check a flag: True or False. Any other value is refused, as the text "no" is truthy.
 
     Raises:
-      ValueError: if it is something else.
+      ValueError: for anything else.
     """
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"`{name}` is {shown(value)}; pass True or False.")
@@ -49,25 +49,25 @@ def flag(name: str, value: Any) -> bool:
 
 
 def function(name: str, value: Any, what: str = "a function") -> None:
-    """Refuse what cannot be called; None stands for nothing to call.
+    """Refuse a value that is neither callable nor None.
 
     Args:
-      name: of the argument.
-      value: what was passed for it.
-      what: to pass, with its article.
+      name: the name of the argument, for errors.
+      value: the value that was passed.
+      what: what to pass, with its article.
 
     Raises:
-      ValueError: if it is something else.
+      ValueError: for anything else.
     """
     if value is not None and not callable(value):
         raise ValueError(f"`{name}` is {shown(value)}; pass {what}, or None.")
 
 
 def path(name: str, value: Any) -> Path:
-    """A path of a file or a folder.
+    """Check the path of a file or a folder.
 
     Raises:
-      TypeError: if it is something else.
+      TypeError: for anything else.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"`{name}` is {shown(value)}; pass a path, as text or a `pathlib.Path`.")

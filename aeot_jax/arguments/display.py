@@ -5,11 +5,11 @@ import numpy as np
 from jax.core import Tracer
 
 _SHOWN = 80
-"""Characters of a value that an error shows."""
+"""Most characters of a value that an error shows."""
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: an array by what it is, anything else by its short repr."""
+    """Describe a value for an error: an array by its shape and dtype, others by a short repr."""
     if isinstance(value, jax.Array | np.ndarray) and value.ndim:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, Tracer):

@@ -10,14 +10,14 @@ from jaxtyping import Array
 from aeot_jax.arguments.display import shown
 
 _RAW_KEYS = {"threefry2x32": (2,), "rbg": (4,), "unsafe_rbg": (4,)}
-"""Shape of a legacy key, by the generator that JAX is set to."""
+"""Shape of a legacy key for each of JAX's generators."""
 
 
 def key(name: str, value: Any) -> Array:
-    """One random key, typed or legacy.
+    """Check that a value is one random key, typed or legacy.
 
     Raises:
-      ValueError: if it is anything else, several keys among it.
+      ValueError: for anything else, and for several keys.
     """
     way = "pass one JAX key, as `jax.random.key(0)`"
     if not isinstance(value, jax.Array | np.ndarray):

@@ -16,15 +16,15 @@ MOST = 2**31 - 1
 
 
 def whole(name: str, value: Any, what: str = "a whole number") -> int:
-    """A whole number that is known: a Python or NumPy integer, or an array of one without axes.
+    """Check a known whole number: a Python or NumPy integer, or an integer array without axes.
 
     Args:
-      name: of the argument, for errors.
+      name: the name of the argument, for errors.
       value: the number.
-      what: it says, for errors.
+      what: what the number means, for errors.
 
     Raises:
-      ValueError: if it is something else: a boolean, a float, text, traced.
+      ValueError: for anything else: a boolean, a float, text, a traced value.
     """
     if isinstance(value, Tracer):
         raise ValueError(
@@ -43,10 +43,10 @@ def whole(name: str, value: Any, what: str = "a whole number") -> int:
 def count(
     name: str, value: Any, least: int = 1, most: int = MOST, what: str = "a whole number"
 ) -> int:
-    """``whole`` from ``least`` to ``most``, by default what int32 holds.
+    """``whole``, at least ``least`` and at most ``most``, by default the largest int32.
 
     Raises:
-      ValueError: as ``whole``, and if it is out of this range.
+      ValueError: as ``whole``, and if the number is out of this range.
     """
     number = whole(name, value, what)
     if not least <= number <= most:
@@ -67,18 +67,18 @@ def number(
     above: bool = False,
     what: str = "a number",
 ) -> float:
-    """A finite real number that is known.
+    """Check a known finite real number.
 
     Args:
-      name: of the argument, for errors.
-      value: a number, or an array of one without axes; no boolean and no text.
-      least: smallest that serves.
-      most: largest that serves.
-      above: whether it must be larger than ``least``.
-      what: serves, for errors.
+      name: the name of the argument, for errors.
+      value: a number, or an array without axes; booleans and text are refused.
+      least: smallest number allowed.
+      most: largest number allowed.
+      above: whether the number must be larger than ``least``.
+      what: what to pass, for errors.
 
     Raises:
-      ValueError: if it is something else.
+      ValueError: for anything else.
     """
     if isinstance(value, Tracer):
         raise ValueError(f"`{name}` is {shown(value)}; pass a number that is known.")
@@ -101,21 +101,21 @@ def number(
 def replace_field(
     record: Any, name: str, check: Callable[..., int | float], *bounds: int | float, **options: Any
 ) -> None:
-    """Check a number in a frozen record, by ``count`` or ``number``; keep it as Python's own.
+    """Check a number in a frozen record, and keep it as a Python number.
 
     Args:
-      record: as ``__post_init__`` has it.
-      name: of the field.
-      check: of the number.
-      *bounds: for the check.
-      **options: for the check.
+      record: the record, in its ``__post_init__``.
+      name: the name of the field.
+      check: ``count`` or ``number``.
+      *bounds: passed to the check.
+      **options: passed to the check.
 
     Raises:
-      ValueError: as the check does.
+      ValueError: as the check raises it.
     """
     value = getattr(record, name)
     found = check(name, value, *bounds, **options)
-    if type(value) not in (int, float):  # NumPy's has another hash, repr and JSON
+    if type(value) not in (int, float):  # a NumPy number has another hash, repr and JSON
         object.__setattr__(record, name, found)
 
 

@@ -1,4 +1,4 @@
-"""Traced values: what cannot be looked at, and who refuses it."""
+"""Traced values: their numbers are not known, and functions of the host refuse them."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from jax.core import Tracer
 
 
 def is_concrete(*values: object) -> bool:
-    """Whether no value is traced, so that its numbers can be looked at.
+    """Whether no value is traced, so that its numbers are known.
 
-    Look with NumPy: under someone's trace, jax.numpy returns tracers even for known arrays.
+    Read them with NumPy: under a trace, jax.numpy returns tracers even for known arrays.
     """
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def refuse_trace(function: str, way: str, **arguments: Any) -> None:
-    """Refuse traced arguments and a trace around: for functions with a loop on the host.
+    """Refuse traced arguments, and a call under a trace: for functions with a loop on the host.
 
     Args:
-      function: its name.
+      function: the name of the function.
       way: what to do instead.
-      **arguments: what must be known.
+      **arguments: the arguments that must be known.
 
     Raises:
-      ValueError: that names the first traced argument.
+      ValueError: it names the first traced argument.
     """
     for name, value in arguments.items():
         if not is_concrete(value):

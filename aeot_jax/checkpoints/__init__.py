@@ -1,1 +1,1 @@
-"""Models, solutions and extensions in files, and runs that can be resumed."""
+"""Files of models, solutions and extensions, and runs that can be resumed."""

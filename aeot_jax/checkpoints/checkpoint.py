@@ -1,4 +1,4 @@
-"""Models on disk, and the folder of a run that can be resumed."""
+"""The file of a model, and the folder of a run that can be resumed."""
 
 import dataclasses
 import os
@@ -37,7 +37,7 @@ def read(path: Path) -> AEOT:
 
 
 def write(model: AEOT, path: str | os.PathLike[str], identity: str | None = None) -> None:
-    """Write the file of a model, with the fingerprint of its fit if it is that of a run."""
+    """Write the file of a model; in a run, with the fingerprint of its fit."""
     tree = {
         field.name: trees.arrays_of(getattr(model, field.name))
         for field in dataclasses.fields(model)
@@ -63,7 +63,7 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
     extension = trees.extension(tree.pop("extension"), mu)
     if (units := tree.pop("columns", None)) is not None:
         units = Columns(**units)
-    classes = tree.pop("classes", None)  # files of models without classes have none
+    classes = tree.pop("classes", None)  # None without labels
     if classes is not None:
         classes = ClassMaps(
             solution=trees.solution(classes.pop("solution"), classes["labels"].shape),
@@ -85,12 +85,12 @@ def _model(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AEOT:
 
 @dataclass(frozen=True)
 class Training:
-    """The state of a training that was cut off.
+    """The state of an interrupted training.
 
     Attributes:
-      path: the file that it is from.
-      leaves: of the ``TrainState``, by their place in the tree.
-      losses: of the epochs done.
+      path: the file that it was read from.
+      leaves: leaves of the ``TrainState``, by their position in the tree.
+      losses: losses of the finished epochs.
     """
 
     path: Path
@@ -98,10 +98,10 @@ class Training:
     losses: list[float]
 
     def restore(self, like: TrainState) -> TrainState:
-        """The state, in the structure of a fresh one.
+        """Rebuild the state with the tree structure of ``like``.
 
         Raises:
-          ValueError: if it is not that of such a training.
+          ValueError: if its leaves do not fit ``like``.
         """
         with records.complete(self.path):
             contents.check_arrays(_leaves_of(like), self.leaves)
@@ -123,10 +123,10 @@ class Run:
     """The folder of a run.
 
     Attributes:
-      folder: where it is written: the folder itself, or where its replacement is built.
+      folder: where files are written: the folder itself, or ``.next`` in it for a replacement.
       identity: fingerprint of the fit.
-      finished: the model, if this very run has ended before.
-      training: where its training was cut off, if it was.
+      finished: the model, if this run has finished before.
+      training: its training, if that was interrupted.
     """
 
     folder: Path
@@ -135,16 +135,16 @@ class Run:
     training: Training | None
 
     def save_training(self, state: TrainState, losses: list[float]) -> None:
-        """Keep the state after an epoch."""
+        """Save the state after an epoch."""
         leaves = {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         arrays = {**leaves, "losses": np.asarray(losses, np.float64)}
         meta = {"version": __version__, "identity": self.identity}
         records.write(self.folder / TRAINING_FILE, "training", arrays, meta)
 
     def save_model(self, model: AEOT) -> None:
-        """Keep the model; only then is the training's checkpoint removed.
+        """Save the model, and then remove the checkpoint of the training.
 
-        It stays beside a model whose transport was interrupted, and a resumed run goes on from it.
+        If the transport was interrupted, the checkpoint stays, and a resumed run continues from it.
         """
         write(model, self.folder / MODEL_FILE, self.identity)
         if int(model.solution.status) != Status.INTERRUPTED:
@@ -152,10 +152,10 @@ class Run:
 
 
 class OtherRunError(ValueError):
-    """A folder holds another run than that to be resumed.
+    """A folder holds another run than the one to resume.
 
     Attributes:
-      differences: what has changed, in words; empty where that cannot be told.
+      differences: what has changed, in words; empty if that is not known.
     """
 
     def __init__(self, folder: Path, differences: list[str]):
@@ -168,19 +168,19 @@ class OtherRunError(ValueError):
 
 
 def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Where the files of a run go: into its folder, or beside a run that they shall replace.
+    """The folder to write a run to: its own, or ``.next`` in it to replace an earlier run.
 
-    A replacement is built in a folder inside (see ``runs``); ``runs.replace`` ends it.
+    ``runs.replace`` completes a replacement.
 
     Args:
-      folder: of the run.
+      folder: the folder of the run.
       identity: fingerprint of the fit.
-      resume: continue what is there, a replacement too; it must be the same fit.
-      overwrite: replace what is there; an unfinished replacement is given up.
+      resume: continue the run, or the replacement, in the folder; it must be the same fit.
+      overwrite: replace the run in the folder; an unfinished replacement is dropped.
 
     Raises:
-      ValueError: if the folder holds a run and neither flag is set, both are, or the run to resume
-        is of another fit.
+      ValueError: if both flags are set; if neither is set and the folder holds a run; or if the run
+        to resume is of another fit.
     """
     if resume and overwrite:
         raise ValueError("`resume` and `overwrite` are both set; choose one.")
@@ -209,9 +209,9 @@ def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool 
 
 
 def _furthest(folder: Path) -> tuple[Path | None, str]:
-    """The file from which a run is resumed, and its kind.
+    """The file to resume a run from, and its kind.
 
-    A checkpoint beside a model is that of a run whose transport was interrupted.
+    A checkpoint beside a model means that the transport was interrupted.
     """
     for name, kind in ((TRAINING_FILE, "training"), (MODEL_FILE, "model")):
         if (folder / name).exists():
@@ -220,13 +220,13 @@ def _furthest(folder: Path) -> tuple[Path | None, str]:
 
 
 def open_run(folder: Path, identity: str, *, resume: bool = False, overwrite: bool = False) -> Run:
-    """Open the folder of a run: empty, to be resumed, or to be replaced as a whole at the end.
+    """Open the folder of a run: to begin it, to resume it, or to replace an earlier run at the end.
 
     Args:
       folder: made if missing.
       identity: fingerprint of the fit.
-      resume: continue what is there; it must be the same fit.
-      overwrite: replace what is there.
+      resume: continue the run in the folder; it must be the same fit.
+      overwrite: replace the run in the folder.
 
     Raises:
       ValueError: as ``place``, or if the file to resume from is damaged.

@@ -1,4 +1,4 @@
-"""Configurations as JSON, and back: every value is checked before anything is made of it."""
+"""Configurations to JSON and back: every value is checked before a record is made."""
 
 import dataclasses
 import math
@@ -16,17 +16,17 @@ from aeot_jax.storage.records import NewerError
 _Record = TypeVar("_Record")
 
 _NOT_KEPT = ("parallel", "devices", "target_shards")
-"""Fields of the solver's configuration that do not change the answer."""
+"""Fields of the solver's configuration that do not change the answer, and are not saved."""
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 def newer(what: str, version: object) -> NewerError:
-    """The error for something that this version does not know.
+    """The error for an unknown entry of a file.
 
     Args:
-      what: the thing, with its name.
-      version: of the library that wrote the file, as the file says.
+      what: the entry, with its name.
+      version: the version of the library that wrote the file, as the file states it.
     """
     wrote = reprlib.repr(version) if isinstance(version, str) else "unknown"
     return NewerError(
@@ -36,7 +36,7 @@ def newer(what: str, version: object) -> NewerError:
 
 
 def config_to_json(config: Config) -> dict[str, Any]:
-    """A configuration as nested dicts that JSON can hold.
+    """Convert a configuration to nested dicts for JSON.
 
     A custom optimiser is left out, and so are the devices, which do not change the answer.
     """
@@ -51,12 +51,12 @@ def config_from_json(tree: Any, version: object = None) -> Config:
     """The inverse of ``config_to_json``.
 
     Args:
-      tree: what JSON gave.
-      version: of the library that wrote it, for the error.
+      tree: the parsed JSON.
+      version: the version of the library that wrote it, for the error.
 
     Raises:
-      NewerError: if an option is not known.
-      ValueError: if a part is missing, or a value is of another type or out of its range.
+      NewerError: if an option is unknown.
+      ValueError: if a part is missing, or a value has another type or is out of range.
     """
     parts = {field.name for field in dataclasses.fields(Config)}
     if isinstance(tree, Mapping) and (missing := sorted(parts - set(tree))):
@@ -65,18 +65,18 @@ def config_from_json(tree: Any, version: object = None) -> Config:
 
 
 def from_json(kind: type[_Record], tree: Any, where: str, version: object = None) -> _Record:
-    """A frozen record from what JSON holds of it.
+    """Make a frozen record from parsed JSON.
 
     Args:
-      kind: a dataclass of numbers, texts, truth values, None and other such dataclasses.
-      tree: what JSON gave.
+      kind: a dataclass whose fields are numbers, strings, booleans, None or such dataclasses.
+      tree: the parsed JSON.
       where: name of the record, for errors.
-      version: of the library that wrote it, for errors.
+      version: the version of the library that wrote it, for errors.
 
     Raises:
-      NewerError: if a field is not known.
-      ValueError: if a field without default is missing, or a value is of another type or refused
-        by the record itself.
+      NewerError: if a field is unknown.
+      ValueError: if a field without default is missing, or a value has another type or is refused
+        by the record.
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"`{where}` is {reprlib.repr(tree)}, not an object")
@@ -104,7 +104,7 @@ def from_json(kind: type[_Record], tree: Any, where: str, version: object = None
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value of JSON is of an annotated type; types that JSON lacks fit nothing."""
+    """Whether a JSON value has an annotated type; False for types that JSON lacks."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in typing.get_args(hint))
@@ -121,7 +121,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
-    """A type in words."""
+    """An annotation in words, for errors."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_words(one) for one in typing.get_args(hint)))
     if typing.get_origin(hint) is Literal:

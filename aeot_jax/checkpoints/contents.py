@@ -1,7 +1,7 @@
-"""What the file of a model must hold, from its own configuration: names, types, shapes, numbers.
+"""The arrays that a file must hold: their names, dtypes and shapes.
 
-Shapes and types follow from the configuration and from the annotations of the records, so that a
-new field of a record is checked, written and read without a word here.
+They follow from the configuration in the file and from the annotations of the records. So a new
+field of a record is written, read and checked without a change here.
 """
 
 import dataclasses
@@ -24,34 +24,33 @@ from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.solution import Solution
 
 LATER = {"upper": np.inf, "num_unverified": 0, "unverified_weight": 0, "samples_to_verify": 0}
-"""Fields that files of earlier versions lack, and the value that says that they are not known."""
+"""Fields that files of earlier versions lack, with the value that means "not known"."""
 
 _CHANNELS = (1, 3)
 
 SOLUTION_SCHEMA = 2
-"""Of the file of a solution; raised when a solution holds what older programs cannot read: 2 has
-its problem."""
+"""Version of a solution's file, raised when older programs cannot read it; 2 adds the problem."""
 
 SOURCE = "mu"
-"""Folder of the source's arrays in the file of a solution or of an extension."""
+"""Prefix of the source's arrays in the file of a solution or an extension."""
 
 TARGETS = "problem/y"
-"""Targets of the problem in the file of a solution."""
+"""Name of the targets in the file of a solution."""
 
 _REAL = tuple(
     np.dtype(code) for code in ["f4", "f2", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 )
 
 _MOST_SECONDS = 32
-"""Stages whose time a file may hold."""
+"""Most stages whose time a file may hold."""
 
 
 class Wanted(NamedTuple):
-    """What an array must be.
+    """The shape and dtype that an array must have.
 
     Attributes:
-      shape: sizes; None is any.
-      dtypes: one of these.
+      shape: its shape; None is any size.
+      dtypes: allowed dtypes.
     """
 
     shape: tuple[int | None, ...]
@@ -63,13 +62,13 @@ _WIDE = {_FLOAT: np.dtype(np.float64), _INT: np.dtype(np.int64)}
 
 
 def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, ...] | None]:
-    """The configuration and the shape of the data that the file of a model states.
+    """The configuration and the data shape in the file of a model.
 
-    The shape is (height, width, channels), (D,) of a table, or None where the model is of codes.
+    The shape is (height, width, channels), (D,) for a table, or None for codes.
 
     Raises:
       NewerError: if the configuration has an option that this version does not know.
-      ValueError: if either is missing or cannot be.
+      ValueError: if either is missing or invalid.
     """
     config = config_from_json(meta.get("config"), meta.get("version"))
     shape = meta.get("image_shape", ())
@@ -85,10 +84,10 @@ def parts(meta: Mapping[str, Any]) -> tuple[Config, tuple[int, ...] | None]:
 
 
 def label_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The names of the classes that the file of a model states; earlier versions had none.
+    """The class names in the file of a model; files of earlier versions have none.
 
     Raises:
-      ValueError: if they are no names.
+      ValueError: if they are not a list of distinct names.
     """
     names = meta.get("label_names")
     if names is None:
@@ -101,21 +100,21 @@ def label_names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def check_classes(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse names of classes that are fewer than the numbers of the classes."""
+    """Refuse a file with fewer class names than its labels need."""
     names, labels = label_names(meta), arrays.get("classes/labels")
     if names is not None and labels is not None and not 0 <= labels[0] <= labels[-1] < len(names):
         raise ValueError(f"its `label_names` are {len(names)}, too few for its classes")
 
 
 def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Hold what a file announces against what its configuration says that it must hold.
+    """Check that the arrays of a model's file are those that its configuration implies.
 
     Args:
-      meta: of the file.
-      arrays: by name, whatever has a shape and a dtype.
+      meta: the JSON of the file.
+      arrays: arrays by name, or their headers: anything with a shape and a dtype.
 
     Raises:
-      NewerError: if there is an option or an array that this version does not know.
+      NewerError: if the file has an option or an array that this version does not know.
       ValueError: with a reason.
     """
     config, image_shape = parts(meta)
@@ -124,7 +123,7 @@ def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
 
 
 def check_solution(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Hold the file of a solution against the annotations of its record; as ``check_model``."""
+    """Check the file of a solution against the annotations of `Solution`; see ``check_model``."""
     schema = meta.get("solution_schema")
     if type(schema) is not int or schema < 1:
         raise ValueError(f"its `solution_schema` is {reprlib.repr(schema)}")
@@ -140,7 +139,7 @@ def check_solution(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
 
 
 def _of_source(meta: Mapping[str, Any], dim: int) -> dict[str, Wanted]:
-    """The arrays of the source that a file names; a source without a name is code."""
+    """The arrays of the source that a file names; an unnamed source is code and has none."""
     source = meta.get("source")
     if source is None:
         return {}
@@ -154,7 +153,7 @@ def _of_source(meta: Mapping[str, Any], dim: int) -> dict[str, Wanted]:
 
 
 def check_extension(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Hold the file of an extension against the annotations of its record; as ``check_model``."""
+    """Check the file of an extension against the annotations of `Extension`, as ``check_model``."""
     batch = _shape("band", arrays)
     sizes = {"m": _side("y", arrays, -2), "d": _side("y", arrays, -1)}
     found = _record("", Extension, batch, sizes, arrays) | _of_source(meta, sizes["d"])
@@ -173,7 +172,7 @@ def check_arrays(
     version: object = None,
     missing_ok: Collection[str] = (),
 ) -> None:
-    """Refuse other names, shapes and dtypes than those wanted; raises as ``check_model``."""
+    """Refuse missing or unknown arrays, and other shapes and dtypes; raises as ``check_model``."""
     later = {name for name in wanted if name.rpartition("/")[2] in LATER}.union(missing_ok)
     if missing := sorted(set(wanted) - set(arrays) - later):
         raise ValueError(f"it holds no array {reprlib.repr(missing[0])}")
@@ -195,7 +194,7 @@ def check_arrays(
 def _wanted(
     config: Config, image_shape: tuple[int, ...] | None, arrays: Mapping[str, Any]
 ) -> dict[str, Wanted]:
-    """All arrays of a model, by name."""
+    """All arrays of a model's file, by name."""
     if image_shape is None:
         found, latent = {}, _side("centre", arrays, -1)
     else:
@@ -216,7 +215,7 @@ def _wanted(
 def _networks(
     config: models.AutoencoderConfig, image_shape: tuple[int, ...], arrays: Mapping[str, Any]
 ) -> tuple[dict[str, Wanted], int]:
-    """The arrays of the networks and of the columns of a table; and the dimensions of the codes."""
+    """The arrays of the networks and of a table's columns, and the dimension of the codes."""
     _check_sizes(config, image_shape, arrays)
     shapes = jax.eval_shape(models.functions(image_shape, config).init, jax.random.key(0))
     found = {f"params/{name}": Wanted(leaf.shape, (_FLOAT,)) for name, leaf in _flat(shapes)}
@@ -228,7 +227,7 @@ def _networks(
 def _check_sizes(
     config: models.AutoencoderConfig, image_shape: tuple[int, ...], arrays: Mapping[str, Any]
 ) -> None:
-    """Networks that cannot be those of the file are not built, not even to learn their shapes."""
+    """Refuse networks larger than the file, before they are built to find their shapes."""
     widest = max((side for array in arrays.values() for side in array.shape), default=0)
     for name, value, most in (
         ("depth", config.depth, len(arrays)),
@@ -247,7 +246,7 @@ def _check_sizes(
 def _transport(
     prefix: str, batch: tuple[int, ...], latent: int, arrays: Mapping[str, Any]
 ) -> dict[str, Wanted]:
-    """The solution and the extension of one transport problem, or of a batch."""
+    """The arrays of the solution and the extension of one problem, or of a batch."""
     sizes = {"m": _side(f"{prefix}extension/y", arrays, -2), "d": latent}
     found = {}
     for name, kind in (("solution", Solution), ("extension", Extension)):
@@ -262,12 +261,12 @@ def _record(
     sizes: Mapping[str, int],
     arrays: Mapping[str, Any],
 ) -> dict[str, Wanted]:
-    """The arrays of a record, as it is annotated; sizes that are not given are the file's own."""
+    """The arrays of a record, from its annotations; axes not in `sizes` are read from the file."""
     found: dict[str, Wanted] = {}
     own = dict(sizes)
     for name, hint in typing.get_type_hints(kind).items():
         if hint in (Measure, Problem | None):
-            continue  # the configuration says which; only the file of a solution has the problem
+            continue  # not an array: the configuration names the source
         if not (options := _annotations(hint)):
             found |= _record(f"{prefix}{name}/", hint, batch, sizes, arrays)
             continue
@@ -276,7 +275,7 @@ def _record(
             if axis not in own:
                 own[axis] = _side(f"{prefix}{name}", arrays, i - len(axes))
         one = _FLOAT if "float32" in options[0].dtypes else _INT
-        # What may be NumPy's is not converted when it is loaded.
+        # An array that may be a NumPy array keeps its dtype when it is loaded.
         host = any(option.array_type is np.ndarray for option in options)
         dtypes = (one, _WIDE[one]) if host else (one,)
         found[prefix + name] = Wanted((*batch, *(own[axis] for axis in axes)), dtypes)
@@ -284,7 +283,7 @@ def _record(
 
 
 def _annotations(hint: Any) -> list[Any]:
-    """The array types of an annotation; none where it is a record."""
+    """The array types of an annotation; empty for a record."""
     found = typing.get_args(hint) or (hint,)
     return [one for one in found if hasattr(one, "dim_str")]
 
@@ -307,7 +306,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def fill_later(kind: type, tree: Mapping[str, Any], batch: tuple[int, ...]) -> dict[str, Any]:
-    """The fields of a record, those that came later with the value that says "not known"."""
+    """The fields of a record; missing later fields get the value that means "not known"."""
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in tree]
     unknown = {name: jnp.full(batch, LATER[name], _dtype(name)) for name in missing}
     return {**tree, **unknown}

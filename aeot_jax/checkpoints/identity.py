@@ -1,4 +1,4 @@
-"""What determines a fit, as a text to be kept with it: two fits with the same text are one."""
+"""The fingerprint of a fit: a text of all that determines it, saved with its files."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from aeot_jax.typing import PRNGKey
 
 _WORDS = {"key": "the key", "data": "the data", "labels": "the labels"}
 _WORDS |= {"names": "the names of the labels", "config": ""}
-"""Parts, by what a difference in them is called; of the configuration each option has a name."""
+"""Parts of the text, in words; differences in the configuration are named by option."""
 
 
 def of(
@@ -26,9 +26,9 @@ def of(
     labels: Int32[np.ndarray, " n"] | None = None,
     label_names: tuple[str, ...] | None = None,
 ) -> str:
-    """JSON of what determines a fit: checksums of key, data and labels, and the configuration.
+    """JSON with the checksums of key, data and labels, and the configuration of a fit.
 
-    Of an optax transformation, which is code, it says only whether there is one.
+    An optax transformation is code; the text only states whether there is one.
     """
     raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     options = config_to_json(config)
@@ -50,11 +50,11 @@ def _checksum(array: np.ndarray) -> str:
 
 
 def differences(now: str, before: Any) -> list[str]:
-    """What has changed, in words: "the data", "`solver.tolerance` was 0.1 and is 0.2".
+    """The differences of two fits, in words: "the data", "`solver.tolerance` was 0.1 and is 0.2".
 
     Args:
       now: from ``of``.
-      before: another, as a file gave it; of what is none, nothing can be said.
+      before: the text in a file; if it is not such a text, the result is empty.
     """
     try:
         old = json.loads(before)

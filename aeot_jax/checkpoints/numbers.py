@@ -1,4 +1,4 @@
-"""Numbers in the file of a model: those that no fit gives are refused."""
+"""A check of the numbers in a model's file: some, no fit can give."""
 
 import math
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from aeot_jax.ot.solver.result import Method, Status
 
 
 def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse numbers that no fit gives.
+    """Refuse numbers that no fit can give.
 
     Args:
-      arrays: of a model whose names and shapes are right.
+      arrays: the arrays of a file, with names and shapes checked.
 
     Raises:
       ValueError: with a reason.
@@ -36,7 +36,7 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
             return bool(np.isin(array, known).all())
         return last == "labels" or bool((array >= 0).all())
     if "history/" in name:
-        return True  # a picture of how it went, which nothing is computed from
+        return True  # only drawn; nothing is computed from it
     if last.endswith("_angles"):
         return not bool((array < 0).any() or (array > math.pi + 1e-6).any())
     if last == "h":

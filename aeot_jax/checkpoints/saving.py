@@ -1,4 +1,4 @@
-"""What ``save`` writes and ``load`` reads: models, solutions, extensions; arrays, never code."""
+"""``save`` and ``load``: models, solutions and extensions; arrays, never code."""
 
 import dataclasses
 import os
@@ -23,22 +23,22 @@ from aeot_jax.storage import records, runs
 from aeot_jax.typing import Given
 
 _CODE = None
-"""What a file says of a source that is code."""
+"""The name of a source that is code."""
 
 
 def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLike[str]]) -> None:
-    """Write a model, a solution or an extension to one file, whole or not at all.
+    """Write a model, a solution or an extension to one file, atomically.
 
-    An older file stays until the new is whole. Code is not saved: an optax transformation in the
-    configuration, somebody's own encoder and decoder, a source by ``FromSampler`` or of a class of
-    one's own. Neither are devices. All else is.
+    An older file stays until the new one is complete. Code is not saved: an optax transformation in
+    the configuration, the user's own encoder, decoder or source (``FromSampler``, or a class of
+    one). Devices are not saved either. Everything else is.
 
     Args:
       thing: from ``fit``, ``fit_codes``, ``solve`` or ``extension``.
-      path: the file, ``.npz`` by custom.
+      path: the file, usually ``.npz``.
 
     Raises:
-      ValueError: if it is something else, or traced.
+      ValueError: if `thing` is something else, or traced.
       OSError: if the folder cannot be written or the disk is full.
     """
     way = "a model of `fit`, a `Solution` of `solve` or an `Extension` of `extension`"
@@ -48,14 +48,14 @@ def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLik
     if isinstance(thing, AEOT):
         checkpoint.write(thing, path)
     elif isinstance(thing, Solution):
-        if np.ndim(thing.status):  # of a batch, whose problems differ or are copies
+        if np.ndim(thing.status):  # a batch has no single problem
             thing = replace(thing, problem=None)
         arrays = records.flatten(trees.arrays_of(thing))
         meta: dict[str, Any] = {"version": __version__, "solution_schema": 1}
         if thing.problem is not None:
             meta["solution_schema"] = contents.SOLUTION_SCHEMA
             meta["source"] = _written(thing.problem.mu, arrays)
-            if arrays[contents.TARGETS].dtype == jnp.bfloat16:  # no dtype of NumPy's files
+            if arrays[contents.TARGETS].dtype == jnp.bfloat16:  # NumPy's files have no bfloat16
                 arrays[contents.TARGETS] = arrays[contents.TARGETS].astype(np.float32)
         records.write(path, "solution", arrays, meta)
     else:
@@ -65,9 +65,9 @@ def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLik
 
 
 def _written(mu: Measure, arrays: dict[str, np.ndarray]) -> str | None:
-    """What a file says of a source; the arrays of the source join those of the file."""
+    """The name of a source in a file; its arrays are added to `arrays`."""
     kind = type(mu)
-    if kind not in table.IN_FILES.values():  # by itself: a user's class may have the same name
+    if kind not in table.IN_FILES.values():  # by identity: a user's class may have the same name
         return _CODE
     for name in table.arrays(kind):
         arrays[f"{contents.SOURCE}/{name}"] = np.asarray(getattr(mu, name))
@@ -82,23 +82,23 @@ def _take_source(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def load(path: Given[str | os.PathLike[str]], *, mu: Given[Measure | None] = None) -> Any:
-    """Read what ``save`` or a run wrote.
+    """Read a file that ``save`` or a run wrote.
 
-    The file is held against what it must hold, before memory is taken: names, types and shapes of
-    the arrays; then against its checksum; then the numbers.
+    The names, dtypes and shapes of the arrays are checked before memory is allocated; then the
+    checksum, and then the numbers.
 
     Args:
       path: the file, or the folder of a run.
-      mu: the source of an extension or of a solution whose source is code, which no file holds;
-        else leave it out. Without it a solution comes without its problem.
+      mu: the source of an extension or a solution, if that source is code, which no file holds;
+        otherwise leave it out. Without it such a solution has no problem.
 
     Returns:
-      A model (`AEOT`), a `Solution` or an `Extension`, as the file says.
+      A model (`AEOT`), a `Solution` or an `Extension`.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, of another schema or of a newer version, if ``mu`` is
-        missing or not asked for, or if the folder holds files of another run beside the model.
+      FileNotFoundError: if the file does not exist.
+      ValueError: if the file is damaged, of another schema or of a newer version; if ``mu`` is
+        missing, or given without need; or if the folder holds files of another run.
     """
     path = arguments.path("path", path)
     kind = "model" if path.is_dir() else records.kind_of(path, ("model", "solution", "extension"))

@@ -1,4 +1,4 @@
-"""Records as nested dicts of arrays, as files hold them, and back."""
+"""Records to nested dicts of arrays, for files, and back."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from aeot_jax.ot.solver.solution import History, Solution
 
 
 def arrays_of(value: Any) -> Any:
-    """Records and tuples with names as nested dicts of arrays; sources and None stay out."""
+    """Convert records and named tuples to nested dicts of arrays, without sources and None."""
     if isinstance(value, Mapping):
         return {key: arrays_of(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value):
@@ -28,12 +28,12 @@ def arrays_of(value: Any) -> Any:
 
 
 def solution(tree: dict[str, Any], batch: tuple[int, ...]) -> Solution:
-    """A solution of its arrays; files of earlier versions lack some of the certificate's."""
+    """Make a solution from its arrays; files of earlier versions lack some of the certificate's."""
     certificate = contents.fill_later(Certificate, tree.pop("certificate"), batch)
     history = History(**tree.pop("history"))
     return Solution(**tree, certificate=Certificate(**certificate), history=history)
 
 
 def extension(tree: dict[str, Any], mu: Measure) -> Extension:
-    """An extension of its arrays and its source."""
+    """Make an extension from its arrays and its source."""
     return Extension(mu=mu, frame=Frame(**tree.pop("frame")), **tree)

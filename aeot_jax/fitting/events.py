@@ -1,8 +1,7 @@
-"""What happens in a fit, as it happens: stages, losses, estimates, certificates.
+"""Events of a fit: stages, losses, estimates, certificates.
 
-One callback gets them all as ``Event``; ``Progress`` is the part that a bar on the screen shows.
-The logger ``aeot_jax`` says the same, to whoever listens: stages and certificates at INFO, the rest
-at DEBUG.
+One callback gets each of them as an ``Event``; ``Progress`` is the part that a progress bar shows.
+The logger ``aeot_jax`` gets them too: stages and certificates at INFO, the rest at DEBUG.
 """
 
 import dataclasses
@@ -20,14 +19,14 @@ Kind = Literal["stage", "loss", "estimate", "certificate"]
 
 
 class Progress(NamedTuple):
-    """What a progress callback gets.
+    """The argument of a progress callback.
 
     Attributes:
       stage: one of ``STAGES``.
       done: work done in this stage, in the unit of ``total``.
-      total: work of the stage (epochs, images, samples).
-      note: the stage's residual in words.
-      values: the numbers behind the note, by name.
+      total: total work of the stage (epochs, images, samples).
+      note: the result so far, in words.
+      values: the numbers in the note, by name.
     """
 
     stage: str
@@ -39,18 +38,18 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something that happened in a fit.
+    """An event of a fit.
 
     Attributes:
-      kind: "stage", where one begins or ends; "loss" of an epoch; "estimate" of the mass error
-        while the transport is solved; "certificate", what fresh samples say of it at the end.
+      kind: "stage" when one begins or ends; "loss" after an epoch; "estimate" of the mass error
+        while the transport is solved; "certificate", from fresh samples at the end.
       stage: one of ``STAGES``.
       done: work done in this stage, in the unit of ``total``: epochs, images, samples.
-      total: work of the stage.
-      values: numbers by name: "loss"; "mass_error", "mass_error_se"; of a certificate "upper" and
-        "converged" (0 or 1) too.
+      total: total work of the stage.
+      values: numbers by name: "loss"; "mass_error", "mass_error_se"; a certificate also has "upper"
+        and "converged" (0 or 1).
       note: the same in words.
-      seconds: since the fit began.
+      seconds: time since the fit began.
     """
 
     kind: Kind
@@ -66,7 +65,7 @@ def reporter(
     on_progress: Given[Callable[[Progress], None] | None],
     on_event: Given[Callable[[Event], None] | None],
 ) -> Callable[[Progress], None]:
-    """The function that a fit reports to: it tells the log and both callbacks."""
+    """The function that a fit reports to; it calls the logger and both callbacks."""
     arguments.function("on_progress", on_progress)
     arguments.function("on_event", on_event)
     started = time.monotonic()

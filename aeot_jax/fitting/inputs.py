@@ -1,4 +1,4 @@
-"""What a fit is given: the key, the configuration, data, labels, functions, devices."""
+"""Arguments of a fit, checked: key, configuration, data, labels, functions, devices."""
 
 import math
 from dataclasses import replace
@@ -21,13 +21,13 @@ from aeot_jax.ot.solver.config import SolverConfig, placement
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _TRIED = 2
-"""Rows on which somebody's own decoder is tried before any work."""
+"""Rows on which the user's decoder is tried before any work."""
 
 
 def check_config(
     key: Given[PRNGKey], config: Given[Config], devices: Given[Devices | None]
 ) -> tuple[PRNGKey, SolverConfig]:
-    """The key, and what the transport is solved by."""
+    """The key, and the configuration of the solver with the devices to use."""
     found = arguments.key("key", key)
     arguments.instance("config", config, Config, "an `aeot_jax.Config(...)`")
     solver = config.solver
@@ -45,8 +45,8 @@ def check_config(
 def check_data(
     images: ArrayLike, labels: ArrayLike | None
 ) -> tuple[Shaped[np.ndarray, "n ..."], Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
-    """Images as bytes, or a table as it came; the labels, and their names if they were texts."""
-    if not isinstance(images, list | tuple):  # of these the shapes are compared one by one
+    """Images as bytes, or a table unchanged; the labels, and their names if they were strings."""
+    if not isinstance(images, list | tuple):  # `from_arrays` compares the shapes of a list
         images = arguments.host_array("images", images)
     if _is_table(images):
         table = columns.check("images", images, "rows")
@@ -60,7 +60,7 @@ def check_data(
 def class_labels(
     labels: ArrayLike | None, n: int
 ) -> tuple[Int32[np.ndarray, " n"] | None, tuple[str, ...] | None]:
-    """The labels, and their names if they were texts."""
+    """The labels, and their names if they were strings."""
     if labels is None:
         return None, None
     arguments.refuse_containers("labels", labels)
@@ -68,7 +68,7 @@ def class_labels(
 
 
 def _is_table(images: ArrayLike) -> bool:
-    """Whether these are rows of floats; two axes of integers are one image, which is refused."""
+    """Whether the data are a table: floats with two axes. Integers with two axes are one image."""
     if isinstance(images, list | tuple) and (not len(images) or np.ndim(images[0]) != 1):
         return False
     found = arguments.host_array("images", images)
@@ -76,7 +76,7 @@ def _is_table(images: ArrayLike) -> bool:
 
 
 def check_rows(data: ArrayLike) -> np.ndarray:
-    """What somebody's own encoder is given a batch of."""
+    """The rows that the user's encoder gets in batches."""
     found = np.asarray(arguments.host_array("images", data))
     if found.ndim < 2 or len(found) < 2:
         raise ValueError(
@@ -98,13 +98,12 @@ def try_decoder(own: Networks, codes: np.ndarray, images: ArrayLike) -> None:
 
 
 def devices_for(num_images: int, training: TrainConfig, solver: SolverConfig) -> Devices:
-    """The devices of the training, none for the default.
+    """The devices of the training; empty for the default device.
 
-    Devices that nobody named are as many as can share a batch: they change no number by much and
-    refuse no batch.
+    If the user named none, the number of devices is one that divides a batch.
 
     Raises:
-      ValueError: if the work cannot be sharded over them.
+      ValueError: if a batch cannot be sharded over the devices.
     """
     found = placement(solver).devices
     if solver.devices is None and jax.process_count() == 1:

@@ -1,4 +1,4 @@
-"""Where a fit writes: the folder of a run, owned by the first process."""
+"""The folder that a fit writes to, owned by process 0."""
 
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from aeot_jax.typing import Given
 
 
 class Place:
-    """Where a run is kept, and what may be there."""
+    """The folder of a run, if there is one, and whether to resume or to replace a run in it."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Place:
 def in_folder(
     place: Place, fingerprint: str, work: Callable[[checkpoint.Run | None], AEOT]
 ) -> AEOT:
-    """A model that is kept in a folder, if there is one, and taken from it where it is finished."""
+    """Run `work`, or read its finished model; save the model if there is a folder."""
     folder = place.folder
     if folder is None:
         return work(None)
@@ -62,7 +62,7 @@ def in_folder(
 def _open_run(
     folder: Path, identity: str, writing: ExitStack, *, resume: Given[bool], overwrite: Given[bool]
 ) -> checkpoint.Run:
-    """Open the run in the first process, which owns the folder; the others read what it found."""
+    """Open the run in process 0, which owns the folder; the others read the same files."""
     run, problem = None, None
     if processes.is_first():
         try:

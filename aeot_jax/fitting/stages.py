@@ -1,4 +1,4 @@
-"""The stages of a fit: what the autoencoder learns, and the transport onto the codes."""
+"""The stages of a fit: the autoencoder, the codes, the transport, and the map."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,21 +31,21 @@ from aeot_jax.ot.solver.solve import solve
 from aeot_jax.typing import Devices, PRNGKey
 
 STAGES = ("autoencoder", "codes", "transport", "map")
-"""Stages of ``fit``, in order; codes of somebody's own begin with the second."""
+"""Stages of ``fit``, in order; ``fit_codes`` begins with the second."""
 
 _SCALE_FLOOR = 1e-3
-"""A coordinate of the codes that varies less than this part of the widest counts as constant: a
-unit of the code that the networks do not use."""
+"""A code coordinate is constant if its standard deviation is below this part of the largest: the
+networks do not use it."""
 
 
 Report = Callable[[Progress], None]
 
 
 class Resumed(NamedTuple):
-    """A training that goes on, and where its states are kept.
+    """A training to resume, and a function that saves its states.
 
     Attributes:
-      training: from where, if it was cut off.
+      training: the interrupted training, if there is one.
       keep: called with the state and the losses after each epoch.
     """
 
@@ -54,14 +54,14 @@ class Resumed(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """Codes of the data, standardised, and the networks that they come from.
+    """Standardised codes of the data, and the networks that they come from.
 
     Attributes:
       codes: (m, z).
       units: centre and scale of the raw codes.
-      params: of the networks; None where they are somebody's own.
-      losses: of each epoch.
-      shape: of one row of the data: (height, width, channels), (D,) of a table, or None for codes.
+      params: parameters of the networks; None for the user's own codes.
+      losses: mean loss of each epoch.
+      shape: shape of one row of the data: (height, width, channels), (D,), or None for codes.
       table: centre and scale of the columns of a table.
     """
 
@@ -82,7 +82,7 @@ def learn(
     resumed: Resumed,
     seconds: dict[str, float],
 ) -> Learned:
-    """Train the autoencoder on images, or on the standardised columns of a table; encode them."""
+    """Train the autoencoder on images or a standardised table, and encode them."""
     table = None
     if isinstance(data, Standardised):
         data, table = data
@@ -116,7 +116,7 @@ def given(
     report: Report,
     seconds: dict[str, float],
 ) -> Learned:
-    """Standardise codes of somebody's own.
+    """Standardise the user's own codes.
 
     Raises:
       ValueError: if all codes are the same.
@@ -139,16 +139,16 @@ def transport(
     report: Report,
     seconds: dict[str, float],
 ) -> AEOT:
-    """Solve the transport onto the codes, and learn the map between them and those of the classes.
+    """Solve the transport onto the codes, and learn the extension; with labels, one per class too.
 
     Args:
-      keys: of the solve and of the map, consumed.
+      keys: keys of the solve and of the extension; consumed.
       learned: from ``learn`` or ``given``.
-      labels: of the codes.
+      labels: labels of the codes, or None.
       config: the user's decisions.
       solver: ``config.solver`` with the devices to use.
       report: called as the work proceeds.
-      seconds: filled with the time of each stage.
+      seconds: gets the time of each stage.
     """
     solve_key, map_key = keys
     codes = learned.codes
@@ -219,7 +219,7 @@ def _classes(
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note the wall time of a stage."""
+    """Record the wall time of a stage."""
     started = time.monotonic()
     yield
     seconds[stage] = time.monotonic() - started
@@ -233,7 +233,7 @@ def _train(
     report: Report,
     resumed: Resumed,
 ) -> tuple[models.Params, list[float]]:
-    """Train the autoencoder, from a checkpoint where there is one; a checkpoint an epoch."""
+    """Train the autoencoder, from a checkpoint if there is one, and save one after each epoch."""
     training = resumed.training
     total = train.num_epochs(len(data), config.training)
     losses = [] if training is None else list(training.losses)
@@ -262,13 +262,13 @@ def _train(
 
 
 def _certified(solution: Solution) -> Progress:
-    """What the certificate says, in place of the last running estimate."""
+    """The certificate as an event."""
     values = {
         "mass_error": float(solution.mass_error),
         "mass_error_se": float(solution.mass_error_se),
         "upper": float(solution.certificate.upper),
     }
-    drawn = max(1, int(solution.num_samples))  # exact heights take none
+    drawn = max(1, int(solution.num_samples))  # the exact solver takes none
     note = f"mass error {in_words(*values.values())}, certified"
     values["converged"] = float(solution.converged)
     return Progress("transport", drawn, drawn, note, values)

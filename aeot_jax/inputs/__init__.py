@@ -1,4 +1,4 @@
-"""What users hand in beside arrays and numbers: pixels, tables, functions, words, libraries.
+"""Inputs that need more than a type: pixels, tables, functions, misspelt words, libraries.
 
 ``nearest``, ``extras`` and ``pixels`` import no JAX: a help text and a reader of data need none.
 """

@@ -1,7 +1,7 @@
-"""Columns of numbers in units of their own: means taken off, standard deviations divided out.
+"""Columns of a table, standardised: the mean is subtracted, and the standard deviation divides.
 
-Codes of somebody's own and the columns of tables come in any unit and at any offset, so both are
-measured in float64 on the host before they are rounded.
+A user's codes and tables come in any unit and at any offset, so they are standardised in float64 on
+the host before they are rounded.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from jaxtyping import Array, Float, Shaped
 from aeot_jax import arguments
 
 _ROUNDING = 4
-"""A column that varies by less than so many roundings of its mean is constant."""
+"""A column is constant if it varies by less than this many roundings of its mean."""
 
 _LEAST_SCALE = 1e-30
-"""A column that varies less is constant: float32 holds no smaller scale with all digits."""
+"""A column that varies less is constant: below, float32 loses digits."""
 
 _BLOCK_BYTES = 2**24
-"""Numbers in float64 that are looked at together."""
+"""Bytes of float64 that are processed together."""
 
 
 class Columns(NamedTuple):
@@ -36,12 +36,12 @@ class Columns(NamedTuple):
 
 
 class Standardised(NamedTuple):
-    """Rows about zero mean and unit variance in each column, and where they come from.
+    """Rows with about zero mean and unit variance in each column, and their units.
 
     Attributes:
       rows: (n, D), float32.
-      units: centre and scale of the columns, rounded to float32 before the rows were measured by
-        them: however far off the rows lie, the units give them back.
+      units: centre and scale of the columns. They were rounded to float32 before the rows were
+        divided, so that they give the rows back at any offset.
     """
 
     rows: Float[np.ndarray, "n D"]
@@ -49,15 +49,15 @@ class Standardised(NamedTuple):
 
 
 def check(name: str, value: object, what: str = "codes") -> Shaped[np.ndarray, "n D"]:
-    """A known table of finite real numbers, in the dtype that it came in.
+    """Check a known table of finite real numbers, and keep its dtype.
 
     Args:
-      name: of the argument, for errors.
+      name: the name of the argument, for errors.
       value: (n, D), n at least 2.
-      what: its rows, for errors.
+      what: what the rows are, for errors.
 
     Raises:
-      ValueError: if the shape is another, or a number is not finite in float32.
+      ValueError: if the shape differs, or a number is not finite in float32.
     """
     found = arguments.host_array(name, value)
     if isinstance(found, jax.Array):
@@ -85,13 +85,13 @@ def check(name: str, value: object, what: str = "codes") -> Shaped[np.ndarray, "
 def standardised(table: Shaped[np.ndarray, "n D"]) -> Standardised:
     """Standardise the columns of a checked table.
 
-    A column is constant, and its scale 1, if it varies by no more than the rounding of its dtype.
+    A column that varies by no more than the rounding of its dtype is constant: its scale is 1.
 
     Args:
       table: from ``check``.
     """
     n, parts = len(table), _parts(table)
-    offset = table[0].astype(np.float64)  # sums of what lies far off would lose digits
+    offset = table[0].astype(np.float64)  # far from 0, sums would lose digits
     first = sum((table[part].astype(np.float64) - offset).sum(0) for part in parts) / n
     centre = (offset + first).astype(np.float32)
     square = sum(
@@ -108,12 +108,12 @@ def standardised(table: Shaped[np.ndarray, "n D"]) -> Standardised:
 
 
 def varying(name: str, table: Shaped[np.ndarray, "n D"], what: str = "codes") -> Standardised:
-    """``standardised``, for what is learned from: its rows must differ.
+    """``standardised`` for data to learn from: the rows must differ.
 
     Args:
-      name: of the argument, for errors.
+      name: the name of the argument, for errors.
       table: from ``check``.
-      what: its rows, for errors.
+      what: what the rows are, for errors.
 
     Raises:
       ValueError: if no column varies.
@@ -129,7 +129,7 @@ def measured(
     centre: Float[np.ndarray | Array, " D"],
     scale: Float[np.ndarray | Array, " D"],
 ) -> Float[np.ndarray, "n D"]:
-    """Rows in the units of their columns, by float64."""
+    """Rows in units of the columns, computed in float64."""
     centre, scale = np.asarray(centre, np.float64), np.asarray(scale, np.float64)
     return (table.astype(np.float64) - centre) / scale
 

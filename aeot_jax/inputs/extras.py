@@ -1,18 +1,18 @@
-"""Libraries that not every use needs: a sentence says how to install what is missing."""
+"""Optional libraries: an error says how to install a missing one."""
 
 import importlib.util
 
 
 def require(module: str, extra: str, what: str) -> None:
-    """Make sure that a library can be imported.
+    """Raise an error unless a library can be imported.
 
     Args:
       module: its name in Python.
-      extra: of this package, which brings it.
-      what: what it does here, to follow its name.
+      extra: the extra of this package that installs it.
+      what: what it does here, a verb phrase for the error.
 
     Raises:
-      ImportError: a sentence, if it is missing.
+      ImportError: if it is missing.
     """
     if importlib.util.find_spec(module) is None:
         raise ImportError(

@@ -1,8 +1,8 @@
-"""Somebody's own encoder and decoder: pure functions of arrays, called in batches, never saved.
+"""The user's own encoder and decoder: pure functions of arrays, called in batches, never saved.
 
-They are called as they are, outside of any jit of this library: a closure that we compiled would
-bake the weights of a large decoder into the program as constants. What they compile, they compile
-themselves, for one shape: the last batch is filled up.
+They are called outside of any jit of this library. If we compiled such a closure, the weights of a
+large decoder would become constants of the program. The functions may compile themselves; they see
+one shape, because the last batch is padded.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ import numpy as np
 from aeot_jax import arguments
 
 Network = Callable[[Any], Any]
-"""A batch (b, ...) -> a batch (b, ...), each row from its own row alone."""
+"""A batch (b, ...) -> a batch (b, ...); row i of the output depends on row i of the input alone."""
 
 BATCH = 64
-"""Rows that somebody's own function is given at once, by default."""
+"""Rows that a user's function gets at once, by default."""
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The functions that a model was fitted with; static, and equal to itself alone.
+    """The functions that a model was fitted with; static, compared by identity.
 
     Attributes:
-      encode: data (b, ...) -> codes (b, z), in their own units.
-      decode: codes (b, z), in their own units -> data (b, ...).
+      encode: data (b, ...) -> codes (b, z), in the units of the encoder.
+      decode: codes (b, z), in the units of the encoder -> data (b, ...).
     """
 
     encode: Network | None = None
@@ -35,25 +35,25 @@ class Networks:
 
 
 def check_function(name: str, value: object) -> None:
-    """Refuse what cannot be called."""
+    """Refuse a value that is neither callable nor None."""
     arguments.function(name, value, "a function of a batch of arrays")
 
 
 def apply(name: str, function: Network, rows: Any, batch: int = BATCH) -> Any:
-    """Apply somebody's function to rows, a batch at a time.
+    """Apply a user's function to rows, a batch at a time.
 
     Args:
-      name: of the argument that gave the function, for errors.
-      function: as ``Network``.
-      rows: (n, ...), n at least 1. Traced rows are passed as they are, all at once.
-      batch: rows at once.
+      name: the argument that gave the function, for errors.
+      function: see ``Network``.
+      rows: (n, ...), n at least 1. Traced rows are passed all at once.
+      batch: rows per call.
 
     Returns:
-      What the function gives, one row a row: NumPy's, or traced.
+      The output of the function, one row for each row: a NumPy array, or traced.
 
     Raises:
-      ValueError: if it gives another number of rows, rows of different shapes, or no array, or if
-        a known number is not finite.
+      ValueError: if the function returns another number of rows, rows of different shapes, or no
+        array; or if a known number is not finite.
     """
     if not arguments.is_concrete(rows):
         return _checked(name, function(rows), rows)
@@ -72,11 +72,11 @@ def apply(name: str, function: Network, rows: Any, batch: int = BATCH) -> Any:
                 f"`{name}` gave rows of shape {found.shape[1:]} after rows of shape "
                 f"{out.shape[1:]}; pass a function that gives one shape."
             )
-        if found.dtype != out.dtype:  # in the type that holds both: none is rounded in silence
+        if found.dtype != out.dtype:  # in the dtype that holds both, so that no number is rounded
             out = out.astype(_common(name, out.dtype, found.dtype), copy=False)
         _check_finite(name, found[: len(part)], start)
         out[start : start + len(part)] = found[: len(part)]
-    assert out is not None  # there is a row
+    assert out is not None  # rows is not empty
     return out
 
 
@@ -91,7 +91,7 @@ def _common(name: str, one: np.dtype, other: np.dtype) -> np.dtype:
 
 
 def _check_finite(name: str, found: np.ndarray, start: int) -> None:
-    """Name the first row that holds a number which is not finite."""
+    """Raise an error that names the first row with a number that is not finite."""
     good = np.isfinite(found.reshape(len(found), -1)).all(axis=1)
     if not good.all():
         raise ValueError(
@@ -111,10 +111,10 @@ def _checked(name: str, found: Any, rows: Any) -> Any:
 
 
 def codes_of(encode: Network, data: Any, batch: int = BATCH) -> np.ndarray | jax.Array:
-    """Codes (n, z) of data (n, ...) by somebody's own encoder, in their own units.
+    """Encode data (n, ...) with the user's encoder: codes (n, z), in its units.
 
     Raises:
-      ValueError: if it gives no codes (n, z).
+      ValueError: if the encoder does not return codes (n, z).
     """
     codes = apply("encode", encode, data, batch)
     if codes.ndim != 2:
@@ -126,5 +126,5 @@ def codes_of(encode: Network, data: Any, batch: int = BATCH) -> np.ndarray | jax
 
 
 def data_of(decode: Network, codes: Any, batch: int = BATCH) -> jax.Array | np.ndarray:
-    """Data (n, ...) of codes (n, z), in their own units, by somebody's own decoder."""
+    """Decode codes (n, z), in the encoder's units, with the user's decoder: data (n, ...)."""
     return apply("decode", decode, codes, batch)

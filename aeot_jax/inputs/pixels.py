@@ -1,7 +1,7 @@
-"""Pixels: the values that pictures may have, and a sentence on what to do where theirs are others.
+"""Pixels: the values that images may have, and errors that say how to rescale others.
 
-Everything that takes pictures reads them by this one rule: integers are bytes, 0..255; floats lie
-in [0, 1]; bools are black and white. The same picture then means the same wherever it goes.
+Every function that takes images follows one rule: integers are bytes in 0..255, floats are in
+[0, 1], and bools are black and white. So the same array means the same image everywhere.
 """
 
 import math
@@ -9,20 +9,20 @@ import math
 import numpy as np
 from jaxtyping import Float, UInt8
 
-_ROUNDING = 1e-6  # how far a float32 pixel may lie outside [0, 1] without meaning anything by it
+_ROUNDING = 1e-6  # a float32 pixel may lie this far outside [0, 1] by rounding
 
 
 def checked(
     array: np.ndarray, subject: str
 ) -> UInt8[np.ndarray, "n ..."] | Float[np.ndarray, "n ..."]:
-    """Pictures as bytes, or as the floats in [0, 1] that they came as.
+    """Check images, and convert integers and bools to bytes.
 
     Args:
       array: (n, ...); integers in 0..255, bools, or floats in [0, 1].
-      subject: what the messages call them.
+      subject: the name of the images, for errors.
 
     Returns:
-      Bytes for integers and bools, else the floats; not copied where nothing changes.
+      Bytes for integers and bools, else the floats; not copied if nothing changes.
 
     Raises:
       ValueError: for any other range or type.
@@ -32,12 +32,12 @@ def checked(
             return array.astype(np.uint8) * np.uint8(255)
         case "u" | "i":
             return _from_integers(array, subject)
-    if not array.dtype.name.startswith(("float", "bfloat")):  # NumPy's, and those of ml_dtypes
+    if not array.dtype.name.startswith(("float", "bfloat")):  # NumPy's and ml_dtypes'
         raise ValueError(
             f"the type {array.dtype} of {subject} is not a number; "
             "pass uint8 in 0..255 or floats in [0, 1]."
         )
-    if array.dtype.kind != "f":  # bfloat16, of which NumPy knows little
+    if array.dtype.kind != "f":  # bfloat16, which NumPy does not know
         array = array.astype(np.float32)
     check_floats(array, subject)
     return array
@@ -63,7 +63,7 @@ def check_floats(array: Float[np.ndarray, "n ..."], subject: str) -> None:
 
 
 def blocks(array: np.ndarray) -> list[slice]:
-    """A few images at a time."""
+    """Slices that cover the images, a few at a time."""
     step = max(1, 2**22 // math.prod(array.shape[1:]))
     return [slice(start, start + step) for start in range(0, len(array), step)]
 
@@ -84,7 +84,7 @@ def _from_integers(array: np.ndarray, subject: str) -> UInt8[np.ndarray, "n ..."
 
 
 def _rescaled(low: int | float, high: int | float) -> str:
-    """Say how to bring pixels from low..high into [0, 1]."""
+    """The expression that brings pixels from low..high into [0, 1]."""
     if low >= 0 and high == 255:
         return "images / 255"
     if low >= 0 and high <= 255:

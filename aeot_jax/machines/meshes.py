@@ -1,4 +1,4 @@
-"""Devices in a row or a grid, over which work is sharded."""
+"""Meshes of devices, of one axis or two."""
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -7,18 +7,18 @@ from aeot_jax.typing import Devices
 
 
 def check_distinct(devices: Devices) -> None:
-    """Refuse devices of which one is named twice."""
+    """Raise a ValueError if a device is named twice."""
     if len(set(devices)) != len(devices):
         raise ValueError(f"`devices` names a device twice, {devices}; pass each once.")
 
 
 def row(devices: Devices, axis: str) -> Mesh:
-    """A mesh of one axis of that name."""
+    """A mesh with one axis."""
     return _mesh((len(devices),), (axis,), devices)
 
 
 def grid(devices: Devices, axes: tuple[str, str], width: int) -> Mesh:
-    """A mesh of two axes of those names, the second of that width."""
+    """A mesh with two axes; the second has `width` devices."""
     return _mesh((len(devices) // width, width), axes, devices)
 
 

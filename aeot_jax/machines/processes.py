@@ -1,8 +1,7 @@
-"""Several processes as one program: who writes, and whether all were given the same.
+"""Several processes that run as one program: one writes, and all must get the same arguments.
 
-JAX's own runtime is the engine: start the same command once for each process, and
-``jax.distributed.initialize`` joins them. With one process everything here is free and does
-nothing.
+Start the same command once for each process; ``jax.distributed.initialize`` joins them. With one
+process, the functions here do nothing and cost nothing.
 """
 
 import hashlib
@@ -19,13 +18,13 @@ _Tree = TypeVar("_Tree")
 
 
 def join() -> None:
-    """Join the processes that were started with this one; call it before anything else of JAX.
+    """Join the processes that were started with this one; call it before any other use of JAX.
 
-    Under SLURM, Open MPI, Kubernetes and on a TPU slice JAX finds the others by itself. Elsewhere
-    set JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    JAX finds the others under SLURM, Open MPI and Kubernetes, and on a TPU slice. Elsewhere set
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
-      ValueError: if no others are found, or the variables are no numbers.
+      ValueError: if no other process is found, or the variables are not numbers.
     """
     given = {}
     for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
@@ -39,12 +38,12 @@ def join() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Whether this is process 0, which writes files and prints."""
     return jax.process_index() == 0
 
 
 def from_first(tree: _Tree) -> _Tree:
-    """The arrays of the first process, in every process; shapes and dtypes must agree."""
+    """Copy the arrays of process 0 to every process; shapes and dtypes must agree."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(jnp.asarray, multihost_utils.broadcast_one_to_all(tree))
@@ -54,10 +53,10 @@ def check_agreement(**values: Any) -> None:
     """Refuse arguments that differ between the processes.
 
     Args:
-      **values: by the name of the argument: trees of arrays, or strings.
+      **values: the arguments by name: trees of arrays, or strings.
 
     Raises:
-      ValueError: in every process, naming the arguments and the processes that differ.
+      ValueError: in every process; it names the arguments and the processes that differ.
     """
     if jax.process_count() == 1:
         return

@@ -1,4 +1,4 @@
-"""The uniform law on a ball."""
+"""The uniform distribution on a ball."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,10 +15,10 @@ from aeot_jax.typing import Given, PRNGKey, Samples
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class UniformBall:
-    """The uniform law on the unit ball of R^d.
+    """The uniform distribution on the unit ball of R^d.
 
     Attributes:
-      option: what `Config.source` and `--source` call it.
+      option: its name in `Config.source` and `--source`.
       dim: dimension d.
     """
 
@@ -35,11 +35,11 @@ class UniformBall:
 
     @property
     def symmetry(self) -> Symmetry:
-        """Every rotation leaves the law as it is."""
+        """The distribution does not change under any rotation."""
         return "rotations"
 
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
         """Draw n independent samples (n, d)."""
         key, n = check_draw(key, n)
-        with usual_dtypes():  # JAX draws its signs as floats of the mode
+        with usual_dtypes():  # JAX would draw float64 signs in 64-bit mode
             return jax.random.ball(key, self.dim, shape=(n,), dtype=jnp.float32)

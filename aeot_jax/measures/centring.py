@@ -1,4 +1,4 @@
-"""A law less its mean."""
+"""A measure shifted by its mean."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from aeot_jax.typing import PRNGKey, Samples
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Around:
-    """A law less its mean, as the solver draws from it."""
+    """The distribution of x - mean, which the solver draws from."""
 
     mu: Measure
     mean: Float[Array, " d"]
@@ -30,7 +30,7 @@ class _Around:
 
 
 class _NetAround(_Around):
-    """The same of a law that uniform points can be carried onto."""
+    """The same for a measure with ``from_uniform``."""
 
     def from_uniform(self, u: Samples) -> Samples:
         return self.mu.from_uniform(u) - self.mean[None, :]  # pyright: ignore[reportAttributeAccessIssue]
@@ -45,11 +45,14 @@ def is_centred(mu: Measure) -> bool:
 
 
 def around(mu: Measure, mean: Float[Array, " d"]) -> Measure:
-    """The law of x - mean: scores of samples near the origin keep their digits.
+    """Shift a measure by its mean, so that scores of samples lose no digits to an offset.
 
     Args:
-      mu: the law of x.
-      mean: its mean, or a guess of it; a measure that is known to be centred stays as it is.
+      mu: the distribution of x.
+      mean: its mean, or an estimate of it.
+
+    Returns:
+      The distribution of x - mean; `mu` itself if it is known to be centred.
     """
     if is_centred(mu):
         return mu

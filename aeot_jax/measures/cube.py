@@ -1,4 +1,4 @@
-"""The uniform law on a cube."""
+"""The uniform distribution on a cube."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -14,10 +14,10 @@ from aeot_jax.typing import Given, PRNGKey, Samples
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class UniformCube:
-    """The uniform law on the cube [-1/2, 1/2]^d, the source of the published algorithm.
+    """The uniform distribution on [-1/2, 1/2]^d, the source of the published algorithm.
 
     Attributes:
-      option: what `Config.source` and `--source` call it.
+      option: its name in `Config.source` and `--source`.
       dim: dimension d.
     """
 
@@ -34,7 +34,7 @@ class UniformCube:
 
     @property
     def symmetry(self) -> Symmetry:
-        """Changing the sign of any coordinate leaves the law as it is."""
+        """The distribution does not change when any coordinate changes its sign."""
         return "signs"
 
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
@@ -43,5 +43,5 @@ class UniformCube:
         return jax.random.uniform(key, (n, self.dim), jnp.float32, minval=-0.5, maxval=0.5)
 
     def from_uniform(self, u: Samples) -> Samples:
-        """Carry uniform points of the open unit cube onto the law (n, d)."""
+        """Map uniform points of the open unit cube (n, d) to samples."""
         return u - 0.5

@@ -1,4 +1,4 @@
-"""The uniform law on the rows of an array."""
+"""The uniform distribution on the rows of an array."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from aeot_jax.typing import Given, PRNGKey, Samples
 
 @dataclass(frozen=True)
 class Empirical:
-    """The uniform law on the rows of an array; draws are with replacement.
+    """The uniform distribution on the rows of an array, drawn with replacement.
 
-    Ties between cells then have positive probability and the masses that can be reached are
-    multiples of 1 / len(points): use far more points than targets.
+    Ties between cells have positive probability, and the mass of a cell is a multiple of
+    1 / len(points): use far more points than targets.
 
     Attributes:
       points: the atoms (p, d), finite; kept as float32.
@@ -53,7 +53,7 @@ class Empirical:
 
 
 def _unflattened(_: None, leaves: Iterable[Any]) -> Empirical:
-    """Without the checks: what stands for the points under a transformation is no array."""
+    """Rebuild without the checks: under a transformation a leaf need not be an array."""
     measure = object.__new__(Empirical)
     object.__setattr__(measure, "points", *leaves)
     return measure

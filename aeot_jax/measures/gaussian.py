@@ -1,4 +1,4 @@
-"""The standard normal law."""
+"""The standard normal distribution."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -14,10 +14,10 @@ from aeot_jax.typing import Given, PRNGKey, Samples
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Gaussian:
-    """The standard normal law N(0, I).
+    """The standard normal distribution N(0, I).
 
     Attributes:
-      option: what `Config.source` and `--source` call it.
+      option: its name in `Config.source` and `--source`.
       dim: dimension d.
     """
 
@@ -34,7 +34,7 @@ class Gaussian:
 
     @property
     def symmetry(self) -> Symmetry:
-        """Every rotation leaves the law as it is."""
+        """The distribution does not change under any rotation."""
         return "rotations"
 
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
@@ -43,5 +43,5 @@ class Gaussian:
         return jax.random.normal(key, (n, self.dim), jnp.float32)
 
     def from_uniform(self, u: Samples) -> Samples:
-        """Carry uniform points of the open unit cube onto the law (n, d)."""
+        """Map uniform points of the open unit cube (n, d) to samples."""
         return jax.scipy.special.ndtri(u)

@@ -5,20 +5,20 @@ from typing import Literal, Protocol, runtime_checkable
 from aeot_jax.typing import PRNGKey, Samples
 
 Symmetry = Literal["signs", "rotations"]
-"""Changes of coordinates that leave a law as it is."""
+"""Changes of coordinates that leave a distribution unchanged."""
 
 
 @runtime_checkable
 class Measure(Protocol):
     """A probability measure on R^d that can be sampled.
 
-    ``variance`` is the variance of each coordinate where the measure is isotropic and centred at 0,
-    and None where that is unknown; the solver then estimates moments from samples.
+    ``variance`` is the variance of each coordinate if the measure is isotropic and centred at 0.
+    Otherwise it is None, and the solver estimates the moments from samples.
 
-    A measure may offer two more, which the solver uses to draw better samples: ``symmetry``,
-    "signs" if changing the sign of any coordinate leaves the law as it is, "rotations" if every
-    rotation does; and ``from_uniform(u)``, which carries uniform points of the open unit cube
-    (n, d) onto the law, coordinate by coordinate.
+    A measure may offer two more attributes, and the solver then draws better samples.
+    ``symmetry`` is "signs" if the distribution does not change when any coordinate changes its
+    sign, and "rotations" if it does not change under any rotation. ``from_uniform(u)`` maps uniform
+    points of the open unit cube (n, d) to samples of the measure, coordinate by coordinate.
     """
 
     @property

@@ -12,15 +12,15 @@ MOMENT_SAMPLES = 4096
 
 
 def draw(key: PRNGKey, mu: Measure, n: int) -> Samples:
-    """Samples (n, d) of any measure as float32, which one's own need not give in 64-bit mode."""
+    """Draw samples (n, d) of any measure as float32; a user's own may give float64."""
     return jnp.asarray(mu.sample(key, n), jnp.float32)
 
 
 def moments(key: PRNGKey, mu: Measure) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    """Mean (d,) and covariance (d, d) of a measure: exact where known, else from samples.
+    """Mean (d,) and covariance (d, d) of a measure: exact if known, else from samples.
 
     Args:
-      key: consumed only where the moments must be estimated.
+      key: consumed only if the moments must be estimated.
       mu: the measure.
     """
     if mu.variance is not None:

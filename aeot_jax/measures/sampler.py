@@ -1,4 +1,4 @@
-"""A law given by a function that samples it."""
+"""A measure given by a function that samples it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from aeot_jax.typing import Given, PRNGKey, Samples
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FromSampler:
-    """Any law given by a pure function of a key and a number of samples.
+    """Any measure that a pure function of a key and a number of samples draws from.
 
     Attributes:
       fn: ``fn(key, n) -> (n, d)``, pure and jit-able; compared by identity, so define it once.

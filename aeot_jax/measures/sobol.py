@@ -1,8 +1,8 @@
-"""Scrambled Sobol points inside jit: evenly spread, and each point uniform by itself.
+"""Scrambled Sobol points inside jit: they fill the cube evenly, and each point is uniform.
 
-Every draw is scrambled afresh, so that a mean over points is unbiased and draws are independent of
-each other; within a draw the points repel, and cells that hold several of them are counted with
-less noise than by independent points.
+Every draw has its own scrambling, so a mean over its points is unbiased and draws are independent
+of each other. The points of one draw are not independent: they avoid each other, so a cell that
+holds several of them is counted with less noise than by independent points.
 
 Sources: Sobol 1967 and Joe, Kuo 2008 (direction numbers, from SciPy); Owen 1995 (scrambling);
 Laine, Karras 2011 (a hash that scrambles nested digits).
@@ -18,18 +18,18 @@ from jaxtyping import Array, ArrayLike, Float, UInt32
 from aeot_jax.typing import PRNGKey
 
 MOST_POINTS = 1 << 20
-"""Points of one draw, at most."""
+"""Most points of one draw."""
 
 MOST_DIMS = 12
-"""Dimension up to which Sobol points are drawn: beyond it they gain nothing here (measured)."""
+"""Largest dimension in which Sobol points are drawn; above it they reduce no noise here."""
 
 _BITS = 30
 
 
 @functools.cache
 def _directions(dim: int) -> UInt32[np.ndarray, "20 d"]:
-    """Direction numbers: point i is the exclusive or of those of the digits of i that are 1."""
-    from scipy.stats import qmc  # half a second, which not every program needs
+    """Direction numbers: point i is the xor of the numbers at the binary digits 1 of i."""
+    from scipy.stats import qmc  # takes half a second to import
 
     rows = []
     for digit in range(MOST_POINTS.bit_length() - 1):
@@ -41,16 +41,16 @@ def _directions(dim: int) -> UInt32[np.ndarray, "20 d"]:
 
 
 def uniforms(key: PRNGKey, dim: int, first: ArrayLike, n: int, total: int) -> Float[Array, "n d"]:
-    """Points first, ..., first + n - 1 of the first ``total`` of a scrambled Sobol sequence.
+    """Points first, ..., first + n - 1 of a scrambled Sobol net of ``total`` points.
 
-    Parts of one draw share its key: together they are the net.
+    All parts of one draw take the same key; together they are the net.
 
     Args:
-      key: of the draw; another key scrambles otherwise.
+      key: key of the draw; it decides the scrambling.
       dim: dimension d, at most ``MOST_DIMS``.
       first: index of the first point; may be traced.
-      n: points.
-      total: points of the whole net, at most ``MOST_POINTS``.
+      n: number of points.
+      total: number of points of the whole net, at most ``MOST_POINTS``.
 
     Returns:
       Points of the open unit cube (n, d), float32.
@@ -60,13 +60,13 @@ def uniforms(key: PRNGKey, dim: int, first: ArrayLike, n: int, total: int) -> Fl
     for digit, direction in enumerate(_directions(dim)[: (total - 1).bit_length()]):
         held = ((index >> digit) & 1).astype(bool)
         point ^= jnp.where(held[:, None], jnp.asarray(direction)[None, :], jnp.uint32(0))
-    # The parts of a draw take one seed on purpose: a clone says so to JAX's check of used keys.
+    # The parts of a draw share one seed on purpose; `clone` tells this to JAX's key reuse checker.
     seed = jax.random.bits(jax.random.clone(key), (1, dim), jnp.uint32)
     return _open_unit(_scrambled(point, seed))
 
 
 def _open_unit(point: UInt32[Array, "n d"]) -> Float[Array, "n d"]:
-    """Digits as a number inside (0, 1): 23 of them and a half are what float32 holds."""
+    """The digits as a number in (0, 1): float32 holds 23 of them, and half a unit is added."""
     return ((point >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
 
 
@@ -79,7 +79,7 @@ def _scrambled(point: UInt32[Array, "n d"], seed: UInt32[Array, "1 d"]) -> UInt3
 
 
 def _reversed(x: UInt32[Array, "n d"]) -> UInt32[Array, "n d"]:
-    """The 32 digits in opposite order."""
+    """The 32 binary digits in reverse order."""
     for width, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF)):
         x = ((x >> width) & jnp.uint32(mask)) | ((x & jnp.uint32(mask)) << width)
     return (x >> 16) | (x << 16)

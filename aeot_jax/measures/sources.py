@@ -1,6 +1,6 @@
-"""The sources of this package, one a line: a source that is imported here is public.
+"""The sources of this package: a source that is imported here is public.
 
-If its class has the attribute ``option``, and ``dim`` alone determines it, it is also a choice of
+If ``dim`` alone determines it and its class has the attribute ``option``, it is also a choice of
 ``Config.source`` and of ``--source``. If its fields are ``dim`` and arrays, files can hold it.
 """
 

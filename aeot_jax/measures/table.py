@@ -1,4 +1,4 @@
-"""The sources by their names: which can be chosen by a word, and which files can hold."""
+"""Tables of the sources: those that a configuration can name, and those that a file can hold."""
 
 import dataclasses
 import typing
@@ -14,7 +14,7 @@ ALL: tuple[type, ...] = tuple(kind for kind in vars(sources).values() if isinsta
 CHOICES: dict[str, Callable[[int], Measure]] = {
     kind.option: kind for kind in ALL if hasattr(kind, "option")
 }
-"""Sources that their dimension determines, by the word for each in a configuration."""
+"""Sources that their dimension determines, by their ``option``."""
 
 
 def arrays(kind: type) -> dict[str, Any]:
@@ -36,4 +36,4 @@ if TYPE_CHECKING:
     Source = str
 else:
     Source = Literal[tuple(CHOICES)]
-    """The words for a source in a configuration."""
+    """The names of sources in a configuration."""

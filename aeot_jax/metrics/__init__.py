@@ -1,4 +1,4 @@
-"""Measures of quality for generated samples; arrays in, numbers out."""
+"""Scores of generated samples: arrays in, numbers out."""
 
 from aeot_jax.metrics.comparison import compare as compare
 from aeot_jax.metrics.features import ClassifierConfig as ClassifierConfig

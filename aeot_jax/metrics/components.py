@@ -10,15 +10,15 @@ from aeot_jax.typing import PRNGKey
 _CHUNK_BYTES = 16 * 2**20
 
 _PASSES = 6
-"""Passes over the images that find the principal components."""
+"""Passes of the subspace iteration."""
 
 
 def leading_directions(key: PRNGKey, x: np.ndarray, k: int) -> Float[Array, "p k"]:
     """Find the k leading principal directions by subspace iteration, x streamed.
 
-    Neither the covariance (12,288^2 for 64x64 colour) nor the Gram matrix (n^2) is formed. Halko,
-    Martinsson, Tropp, SIAM Review 2011: with 16 spare columns and a few passes, what is wrong with
-    the last directions is far below their sampling error.
+    Neither the covariance (12,288^2 for 64x64 colour) nor the Gram matrix (n^2) is formed. With 16
+    extra columns and a few passes, the error of the last directions is far below their sampling
+    error (Halko, Martinsson, Tropp, SIAM Review 2011).
     """
     n, p = x.shape
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -32,7 +32,7 @@ def leading_directions(key: PRNGKey, x: np.ndarray, k: int) -> Float[Array, "p k
             part = x[start : start + step].astype(np.float32) - mean
             product += part.T @ (part @ q)
         q, triangle = np.linalg.qr(product)
-    # The covariance within the subspace is q' C q = triangle q_before' q, whose left singular
-    # vectors turn q.
+    # The covariance in the subspace is q' C q = triangle q_before' q; its left singular vectors
+    # rotate q to the principal directions.
     rotation = np.linalg.svd(triangle)[0]
     return jnp.asarray((q @ rotation)[:, :k])

@@ -1,8 +1,8 @@
-"""A feature space for judging images, learned from the data at hand, without a download.
+"""A feature space to compare images in, learned from the data, without a download.
 
-With labels: a small classifier, whose last hidden layer knows what distinguishes the classes.
-Without: principal components of the pixels. A randomly initialised network, the usual makeshift,
-barely notices that a class is missing.
+With labels it is the last hidden layer of a small classifier, which separates the classes. Without
+labels it is the principal components of the pixels. (The features of an untrained network hardly
+change when a class is missing.)
 """
 
 import dataclasses
@@ -30,18 +30,18 @@ from aeot_jax.typing import ArrayLike, Given, PRNGKey
 class FeatureMap:
     """A learned map from images to features.
 
-    The features of the images it was learned from have mean 0 and, averaged over dimensions,
-    variance 1: one shift and one scale for the whole space, so that distances of different data
-    sets are of one size.
+    On the images it was learned from, features have mean 0 and, averaged over dimensions, variance
+    1. There is one scale for the whole space, so that distances have the same size for different
+    data sets.
 
     Attributes:
       params: the classifier's parameters; or ``components``, (h * w * c, d), and ``mean``, the mean
         image, (h * w * c,).
       shift: subtracted from raw features, (d,).
-      scale: divides them, ().
+      scale: then divides them, ().
       image_shape: (height, width, channels).
       num_classes: classes of the classifier; 0 for principal components.
-      config: the classifier's; None for principal components.
+      config: options of the classifier; None for principal components.
     """
 
     params: Any
@@ -58,19 +58,19 @@ def fit_features(
     labels: ArrayLike | None = None,
     config: Given[ClassifierConfig | None] = None,
 ) -> FeatureMap:
-    """Learn a feature space: a classifier where there are labels, else principal components.
+    """Learn a feature space: a classifier if there are labels, else principal components.
 
     Args:
       key: initialises and shuffles; the same key gives the same features.
       images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
       labels: integer classes, (n,), or None.
-      config: the classifier's; None for its defaults.
+      config: options of the classifier; None for the defaults.
 
     Returns:
       The map; see `extract`.
 
     Raises:
-      ValueError: if images and labels do not fit each other or there are fewer than 2 of either.
+      ValueError: if images and labels do not fit, or there are fewer than 2.
     """
     config = ClassifierConfig() if config is None else config
     arguments.instance("config", config, ClassifierConfig, "a `ClassifierConfig`")
@@ -130,14 +130,14 @@ def fit_components(
 ) -> FeatureMap:
     """Project pixels on their leading principal components: the feature space without labels.
 
-    Why pixels: their mean and covariance do change when a class is missing or images are averaged,
-    which the activations of an untrained network hardly show. Still much blunter than a classifier:
-    learn that where there are labels.
+    Mean and covariance of the pixels change when a class is missing or images are averaged; the
+    activations of an untrained network hardly do. A classifier is much more sensitive: use it if
+    there are labels.
 
     Args:
       key: starts the subspace iteration.
       images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
-      num_features: components; fewer where pixels or images are fewer.
+      num_features: components; fewer if there are fewer pixels or images.
 
     Returns:
       The map onto the components.
@@ -162,7 +162,7 @@ def fit_components(
 
 
 def extract(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
-    """Compute features, streamed: memory beyond images and features stays under 64 MiB.
+    """Compute features in chunks; memory beyond images and features stays under 64 MiB.
 
     Args:
       feature_map: from `fit_features`.
@@ -172,14 +172,13 @@ def extract(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
       Features, (n, d) float32.
 
     Raises:
-      ValueError: if the images are not of the size the map was learned from, or a pixel is not
-        finite.
+      ValueError: if the images have another size than those of the map, or a pixel is not finite.
     """
     return _stream(_features, feature_map, images)
 
 
 def predict(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
-    """Classify images, (n, h, w, c) -> (n,) int32, for instance to count captured classes.
+    """Classify images, (n, h, w, c) -> (n,) int32.
 
     Raises:
       ValueError: if the map was learned without labels or the images do not fit it.
@@ -195,7 +194,7 @@ def _features(feature_map: FeatureMap, images: Array) -> Float[Array, "n d"]:
     if feature_map.config is None:
         scale = 1 / 255 if images.dtype == jnp.uint8 else 1.0
         pixels = images.reshape(images.shape[0], -1).astype(jnp.float32) * scale
-        # Centred first: where images hardly differ, the product would lose what does.
+        # Centre first: the product would lose small differences between images.
         pixels = pixels - feature_map.params["mean"][None, :]
         raw = jnp.dot(pixels, feature_map.params["components"], precision=PRECISION)
     else:

@@ -1,4 +1,4 @@
-"""The size of the networks: what the user decides, and what follows from the size of the data."""
+"""The configuration of the networks, and the sizes that follow from the data."""
 
 import dataclasses
 import math
@@ -6,18 +6,18 @@ import math
 from aeot_jax import arguments
 
 _MOST_TABLE_DIMS = 16
-"""Dimensions of the code of a table at most, unless the user says."""
+"""Largest default dimension of the codes of a table."""
 
 MIN_SIDE, MAX_SIDE = 4, 128
 
 MLP_MAX_VALUES = 2048
-"""Up to this many pixel values "auto" takes the MLP: on Fashion-MNIST it reconstructs better than
-convolutions do in five times its CPU time. Beyond, its first and last layers grow too large."""
+"""Up to this many pixel values, "auto" is the MLP: on Fashion-MNIST it reconstructs better than
+convolutions with five times its CPU time. Above, its first and last layers become too large."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
-    """What the user decides about the networks; None is chosen from the image size.
+    """Options of the networks; None is chosen from the image size.
 
     Attributes:
       kind: "mlp", "conv", or "auto": the MLP for at most 2048 pixel values (28x28x1), else
@@ -25,7 +25,7 @@ class AutoencoderConfig:
       latent_dim: dimensions of the code.
       width: channels of the coarsest convolutions (halved on each finer grid), or hidden units
         of the MLP.
-      depth: residual blocks of each network.
+      depth: number of residual blocks in each network.
     """
 
     kind: str = "auto"
@@ -43,16 +43,16 @@ class AutoencoderConfig:
 
 
 def is_table(image_shape: tuple[int, ...]) -> bool:
-    """Whether the data are rows of D numbers, of shape (D,), and no images."""
+    """Whether the data are rows of a table, of shape (D,)."""
     return len(image_shape) == 1
 
 
 def check_image_shape(image_shape: tuple[int, ...]) -> None:
-    """Refuse sizes that the networks are not made for.
+    """Refuse image sizes that the networks do not support.
 
     Raises:
       ValueError: unless the shape is (height, width, channels) with sides from 4 to 128 pixels, or
-        that of a table, (D,).
+        (D,) for a table.
     """
     if is_table(image_shape) and image_shape[0] > 0:
         return
@@ -69,7 +69,7 @@ def check_image_shape(image_shape: tuple[int, ...]) -> None:
 
 
 def kind(image_shape: tuple[int, ...], config: AutoencoderConfig) -> str:
-    """The kind of network that the configuration means for images of this size, or for a table."""
+    """The kind of network for images of this size, or for a table: "mlp" or "conv"."""
     if is_table(image_shape) and config.kind == "conv":
         raise ValueError(
             "`kind` is 'conv', but the data are a table, which has no pixels; choose 'mlp'."
@@ -80,7 +80,7 @@ def kind(image_shape: tuple[int, ...], config: AutoencoderConfig) -> str:
 
 
 def latent_dim(image_shape: tuple[int, ...], config: AutoencoderConfig) -> int:
-    """Dimensions of the code: the user's, or a number chosen from the size of the data."""
+    """Dimension of the codes: the user's choice, or one that follows from the size of the data."""
     if config.latent_dim is not None:
         return config.latent_dim
     if is_table(image_shape):
@@ -91,5 +91,5 @@ def latent_dim(image_shape: tuple[int, ...], config: AutoencoderConfig) -> int:
 
 
 def hidden_units(image_shape: tuple[int, ...], config: AutoencoderConfig) -> int:
-    """Hidden units of the MLP: the user's, or 128 for tiny images and 512 beyond."""
+    """Hidden units of the MLP: the user's choice, or 128 for tiny images and 512 for others."""
     return config.width or (128 if math.prod(image_shape) <= 256 else 512)

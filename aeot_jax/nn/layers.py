@@ -1,4 +1,4 @@
-"""Layers of both networks: a 3x3 convolution, residual blocks, pixels moved into channels."""
+"""Layers of the networks: 3x3 convolution, residual blocks, space-to-depth."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,8 @@ from jaxtyping import Array, Float
 def conv3x3(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "n h w o"]:
     """A 3x3 convolution with stride 1 and zero padding.
 
-    Its gradient is written out for one reason: inside a `lax.scan` on a CPU, XLA takes a slow path
-    for the kernel's gradient as a convolution, more than ten times slower than the nine matrix
-    products below.
+    Its gradient is explicit for one reason: inside a `lax.scan` on a CPU, XLA computes the gradient
+    of the kernel as a convolution, more than ten times slower than the nine matrix products below.
     """
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -38,7 +37,7 @@ conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
 
 
 class Conv(nnx.Module):
-    """`conv3x3` with a bias; `_initial` draws the values."""
+    """`conv3x3` with a bias; `models.functions` initialises the values."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
         del rngs
@@ -51,7 +50,7 @@ class Conv(nnx.Module):
 
 
 class ConvBlock(nnx.Module):
-    """x + conv(silu(conv(silu(x)))); starts as the identity, so no normalisation is needed."""
+    """x + conv(silu(conv(silu(x)))); initially the identity, so it needs no normalisation."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
         self.first = Conv(channels, channels, rngs=rngs)
@@ -63,7 +62,7 @@ class ConvBlock(nnx.Module):
 
 
 class DenseBlock(nnx.Module):
-    """x + dense(silu(dense(silu(x)))); starts as the identity."""
+    """x + dense(silu(dense(silu(x)))); initially the identity."""
 
     def __init__(self, units: int, *, rngs: nnx.Rngs):
         self.first = nnx.Linear(units, units, rngs=rngs)

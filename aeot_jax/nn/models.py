@@ -1,9 +1,4 @@
-"""Encoder and decoder: Flax NNX modules inside, pure functions of plain parameters outside.
-
-Strided and transposed convolutions are the slow path of XLA on a CPU, so resolution changes only by
-moving pixels between space and channels (space-to-depth, pixel shuffle), and every convolution is
-3x3 with stride 1.
-"""
+"""The autoencoder as pure functions of plain parameters."""
 
 import functools
 import math
@@ -24,21 +19,21 @@ from aeot_jax.nn.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncode
 from aeot_jax.typing import ArrayLike, PRNGKey
 
 Params = dict[str, Any]
-"""Nested dicts of float32 arrays, keyed by strings alone, so that they can be saved as an npz."""
+"""Nested dicts of float32 arrays; all keys are strings, so that an npz file can hold them."""
 
 
 DEFAULT = AutoencoderConfig()
 
 
 class Functions(NamedTuple):
-    """The autoencoder as pure functions; hashable, so static under jit.
+    """The autoencoder as pure functions; hashable, and hence static under jit.
 
     Attributes:
       init: key -> {"encoder": ..., "decoder": ...}.
       encode: (params, x (n, h, w, c), uint8 or float in [0, 1]; or (n, D), standardised columns of
-        a table) -> codes (n, latent); reads params["encoder"] alone.
+        a table) -> codes (n, latent); reads only params["encoder"].
       decode: (params, z (n, latent)) -> images (n, h, w, c), float32 in [0, 1]; or (n, D); reads
-        params["decoder"] alone.
+        only params["decoder"].
     """
 
     init: Callable[[PRNGKey], Params]
@@ -56,10 +51,10 @@ def _as_float(x: ArrayLike) -> Array:
 
 
 def _initial(key: PRNGKey, shapes: Params) -> Params:
-    """He-normal kernels and zero biases, from one draw: a draw for each shape is compiled for each.
+    """He-normal kernels and zero biases, from one draw: a draw per shape would compile each time.
 
-    The last kernel of a residual block starts at zero, so that the block starts as the identity and
-    needs no normalisation.
+    The last kernel of a residual block is 0 at first, so that the block is the identity and needs
+    no normalisation.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(shapes)
     sizes = [math.prod(leaf.shape) for _, leaf in leaves]
@@ -79,7 +74,7 @@ def _initial(key: PRNGKey, shapes: Params) -> Params:
 def functions(image_shape: tuple[int, ...], config: AutoencoderConfig = DEFAULT) -> Functions:
     """The autoencoder for images of one shape, or for a table, as pure functions.
 
-    The same arguments give the same object, so that what is compiled for it is compiled once.
+    Equal arguments return the same object, so that functions of it compile once.
 
     Args:
       image_shape: (height, width, channels), or (D,).

@@ -52,7 +52,7 @@ class MLPDecoder(nnx.Module):
 
 
 class _Grid(NamedTuple):
-    """How an image is cut: first into patches, then by halvings down to a coarse grid."""
+    """How an image is reduced: first to patches, then by halvings to a coarse grid."""
 
     padded: tuple[int, int]
     patch: int
@@ -64,7 +64,7 @@ class _Grid(NamedTuple):
 def _grid(image_shape, config: AutoencoderConfig) -> _Grid:
     """Cut into patches of 4 (2 if small), then halve until the longer side is at most 8."""
     longest = max(image_shape[:2])
-    # Most of the arithmetic happens on the finest grid: patches of 2 cost four times as much.
+    # Most of the arithmetic is on the finest grid: patches of 2 cost four times as much.
     patch = 4 if longest >= 20 else 2
     halvings = max(0, math.ceil(math.log2(longest / (8 * patch))))
     unit = patch << halvings
@@ -102,7 +102,7 @@ class ConvEncoder(nnx.Module):
         rows, columns = (
             _margins(s, p) for s, p in zip(self.image_shape, self.grid.padded, strict=False)
         )
-        # Repeated edges, not zeros: the border of a photograph is not black.
+        # Pad with the edge pixels: the border of a photograph is not black.
         x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)), mode="edge")
         x = space_to_depth(x, self.grid.patch)
         for stage in self.stages.values():

@@ -11,14 +11,14 @@ from aeot_jax import arguments
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """What the user decides about training; None is chosen from the number of images.
+    """Options of the training; None is chosen from the number of images.
 
     Attributes:
       epochs: passes over the images.
-      batch_size: images of one step, over all devices together.
-      learning_rate: the peak, after the warm-up and before the cosine decay to zero.
-      weight_decay: AdamW's, per unit of learning rate.
-      warmup: share of all steps in which the learning rate rises from zero.
+      batch_size: images per step, over all devices together.
+      learning_rate: peak learning rate, between the warm-up and the cosine decay to zero.
+      weight_decay: weight decay of AdamW, per unit of learning rate.
+      warmup: share of the steps in which the learning rate rises from zero.
       noise: standard deviation of the Gaussian noise on the codes, in units of the codes' own.
       whitening: weight of the penalty on the distance of the codes' covariance from I.
     """
@@ -46,16 +46,16 @@ class TrainConfig:
 
 
 def num_epochs(num_images: int, config: TrainConfig) -> int:
-    """Passes over the images: the user's, or a number chosen from the number of images."""
+    """Passes over the images: the user's choice, or one that follows from the number of images."""
     if config.epochs is not None:
         return config.epochs
     return int(np.clip(2_400_000 // num_images, 20, 80))
 
 
 def batch_size(num_images: int, config: TrainConfig, num_devices: int = 1) -> int:
-    """Images of one step: the user's, or at most 256 and small enough for 32 steps an epoch.
+    """Images per step: the user's choice, or at most 256 and few enough for 32 steps per epoch.
 
-    Over several devices the number chosen here is rounded down to a multiple of theirs.
+    The default is rounded down to a multiple of the number of devices.
 
     Raises:
       ValueError: if there are fewer than two images, or fewer than the user's batch size; if the
@@ -87,7 +87,7 @@ def batch_size(num_images: int, config: TrainConfig, num_devices: int = 1) -> in
 
 
 def optimizer(num_images: int, config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW under a linear warm-up and a cosine decay that ends with the last epoch."""
+    """AdamW with a linear warm-up and a cosine decay that ends with the last epoch."""
     steps = num_epochs(num_images, config) * (num_images // batch_size(num_images, config))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, int(config.warmup * steps), steps

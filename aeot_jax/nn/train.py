@@ -1,15 +1,15 @@
-"""Training the autoencoder: loss, one step, one compiled epoch, and the short host loop around it.
+"""Training of the autoencoder: the loss, one step, one compiled epoch, and a loop on the host.
 
-The networks are deterministic and reconstruct; there is no adversary and no likelihood. Two terms
-prepare the codes for transport. `noise` moves every code by a fraction of the codes' standard
-deviation before it is decoded, so that what lies between neighbours decodes to an image too.
-`whitening` pulls the codes of a batch towards mean 0 and covariance I, so that no direction of the
-code space is left unused and one scale of noise serves them all.
+The loss is the squared error of the reconstruction: no adversary, no likelihood. Two terms prepare
+the codes for transport. `noise` moves every code by a fraction of the codes' standard deviation
+before it is decoded, so that points between neighbouring codes decode to images too. `whitening`
+pulls the codes of a batch towards mean 0 and covariance I, so that the codes use all directions and
+one scale of noise suits all of them.
 
-Over several devices the images of every batch are sharded and the compiler partitions the same
-program: it sums the gradients, and the moments of the codes that `whitening` reads are those of the
-whole batch. Sums of floats round by their order, so that numbers of devices agree to a few of the
-last digits and not, as the transport does, to the bit.
+Over several devices, every batch is sharded and the compiler partitions the same program: it sums
+the gradients, and `whitening` reads the moments of the whole batch. The order of float sums depends
+on the number of devices, so results agree to a few of the last digits; the transport agrees to the
+bit.
 
 Source: Lei et al. 2020 (the autoencoder); Ghosh et al. 2020, "From variational to deterministic
 autoencoders" (a regularised deterministic decoder interpolates as well as a VAE's).
@@ -39,7 +39,7 @@ from aeot_jax.numerics import usual_dtypes
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BATCH = "batch"
-"""Name of the axis of devices over which the images of a batch are sharded."""
+"""Name of the mesh axis over which the images of a batch are sharded."""
 
 
 @functools.partial(
@@ -47,12 +47,12 @@ _BATCH = "batch"
 )
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that the next epoch needs.
+    """The state of the training between two epochs.
 
     Attributes:
-      params: of the networks, {"encoder": ..., "decoder": ...}.
-      opt_state: of the optimiser.
-      epoch: epochs done, int32.
+      params: parameters of the networks, {"encoder": ..., "decoder": ...}.
+      opt_state: state of the optimiser.
+      epoch: number of finished epochs, int32.
     """
 
     params: models.Params
@@ -86,7 +86,7 @@ def loss(
     functions: models.Functions,
     config: TrainConfig,
 ) -> Float[Array, ""]:
-    """Mean squared error per number of the noisy round trip, plus the whitening penalty."""
+    """Mean squared error per pixel of decoding noisy codes, plus the whitening penalty."""
     z = functions.encode(params, x)
     mean = z.mean(0)
     centred = z - mean[None]
@@ -107,7 +107,7 @@ def train_step(
     tx: optax.GradientTransformation,
     config: TrainConfig,
 ) -> tuple[Any, Any, Float[Array, ""]]:
-    """One step of the optimiser on one batch; the loss is that before the step."""
+    """One step of the optimiser on one batch; the loss is the one before the step."""
     x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
     value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
     with usual_dtypes():
@@ -125,22 +125,21 @@ def run_epoch(
     train_config: TrainConfig,
     devices: Devices = (),
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One pass over the images in a fresh order, compiled as one scan.
+    """One pass over the images in random order, compiled as one scan.
 
-    Images left over when they do not fill the last batch are skipped; which ones differs from epoch
-    to epoch.
+    Images that do not fill the last batch are skipped; they are others in each epoch.
 
     Args:
-      state: after the previous epoch.
-      key: of the whole run; the epoch's own key is folded in.
+      state: the state after the previous epoch.
+      key: key of the whole run; the number of the epoch is folded in.
       images: the data set, on the device.
       model_config: the networks.
       train_config: the training.
-      devices: over which every batch is sharded, two or more, where `state` and `images` have a
-        copy on each; none leaves all where it is.
+      devices: two or more devices over which every batch is sharded; `state` and `images` are
+        replicated on them. Empty: the arrays stay where they are.
 
     Returns:
-      The state after the epoch, on each of the devices, and the mean loss over its batches.
+      The state after the epoch, replicated on the devices, and the mean loss over its batches.
     """
     n, image_shape = images.shape[0], images.shape[1:]
     functions = models.functions(image_shape, model_config)
@@ -172,12 +171,12 @@ def run_epoch(
     (params, opt_state), values = jax.lax.scan(
         body, (state.params, state.opt_state), (jnp.arange(order.shape[0], dtype=jnp.int32), order)
     )
-    # One layout comes in and goes out, so that the next epoch runs the same program.
+    # The output is sharded like the input, so that the next epoch runs the same program.
     return shard((TrainState(params, opt_state, state.epoch + 1), values.mean()))
 
 
 def _sharding(devices: Devices, *axes: str) -> NamedSharding:
-    """Leading axes sharded over the devices, or with none of them a copy on each."""
+    """The sharding of leading axes over the devices; without axes, a copy on each device."""
     return NamedSharding(meshes.row(devices, _BATCH), P(*axes))
 
 
@@ -193,31 +192,31 @@ def fit(
 ) -> tuple[TrainState, list[float]]:
     """Train the autoencoder.
 
-    Stopped after any epoch and continued from that state with the same key, images, configs and
-    devices, the run gives the same parameters to the last bit.
+    A run that stops after any epoch, and continues from that state with the same key, images,
+    configs and devices, gives the same bits.
 
-    Several processes call this with the same arguments, and devices of all of them.
+    Several processes must call this with the same arguments, and with devices of all processes.
 
     Args:
-      key: starts the parameters, the order of the images and the noise.
+      key: key of the parameters, the order of the images and the noise.
       images: uint8 (n, height, width, channels), or float32 (n, D), the standardised columns
         of a table.
       model_config: the networks.
       train_config: the training.
-      state: continue from here; None starts afresh.
-      devices: to train on; every batch is sharded over them. None given is the default device.
-        Losses and parameters of different numbers of devices agree to about 1e-5.
+      state: the state to continue from; None starts a new run.
+      devices: devices to train on; every batch is sharded over them. Empty: the default device.
+        Losses and parameters with different numbers of devices agree to about 1e-5.
       on_epoch: called with the state and the mean loss after each epoch.
 
     Returns:
-      The last state, on the first of the devices (of this process), and the mean loss of each
-      epoch run by this call.
+      The last state, on the first device of this process, and the mean loss of each epoch of this
+      call.
 
     Raises:
       ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
         than a batch; if the devices cannot share a batch, or one is named twice.
-      FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has then seen every
-        earlier state.
+      FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has got every earlier
+        state.
     """
     key = arguments.key("key", key)
     kinds = {"model_config": models.AutoencoderConfig, "train_config": TrainConfig}

@@ -1,4 +1,4 @@
-"""The window: what of the source's plane a figure shows."""
+"""The part of the source's plane that a figure shows."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 Floats = Float[np.ndarray, "..."]
 
 _GAUSSIAN_RADIUS = 3.0
-"""Shown of N(0, I): 98.9 % of the plane's mass."""
+"""Radius shown of N(0, I): the disc holds 98.9 % of the mass."""
 
 
 class Window(NamedTuple):
-    """What of the source's plane is shown.
+    """The square [-R, R]^2, or the disc of radius R.
 
     Attributes:
-      half_width: the square [-R, R]^2, or the disc of radius R.
-      disc: which of the two.
+      half_width: R.
+      disc: whether it is the disc.
     """
 
     half_width: float
@@ -32,14 +32,14 @@ class Window(NamedTuple):
 
 
 def window(mu: Given[Measure], half_width: Given[float | None] = None) -> Window:
-    """The support of a uniform source, three standard deviations of a Gaussian, else a square.
+    """The window of a source: the support of a uniform one, or 3 standard deviations of a Gaussian.
 
     Args:
       mu: source of dimension 2.
-      half_width: show this much; None follows from the source.
+      half_width: R; None follows from the source.
 
     Raises:
-      ValueError: if the source is not of the plane, or says nothing of its size.
+      ValueError: if the dimension is not 2, or `half_width` is None for another source.
     """
     arguments.instance("mu", mu, Measure, "a source measure, as `aeot_jax.Gaussian(dim=2)`")
     if mu.dim != 2:

@@ -1,4 +1,4 @@
-"""Several runs side by side: one table, for the terminal and for a page."""
+"""The comparison of several runs: one table, for the terminal and for a page."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from aeot_jax.report.tables import Table, number
 Better = Literal["lower", "higher", ""]
 
 Interval = tuple[float, float]
-"""Where a number lies, as far as it is known."""
+"""An interval that holds a number, from its standard error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +26,12 @@ class Entry:
     """One run.
 
     Attributes:
-      name: of the run.
+      name: name of the run.
       metrics: content of metrics.json.
       config: content of config.json; may be empty.
       evaluation: content of evaluation.json; may be empty.
-      losses: of the autoencoder's epochs (e,); may be empty.
-      samples: the bytes of samples.png, if it is there.
+      losses: mean loss of each epoch (e,); may be empty.
+      samples: the bytes of samples.png, if it exists.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Entry:
 
 
 def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
-    """Compare runs, and say what cannot be compared.
+    """Compare runs, and say which scores are not comparable.
 
     Args:
       entries: the runs.
 
     Returns:
-      The table, a column a run, and sentences.
+      The table, with one column per run, and remarks.
     """
     rows: list[tuple[str, ...]] = []
     best: set[tuple[int, int]] = set()
@@ -80,11 +80,11 @@ def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
 
 
 def write_comparison(entries: Sequence[Entry], path: str | os.PathLike[str]) -> Path:
-    """Write the page of a comparison, whole or not at all.
+    """Write the page of a comparison, atomically.
 
     Args:
       entries: the runs.
-      path: of the page.
+      path: the file.
 
     Returns:
       The path.
@@ -106,7 +106,7 @@ def write_comparison(entries: Sequence[Entry], path: str | os.PathLike[str]) -> 
 
 
 def _at(tree: Mapping[str, Any], *names: str) -> Any:
-    """A value inside of nested dicts; None where there is none."""
+    """A value in nested dicts; None if there is none."""
     value: Any = tree
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -117,11 +117,11 @@ class _Row(NamedTuple):
     """A row of the table.
 
     Attributes:
-      label: what it holds.
-      intervals: where the number of each run lies; None where it has none.
-      texts: the number of each run.
-      better: what is better.
-      of_data: whether it hangs on the data.
+      label: label of the row.
+      intervals: interval of each run's number; None if there is none.
+      texts: the number of each run, as text.
+      better: which direction is better.
+      of_data: whether the number depends on the data.
     """
 
     label: str
@@ -132,7 +132,7 @@ class _Row(NamedTuple):
 
 
 def _best(intervals: Sequence[Interval | None], better: Better) -> int | None:
-    """Which of two or more numbers is better than all others, as far as they are known."""
+    """The index of the number that is clearly better than all others, if there is one."""
     known = {i: one for i, one in enumerate(intervals) if one is not None}
     if len(known) < 2:
         return None
@@ -144,23 +144,23 @@ def _best(intervals: Sequence[Interval | None], better: Better) -> int | None:
 
 
 def _alone(value: float) -> Interval:
-    """A number that is exact, or whose error is not known."""
+    """The interval of a number that is exact, or whose error is not known."""
     return value, value
 
 
 def _give_or_take(value: float, error: Any) -> Interval:
-    """Two standard errors to each side; none where it is not known."""
+    """Two standard errors to each side; 0 if the error is not known."""
     error = error if isinstance(error, int | float) and math.isfinite(error) else 0.0
     return value - 2 * error, value + 2 * error
 
 
 def _took(entry: Entry, value: float) -> Interval | None:
-    """What the same run may take another time; of a resumed one the last part alone is known."""
+    """A cost may be a tenth larger in another run; None for a resumed run: its total is unknown."""
     return None if entry.metrics.get("resumed") else (value, 1.1 * value)
 
 
 def _share(value: float, count: Any) -> Interval:
-    """A share of so many."""
+    """The interval of a share of `count` items."""
     if not isinstance(count, int) or count < 1:
         return _alone(value)
     return _give_or_take(value, math.sqrt(max(0.0, value * (1 - value)) / count))
@@ -168,7 +168,7 @@ def _share(value: float, count: Any) -> Interval:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Makes rows of the runs: a label, the number of each run, and how well it is known."""
+    """The rows of the table: a label, and the number of each run with its interval."""
 
     entries: Sequence[Entry]
 
@@ -192,7 +192,7 @@ class _Rows:
         return _Row(name, intervals, texts, better, of_data)
 
     def __iter__(self) -> Iterator[_Row]:
-        """All rows, from what was learned to what it cost."""
+        """All rows: options, quality, scores, costs."""
         yield from self._asked()
         yield from self._learned()
         yield from self._scores()
@@ -251,27 +251,27 @@ def _percent(value: Any) -> str:
 
 
 def _metric(*names: str) -> Callable[[Entry], Any]:
-    """What metrics.json says, by the names on the way to it."""
+    """An entry of metrics.json, by its keys."""
     return lambda entry: _at(entry.metrics, *names)
 
 
 def _score(*names: str) -> Callable[[Entry], Any]:
-    """What evaluation.json says, by the names on the way to it."""
+    """An entry of evaluation.json, by its keys."""
     return lambda entry: _at(entry.evaluation, *names)
 
 
 def _of_error(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
-    """The interval of a number whose standard error is known."""
+    """The interval of a number, from its standard error."""
     return lambda entry, value: _give_or_take(value, get(entry))
 
 
 def _of_share(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
-    """The interval of a share of so many."""
+    """The interval of a share, from the number of items."""
     return lambda entry, value: _share(value, get(entry))
 
 
 def _mass_error(entries: Sequence[Entry]) -> _Row:
-    """Within two standard errors, and below the bound."""
+    """The row of the mass error: two standard errors, and the upper bound."""
     intervals, texts = list[Interval | None](), list[str]()
     for entry in entries:
         names = ("mass_error", "mass_error_se", "upper")
@@ -298,7 +298,7 @@ def _option(name: str) -> Callable[[Entry], Any]:
 
 
 def _differing(trees: Sequence[Any]) -> list[str]:
-    """Options, by their full names, that are not the same in all configurations."""
+    """Options, by full name, that differ between the configurations."""
     flat = [dict(_flat(tree)) for tree in trees if isinstance(tree, Mapping)]
     names = dict.fromkeys(name for one in flat for name in one)
     return [name for name in names if len({repr(one.get(name)) for one in flat}) > 1]

@@ -1,8 +1,4 @@
-"""Pictures for a page: light and dark, small enough to stand in it, each with its words.
-
-Charts are SVG, drawn once in the colours of a light page and written again in those of a dark one.
-Grids of images are PNG with see-through gaps, which serve both.
-"""
+"""The charts of a report, each with its words."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -32,7 +28,7 @@ _KINDS = (
 
 
 def losses(values: Float[np.ndarray, " e"]) -> Picture:
-    """How the autoencoder learned."""
+    """The loss of the autoencoder."""
     return chart(
         lambda axes: plot.draw_losses(axes, values),
         title="Training of the autoencoder",
@@ -44,7 +40,7 @@ def losses(values: Float[np.ndarray, " e"]) -> Picture:
 
 
 def mass_error(solution: Solution, tolerance: float | None) -> Picture:
-    """How the transport was solved."""
+    """The mass error of the transport."""
     certified = f"{float(solution.mass_error):.3g}, at most {float(solution.certificate.upper):.3g}"
     asked = "" if tolerance is None else f" The tolerance, {tolerance:g}, is a dashed line."
 
@@ -65,16 +61,16 @@ def mass_error(solution: Solution, tolerance: float | None) -> Picture:
 
 
 def masses(cells: Cells) -> Picture:
-    """Counts of a fresh draw against what they would be if all masses were right."""
+    """Counts of fresh samples, against the counts expected for exact masses."""
     counts, weights = cells.counts[cells.weights > 0], cells.weights[cells.weights > 0]
     n = int(cells.counts.sum())
-    edges, expected, spread = _expected(counts, weights, n)
+    edges, expected, deviation = _expected(counts, weights, n)
     found = np.histogram(counts, edges)[0]
-    within = (np.abs(found - expected) <= 2 * spread).mean()
+    within = (np.abs(found - expected) <= 2 * deviation).mean()
 
     def draw(axes: "Axes") -> None:
         axes.stairs(found, edges, fill=True, color=BLUE, alpha=0.75, label="cells found")
-        low, high = np.maximum(expected - 2 * spread, 0), expected + 2 * spread
+        low, high = np.maximum(expected - 2 * deviation, 0), expected + 2 * deviation
         axes.stairs(high, edges, baseline=low, fill=True, color=ORANGE, alpha=0.3)
         axes.stairs(expected, edges, color=ORANGE, label="by chance, if all is right")
         axes.set(xlabel="samples in a cell", ylabel="cells")
@@ -85,15 +81,15 @@ def masses(cells: Cells) -> Picture:
         title="Masses of the cells",
         alt=f"Histogram of the samples that each of {len(counts):,} cells got of a fresh draw of "
         f"{n:,}, with a band for what chance allows; {100 * within:.0f} % of the bars lie in it.",
-        caption="Aim: the blue bars keep to the orange band, or spread beyond it no more than the "
-        "certified mass error allows; a tail on the left is cells that are drawn too seldom.",
+        caption="Aim: the blue bars keep to the orange band, or leave it no further than certified "
+        "mass errors allow; a tail on the left is cells that are drawn too rarely.",
     )
 
 
 def _expected(
     counts: Int[np.ndarray, " m"], weights: Float[np.ndarray, " m"], n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edges of bins, cells that would fall into each, and the standard deviation of that."""
+    """Edges of the bins, the expected number of cells in each, and its standard deviation."""
     mean = n * weights
     sigma = np.sqrt(mean)
     low = min(counts.min(), np.floor((mean - 4 * sigma).min()))
@@ -102,12 +98,12 @@ def _expected(
     step = max(1, int(np.ceil((high - low + 1) / 32)))
     edges = np.arange(low, high + 1 + step, step) - 0.5
     law, repeats = np.unique(weights, return_counts=True)
-    if len(law) > 1000:  # of many weights an even choice
+    if len(law) > 1000:  # quantiles stand for many weights
         law, repeats = (
             np.quantile(weights, np.linspace(0, 1, 500)),
             np.full(500, len(weights) / 500),
         )
-    # At the integer below each edge; below 0 there is nothing.
+    # The distribution function at the integer below each edge; 0 below 0.
     count = np.clip(np.floor(edges), 0, n)[:, None]
     below = np.where(edges[:, None] < 0, 0.0, special.bdtr(count, n, law[None, :]))
     inside = np.diff(below, axis=0)
@@ -116,7 +112,7 @@ def _expected(
 
 
 def angles(ext: Extension) -> Picture:
-    """Plane angles of the faces, with the cut."""
+    """Plane angles of the faces, with the threshold."""
     found = np.asarray(ext.face_angles)
     found = found[np.isfinite(found)]
     cut = float(ext.threshold)
@@ -132,7 +128,7 @@ def angles(ext: Extension) -> Picture:
 
 
 def pieces(cloud: Cloud) -> Picture:
-    """Codes by the piece that they belong to."""
+    """Codes, coloured by connected piece."""
     assert cloud.piece is not None
     rank = np.where(cloud.piece < (cloud.num_pieces or 0), cloud.piece, -1)
     several = cloud.num_pieces != 1
@@ -148,7 +144,7 @@ def pieces(cloud: Cloud) -> Picture:
 
 
 def groups(cloud: Cloud, names: Sequence[str]) -> Picture:
-    """Codes by class."""
+    """Codes, coloured by class."""
     assert cloud.group is not None
     return chart(
         lambda axes: _scatter(axes, cloud, cloud.group, names),
@@ -201,7 +197,7 @@ def _dots(
 
 
 def rows(real: np.ndarray, new: np.ndarray) -> Picture:
-    """New rows of a table above real ones, in the first two principal components of these."""
+    """New rows above real rows, in the first two principal components of the real rows."""
     flat = np.asarray(real, np.float64)
     centre, scale = flat.mean(axis=0)[None], np.maximum(flat.std(axis=0), 1e-12)[None]
     _, _, directions = np.linalg.svd((flat - centre) / scale, full_matrices=False)
@@ -227,7 +223,7 @@ def rows(real: np.ndarray, new: np.ndarray) -> Picture:
 
 
 def errors(values: Float[np.ndarray, " n"], of_mean: float | None) -> Picture:
-    """Errors of the reconstructions."""
+    """The errors of the reconstructions."""
 
     def draw(axes: "Axes") -> None:
         axes.hist(values, 30, color=BLUE)
@@ -249,7 +245,7 @@ def errors(values: Float[np.ndarray, " n"], of_mean: float | None) -> Picture:
 
 
 def distances(found: Neighbours) -> Picture:
-    """How far samples are from training images, beside how far real ones are."""
+    """Distances of new images to training images, beside those of real images."""
     sets = {
         "new": (found.of_samples, BLUE),
         "real, decoded": (found.of_decoded, ORANGE),
@@ -301,7 +297,7 @@ def film(walks: Sequence[aeot.Walk]) -> Picture:
 
 
 def histories(named: Mapping[str, Float[np.ndarray, " e"]]) -> Picture:
-    """How the autoencoders of several runs learned."""
+    """The losses of the autoencoders of several runs."""
 
     def draw(axes: "Axes") -> None:
         for i, (name, values) in enumerate(named.items()):

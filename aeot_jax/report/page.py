@@ -1,4 +1,4 @@
-"""The page of one run: a verdict in words, then pictures, each with what good looks like."""
+"""The page of one run: a verdict in words, then sections of pictures and tables."""
 
 import importlib.util
 import os
@@ -16,21 +16,21 @@ from aeot_jax.storage import files
 from aeot_jax.typing import PRNGKey
 
 _LIMIT = 2_900_000
-"""Bytes of a page at most."""
+"""Most bytes of a page."""
 
 _SIDES = (96, 64, 48, 32, 24)
-"""Sides of images that are tried until the page is small enough, pixels."""
+"""Sides of images, pixels, that are tried until the page is small enough."""
 
 _OPTION = re.compile(r"--[a-z][a-z.-]*[a-z]|aeot-jax [a-z]+")
 
 
 def write(key: PRNGKey, material: Material, path: str | os.PathLike[str]) -> Path:
-    """Write the report of a run, whole or not at all.
+    """Write the report of a run, atomically.
 
     Args:
-      key: of what is drawn for it; consumed.
-      material: of the run.
-      path: of the page.
+      key: key of the samples that it shows; consumed.
+      material: the run.
+      path: the file.
 
     Returns:
       The path.
@@ -43,7 +43,7 @@ def write(key: PRNGKey, material: Material, path: str | os.PathLike[str]) -> Pat
 
 
 def save(page: str, path: str | os.PathLike[str]) -> Path:
-    """Write a page under another name, and rename it when it is complete."""
+    """Write a page to a temporary file, and rename it when it is complete."""
     target = Path(path)
     with files.replacing(target) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
@@ -82,7 +82,7 @@ def fill(template: str, **parts: Any) -> str:
     import markupsafe
 
     def coded(text: str) -> markupsafe.Markup:
-        """Text with its options as code."""
+        """Text with command-line options marked as code."""
         return markupsafe.Markup(_OPTION.sub(r"<code>\g<0></code>", str(markupsafe.escape(text))))
 
     environment = jinja2.Environment(
@@ -97,10 +97,10 @@ def fill(template: str, **parts: Any) -> str:
 
 
 def check_libraries(names: Sequence[str] = ("matplotlib", "jinja2")) -> None:
-    """Find out, before any work, whether what draws and fills a page is there.
+    """Check, before any work, that the libraries of a page are installed.
 
     Raises:
-      ImportError: if it is not.
+      ImportError: if one is missing.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:

@@ -37,16 +37,16 @@ _DARK = {
     GREY: "#9aa3ad",
     RED: "#ff6b7d",
 }
-"""What colours become on a dark page."""
+"""Colours of a light page, and those of a dark page in their place."""
 
 _INCHES = (3.9, 2.7)
-"""Of a chart: as wide as a telephone, so that its letters keep their size."""
+"""Size of a chart: as wide as a phone, so that its text stays readable."""
 
 _GRID = 480
-"""Pixels of the longer side of a picture that is made smaller."""
+"""Longer side of a picture that is made smaller, pixels."""
 
 _TILE = 64
-"""Pixels to which the side of a small image is enlarged, by a whole factor."""
+"""Side to which a small image is enlarged, by an integer factor, pixels."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Picture:
     """A picture with its words.
 
     Attributes:
-      title: what it shows, in a few words.
-      light: data URI.
-      alt: what is to be seen, for those who do not see it.
-      caption: what good looks like, in a sentence.
-      dark: data URI for a dark page; None where the same serves both.
-      labels: below the columns of a grid.
-      wide: whether it takes the width of the page.
-      crisp: whether its pixels are to stay squares.
+      title: title, a few words.
+      light: data URI for a light page.
+      alt: a description, for readers who cannot see it.
+      caption: what a good result looks like, a sentence.
+      dark: data URI for a dark page; None if `light` serves both.
+      labels: labels below the columns of a grid.
+      wide: whether it is as wide as the page.
+      crisp: whether its pixels must stay sharp squares.
     """
 
     title: str
@@ -85,12 +85,12 @@ def grid(
     labels: Sequence[str] = (),
     wide: bool = False,
 ) -> Picture:
-    """Images in rows.
+    """A grid of images.
 
     Args:
       images: (n, h, w, c), bytes or floats in [0, 1].
-      columns: images in a row.
-      side: pixels of the longer side of an image at most.
+      columns: images per row.
+      side: largest longer side of an image, pixels.
       title: see ``Picture``.
       alt: see ``Picture``.
       caption: see ``Picture``.
@@ -135,10 +135,10 @@ def _tile(image: np.ndarray, side: int) -> np.ndarray:
 def chart(
     draw: Callable[["Axes"], None], *, title: str, alt: str, caption: str, wide: bool = False
 ) -> Picture:
-    """One pair of axes.
+    """A chart with one pair of axes.
 
     Args:
-      draw: draws on the axes.
+      draw: a function that draws on the axes.
       title: see ``Picture``.
       alt: see ``Picture``.
       caption: see ``Picture``.
@@ -151,13 +151,13 @@ def chart(
         figure = Figure(figsize=_INCHES, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
-        axes.set_title("")  # it stands above the picture
+        axes.set_title("")  # the page has its own title
         light, dark = written(figure)
     return Picture(title, light, alt, caption, dark, wide=wide)
 
 
 def written(figure: "Figure", **options: Any) -> tuple[str, str]:
-    """The data URIs of a figure for a light page and for a dark one; in the report's style."""
+    """The data URIs of a figure, for a light page and for a dark one."""
     file = io.StringIO()
     same: Any = {"Date": None}
     figure.savefig(file, format="svg", transparent=True, dpi=160, metadata=same, **options)
@@ -173,7 +173,7 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 def photograph(data: bytes, *, title: str, alt: str, caption: str) -> Picture:
-    """A picture that is there already, made small enough for a page.
+    """An existing picture, made small enough for a page.
 
     Args:
       data: the bytes of a PNG file.
@@ -182,7 +182,7 @@ def photograph(data: bytes, *, title: str, alt: str, caption: str) -> Picture:
       caption: see ``Picture``.
 
     Raises:
-      OSError: if it is no picture.
+      OSError: if it is not a picture.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Sections of the page of one run: what each holds, with what good looks like."""
+"""The sections of the page of one run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from aeot_jax.report.tables import Table, class_table, costs, scores
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; what is empty vanishes."""
+    """A section of the page; empty parts are left out."""
 
     title: str
     texts: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class Section:
     command: str | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether the section is not empty."""
         return any((self.texts, self.items, self.pictures, self.tables, self.command))
 
 
 def charts(found: Facts) -> dict[str, Picture]:
-    """Charts by name, which do not depend on the size of images."""
+    """Charts by name; they do not depend on the size of the images."""
     model, cloud = found.material.model, found.cloud
     losses = getattr(model, "losses", None)
     charts = {
@@ -81,7 +81,7 @@ def sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterator
         pictures = (*_nearest(found, side), *some("distances"))
         yield Section("Nearest training data of new samples", pictures=pictures)
     yield Section("How it was learned", pictures=some("losses", "mass error"))
-    # Of codes, the rows above are the codes: one picture of them is enough.
+    # For codes, the section above shows the new codes already.
     new = () if found.form == "codes" and "rows" in charts else ("new",)
     pictures = some("masses", "angles", "groups", "pieces", *new, "film")
     yield Section("The map", pictures=pictures)
@@ -122,7 +122,7 @@ def _data(found: Facts) -> Mapping[str, Any]:
 
 
 def _run(found: Facts) -> Iterator[tuple[str, str]]:
-    """What was run, and on what."""
+    """What was run, on which data and device."""
     material, model = found.material, found.material.model
     data, metrics, config = _data(found), material.metrics, model.config
     source = material.config.get("source")

@@ -8,7 +8,7 @@ from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report.parts import Facts
 
 _ROWS = 60
-"""Rows of a table at most."""
+"""Most rows of a table."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Table:
     """A table.
 
     Attributes:
-      caption: what it holds.
+      caption: its caption.
       head: names of the columns.
       rows: cells; the first of each names its row.
-      best: rows and columns of the cells to stress.
+      best: rows and columns of the cells to highlight.
     """
 
     caption: str
@@ -45,11 +45,11 @@ def class_table(found: Facts) -> Table:
 
 
 def scores(evaluation: Mapping[str, Any]) -> Table:
-    """What `aeot-jax evaluate` found, beside both floors."""
+    """The scores of evaluation.json, beside both floors."""
     frechet, kernel, prdc = (evaluation.get(name) or {} for name in ("frechet", "kernel", "prdc"))
     floors = prdc.get("floor") or {}
     classes, memory = evaluation.get("classes"), evaluation.get("memory")
-    # Kernel distance and the four scores have one floor: of unseen images where there are any.
+    # Kernel distance and the four scores have one floor: of held-out images if there are any.
     seen = frechet.get("floor_test") is None
 
     def one(name: str, value: Any, floor: Any) -> tuple[str, ...]:
@@ -112,5 +112,5 @@ def costs(metrics: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def number(value: Any, places: int = 3) -> str:
-    """A number with some places, or a dash."""
+    """A number with `places` decimals, or a dash."""
     return f"{value:.{places}f}" if isinstance(value, int | float) else "-"

@@ -1,8 +1,8 @@
-"""Arrays in .npz and .npy files: no memory is taken before headers have been held against facts.
+"""Arrays in .npz and .npy files: headers are checked before memory is allocated.
 
-A header may claim anything. Here it is read from the first bytes alone; what it announces must be
-what the file holds, stay below a limit, and not have grown out of all proportion to the file.
-Errors are reasons ("its header announces ..."), which the caller completes to a sentence.
+A header may claim anything. It is read from the first bytes alone. The size that it announces must
+be that of the data in the file, below a limit, and in proportion to the compressed size. An error
+is a reason ("its header announces ..."), which the caller completes to a sentence.
 """
 
 import io
@@ -21,23 +21,23 @@ import numpy as np
 from aeot_jax.storage.files import open_file, reason
 
 LIMIT = 2**36
-"""Most bytes that are read from one file, unless the caller says less."""
+"""Most bytes that are read from one file, by default."""
 
 FREE, GROWTH = 2**27, 200
-"""Compressed bytes may become `GROWTH` times as many; up to `FREE` bytes as many as they like.
+"""Data may be `GROWTH` times as large as the compressed file; up to `FREE` bytes always pass.
 
-Images grow 1 to 120 times (dSprites, the emptiest that are in use); zeros grow 1,030 times.
+Images grow 1 to 120 times (dSprites, the emptiest in use); zeros grow 1,030 times.
 """
 
 KINDS = "biufcSU"
 """Kinds of dtype that are plain numbers or text."""
 
 _CHUNK = 2**20  # bytes read at once
-_HEAD = 2**14  # bytes that hold any header: NumPy allows 10,000
+_HEAD = 2**14  # bytes; every header fits, as NumPy allows 10,000
 _AXES = 32
 _ENCRYPTED = 1  # flag of a member
 
-# The third version holds names of fields that are not Latin; there are no fields here.
+# Version 3.0 is for field names that are not Latin-1; arrays here have no fields.
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -46,20 +46,20 @@ _READ_HEADER = {
 
 @runtime_checkable
 class Readable(Protocol):
-    """A file that is open to read bytes, or what unpacks one."""
+    """A file open to read bytes, or a stream that decompresses one."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """Read at most `size` bytes; none at the end."""
         ...
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an array's header announces.
+    """The header of an array.
 
     Attributes:
-      shape: of the array.
-      dtype: of a kind that was allowed.
+      shape: shape of the array.
+      dtype: its dtype, of an allowed kind.
       fortran_order: whether the first index varies fastest in the file.
       start: bytes before the data.
     """
@@ -76,7 +76,7 @@ class Header:
 
 
 class Archive:
-    """An .npz file that is open; see `open_npz`."""
+    """An open .npz file; see `open_npz`."""
 
     def __init__(self, file: zipfile.ZipFile, size: int, kinds: str, limit: int):
         self._file, self._size, self._kinds, self._limit = file, size, kinds, limit
@@ -91,27 +91,27 @@ class Archive:
                 raise ValueError(
                     f"its member {reprlib.repr(name)} has a comment: it may hide others"
                 )
-            # A name stands in the list and before the data. Where they differ one is damaged, and a
-            # caller might take a member to be missing.
+            # A name is in the directory and before the data. If they differ, one is damaged, and a
+            # caller might think that a member is missing: `open` compares them.
             if not info.flag_bits & _ENCRYPTED:
                 file.open(info).close()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the members, without ".npy", in the order of the file."""
+        """Names of the members, without ".npy", in file order."""
         return tuple(self._members)
 
     def header(self, name: str) -> Header:
-        """Read the header of one member and check it; no memory is taken for the data.
+        """Read and check the header of one member; no memory is allocated for the data.
 
         Raises:
-          ValueError: if the member is damaged, encrypted, no array, of a dtype that is not allowed,
-            or not as large as its header announces; or if it is too large.
+          ValueError: if the member is damaged, encrypted, not an array, of a dtype that is not
+            allowed, of another size than its header announces, or too large.
         """
         info = self._members[name]
         if info.flag_bits & _ENCRYPTED:
             raise ValueError("it is encrypted")
-        # The others are never written by NumPy, and zipfile unpacks them without a bound.
+        # NumPy never writes the other methods, and zipfile decompresses them without a bound.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"it is compressed by method {info.compress_type}, which is not NumPy")
         if not info.filename.endswith(".npy"):
@@ -123,10 +123,10 @@ class Archive:
         return header
 
     def headers(self) -> Mapping[str, Header]:
-        """Read the headers of all members, and check their sum too.
+        """Read the headers of all members, and check the total size too.
 
         Raises:
-          ValueError: as for `header`, naming the member.
+          ValueError: as for `header`; it names the member.
         """
         found = {}
         for name in self.names:
@@ -139,7 +139,7 @@ class Archive:
         return found
 
     def read(self, name: str) -> np.ndarray:
-        """Read one member; all that have been read from this archive stay below the limit together.
+        """Read one member; the total read from this archive stays below the limit.
 
         Raises:
           ValueError: as for `header`, and if the data are damaged.
@@ -154,19 +154,19 @@ class Archive:
 def open_npz(
     path: str | os.PathLike[str], *, kinds: str = KINDS, limit: int = LIMIT
 ) -> Iterator[Archive]:
-    """Open an .npz file for the time of a ``with``.
+    """Open an .npz file, as a context manager.
 
     Args:
       path: the file.
-      kinds: the kinds of dtype (`numpy.dtype.kind`) that arrays may have.
+      kinds: allowed kinds of dtype (`numpy.dtype.kind`).
       limit: most bytes of data to read.
 
     Yields:
-      The archive; its members have been listed, and their data not been read.
+      The archive; its members are listed, but their data are not read.
 
     Raises:
-      OSError: if there is no such file, or it may not be read.
-      ValueError: if it is no zip file, its list of members is damaged, or two have one name.
+      OSError: if the file does not exist or cannot be read.
+      ValueError: if it is not a zip file, its directory is damaged, or two members share a name.
     """
     with Sparing(open_file(path).detach()) as file:
         with _reasons():
@@ -180,13 +180,13 @@ def read_npy(path: str | os.PathLike[str], *, kinds: str = KINDS, limit: int = L
 
     Args:
       path: the file.
-      kinds: the kinds of dtype that the array may have.
+      kinds: allowed kinds of dtype.
       limit: most bytes of data to read.
 
     Raises:
-      OSError: if there is no such file, or it may not be read.
-      ValueError: if it is damaged, not as large as its header announces, of another kind, or too
-        large.
+      OSError: if the file does not exist or cannot be read.
+      ValueError: if it is damaged, of another size than its header announces, of another kind, or
+        too large.
     """
     with open_file(path) as file, _reasons():
         size = os.fstat(file.fileno()).st_size
@@ -197,10 +197,10 @@ def read_npy(path: str | os.PathLike[str], *, kinds: str = KINDS, limit: int = L
 
 
 def check_size(num_bytes: int, held: int, *, limit: int = LIMIT) -> None:
-    """Refuse to take memory for bytes that are too many, or too many for what a file holds.
+    """Refuse data that are too large, or too large for the size of the file.
 
     Args:
-      num_bytes: what is to be read, in all.
+      num_bytes: total bytes to read.
       held: bytes of the file, compressed or not.
       limit: most bytes to read.
 
@@ -217,7 +217,7 @@ def check_size(num_bytes: int, held: int, *, limit: int = LIMIT) -> None:
 
 
 def fill(view: memoryview, file: Readable) -> None:
-    """Fill memory from a file, a little at a time; the file must end where the memory does.
+    """Fill a buffer from a file, in chunks; the file must end where the buffer does.
 
     Raises:
       ValueError: if the file ends earlier or later.
@@ -234,12 +234,12 @@ def fill(view: memoryview, file: Readable) -> None:
 
 
 def _header(file: Readable, kinds: str) -> tuple[Header, bytes]:
-    """The header, and the first bytes of the data, which were read with it."""
+    """The header, and the first bytes of the data, which are read with it."""
     first = io.BytesIO(file.read(_HEAD))
     version = np.lib.format.read_magic(first)
     if version not in _READ_HEADER:
         raise ValueError(f"its format is {version[0]}.{version[1]}, not 1.0 or 2.0")
-    with warnings.catch_warnings(action="ignore"):  # Python's, on the text of damaged headers
+    with warnings.catch_warnings(action="ignore"):  # Python warns about the text of damaged headers
         shape, fortran_order, dtype = _READ_HEADER[version](first)
     if dtype.hasobject:
         raise ValueError("it holds objects, which would need pickle")
@@ -249,7 +249,7 @@ def _header(file: Readable, kinds: str) -> tuple[Header, bytes]:
         raise ValueError(f"its header announces {len(shape)} axes")
     if not all(0 <= side < 2**63 for side in shape):
         raise ValueError("its header announces a side that no array has")
-    # An array without elements may still have more than can be counted along its other axes.
+    # An empty array may still have axes whose product overflows.
     if math.prod(max(side, 1) for side in shape) * dtype.itemsize >= 2**63:
         raise ValueError(f"its header announces the shape {shape}, which no memory holds")
     return Header(shape, dtype, fortran_order, first.tell()), first.read()
@@ -274,9 +274,9 @@ def _array(file: Readable, header: Header, first: bytes) -> np.ndarray:
 
 
 class Sparing(io.BufferedReader):
-    """A file that gives at most so many bytes at a time, by default a megabyte.
+    """A file that gives at most `most` bytes per read, by default a megabyte.
 
-    zipfile reads the list of members at once and makes an object of every 46 bytes of it.
+    zipfile reads the whole directory at once and makes an object from every 46 bytes of it.
     """
 
     def __init__(self, raw: io.RawIOBase, most: int = _CHUNK):
@@ -284,7 +284,7 @@ class Sparing(io.BufferedReader):
         self.most = most
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read; raises ValueError, a reason, where it is too much."""
+        """Read; raises ValueError, with a reason, if it would be more than `most` bytes."""
         asked = self.most + 1 if size is None or size < 0 else min(size, self.most + 1)
         data = super().read(asked)
         if len(data) > self.most:
@@ -295,9 +295,10 @@ class Sparing(io.BufferedReader):
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Whatever zip and header readers raise, as a ValueError: damaged bytes raise almost anything.
+    """Turn every error of the zip and header readers into a ValueError.
 
-    Said in particular: SyntaxError, RecursionError, zlib.error, struct.error, NotImplementedError.
+    Damaged bytes raise almost anything: SyntaxError, RecursionError, zlib.error, struct.error,
+    NotImplementedError.
     """
     try:
         yield

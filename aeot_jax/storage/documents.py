@@ -1,4 +1,4 @@
-"""JSON files with a seal: written whole, and a change of a byte is seen."""
+"""JSON files with a checksum: written atomically, and any later change is detected."""
 
 import hashlib
 import json
@@ -13,18 +13,18 @@ SEAL = "sha256"
 """Key of the checksum."""
 
 _MOST = 2**24
-"""Bytes of a file at most."""
+"""Most bytes of a file."""
 
 
 def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write a file of JSON whole or not at all.
+    """Write a JSON file atomically.
 
-    Numbers that are not finite become null. The last entry, "sha256", is the seal: the checksum of
-    all others as compact JSON with sorted keys.
+    Numbers that are not finite become null. The last entry, "sha256", is the checksum of all others
+    as compact JSON with sorted keys.
 
     Args:
       path: the file.
-      content: what JSON can hold; "sha256" is taken.
+      content: anything that JSON can hold; the key "sha256" is reserved.
 
     Raises:
       OSError: if the file cannot be written.
@@ -32,24 +32,24 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     content = _finite(content)
     sealed = {**content, SEAL: seal(content)}
     text = json.dumps(sealed, indent=2, allow_nan=False, ensure_ascii=False)
-    if not _is_unicode(text):  # names of files may be any bytes
+    if not _is_unicode(text):  # file names may be any bytes
         text = json.dumps(sealed, indent=2, allow_nan=False, ensure_ascii=True)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read(path: str | os.PathLike[str], *, sealed: bool = True) -> dict[str, Any]:
-    """Read a file of JSON; files of earlier versions have no seal.
+    """Read a JSON file; files of earlier versions have no checksum.
 
     Args:
       path: the file.
-      sealed: refuse what was changed after it was written.
+      sealed: refuse a file that was changed after it was written.
 
     Returns:
-      The content, with its seal where it has one.
+      The content, with its checksum if it has one.
 
     Raises:
-      FileNotFoundError: if there is none.
+      FileNotFoundError: if the file does not exist.
       ValueError: with a reason, if it is damaged or was changed.
     """
     with open_file(path) as file:
@@ -71,7 +71,7 @@ def read(path: str | os.PathLike[str], *, sealed: bool = True) -> dict[str, Any]
 
 
 def seal(content: dict[str, Any]) -> str:
-    """SHA-256 of JSON."""
+    """The SHA-256 of a JSON object."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -80,8 +80,8 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file's bytes.
 
     Raises:
-      OSError: if there is no such file.
-      ValueError: with a reason, if it is none.
+      OSError: if the file does not exist.
+      ValueError: with a reason, if it is not a regular file.
     """
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Files: opened only where they are files, and written whole or not at all."""
+"""Files: only regular files are opened, and files are written atomically."""
 
 import errno
 import os
@@ -18,25 +18,25 @@ except ImportError:  # Windows
     fcntl = None
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What a full disk is called."""
+"""Error codes of a full disk."""
 
 _OLD = 86_400.0
-"""Seconds after which a temporary file is abandoned where nobody can be seen to hold it."""
+"""Seconds after which a temporary file counts as abandoned, if locks do not work on this disk."""
 
-_LONGEST = 200  # characters of another library's error that are worth repeating
+_LONGEST = 200  # most characters of another library's error that are repeated
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a file to read its bytes, or say what stands in its place.
+    """Open a regular file to read its bytes.
 
-    To open a pipe would wait for its writer, and a device may never end.
+    Opening a pipe would wait for its writer, and a device may never end.
 
     Args:
       path: the file; links are followed.
 
     Raises:
-      OSError: if there is nothing, or it may not be read.
-      ValueError: if it is no file; a reason, for the caller to complete.
+      OSError: if the file does not exist or cannot be read.
+      ValueError: with a reason, if it is not a regular file.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -46,9 +46,10 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, on one line and not too long, to stand in a sentence.
+    """The text of an error on one short line, for use inside a sentence.
 
-    Libraries put what they could not read into their errors: what cannot be printed is "?".
+    Libraries put the bytes that they could not read into their errors; unprintable characters
+    become "?".
     """
     words = " ".join(str(error).split()) or type(error).__name__
     text = "".join(letter if letter.isprintable() else "?" for letter in words)
@@ -57,29 +58,28 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to, and rename it to `path` if the body succeeds.
+    """Yield a temporary path to write to, and rename it to `path` if the body succeeds.
 
-    The temporary file stands beside its target, so that the rename stays on one disk, and has the
-    same ending, which libraries read as the format. It is empty at first, and held as long as the
-    body runs: what a writer that was killed has left is known by nobody holding it, and the next
-    one for the same target removes it. Folders on the way are made.
+    The temporary file is in the folder of its target, so that the rename stays on one disk, and has
+    the same suffix, because libraries infer the format from it. It is empty at first, and locked
+    while the body runs. So a file that a killed writer has left is not locked, and the next writer
+    of the same target removes it. Missing parent folders are made.
 
     Args:
-      path: the file to write; an older one stays as it is unless the body succeeds.
+      path: the file to write; an older one is replaced only if the body succeeds.
 
     Yields:
       The temporary path.
 
     Raises:
-      OSError: if the folder cannot be written, the disk is full, or there is a folder in the place
-        of the file.
+      OSError: if the folder cannot be written, the disk is full, or `path` is a folder.
     """
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"{str(target)!r} is a folder, where a file is to be written.")
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)
-    # Not the process id: in containers that share a folder many writers are process 1.
+    # Not the process id: many containers that share a folder have a process 1.
     temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -88,7 +88,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("r+b") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise FileNotFoundError(f"nothing was written for {str(target)!r}.")
-            os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what writers of a file have left that were killed; those at work keep theirs."""
+    """Remove the temporary files of killed writers of `target`; those of live writers stay."""
     name = re.compile(
         rf"\.{re.escape(target.stem)}\.[0-9a-f]{{32}}{re.escape(target.suffix)}", re.ASCII
     )
@@ -106,7 +106,7 @@ def remove_leftovers(target: Path) -> None:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What is in a folder; nothing if it is not there or may not be read."""
+    """The paths in a folder; none if it does not exist or cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -114,17 +114,16 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def check_writable(path: str | os.PathLike[str], name: str) -> None:
-    """Find out, before any work, whether a file can be written, by writing another beside it.
+    """Check, before any work, that a file can be written, by writing another in its folder.
 
-    Folders that are missing are not made.
+    Missing folders are not made.
 
     Args:
-      path: of the file.
-      name: of the argument, for the error.
+      path: the file.
+      name: the name of the argument, for the error.
 
     Raises:
-      OSError: a sentence, if there is a folder in the place of the file, a file in the place of a
-        folder, or the folder cannot be written.
+      OSError: if `path` is a folder, a parent is a file, or the folder cannot be written.
     """
     target = Path(path)
     if target.is_dir():
@@ -151,10 +150,10 @@ def check_writable(path: str | os.PathLike[str], name: str) -> None:
 
 
 def hold(descriptor: int) -> bool | None:
-    """Hold an open file until it is closed, which the end of a process does, however it ends.
+    """Lock an open file until it is closed; the end of a process closes it, however it ends.
 
     Returns:
-      False if somebody else holds it; None where the system or the disk cannot tell.
+      True; False if another process holds it; None if the system or the disk has no locks.
     """
     if fcntl is None:
         return None

@@ -1,4 +1,4 @@
-"""One writer at a time in a folder: a file that names the process, and that the process holds."""
+"""One writer at a time in a folder: a lock file that names the process."""
 
 import datetime
 import json
@@ -13,24 +13,25 @@ from typing import Any
 from aeot_jax.storage import files
 
 LOCK_FILE = ".lock"
-"""Process id and host of who writes to the folder."""
+"""Holds the process id and the host of the writer of the folder."""
 
 _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
 
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Be the only one to write to a folder while the body runs; what runs inside it may do it too.
+    """Own a folder while the body runs: no other process or thread may write to it.
 
-    A process that is killed leaves the file, but holds it no longer: the next one takes it over.
+    The lock is reentrant. A killed process leaves the file, but no longer holds its lock, and the
+    next process takes it over.
 
     Args:
       folder: made if it is missing.
-      name: of the argument, for the error.
+      name: the name of the argument, for the error.
 
     Raises:
-      ValueError: if another process, or thread, writes to the folder.
-      OSError: if it cannot be written.
+      ValueError: if another process or thread writes to the folder.
+      OSError: if the folder cannot be written.
     """
     folder = folder.resolve()
     path = folder / LOCK_FILE
@@ -48,7 +49,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 def _take(path: Path, shown: str) -> int:
-    """Make and hold the file; its descriptor."""
+    """Make and lock the file, and return its descriptor."""
     while True:
         descriptor = _open(path, shown)
         try:
@@ -76,7 +77,7 @@ def _open(path: Path, shown: str) -> int:
         except OSError as error:
             if error.errno in files.FULL:
                 raise
-            # Whoever made the folder may have removed it again, empty, in between.
+            # The process that made the folder may have removed it again in between.
             if last or not isinstance(error, FileNotFoundError):
                 raise OSError(
                     f"{shown} cannot be written ({error.strerror}); choose another folder."
@@ -85,10 +86,10 @@ def _open(path: Path, shown: str) -> int:
 
 
 def _is_ours(descriptor: int, path: Path, shown: str) -> bool:
-    """Whether the open file is now held by us; False if it was removed meanwhile.
+    """Whether we now hold the open file; False if it was removed meanwhile.
 
     Raises:
-      ValueError: if somebody else writes to the folder, or perhaps does.
+      ValueError: if another process writes to the folder, or may do so.
     """
     held = files.hold(descriptor)
     owner = _owner(descriptor)
@@ -104,7 +105,7 @@ def _is_ours(descriptor: int, path: Path, shown: str) -> bool:
             return False
     except FileNotFoundError:
         return False
-    if owner and host != own_host:  # disks that hosts share may not show who holds a file
+    if owner and host != own_host:  # shared disks may not show the locks of other hosts
         raise ValueError(
             f"{shown} is or was written by {who}, which cannot be seen from {own_host}; if it no "
             f"longer runs, remove {str(path)!r}."
@@ -113,7 +114,7 @@ def _is_ours(descriptor: int, path: Path, shown: str) -> bool:
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
-    """What the file says; nothing if its writer was killed before it could."""
+    """The content of the file; empty if its writer was killed before it wrote any."""
     try:
         found = json.loads(os.read(descriptor, 4096))
     except (ValueError, RecursionError):
@@ -122,7 +123,7 @@ def _owner(descriptor: int) -> dict[str, Any]:
 
 
 def _lives(pid: Any) -> bool:
-    """Whether there is such a process on this host; only asked where files cannot be held."""
+    """Whether a process with this id runs on this host; used only where locks do not work."""
     if os.name == "nt" or type(pid) is not int or pid < 1:
         return os.name == "nt"
     try:

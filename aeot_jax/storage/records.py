@@ -1,7 +1,7 @@
-"""Arrays and JSON in one file: no pickle, a schema number, a checksum, written whole or not at all.
+"""Arrays and JSON in one file: no pickle, a schema number, a checksum, written atomically.
 
-The file is a NumPy ``.npz`` archive whose member ``meta`` holds JSON: what kind of record it is,
-the schema number, a SHA-256 over all arrays, and whatever the caller adds.
+The file is a NumPy ``.npz`` archive. Its member ``meta`` holds JSON: the kind of the record, the
+schema number, a SHA-256 over all arrays, and the caller's entries.
 """
 
 import hashlib
@@ -18,28 +18,28 @@ from aeot_jax.storage import archives
 from aeot_jax.storage.files import reason, replacing
 
 SCHEMA = 2
-"""Number of the layout; a file of another number is refused."""
+"""Version of the format; files with another number are refused."""
 
 Check = Callable[[Mapping[str, Any], Mapping[str, archives.Header]], None]
-"""What may refuse a file before its arrays are read."""
+"""A function that may refuse a file before its arrays are read."""
 
 _META = "meta"
 _MOST_META = 2**20
-"""Bytes of the JSON at most."""
+"""Most bytes of the JSON."""
 
 _KINDS = "biuf"
-"""Kinds of dtype that the arrays of a record have."""
+"""Allowed kinds of dtype."""
 
 _GROWTH, _FREE = 4, 2**26
-"""Arrays are stored as they are. Files that were packed again may be a quarter of their size."""
+"""Arrays are stored uncompressed; a file that was compressed later may be 4 times smaller."""
 
 
 class RefusedError(ValueError):
-    """A file is whole, but not what was asked for; the text is a sentence."""
+    """A file is whole, but of another kind or schema; the text is a sentence."""
 
 
 class NewerError(ValueError):
-    """A file holds what this version does not know."""
+    """A file holds something that this version does not know."""
 
 
 def write(
@@ -48,13 +48,13 @@ def write(
     arrays: Mapping[str, np.ndarray],
     meta: Mapping[str, Any],
 ) -> None:
-    """Write a record; an older file at ``path`` stays whole until the new one is.
+    """Write a record atomically: an older file at ``path`` stays until the new one is complete.
 
     Args:
-      path: where; folders on the way are made.
-      kind: what the record is, checked by ``read``.
-      arrays: by name; "meta" is taken.
-      meta: what JSON can hold.
+      path: the file; missing parent folders are made.
+      kind: the kind of the record, checked by ``read``.
+      arrays: arrays by name; the name "meta" is reserved.
+      meta: anything that JSON can hold.
 
     Raises:
       OSError: if the folder cannot be written or the disk is full.
@@ -66,7 +66,7 @@ def write(
 
 
 def _python_number(value: object) -> object:
-    """What JSON writes for a NumPy number, which configurations may hold."""
+    """Convert a NumPy number, which a configuration may hold, for JSON."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"`meta` holds a {type(value).__name__}, which JSON cannot; leave it out.")
@@ -75,19 +75,19 @@ def _python_number(value: object) -> object:
 def read(
     path: str | os.PathLike[str], kind: str, check: Check | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a record and check that it is whole.
+    """Read a record and verify its checksum.
 
     Args:
       path: a file that ``write`` made.
-      kind: what the record must be.
-      check: called with the JSON and what the headers of the arrays announce, by name, before any
-        array is read; raises ValueError with a reason. A `NewerError` of it stands for itself.
+      kind: the kind that the record must have.
+      check: called with the JSON and the headers of the arrays, by name, before any array is read.
+        It raises a ValueError with a reason, or a `NewerError`.
 
     Returns:
       The arrays by name, and the JSON.
 
     Raises:
-      FileNotFoundError: if there is no such file.
+      FileNotFoundError: if the file does not exist.
       ValueError: if the file is damaged, of another kind or of another schema.
     """
     with _opened(path, kind) as (archive, meta):
@@ -102,28 +102,28 @@ def read(
 
 
 def read_meta(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
-    """The JSON of a record alone; raises as ``read``."""
+    """Read only the JSON of a record; raises as ``read``."""
     with _opened(path, kind) as (_, meta):
         return meta
 
 
 def kind_of(path: str | os.PathLike[str], kinds: Sequence[str]) -> str:
-    """Which of some kinds a record is; raises as ``read`` for any other."""
+    """The kind of a record, one of `kinds`; raises as ``read`` for any other."""
     with _opened(path, kinds) as (_, meta):
         return str(meta["kind"])
 
 
 @contextmanager
 def complete(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Make sentences of the reasons for which a file is refused.
+    """Complete the reasons that the body raises to sentences that name the file.
 
     Args:
       path: the file.
 
     Raises:
-      NewerError: for what this version does not know.
-      ValueError: for any other ValueError.
-      OSError: as it comes.
+      NewerError: for a NewerError of the body.
+      ValueError: for any other ValueError of the body.
+      OSError: unchanged.
     """
     shown = f"`path` {os.fspath(path)!r}"
     try:
@@ -143,7 +143,7 @@ def complete(path: str | os.PathLike[str]) -> Iterator[None]:
 def _opened(
     path: str | os.PathLike[str], kind: str | Sequence[str]
 ) -> Iterator[tuple[archives.Archive, dict[str, Any]]]:
-    """An archive and its JSON, which is of this kind and schema; errors are sentences."""
+    """Open an archive and read its JSON, after a check of kind and schema."""
     kinds = (kind,) if isinstance(kind, str) else kind
     if not os.path.exists(path):
         raise FileNotFoundError(f"`path` is {os.fspath(path)!r}, but there is no such file.")
@@ -198,7 +198,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested dicts of arrays as one dict, keys joined by a slash."""
+    """Flatten nested dicts of arrays to one dict, with keys joined by a slash."""
     flat: dict[str, np.ndarray] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"

@@ -1,11 +1,10 @@
-"""The folder of a run: its files, which belong together, and how one run replaces another.
+"""The folder of a run: its files, and how one run replaces another.
 
-A run that replaces another is built in a folder inside, ``.next``, beside which the earlier run
-stays whole; not in a sibling, because a run's folder may be the root of a disk, and may hold files
-of others. One rename, of ``.next`` to ``.ready``, is the decision: before it the earlier run is the
-run of the folder, after it the new one is. What is left to do then can be done again after a kill
-at any moment: to remove the files of the earlier run that the new one lacks, to rename ``.ready``
-to ``.done``, and to move its files up.
+A new run is built in a subfolder, ``.next``, while the earlier run stays complete. (A sibling will
+not do: the folder of a run may be the root of a disk, and may hold other files.) One rename, of
+``.next`` to ``.ready``, decides: before it the folder holds the earlier run, after it the new one.
+The remaining steps can be repeated after a kill at any moment: remove the files of the earlier run
+that the new one lacks, rename ``.ready`` to ``.done``, and move its files up.
 """
 
 import os
@@ -17,10 +16,10 @@ from aeot_jax.storage import documents, files, records
 from aeot_jax.storage.locks import LOCK_FILE, locked
 
 MODEL_FILE = "model.npz"
-"""The fitted model in a run's folder."""
+"""File of the fitted model."""
 
 TRAINING_FILE = "checkpoint.npz"
-"""The autoencoder after its last finished epoch; removed once the model is saved."""
+"""File of the autoencoder after its last finished epoch; removed once the model is saved."""
 
 CONFIG, METRICS, EVALUATION = "config.json", "metrics.json", "evaluation.json"
 SAMPLES, RECONSTRUCTIONS, HISTORY = "samples.png", "reconstructions.png", "history.png"
@@ -28,29 +27,28 @@ PICTURES = (SAMPLES, RECONSTRUCTIONS, HISTORY)
 REPORT = "report.html"
 
 FILES = (MODEL_FILE, TRAINING_FILE, CONFIG, METRICS, EVALUATION, *PICTURES, REPORT)
-"""All that a run may leave."""
+"""All files that a run may write."""
 
 NEXT, READY, DONE = ".next", ".ready", ".done"
 
 MODEL = "model"
-"""Key of a JSON file of a run under which the checksum of its model stands."""
+"""Key of the model's checksum in the JSON files of a run."""
 
 
 def held(folder: Path) -> str | None:
-    """The file that makes a folder that of a run, if there is one."""
+    """The name of the model or checkpoint in a folder; None if it holds no run."""
     return next((name for name in (MODEL_FILE, TRAINING_FILE) if (folder / name).exists()), None)
 
 
 def check_place(folder: Path, name: str) -> None:
-    """Refuse, before any work, a folder that a run cannot be written to.
+    """Check, before any work, that a run can be written to a folder.
 
     Args:
-      folder: of the run; it may be missing.
-      name: of the argument, for the error.
+      folder: the folder of the run; it may be missing.
+      name: the name of the argument, for the error.
 
     Raises:
-      OSError: if there is a file in the place of the folder, a folder in the place of one of its
-        files, or nothing can be written there.
+      OSError: if `folder` is a file, one of its files is a folder, or it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`{name}` is {str(folder)!r}, which is a file; pass a folder.")
@@ -70,7 +68,7 @@ def check_place(folder: Path, name: str) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Finish what an earlier process was killed in; by the only writer of the folder."""
+    """Finish what a killed process has begun; called by the owner of the folder."""
     _finish(folder)
     for place in (folder, folder / NEXT):
         for name in FILES:
@@ -80,10 +78,10 @@ def tidy(folder: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Let a reader see one whole run where a replacement was cut off, by finishing it.
+    """Finish a replacement that was cut off, so that a reader sees one complete run.
 
     Raises:
-      ValueError: if another process is just doing that, or it cannot be done.
+      ValueError: if another process is doing so, or the folder cannot be written.
     """
     if not any((folder / name).is_dir() for name in (READY, DONE)):
         return
@@ -98,13 +96,13 @@ def settle(folder: Path) -> None:
 
 
 def replace(folder: Path) -> None:
-    """Put the run in ``.next`` in the place of that in the folder, as a whole or not at all."""
+    """Replace the run of the folder by the one in ``.next``, atomically."""
     os.rename(folder / NEXT, folder / READY)
     _finish(folder)
 
 
 def _finish(folder: Path) -> None:
-    """What is left to do after the decision; may be done again."""
+    """Do the steps after the decision; they can be repeated."""
     ready, done = folder / READY, folder / DONE
     if ready.is_dir():
         for name in FILES:
@@ -119,13 +117,13 @@ def _finish(folder: Path) -> None:
 
 
 def drop_next(folder: Path) -> None:
-    """Give up a run that was to replace that of the folder."""
+    """Drop a run that was to replace the one of the folder."""
     if (folder / NEXT).is_dir():
         shutil.rmtree(folder / NEXT)
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing; leave any other."""
+    """Remove a folder if it is empty."""
     if folder.is_dir() and not files.list_folder(folder):
         folder.rmdir()
 
@@ -145,14 +143,13 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def check_together(folder: Path, names: tuple[str, ...] = (CONFIG, METRICS)) -> None:
-    """Refuse a folder in which the files of two runs are mixed.
+    """Refuse a folder that holds files of two runs.
 
-    Files that are missing are no mistake, and neither are those of earlier versions, which do not
-    say whose they are.
+    Missing files are allowed, and so are files of earlier versions, which do not name their model.
 
     Args:
-      folder: of a run with a model.
-      names: files of JSON to look at.
+      folder: the folder of a run with a model.
+      names: JSON files to check.
 
     Raises:
       ValueError: if a file is damaged, or belongs to another model.
@@ -172,7 +169,7 @@ def check_together(folder: Path, names: tuple[str, ...] = (CONFIG, METRICS)) -> 
 
 
 def foreign_pictures(folder: Path) -> list[str]:
-    """Pictures that are not as ``metrics.json`` says; none where it does not say."""
+    """Pictures whose checksums differ from those in ``metrics.json``, if it has any."""
     if not (folder / METRICS).exists():
         return []
     known = read_document(folder / METRICS).get("pictures")
