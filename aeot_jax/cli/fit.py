@@ -1,4 +1,4 @@
-"""``aeot-jax fit``: from images to a model that makes new ones, in one folder."""
+"""``aeot-jax fit``: fit a model, and write the folder of the run."""
 
 import contextlib
 import dataclasses
@@ -38,15 +38,14 @@ def run(options: Fit, out: Console, err: Console) -> None:
 
     Args:
       options: from the command line.
-      out: for the result.
-      err: for progress and warnings.
+      out: console for the result.
+      err: console for progress and warnings.
 
     Raises:
       ImportError: before any work, if a library for the figures is missing.
       ValueError: if options, images or the folder do not fit, or another process writes to it.
       OSError: before any work, if the folder cannot be written.
-      KeyboardInterrupt: after Ctrl-C; if the transport was under way, once the model reached so far
-        is written.
+      KeyboardInterrupt: after Ctrl-C; during the transport, once the unfinished model is written.
     """
     extras.require("matplotlib", "plot", "draws the figures of a run")
     if not options.no_report:
@@ -91,8 +90,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
 
 
 def _interrupted(options: Fit, work: Path) -> Interrupted:
-    """How to go on from where the run is written."""
-    kept = runs.held(work) is not None or not work.exists()  # it has replaced the earlier run
+    """How to continue the run."""
+    kept = runs.held(work) is not None or not work.exists()  # then it has replaced the earlier run
     if work != options.out and not kept:
         return Interrupted("--overwrite", kept=False)
     return Interrupted("--resume", kept=kept)
@@ -100,7 +99,7 @@ def _interrupted(options: Fit, work: Path) -> Interrupted:
 
 @dataclasses.dataclass(frozen=True)
 class _Since:
-    """When this command began, and whether it went on with what an earlier one had left."""
+    """When this command began, and whether it resumed an earlier run."""
 
     started: float
     resumed: bool
@@ -117,7 +116,7 @@ def _complete(
     out: Console,
     err: Console,
 ) -> None:
-    """Write what belongs to the model, put it in its place, and say how it went."""
+    """Write the other files of the run, put it in its place, and print a summary."""
     drawn = figures.draw(model, splits, options.seed, work)
     described = splits.describe()
     known = metrics.of(model, splits, drawn) | {
@@ -142,7 +141,7 @@ def _complete(
     )
     folder.write_metrics(work, known)
     interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
-    (work / runs.REPORT).unlink(missing_ok=True)  # it may be of another model
+    (work / runs.REPORT).unlink(missing_ok=True)  # it may belong to another model
     if not options.no_report and not interrupted:
         _report(model, options, work, splits)
     if work != options.out and not interrupted:
@@ -152,7 +151,7 @@ def _complete(
     if measured is not None and (said := nothing_learned(measured)):
         warn(err, said)
     if interrupted:
-        raise KeyboardInterrupt  # the solver stopped in good order; the command still was stopped
+        raise KeyboardInterrupt  # the solver returned normally, but the command was interrupted
     if not known["converged"]:
         warn(err, known["status"])
     short = [str(one["name"]) for one in known["classes"] or () if not one["converged"]]
@@ -161,7 +160,7 @@ def _complete(
 
 
 def _report(model: aeot.AEOT, options: Fit, work: Path, splits: Splits) -> None:
-    """Write report.html of what has just been written."""
+    """Write report.html from the files of the run."""
     material = report.Material(
         name=options.out.absolute().name,
         model=model,
@@ -175,7 +174,7 @@ def _report(model: aeot.AEOT, options: Fit, work: Path, splits: Splits) -> None:
 
 
 def _place(options: Fit, fingerprint: str) -> Path:
-    """Where the run is written, which the first process decides for all."""
+    """The folder that the run is written to; process 0 decides for all."""
     place, problem = options.out, None
     if processes.is_first():
         try:
@@ -199,7 +198,7 @@ def _place(options: Fit, fingerprint: str) -> Path:
 
 
 def _other(options: Fit, differences: list[str]) -> ValueError:
-    """The error for a run to resume that was begun with other options."""
+    """The error for a run that was started with other options than those to resume with."""
     named = {"the key": "--seed", "the data": "--data, or what is there", "the labels": "--labels"}
     said = [named.get(part, re.sub("`(.*)`", _option, part)) for part in differences]
     inside = f" ({'; '.join(said)})" if said else ""
@@ -233,7 +232,7 @@ def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
 
 
 def _path(options: Fit) -> str:
-    """What to learn from.
+    """The path of the data or the codes.
 
     Raises:
       ValueError: unless one of --data and --codes is given.

@@ -1,4 +1,4 @@
-"""What the names of files mean: splits, classes, and what is left alone."""
+"""The meaning of file names: splits, classes, and files to ignore."""
 
 import os
 import unicodedata
@@ -11,16 +11,16 @@ from jaxtyping import Int32
 from aeot_jax.data.found import NoSplitError
 
 Parts = tuple[str, ...]
-"""A file's name, from the root of its data set: folders, then the file."""
+"""The path of a file from the root of its data set: folders, then the file."""
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"}
     | {".tif", ".tiff", ".webp"}
 )
-"""Files with other endings are left alone."""
+"""Files with other suffixes are ignored."""
 
 _LEFT_ALONE = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db"})
-"""What other programs leave; names that begin with a dot are left alone, too."""
+"""Files of other programs, which are ignored; so are names that begin with a dot."""
 
 _SPLITS = {
     "train": "train",
@@ -31,7 +31,7 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
-"""Sub-folders, and the split that they hold."""
+"""Names of sub-folders, and the split of each."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Arranged:
     """The pictures of one split.
 
     Attributes:
-      places: of them, in the names that were given, in order.
-      labels: the class of each, or None where there are no sub-folders.
-      label_names: of the classes, sorted.
-      notes: what a user should know.
+      places: indices of the pictures into the given names, in order.
+      labels: the class of each, or None without sub-folders.
+      label_names: names of the classes, sorted.
+      notes: remarks for the user.
     """
 
     places: list[int]
@@ -52,30 +52,30 @@ class Arranged:
 
 
 def is_picture(parts: Parts) -> bool:
-    """Whether a file is one that is read: a picture by its ending, and in no hidden folder."""
+    """Whether a file is a picture, by its suffix, and not in an ignored folder."""
     suffix = os.path.splitext(parts[-1])[1]
     return suffix.lower() in SUFFIXES and not any(map(is_left_alone, parts))
 
 
 def is_left_alone(name: str) -> bool:
-    """Whether a file or folder of this name is none of a data set."""
+    """Whether a file or folder of this name is ignored."""
     return name.startswith(".") or name in _LEFT_ALONE
 
 
 def arrange(names: Sequence[Parts], split: str, source: str) -> Arranged:
     """Find the pictures of a split, and their classes.
 
-    A sub-folder "train" is no class: it, "test" and "val" are splits. "test" is held out; without
-    it "val" is, and with it "val" joins "train". Within a split sub-folders are classes, named as
-    they are; whatever lies deeper belongs to the class that it lies in.
+    If there is a sub-folder "train", it, "test" and "val" are splits, not classes. "test" is held
+    out, and "val" joins "train"; without "test", "val" is held out. The sub-folders of a split are
+    its classes; deeper files belong to the class above them.
 
     Args:
-      names: of the pictures.
+      names: paths of the pictures.
       split: "train" or "test".
-      source: the data set, for messages.
+      source: name of the data set, for errors.
 
     Raises:
-      NoSplitError: if the split is not there.
+      NoSplitError: if the split does not exist.
       ValueError: if there are both pictures and sub-folders of pictures.
     """
     tops = {name[0]: _SPLITS.get(name[0].lower(), "") for name in names if len(name) > 1}
@@ -108,7 +108,7 @@ def arrange(names: Sequence[Parts], split: str, source: str) -> Arranged:
 
 
 def _check_unsplit(tops: Mapping[str, str], split: str, source: str) -> None:
-    """Refuse a data set without "train" that has other splits, or of which one is asked for."""
+    """Refuse a data set without "train" if it has other splits, or if "test" is requested."""
     found = set(tops.values())
     if tops and found <= {"val", "test"}:
         raise ValueError(
@@ -123,7 +123,7 @@ def _check_unsplit(tops: Mapping[str, str], split: str, source: str) -> None:
 
 
 def _held_out(tops: Mapping[str, str], split: str, source: str) -> tuple[dict[str, str], str]:
-    """The split that each folder joins, and the one that is held out: "test", "val" or none."""
+    """The split of each folder, and the held-out one: "test", "val" or ""."""
     found = set(tops.values())
     held_out = "test" if "test" in found else "val" if "val" in found else ""
     if split == "test" and not held_out:
@@ -137,7 +137,7 @@ def _held_out(tops: Mapping[str, str], split: str, source: str) -> tuple[dict[st
 def _notes(
     names: Sequence[Parts], tops: Mapping[str, str], kept: Mapping[str, str], held_out: str
 ) -> tuple[str, ...]:
-    """What a user should know of the splits, one sentence each."""
+    """Remarks on the splits, one sentence each."""
     notes = []
     if "val" in tops.values():
         notes.append(
@@ -153,7 +153,7 @@ def _notes(
 
 
 def printable(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that can be printed and typed, no two alike."""
+    """Make class names printable and distinct."""
     found: dict[str, None] = {}
     for name in names:
         shown = unique = title(unicodedata.normalize("NFC", name))
@@ -165,6 +165,6 @@ def printable(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def title(name: str) -> str:
-    """A name that can be printed, whatever its bytes are."""
+    """Make a name printable, whatever its bytes are."""
     unknown = "\N{REPLACEMENT CHARACTER}"
     return "".join(letter if letter.isprintable() else unknown for letter in name)

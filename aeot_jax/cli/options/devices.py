@@ -1,4 +1,4 @@
-"""The option --devices: a number on the command line, devices in the program."""
+"""The option --devices: from a number to devices."""
 
 from typing import Annotated
 
@@ -15,10 +15,10 @@ Number = Annotated[
 
 
 def first(number: int | None) -> Devices | None:
-    """The first so many devices of each process; None stays None, the default.
+    """The first `number` devices of each process; None for the default.
 
     Raises:
-      ValueError: if there are not so many.
+      ValueError: if there are fewer devices.
     """
     if number is None:
         return None

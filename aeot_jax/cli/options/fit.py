@@ -24,7 +24,7 @@ def _short_for(name: str, default: str) -> Any:
 
 
 _PRESET = tyro.conf.arg(
-    help="Options that go together; those that are given besides win: "
+    help="A named set of options; explicit options take precedence: "
     + " ".join(
         f"{manual.ITEM} {name}: {preset.about}." for name, preset in presets.PRESETS.items()
     ),
@@ -33,73 +33,72 @@ _PRESET = tyro.conf.arg(
 )
 
 WORDS = {
-    "--solver.tolerance": "What the mass error shall be at most, with confidence 95 %; None runs "
-    "to a limit.",
+    "--solver.tolerance": "Largest mass error, with confidence 95 %; None runs to a limit.",
     "--solver.method": '"newton" follows Adam by stochastic Newton steps; "adam" is Adam to the '
     'end; "exact" draws no samples, for codes in 1 or 2 dimensions and a Gaussian or a cube. '
-    '"auto" is "exact" where that can be had and nothing below says otherwise, else "newton".',
+    '"auto" is "exact" if that is possible and no option below excludes it, else "newton".',
     "--solver.learning-rate": "Learning rate of Adam.",
-    "--solver.plateau-steps": 'Under "adam", steps without a smaller residual after which the '
-    "samples of a step are doubled and the rate multiplied by 0.8; by default never.",
-    "--solver.parallel": 'How samples are spread over devices; "auto" is "shard_map" over several '
-    'devices or processes, and "none" on one device or a CPU. It changes no bit of the answer on a '
-    "CPU.",
-    "--solver.target-shards": "Devices over which the targets are sharded, 1, 2, 4 or 8, where one "
-    "device cannot hold them all: of 8 devices and 4 shards, 2 rows of 4 devices share the "
-    "samples. It changes no bit of the answer. The maps of --labels are solved on one device each.",
+    "--solver.plateau-steps": 'For "adam": after this many steps without a smaller residual, the '
+    "samples per step are doubled and the rate is multiplied by 0.8; by default never.",
+    "--solver.parallel": 'How samples are sharded over devices; "auto" is "shard_map" over several '
+    'devices or processes, and "none" on one device or a CPU. On a CPU it changes no bit of the '
+    "result.",
+    "--solver.target-shards": "Number of devices over which the targets are sharded, 1, 2, 4 or 8, "
+    "if one device cannot hold them all: with 8 devices and 4 shards, 2 rows of 4 devices share "
+    "the samples. It changes no bit of the result. The maps of --labels use one device each.",
     "--extension.threshold": "Plane angle above which a face of the cells is singular, radians in "
     "(0, pi]; by default learned from the codes.",
 }
-"""Options whose docstrings are for Python, in the words of this command."""
+"""Help texts of options whose docstrings are written for Python."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """Learn images, a table of numbers or codes, and make new ones.
 
-    Trains the autoencoder, transports noise onto its codes until the mass error is certified, and
-    leaves in the folder: model.npz, config.json, metrics.json, samples.png,
-    reconstructions.png, history.png and report.html, a page that shows it all. Ends with 0 and a
-    warning where the tolerance was not reached ("converged" in metrics.json says which).
+    Trains the autoencoder, solves the transport of noise onto its codes until the mass error is
+    certified, and writes into the folder: model.npz, config.json, metrics.json, samples.png,
+    reconstructions.png, history.png and report.html, a page that shows all of it. If the tolerance
+    was not reached, it warns and exits with 0 ("converged" in metrics.json says so).
 
     Attributes:
-      preset: Options that go together, named; those that are given besides win.
-      config_file: Options from the config.json of a run, or from its folder, edited or not; those
-        that are given besides win.
+      preset: A named set of options; explicit options take precedence.
+      config_file: Options from the config.json of a run, or from its folder, perhaps edited;
+        explicit options take precedence.
       data: What to learn: "digits" (1,797 handwritten digits of 8x8 pixels; needs no network),
         "mnist" or "fashion-mnist" (downloaded once), an .npz file, a folder of IDX files (MNIST's
-        format, gzipped or raw), a folder, a .zip or a .tar file of pictures, or one of the other
-        formats that `aeot-jax data` lists. Floats of shape (n, columns) are a table.
-      codes: Codes of an encoder of your own, floats of shape (n, dimensions), in place of --data:
-        nothing is trained, and `aeot-jax sample RUN --npz new.npz` gives new ones.
-      out: Folder of the run; made if it is not there.
-      seed: Of everything random; the same seed gives the same model.
+        format, gzipped or raw), a folder, a .zip or a .tar file of pictures, or another format that
+        `aeot-jax data` lists. Floats of shape (n, columns) are a table.
+      codes: Codes of your own encoder, floats of shape (n, dimensions), in place of --data: nothing
+        is trained, and `aeot-jax sample RUN --npz new.npz` makes new ones.
+      out: Folder of the run; made if it does not exist.
+      seed: Seed of all random numbers; the same seed gives the same model.
       tolerance: See below.
       epochs: See below.
       latent_dim: See below.
-      limit: Learn only so many images, rows or codes, chosen at random, of every class the same
-        share.
-      hold_out: So many images, rows or codes set aside, at random, for `aeot-jax evaluate`, where
-        the data has no test images of its own.
-      labels: Learn one more map per class, for `aeot-jax sample --label`, by the labels of the
-        data where it has any: digits, mnist, y_train or y in an .npz file, labels beside IDX files,
-        sub-folders of pictures (by their names).
-      labels_file: Labels from an .npy file, one integer or text per image or row, in place of
-        the data's own; implies --labels.
+      limit: Number of images, rows or codes to learn, chosen at random, the same share of every
+        class.
+      hold_out: Number of images, rows or codes to hold out, chosen at random, for `aeot-jax
+        evaluate`; only for data without test images.
+      labels: Learn one more map per class, for `aeot-jax sample --label`, from the labels of the
+        data: digits, mnist, y_train or y in an .npz file, labels beside IDX files, or the names of
+        sub-folders of pictures.
+      labels_file: Labels from an .npy file, one integer or string per image or row, in place of
+        those of the data; implies --labels.
       pictures: How pictures become images.
       resume: Continue an interrupted run in the folder, with the same data and options; the model
         is the same as without the interruption.
-      overwrite: Replace the run that is in the folder, which stays until the new one is finished.
-        Interrupted, the new one continues with --resume.
-      devices: Devices to train and to solve on, the first so many (of each process): 1, 2, 4 or 8
-        together.
+      overwrite: Replace the run in the folder, which stays until the new one is finished. If the
+        new one is interrupted, continue it with --resume.
+      devices: Number of devices (of each process) to train and to solve on: 1, 2, 4 or 8 in all.
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
-        slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); the first
+        slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); process 0
         writes the folder.
-      no_report: Write no report.html, which takes some seconds; `aeot-jax report` can do it later.
+      no_report: Do not write report.html, which takes some seconds; `aeot-jax report` can do so
+        later.
       quiet: Show no progress.
       debug: Show where an error comes from.
-      config: Everything else; the defaults serve most data.
+      config: All other options; the defaults suit most data.
     """
 
     out: Path
@@ -141,7 +140,7 @@ class Fit:
     config: Annotated[aeot.Config, tyro.conf.arg(name="")] = _DEFAULT
 
     def full_config(self) -> aeot.Config:
-        """The configuration, with the short options put in their places."""
+        """The configuration, with the values of the short options."""
         config = self.config
         for part, name, value in self._short():
             if value is not None:
@@ -150,7 +149,7 @@ class Fit:
         return config
 
     def check(self, arguments: Sequence[str]) -> None:
-        """Refuse an option that is given twice, with different values.
+        """Refuse an option that is given twice with different values.
 
         Raises:
           ValueError: if one is.
@@ -173,10 +172,10 @@ class Fit:
 
 
 def base(arguments: Sequence[str]) -> Fit | None:
-    """The options that hold where the arguments say nothing else.
+    """The defaults of the options, from --config and --preset; None without both.
 
     Raises:
-      FileNotFoundError: if the file of --config is not there.
+      FileNotFoundError: if the file of --config does not exist.
       ValueError: if there is no such preset, or the file cannot be used.
     """
     values: dict[str, Any] = {}
@@ -186,7 +185,7 @@ def base(arguments: Sequence[str]) -> Fit | None:
         values |= presets.of(preset)
     if not values:
         return None
-    options = object.__new__(Fit)  # what is missing has a mark of tyro, which is no text or path
+    options = object.__new__(Fit)  # without checks: tyro marks missing values
     for field in dataclasses.fields(Fit):
         default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
         object.__setattr__(options, field.name, values.get(field.name, default))

@@ -1,4 +1,4 @@
-"""A run's folder: its files, written whole, and read with a sentence for what is wrong."""
+"""The folder of a run: writing its files, and reading them with errors that say what is wrong."""
 
 import dataclasses
 import re
@@ -23,16 +23,15 @@ from aeot_jax.storage.runs import CONFIG, EVALUATION, METRICS, PICTURES
 
 @contextmanager
 def opened(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Be the only one to write to a run's folder; what a killed command left there is tidied up.
+    """Own the folder of a run while the body runs, and tidy up after a killed command.
 
-    Before any work it refuses a folder that another run would be lost in, or that cannot be
-    written. A folder that was made for it and stays empty is removed.
+    Before any work it refuses a folder that holds another run or cannot be written. A new folder
+    that stays empty is removed.
 
     Raises:
-      ValueError: if both flags are set, if neither is and the folder holds a run, or if another
+      ValueError: if both flags are set; if neither is and the folder holds a run; or if another
         process writes to it.
-      OSError: if there is a file where the folder should be, a folder where a file should be, or
-        nothing can be written there.
+      OSError: if the folder is a file, one of its files is a folder, or it cannot be written.
     """
     if resume and overwrite:
         raise ValueError("`--resume` and `--overwrite` exclude each other; give one of them.")
@@ -62,13 +61,13 @@ def _check_free(run: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def model_checksum(run: Path) -> str | None:
-    """The checksum of a folder's model, by which its other files know it; None without a model."""
+    """The checksum of the model in a folder, which its other files state; None without a model."""
     path = run / MODEL_FILE
     return records.read_meta(path, "model")["sha256"] if path.exists() else None
 
 
 def drop_foreign_evaluation(run: Path) -> None:
-    """Remove the evaluation of a model that is gone."""
+    """Remove the evaluation of another model."""
     try:
         runs.check_together(run, (EVALUATION,))
     except ValueError:
@@ -84,7 +83,7 @@ def write_config(
     *,
     labels: bool,
 ) -> None:
-    """Record what the run was asked to do, on which images, and which model came of it."""
+    """Write config.json: the options, the source of the data, and the checksum of the model."""
     content = {
         "schema": SCHEMA,
         "version": aeot.__version__,
@@ -99,7 +98,7 @@ def write_config(
 
 
 def write_metrics(run: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, which says of which model and with which pictures."""
+    """Write metrics.json, with the checksums of the model and of the pictures."""
     there = [name for name in PICTURES if (run / name).exists()]
     pictures = {name: documents.checksum(run / name) for name in there}
     known = {runs.MODEL: model_checksum(run), "pictures": pictures}
@@ -107,11 +106,11 @@ def write_metrics(run: Path, metrics: dict[str, Any]) -> None:
 
 
 def read_source(run: Path) -> tuple[Source, str]:
-    """Read where a run's images came from, and their fingerprint.
+    """Read the source of a run's data and its fingerprint from config.json.
 
     Raises:
-      FileNotFoundError: if the folder holds no run of this command.
-      ValueError: if its record is damaged or of a later version.
+      FileNotFoundError: if there is no config.json.
+      ValueError: if it is damaged or of a later version.
     """
     path = run / CONFIG
     if not path.is_file():
@@ -138,7 +137,7 @@ def read_source(run: Path) -> tuple[Source, str]:
 
 
 def _source(content: dict[str, Any], *, sealed: bool) -> tuple[Source, str]:
-    """Raises ValueError with a reason."""
+    """Read the source and its fingerprint; raises ValueError with a reason."""
     version = content.get("version")
     source = from_json(Source, content.get("source"), "source", version)
     source.check()
@@ -168,7 +167,7 @@ def _short(value: Any) -> str:
 
 
 def check_folder(run: Path) -> None:
-    """Raise FileNotFoundError with a sentence unless the path is that of a folder."""
+    """Raise a FileNotFoundError unless the path is a folder."""
     if not run.is_dir():
         raise FileNotFoundError(
             f"{str(run)!r} is not a folder; pass the one that `aeot-jax fit --out` wrote."
@@ -180,7 +179,7 @@ def load_model(run: Path) -> aeot.AEOT:
 
     Raises:
       FileNotFoundError: if there is no model.
-      ValueError: if it is damaged, or the folder holds files of another run beside it.
+      ValueError: if it is damaged, or the folder holds files of another run.
     """
     if run.is_dir():
         runs.settle(run)
@@ -201,14 +200,14 @@ def load_model(run: Path) -> aeot.AEOT:
 
 
 def warn_of_pictures(run: Path, err: Console) -> None:
-    """Say which pictures of a run's folder are not those of its model."""
+    """Warn about pictures in the folder of a run that are not those of its model."""
     if run.is_dir() and (foreign := runs.foreign_pictures(run)):
         names = " and ".join(foreign)
         warn(err, f"{names} in {str(run)!r} are not the pictures that the fit wrote.")
 
 
 def warn_of_state(run: Path, model: aeot.AEOT, err: Console) -> None:
-    """Say what is half-done, or has learned nothing."""
+    """Warn if the model has not converged, or has learned nothing."""
     if int(model.solution.status) != aeot.Status.CONVERGED:
         warn(err, f"the model is short of its tolerance. {aeot.message(model.solution)}")
     known = (run / METRICS).is_file() and runs.read_document(run / METRICS)

@@ -1,4 +1,4 @@
-"""Options of the commands that read pictures: at which size, and in grey or colour."""
+"""Options of commands that read pictures: size, and grey or colour."""
 
 import dataclasses
 import re
@@ -15,10 +15,10 @@ class PictureOptions:
     """How pictures become images of one size.
 
     Attributes:
-      image_size: Learn at this size, height x width or one number for both, as 64 or 48x64;
-        needed where pictures differ in size.
-      resize: What of a picture of another shape is shown: crop shows its middle, pad all of it with
-        white around, stretch all of it, distorted.
+      image_size: Size of the images, height x width or one number for both, such as 64 or 48x64;
+        needed if pictures differ in size.
+      resize: What to do with a picture of another aspect ratio: crop keeps its middle, pad adds
+        white margins, stretch distorts it.
       grey: Make all images grey.
       colour: Make all images colour; without either they are grey if every picture is.
       skip_broken: Leave out pictures that cannot be read, and name them.
@@ -33,10 +33,10 @@ class PictureOptions:
     skip_broken: bool = False
 
     def pictures(self) -> Pictures:
-        """What the readers take.
+        """The options as the readers take them.
 
         Raises:
-          ValueError: if the size is none, or both --grey and --colour are given.
+          ValueError: if the size is not valid, or both --grey and --colour are given.
         """
         if self.grey and self.colour:
             raise ValueError("`--grey` and `--colour` exclude each other; give one of them.")

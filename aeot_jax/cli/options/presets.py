@@ -1,4 +1,4 @@
-"""Options that go together, by name: what to learn, and how."""
+"""Presets: named sets of options."""
 
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ class Preset(NamedTuple):
     """Values of options of ``fit``.
 
     Attributes:
-      about: what comes of it, as measured.
-      values: of the options, by the names of their fields.
+      about: the options, and the result that was measured with them.
+      values: values of the options, by field name.
     """
 
     about: str
@@ -48,7 +48,7 @@ def of(name: str) -> dict[str, Any]:
     """The values of a preset.
 
     Raises:
-      ValueError: if there is none of that name.
+      ValueError: if there is no such preset.
     """
     if name not in PRESETS:
         raise ValueError(

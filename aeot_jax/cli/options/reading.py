@@ -1,4 +1,4 @@
-"""What is shown while pictures are read, and what is said of them afterwards."""
+"""Progress while pictures are read, and remarks afterwards."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def reading(console: Console, *, quiet: bool) -> Iterator[Report | None]:
     """Show how many pictures have been read while the body runs.
 
     Args:
-      console: where to; a terminal gets a bar, a file or a pipe a line every 20 seconds.
+      console: a terminal gets a bar; a file or a pipe gets a line every 20 seconds.
       quiet: show nothing.
 
     Yields:
@@ -54,7 +54,7 @@ def _lines(console: Console) -> Report:
 
 
 def say(found: ImageSet | Table, err: Console, *, quiet: bool) -> None:
-    """Say what a user should know of how a set was read; what was left out is named always."""
+    """Print remarks on how a set was read; skipped pictures are named even if `quiet`."""
     if found.skipped:
         count = (
             "1 broken picture was"

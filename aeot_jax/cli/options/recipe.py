@@ -1,4 +1,4 @@
-"""What a run was asked to do, read from its config.json to be asked again, with changes."""
+"""The options of a run, read from its config.json to repeat it with changes."""
 
 import dataclasses
 import reprlib
@@ -17,22 +17,21 @@ from aeot_jax.storage.runs import CONFIG
 _Record = TypeVar("_Record")
 
 SCHEMA = 2
-"""Of config.json; raised when older programs could no longer read it. Before 2 it did not say to
-which model it belongs."""
+"""Version of config.json, raised when older programs cannot read it; 2 adds a checksum."""
 
 _KEYS = ("schema", "version", "model", "seed", "source", "data", "labels", "config")
 _OTHERWISE = {"path": "data", "labels": "labels_file"}
-"""Fields of a source whose option has another name."""
+"""Fields of a source with another name as an option."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Values of the options of ``fit`` by the names of their fields, from a file of JSON.
+    """Read values of the options of ``fit``, by field name, from a JSON file.
 
-    The file may have been edited, and may leave out what shall be as by default.
+    The file may have been edited, and may leave out options, which then have their defaults.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not such a file, is of a newer version, or holds what no option takes.
+      FileNotFoundError: if the file does not exist.
+      ValueError: if it is not such a file, is of a newer version, or has invalid values.
     """
     path = path / CONFIG if path.is_dir() else path
     if not path.is_file():
@@ -44,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _values(content: dict[str, Any]) -> dict[str, Any]:
-    """Raises ValueError with a reason."""
+    """Read the values; raises ValueError with a reason."""
     version, schema = content.get("version"), content.get("schema", SCHEMA)
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise ValueError(
@@ -76,7 +75,7 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record(kind: type[_Record], content: dict[str, Any], name: str) -> _Record:
-    """A record of the file; a name that its own version does not know was misspelt."""
+    """Read a record; an unknown name in a file of this version is a misspelling."""
     version = content.get("version")
     try:
         return from_json(kind, content[name], name, version)

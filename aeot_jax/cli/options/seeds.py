@@ -1,4 +1,4 @@
-"""One seed, a key for each purpose: no command repeats the draws of another."""
+"""One seed, and a key for each purpose, so that no command repeats the draws of another."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ from aeot_jax.typing import PRNGKey
 
 
 class Purpose(IntEnum):
-    """What a command draws for."""
+    """The purpose of a draw."""
 
     FIT = 0
     FIGURES = 1
@@ -18,7 +18,7 @@ class Purpose(IntEnum):
 
 
 def key(seed: int, purpose: Purpose) -> PRNGKey:
-    """The key that a seed gives for a purpose.
+    """The key of a seed for a purpose.
 
     Raises:
       ValueError: if the seed is negative or has more than 32 bits.

@@ -1,4 +1,4 @@
-"""Where a run's images come from: loaded once to fit, and again, the same ones, to evaluate."""
+"""The source of a run's data: loaded to fit, and loaded again, the same rows, to evaluate."""
 
 import contextlib
 import dataclasses
@@ -22,29 +22,29 @@ from aeot_jax.inputs import columns
 from aeot_jax.storage import archives
 
 MIN_HELD_OUT = 20
-"""Fewer held-out images cannot tell a copy from a new image."""
+"""Fewest held-out images for a test of memorisation."""
 
 _UNCHANGED = Pictures()
 
 _LONGEST = 4096
-"""Characters of a path."""
+"""Most characters of a path."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What to load.
+    """The data to load.
 
     Attributes:
       path: a name that `images.load` knows, or an absolute path.
-      limit: so many training images; None is all.
-      hold_out: training images set aside for evaluation, chosen by the seed; only for a source
-        without test images of its own.
-      seed: of both choices.
+      limit: number of training images; None is all.
+      hold_out: number of training images to hold out for evaluation, chosen by the seed; only for a
+        source without test images.
+      seed: seed of both choices.
       labels: absolute path of an .npy file of labels, in place of those of the training images.
-      at_random: whether `limit` takes images at random, the same share of every class; runs of
-        earlier versions took the first.
+      at_random: whether `limit` takes images at random, the same share of every class; earlier
+        versions took the first.
       pictures: how pictures become images of one size.
-      codes: whether the source holds codes of somebody's own encoder, and no images.
+      codes: whether the source holds the user's own codes.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Source:
     codes: bool = False
 
     def check(self) -> None:
-        """Refuse what is no source that a run may have recorded.
+        """Refuse a source that no run can have recorded.
 
         Raises:
           ValueError: if a path is neither known nor absolute, or a number is out of its range.
@@ -77,12 +77,12 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """What was loaded.
+    """The loaded data.
 
     Attributes:
       train: images, rows of a table or codes to fit.
       held_out: data of the same kind that are not fitted; None if there are none.
-      kind: "test" if the source told them apart, "held out" if `hold_out` did, else None.
+      kind: "test" if the source has a test split, "held out" if `hold_out` was used, else None.
     """
 
     train: ImageSet | Table
@@ -90,11 +90,11 @@ class Splits:
     kind: str | None
 
     def fingerprint(self) -> str:
-        """SHA-256 of the training data, to recognise the data set."""
+        """SHA-256 of the training data, to identify the data set."""
         return hashlib.sha256(np.ascontiguousarray(self.train.values).data).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Name, numbers, shape and fingerprint, as config.json and metrics.json state them."""
+        """Name, sizes, shape and fingerprint, for config.json and metrics.json."""
         return {
             "name": self.train.name,
             "num_images": len(self.train),
@@ -108,10 +108,10 @@ class Splits:
 
 
 def absolute(path: str) -> str:
-    """Keep a known name; make a path independent of the folder that the command ran in.
+    """Make a path absolute; a known name stays.
 
     Raises:
-      ValueError: if no path can look like that.
+      ValueError: if the path is not valid.
     """
     if path in images.NAMES:
         return path
@@ -127,11 +127,11 @@ def _is_absolute(path: str) -> bool:
 
 @contextlib.contextmanager
 def typed(option: str, argument: str = "source") -> Iterator[None]:
-    """Let errors name the option that was typed, and not the argument that it became.
+    """Replace the name of an argument in errors by that of the option.
 
     Args:
-      option: as it is typed.
-      argument: of the readers, or another.
+      option: the option, as the user types it.
+      argument: the name of the argument in errors.
     """
     try:
         yield
@@ -150,13 +150,13 @@ def load(source: Source, on_progress: Report | None = None, *, option: str | Non
     """Load the images of a source, or its table, or its codes.
 
     Args:
-      source: what to load.
-      on_progress: called with the pictures decoded so far, and all.
-      option: by which errors call the source; None is that of ``fit``.
+      source: the data to load.
+      on_progress: called with the number of pictures decoded and the total.
+      option: the option of the source, for errors; None is that of ``fit``.
 
     Raises:
       ValueError: if an option does not fit the images, or they cannot be used.
-      FileNotFoundError: if there is nothing at the path.
+      FileNotFoundError: if the path does not exist.
       ConnectionError: if a download fails.
       ImportError: if a library for the source is missing.
     """
@@ -217,7 +217,7 @@ def _load(source: Source, on_progress: Report | None) -> Splits:
 
 
 def _check_kind(source: Source, train: ImageSet | Table) -> None:
-    """Refuse images where codes are meant."""
+    """Refuse images given as --codes."""
     if source.codes and isinstance(train, ImageSet):
         raise ValueError(
             f"`--codes` {source.path!r} holds images of shape {train.images.shape[1:]}, and no "
@@ -226,14 +226,14 @@ def _check_kind(source: Source, train: ImageSet | Table) -> None:
 
 
 def like(pictures: Pictures, train: ImageSet | Table) -> Pictures:
-    """How to read test images, so that they have the channels of the training images."""
+    """The options for test images, so that they have the channels of the training images."""
     if isinstance(train, Table):
         return pictures
     return dataclasses.replace(pictures, colour="grey" if train.images.shape[-1] == 1 else "colour")
 
 
 def _numbered_alike(test: ImageSet | Table, names: tuple[str, ...] | None) -> ImageSet | Table:
-    """Test images whose classes have the numbers that classes of the same name have in training."""
+    """Renumber the classes of the test images to match the training images, by name."""
     if test.labels is None or test.label_names is None or names in (None, test.label_names):
         return test
     more = [name for name in test.label_names if name not in names]
@@ -245,13 +245,13 @@ def _numbered_alike(test: ImageSet | Table, names: tuple[str, ...] | None) -> Im
 def load_test(
     path: str, pictures: Pictures = _UNCHANGED, on_progress: Report | None = None
 ) -> ImageSet | Table | None:
-    """Load the test data of a source, or None where it does not tell any apart."""
+    """Load the test data of a source, or None if it has no test split."""
     if path == "digits" or (path not in images.NAMES and _archive_without_test(Path(path))):
         return None
     try:
         return images.read(path, split="test", pictures=pictures, on_progress=on_progress)
     except FileNotFoundError:
-        return None  # the documented answer to a split that is not there
+        return None  # the split does not exist
 
 
 def _read_labels(path: str) -> np.ndarray:
@@ -274,4 +274,4 @@ def _archive_without_test(path: Path) -> bool:
     try:
         return not archive.has_split(path, "test")
     except ValueError:
-        return True  # `images.load` of the training images says what is wrong
+        return True  # reading the training images reports the error

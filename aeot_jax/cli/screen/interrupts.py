@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one sentence, and the command with which to go on where it would work."""
+"""Ctrl-C and SIGTERM: one sentence, with the command that continues the run."""
 
 import _thread
 import contextlib
@@ -15,15 +15,15 @@ CODE = 130
 """Exit code of an interrupted command."""
 
 _AGAIN_SECONDS = 0.05
-"""Until an interruption that went unheard comes again."""
+"""Delay before a lost interruption is sent again."""
 
 
 class Interrupted(KeyboardInterrupt):
     """A fit was interrupted.
 
     Attributes:
-      way: the flag with which the same command goes on.
-      kept: whether an epoch, or more, was kept.
+      way: the flag that continues the run.
+      kept: whether at least one epoch was saved.
     """
 
     def __init__(self, way: Literal["--resume", "--overwrite"], *, kept: bool):
@@ -33,17 +33,17 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does while the body runs, in the main thread.
+    """Handle SIGTERM like Ctrl-C while the body runs in the main thread.
 
-    Either may come while Python runs a callback of the garbage collector (JAX has one) or a
-    finaliser, where Python prints an exception and forgets it. Then it comes again.
+    Either may arrive while Python runs a callback of the garbage collector (JAX has one) or a
+    finaliser, where Python prints exceptions and drops them. Then the interruption is sent again.
     """
-    if threading.current_thread() is not threading.main_thread():  # where no signal is handled
+    if threading.current_thread() is not threading.main_thread():  # signals are handled there only
         yield
         return
     unheard = _Unheard()
     numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it shall be ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it must stay ignored
         numbers.append(signal.SIGINT)
     before = {number: signal.signal(number, unheard.stop) for number in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, unheard.heard
@@ -57,46 +57,46 @@ def stoppable() -> Iterator[None]:
 
 
 class _Unheard:
-    """Interruptions that were raised where nobody can catch them, which a thread sends again."""
+    """Interruptions that Python has dropped; a thread sends them again."""
 
     def __init__(self):
         self._hook = sys.unraisablehook
-        self._sent: queue.SimpleQueue[bool] = queue.SimpleQueue()  # may be used in a finaliser
+        self._sent: queue.SimpleQueue[bool] = queue.SimpleQueue()  # safe in a finaliser
         self._over = threading.Event()
         threading.Thread(target=self._again, daemon=True).start()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         del number
-        if frame is not None and frame.f_code is _Unheard.heard.__code__:  # would be forgotten too
+        if frame is not None and frame.f_code is _Unheard.heard.__code__:  # would be dropped too
             self._sent.put(True)
             return
         raise KeyboardInterrupt
 
     def heard(self, unraisable: Any) -> None:
-        """Hear of an exception that nobody can catch."""
+        """Handle an exception that Python would drop."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._sent.put(True)
         else:
             self._hook(unraisable)
 
     def end(self) -> None:
-        """Send no more."""
+        """Stop the thread."""
         self._over.set()
         self._sent.put(False)
 
     def _again(self) -> None:
-        # Not at once: the callback or finaliser that was interrupted may not have returned.
+        # Wait first: the interrupted callback or finaliser may not have returned.
         while self._sent.get() and not self._over.wait(_AGAIN_SECONDS):
             _thread.interrupt_main(signal.SIGTERM)
 
 
 def sentence(error: KeyboardInterrupt, arguments: list[str]) -> str:
-    """What to say of an interrupted command.
+    """The message of an interrupted command.
 
     Args:
-      error: that ended it.
-      arguments: of the command.
+      error: the interruption.
+      arguments: the arguments of the command.
     """
     if not isinstance(error, Interrupted):
         return "Interrupted; no file is written by half."

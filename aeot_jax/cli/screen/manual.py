@@ -1,7 +1,7 @@
 """The help of a command, laid out for the width of the screen.
 
-tyro knows the options; it draws them in a table whose first column leaves narrow screens no room.
-What it prints is taken apart here, and set again.
+tyro draws the options in a table whose first column is too wide for narrow screens. Its output is
+parsed here, and laid out again.
 """
 
 import re
@@ -11,31 +11,31 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 TYRO_WIDTH = 129
-"""Columns at which tyro is asked: the most that it fills with a single table."""
+"""Columns at which tyro prints: the most at which it draws a single table."""
 
 _NARROW = 64
-"""Columns below which what an option does stands on lines of its own."""
+"""On screens with fewer columns, the text of an option is below its name."""
 
 _FIRST = 28
-"""Columns of the options, on wider screens."""
+"""Columns of the names, on wider screens."""
 
 ITEM = "\u2022"
-"""Begins an item of a list in the text of an option."""
+"""Marks an item of a list in the text of an option."""
 
 _INDENT = 2
 _LEAST, _MOST = 20, 100
-"""Columns of text."""
+"""Fewest and most columns of text."""
 
 
 class Option(NamedTuple):
-    """An option, and what it does."""
+    """An option and its text."""
 
     name: str
     about: str
 
 
 class Part(NamedTuple):
-    """Options that belong together."""
+    """A group of options."""
 
     title: str
     about: str
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 class Manual(NamedTuple):
-    """What tyro says of a command: its usage, paragraphs, and options."""
+    """The help of a command: its usage, paragraphs, and options."""
 
     usage: str
     paragraphs: list[str]
@@ -51,12 +51,12 @@ class Manual(NamedTuple):
 
 
 def width() -> int:
-    """Columns of the screen that text is set in."""
+    """The number of columns to use."""
     return max(_LEAST, min(_MOST, shutil.get_terminal_size().columns))
 
 
 def read(text: str) -> Manual:
-    """Take apart what tyro prints for ``--help`` at ``TYRO_WIDTH``."""
+    """Parse the output of tyro for ``--help`` at ``TYRO_WIDTH``."""
     head, *boxes = re.split(r"^╭─ (.*?) ─*╮$", text.replace("`", ""), flags=re.MULTILINE)
     usage, _, rest = head.strip().partition("\n")
     paragraphs = [" ".join(part.split()) for part in rest.split("\n\n")]
@@ -73,7 +73,7 @@ def _part(title: str, body: str) -> Part:
         if not content.strip() or content[0] in "╰─":
             continue
         name, _, said = content.partition("  ")
-        if content.startswith(" "):  # goes on with what stands above
+        if content.startswith(" "):  # continues the line above
             said = content
         elif title == "positional arguments" or content.startswith("-"):
             options.append(Option(name, ""))
@@ -87,9 +87,9 @@ def _part(title: str, body: str) -> Part:
 
 
 def reworded(manual: Manual, words: Mapping[str, str]) -> Manual:
-    """A manual with other sentences on some options, by their names; defaults stay.
+    """Replace the texts of some options, by name; their defaults stay.
 
-    What is known by Python's names has docstrings in Python's words.
+    The docstrings of the Python interface do not suit a command line.
     """
 
     def one(option: Option) -> Option:
@@ -104,7 +104,7 @@ def reworded(manual: Manual, words: Mapping[str, str]) -> Manual:
 
 
 def show(manual: Manual, columns: int) -> str:
-    """Set a manual in so many columns."""
+    """Lay out a manual."""
     return "\n".join(_lines(manual, columns))
 
 
@@ -122,9 +122,9 @@ def _lines(manual: Manual, columns: int) -> Iterator[str]:
 
 
 def entry(name: str, about: str, columns: int) -> list[str]:
-    """A name and what it means: side by side where there is room, else one below the other.
+    """Lay out a name and its text: side by side if there is room, else one below the other.
 
-    Items in the text, each behind an ``ITEM``, begin lines of their own.
+    Each item, after an ``ITEM`` in the text, starts a line.
     """
     about, *items = about.split(ITEM)
     lines = _entry(name, about.strip(), columns)
@@ -145,7 +145,7 @@ def _entry(name: str, about: str, columns: int) -> list[str]:
 
 
 def wrap(text: str, columns: int, hanging: int | None = None, *, indent: int = 0) -> list[str]:
-    """Lines of whole words; what is longer than a line stays whole, so that it can be copied."""
+    """Wrap text at words; a word longer than a line is not broken, so that it can be copied."""
     lead = len(text) - len(text.lstrip())
     return textwrap.wrap(
         text.strip(),
@@ -158,12 +158,12 @@ def wrap(text: str, columns: int, hanging: int | None = None, *, indent: int = 0
 
 
 def _unmarked(name: str) -> str:
-    """A name without what only tyro's reader needs."""
+    """A name without tyro's markers."""
     return re.sub(r"\{None\}\|", "", name)
 
 
 def _readable(text: str) -> str:
-    """A sentence, without what only tyro's reader needs."""
+    """A text without tyro's markers."""
     text = re.sub(r" ?\(default: (?:None|False)\)", "", text).strip()
-    text = text.replace("None is ", "by default ")  # which nobody types
+    text = text.replace("None is ", "by default ")  # users do not type None
     return text if text.startswith("-") else text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Warnings of the command line: one line in words each, without the source of a program."""
+"""Warnings of the command line: one line each, without source code."""
 
 import contextlib
 import warnings
@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 def warn(err: Console, text: str) -> None:
-    """Say what the user should know."""
+    """Print a warning."""
     err.print(f"Warning: {text}", style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""What a long command shows while it works: bars on a terminal, a few lines elsewhere."""
+"""Progress of a long command: bars on a terminal, a few lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from rich.progress import (
 import aeot_jax as aeot
 
 Report = Callable[[aeot.Progress], None]
-"""What `aeot_jax.fit` calls as it goes on."""
+"""The `on_progress` of `aeot_jax.fit`."""
 
 _LINE_SECONDS = 20.0
 """Seconds between two lines of one stage."""
@@ -28,8 +28,8 @@ def progress(console: Console, *, quiet: bool) -> Iterator[Report]:
     """Show the stages of a fit while the body runs.
 
     Args:
-      console: where to; a terminal gets one bar a stage, a file or a pipe gets lines: one at
-        the end of each stage, and one every 20 seconds.
+      console: a terminal gets one bar per stage; a file or a pipe gets a line at the end of each
+        stage, and one every 20 seconds.
       quiet: show nothing.
 
     Yields:
@@ -56,7 +56,7 @@ def progress(console: Console, *, quiet: bool) -> Iterator[Report]:
 
 
 class _Bars:
-    """One bar a stage; a new stage completes the one before it."""
+    """One bar per stage; a new stage completes the one before it."""
 
     def __init__(self, bars: Progress):
         self._bars = bars
@@ -70,7 +70,7 @@ class _Bars:
 
 
 class _Lines:
-    """Plain lines, few enough for a log; of each stage the last that is known of it."""
+    """Plain lines, few enough for a log."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -88,7 +88,7 @@ class _Lines:
             self._shown = now
 
     def end(self) -> None:
-        """Say how far the stage has come."""
+        """Print the state of the last stage."""
         if self._last is not None:
             self._print(self._last)
             self._last = None

@@ -1,4 +1,4 @@
-"""How a fit went, in a few lines."""
+"""The summary of a fit, in a few lines."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from aeot_jax.storage import runs
 
 
 def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
-    """Print the figures that matter, from metrics.json, and where the run is."""
+    """Print the main numbers of metrics.json, and the path of the run."""
     table = Table(box=None, show_header=False, pad_edge=False)
     error = in_words(metrics["mass_error"], metrics["mass_error_se"], metrics.get("upper"))
     table.add_row("mass error", f"{error} (two standard errors)")
@@ -41,5 +41,5 @@ def show(metrics: dict[str, Any], run: Path, out: Console) -> None:
     table.add_row("time, without the report", f"{metrics['seconds']:.1f} s{since}")
     table.add_row("in", str(run))
     out.print(table, highlight=False)
-    if (page := run / runs.REPORT).is_file():  # whole, to be opened by a click
+    if (page := run / runs.REPORT).is_file():  # not wrapped, so that a click opens it
         out.print(f"to look at: {page}", soft_wrap=True, markup=False, highlight=False)

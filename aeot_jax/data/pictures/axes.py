@@ -1,4 +1,4 @@
-"""Orders of axes: (n, h, w, c) is learned; the other usual ones are recognised, and said."""
+"""Orders of axes: other usual orders than (n, h, w, c) are recognised."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ _CHANNELS = (1, 3)
 
 
 def find_order(shape: tuple[int, ...], num_labels: int | None = None) -> tuple[int, ...] | None:
-    """The axes of an array in the order n, h, w, c (or n, h, w), if it is another than that.
+    """The permutation to the order n, h, w, c (or n, h, w).
 
     Args:
-      shape: of three or four axes.
-      num_labels: how many labels come with it, which tells the axis of the images.
+      shape: shape of the array, with three or four axes.
+      num_labels: number of its labels, which identifies the axis n; or None.
 
     Returns:
-      What `numpy.transpose` takes; None if the order is right already, or not known.
+      The argument of `numpy.transpose`; None if the order is right already, or not known.
     """
     if len(shape) == 4:
         if shape[3] in _CHANNELS and num_labels in (None, shape[0]):
@@ -34,7 +34,7 @@ def find_order(shape: tuple[int, ...], num_labels: int | None = None) -> tuple[i
 
 
 def ordered(images: np.ndarray, labels: Any = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Images in the order n, h, w, c, and a note if they came in another."""
+    """Transpose images to the order n, h, w, c, with a note if they had another."""
     num_labels = None if labels is None or np.ndim(labels) == 0 else np.size(labels)
     axes = find_order(images.shape, num_labels)
     if axes is None:

@@ -1,4 +1,4 @@
-"""Conversion: users' images and labels to uint8 and int32, or a sentence on why not."""
+"""Conversion of users' images to uint8 and of their labels to int32."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ def to_bytes(
 ) -> UInt8[np.ndarray, "n h w c"]:
     """Convert images to bytes, with a channel axis.
 
-    Bytes are not copied. Floats are converted a few images at a time, so extra memory is that of
-    the result.
+    Bytes are not copied. Floats are converted a few images at a time, so extra memory is only that
+    of the result.
 
     Args:
       images: (n, h, w) or (n, h, w, c), c 1 or 3; integers in 0..255, floats in [0, 1], or bools.
-      subject: what the messages call the images.
-      any_side: whether sides may be of any length, as they are to be changed.
+      subject: name of the images, for errors.
+      any_side: whether sides may have any length, because the images are resized later.
 
     Returns:
       The images; grey ones have one channel.
@@ -63,19 +63,18 @@ def to_bytes(
 def to_labels(
     labels: Any, n: int, subject: str = "`labels`"
 ) -> tuple[Int32[np.ndarray, " n"], tuple[str, ...] | None]:
-    """Convert class labels to int32, one an image.
+    """Convert class labels to int32, one per image.
 
     Args:
-      labels: (n,) or (n, 1); integers, floats that hold integers, or texts.
+      labels: (n,) or (n, 1); integers, floats that hold integers, or strings.
       n: the number of images.
-      subject: what the messages call the labels.
+      subject: name of the labels, for errors.
 
     Returns:
-      The labels, (n,), and the names that they count, sorted, if they were texts; else None.
+      The labels, (n,); and the class names, sorted, if the labels were strings, else None.
 
     Raises:
-      ValueError: if their number is not n, or if they are neither texts nor integers that fit 32
-        bits.
+      ValueError: if their number is not n, or they are neither strings nor 32-bit integers.
     """
     array = _label_array(labels, subject)
     if array.shape == (n, 1):
@@ -104,7 +103,7 @@ def to_labels(
             "first, for instance with np.unique(labels, return_inverse=True)[1]."
         )
     info = np.iinfo(np.int32)
-    # NaN fails every comparison, so it is found here too.
+    # NaN fails every comparison, so it is refused here too.
     good = (array >= info.min) & (array <= info.max) & (array == np.floor(array))
     if not good.all():
         first = int(np.argmin(good))
@@ -116,32 +115,32 @@ def to_labels(
 
 
 def _label_array(labels: Any, subject: str) -> np.ndarray:
-    """Labels as NumPy sees them; a list of texts and numbers is not made texts in silence."""
+    """Labels as a NumPy array; a list of strings and numbers is refused, not converted."""
     if isinstance(labels, list | tuple):
         kinds = {isinstance(one, str | bytes) for one in labels}
         if len(kinds) > 1:
             raise ValueError(f"{subject} mix texts and numbers; pass one kind.")
     array = np.asarray(labels)
     if array.dtype == object and array.size and all(isinstance(x, str) for x in array.flat):
-        return array.astype(str)  # as a column of a table has them
+        return array.astype(str)  # such as a column of a data frame
     return array
 
 
 def check_names(
     names: Any, labels: Int32[np.ndarray, " n"] | None, own: tuple[str, ...] | None
 ) -> tuple[str, ...] | None:
-    """Names of the classes that labels count.
+    """Check the names of the classes.
 
     Args:
-      names: one for each number from 0 to the largest label, or None.
-      labels: of the images, or None.
-      own: the names that came with labels that were texts, or None.
+      names: one name for each number from 0 to the largest label, or None.
+      labels: labels of the images, or None.
+      own: the names of labels that were strings, or None.
 
     Returns:
       The names, or `own` if `names` is None.
 
     Raises:
-      ValueError: if they do not fit the labels, or two are the same.
+      ValueError: if the names do not fit the labels, or two are equal.
     """
     if names is None:
         return own
@@ -169,7 +168,7 @@ def check_names(
 
 
 def check_shape(shape: tuple[int, ...], subject: str, *, any_side: bool = False) -> None:
-    """Raise a ValueError unless the shape is (n, h, w, c) with sides and channels that load."""
+    """Raise a ValueError unless the shape is (n, h, w, c) with supported sides and channels."""
     if len(shape) != 4:
         raise ValueError(
             f"the shape {shape} of {subject} is neither (n, height, width) nor "

@@ -1,9 +1,4 @@
-"""One picture: from a file's bytes to pixels, upright, at the size that was asked for.
-
-Files are hostile until shown otherwise: what is read and how much work it may cause is bounded by
-the pixels that a header announces, and these by `MOST_PIXELS`. Errors are reasons, which the caller
-completes to a sentence.
-"""
+"""One picture: from the bytes of a file to pixels, upright, at the requested size."""
 
 import io
 import math
@@ -29,22 +24,22 @@ _ORIENTATION = 274  # tag of EXIF
 def decode(
     file: io.BufferedIOBase, pictures: Pictures, size: tuple[int, int] | None = None
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decode a picture, upright, its alpha composited on white.
+    """Decode a picture, upright, with its alpha composited on white.
 
-    Sixteen bits are rounded to eight, and of an animation the first frame is read.
+    Sixteen bits are rounded to eight; of an animation, the first frame is read.
 
     Args:
-      file: open to read bytes, at its beginning.
+      file: a file open to read bytes, at its beginning.
       pictures: how it becomes an image.
-      size: height and width that it must have if `pictures.size` is None.
+      size: the height and width that it must have if `pictures.size` is None.
 
     Returns:
-      The image, of one channel if it is grey or shall be.
+      The image, with one channel if it is grey or must become so.
 
     Raises:
-      SizeError: if it has another size; before it is decoded.
-      ImportError: if a library for its format is missing; a sentence.
-      ValueError: if it cannot be read; a reason.
+      SizeError: if it has another size; raised before it is decoded.
+      ImportError: if a library for its format is missing.
+      ValueError: with a reason, if it cannot be read.
     """
     with opened(file) as (image, counted):
         if pictures.size is None and size is not None and _upright_size(image) != size:
@@ -72,7 +67,7 @@ def decode(
 
 
 def measure(file: io.BufferedIOBase) -> tuple[int, int]:
-    """Height and width of a picture, upright, from its header; raises as `decode`."""
+    """Read the height and width of the upright picture from its header; raises as `decode`."""
     with opened(file) as (image, _):
         return _upright_size(image)
 
@@ -83,14 +78,14 @@ def fitted(
     pictures: Pictures,
     exact: tuple[float, ...] | None = None,
 ) -> Image.Image:
-    """Bring a picture in grey or colour to a size.
+    """Resize a picture in grey or colour.
 
     Args:
-      image: upright.
-      goal: height and width.
-      pictures: how.
-      exact: width and height of what is in the picture, where the last row and column hold less
-        than the others.
+      image: the upright picture.
+      goal: height and width of the result.
+      pictures: how to resize.
+      exact: width and height of the content, in pixels of `image`, if the last row and column are
+        only partly filled.
     """
     height, width = goal
     if image.size == (width, height) and (exact is None or exact == image.size):
@@ -112,7 +107,7 @@ def fitted(
 
 
 class _Gate:
-    """Lets so many pixels be decoded at once, or one picture of more."""
+    """Limits the pixels that are decoded at the same time; one larger picture may pass alone."""
 
     def __init__(self, most: int):
         self._most, self._used = most, 0
@@ -147,9 +142,9 @@ _SWAPS = (_FLIP.TRANSPOSE, _FLIP.TRANSVERSE, _FLIP.ROTATE_90, _FLIP.ROTATE_270)
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    """How the picture is turned, as EXIF says it: 1 upright to 8; damaged EXIF says nothing."""
+    """The EXIF orientation, 1 (upright) to 8; damaged EXIF counts as 1."""
     if image.format in ("TIFF", "HEIF"):
-        return 1  # turned by those who read them
+        return 1  # the reader turns these
     try:
         turn = image.getexif().get(_ORIENTATION, 1)
     except Exception:
@@ -164,27 +159,27 @@ def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def _scale(size: tuple[int, int], goal: tuple[int, int], pictures: Pictures) -> float:
-    """How much a picture (width, height) shrinks, at least, along one of its sides."""
+    """The scale of a picture (width, height): the larger ratio of sides, for "pad" the smaller."""
     ratios = goal[1] / size[0], goal[0] / size[1]
     return min(ratios) if pictures.resize == "pad" else max(ratios)
 
 
 def _factor(size: tuple[int, int], goal: tuple[int, int], turn: int, pictures: Pictures) -> int:
-    """By how much means of pixels may be taken first, so that a good filter still halves it."""
+    """The factor of a first reduction by box means, so that the filter still halves the picture."""
     if _TURNS.get(turn) in _SWAPS:
         size = size[1], size[0]
     return max(1, int(1 / (2 * _scale(size, goal, pictures))))
 
 
 def _least(image: ImageFile.ImageFile, goal: tuple[int, int]) -> tuple[int, int]:
-    """Size (width, height) to which a JPEG file may be reduced while it is decoded."""
+    """The least size (width, height) to which a JPEG file may be reduced while it is decoded."""
     side = 2 * max(goal)
     scale = side / min(image.size)
     return math.ceil(image.size[0] * scale), math.ceil(image.size[1] * scale)
 
 
 def _plain(image: Image.Image, factor: int, pictures: Pictures) -> Image.Image:
-    """The picture in grey or colour, opaque, reduced by a factor; a strip at a time."""
+    """Convert a picture to opaque grey or colour, reduced by a factor, in strips."""
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode!r} has no fixed range; save it with 8 bits")
     grey = image.mode in _GREY or image.mode.startswith("I;16")

@@ -1,7 +1,7 @@
-"""Many pictures: decoded by several threads into one array, and what is broken named.
+"""Many pictures, decoded by several threads into one array; broken ones are named.
 
-Threads, not processes: pillow holds no lock of Python's while it decodes and resizes, and nothing
-has to be copied between them. Of small pictures Python's own work is most; it takes about 0.2 ms.
+Threads, not processes: pillow releases the GIL while it decodes and resizes, and threads need no
+copies between them. For small pictures most of the time is Python's, about 0.2 ms per picture.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from aeot_jax.data.pictures.shaping import Pictures, check_sides, way_out
 from aeot_jax.storage.files import reason
 
 _LISTED = 10
-"""Files that an error names."""
+"""Most files that an error names."""
 
 _CHUNK, _CHUNK_BYTES = 32, 2**25
-"""Pictures, and bytes of those in memory, that a thread gets at once."""
+"""Most pictures, and most bytes in memory, of one task of a thread."""
 
 _MOST_THREADS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """Pictures that were read.
+    """Decoded pictures.
 
     Attributes:
-      images: of the pictures that could be read.
-      rows: their places in the data set, ascending.
-      notes: what a user should know, one sentence each.
+      images: images of the pictures that could be read.
+      rows: their rows in the data set, ascending.
+      notes: remarks for the user, one sentence each.
       skipped: the pictures that could not be read, each with the reason.
     """
 
@@ -53,7 +53,7 @@ class _Broken:
 
 
 _Decoded = np.ndarray | _Broken | tuple[int, int]
-"""An image, why there is none, or the size that it has and should not have."""
+"""An image, the reason why it is broken, or its size if that is wrong."""
 
 
 def gather(
@@ -67,17 +67,17 @@ def gather(
 
     Args:
       files: the data set.
-      rows: ascending.
+      rows: rows of the data set, ascending.
       pictures: how pictures become images of one size.
-      shown: the data set, for messages.
+      shown: name of the data set, for errors.
       report: called as the work proceeds.
 
     Raises:
       ImportError: if a library for a format is missing.
-      ValueError: if pictures are of several sizes and none was asked for, or some cannot be read,
-        of which up to ten are named.
+      ValueError: if pictures have several sizes and none was requested; or if some cannot be read:
+        it names up to ten.
     """
-    # pillow warns of some damage before it fails, and of sizes that are refused anyway
+    # pillow warns of damage before it raises, and of sizes that are refused anyway
     with warnings.catch_warnings(action="ignore"):
         size = pictures.size or _first_size(files, rows, pictures, shown)
         result = _Result(len(rows), size, pictures)
@@ -103,7 +103,7 @@ def gather(
 
 
 class _Result:
-    """The array that pictures are written to; it is grey until one is in colour."""
+    """The array of images; it is grey until one is in colour."""
 
     def __init__(self, num: int, size: tuple[int, int], pictures: Pictures):
         self._images = np.empty((num, *size, pictures.channels or 1), np.uint8)
@@ -162,7 +162,7 @@ def _first_size(
 def _decoded(
     files: Files, rows: Sequence[int], pictures: Pictures, size: tuple[int, int]
 ) -> Generator[tuple[int, _Decoded], None, None]:
-    """Pictures in their order, decoded by threads that are a little ahead."""
+    """Yield pictures in order; threads decode a few of them ahead."""
     workers = _threads()
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(workers, "pictures")

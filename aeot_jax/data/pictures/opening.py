@@ -22,34 +22,34 @@ MOST_PIXELS = 100_000_000
 """Most pixels of a picture."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF")
-"""What a file may hold, whatever its ending; pillow runs other programs for some other formats."""
+"""Allowed formats, whatever the suffix; pillow runs other programs for some other formats."""
 
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-"""What HEIF files begin with, after b"ftyp"."""
+"""Brands of HEIF files, after b"ftyp"."""
 
 _HEAD = 2**24
-"""Most bytes of what is no pixels: text, profiles, previews."""
+"""Most bytes beside the pixels: text, profiles, previews."""
 
 _WHOLE = 2**28
-"""Most bytes of a file of a format that is read whole."""
+"""Most bytes of a file in a format that is read as a whole."""
 
 _BRANDS = 40  # bytes
 
 _PER_PIXEL = 16  # bytes: four channels of sixteen bits, twice
 
-_CALL = 64  # a call to read costs as much as so many bytes
+_CALL = 64  # bytes that cost as much as a call to read
 
 _SCANS, _WORK = 64, 2**26
-"""Scans of a progressive JPEG file, which has about ten; more are read if pixels are few."""
+"""Most scans of a progressive JPEG file, which usually has ten; more if it has few pixels."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
-# What pillow logs it raises too; without a handler Python would print it.
+# pillow also raises what it logs; without a handler Python would print it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class SizeError(Exception):
-    """A picture is of another size than the first.
+    """A picture has another size than the first.
 
     Attributes:
       size: height and width, upright.
@@ -62,7 +62,7 @@ class SizeError(Exception):
 
 @contextmanager
 def opened(file: io.BufferedIOBase) -> Iterator[tuple[ImageFile.ImageFile, "_Counted"]]:
-    """A picture of which the header has been read; whatever goes wrong becomes a reason."""
+    """Open a picture and read its header; every error becomes a ValueError with a reason."""
     try:
         counted = _Counted(file)
         first = counted.read(_BRANDS)
@@ -83,7 +83,7 @@ def opened(file: io.BufferedIOBase) -> Iterator[tuple[ImageFile.ImageFile, "_Cou
         raise ValueError(f"it has more than {MOST_PIXELS // 10**6} megapixels") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"it is none of {', '.join(sorted(FORMATS))}, or damaged") from error
-    except Exception as error:  # what pillow raises at damaged bytes depends on the format
+    except Exception as error:  # damaged bytes raise almost anything
         raise ValueError(reason(error)) from error
 
 
@@ -94,7 +94,7 @@ def _too_large(width: int, height: int) -> ValueError:
 
 
 def _of_brand(first: bytes) -> str:
-    """The format of a file that begins with its brands; HEIF is read by a plugin of pillow."""
+    """The format of a file, from its brands; pillow needs a plugin for HEIF."""
     if b"avif" in first or b"avis" in first or first[8:12] not in _HEIF:
         if not features.check("avif"):
             raise ImportError(
@@ -118,7 +118,7 @@ _HEIF_LOCK = threading.Lock()
 
 
 def check_scans(image: ImageFile.ImageFile, file: "_Counted") -> None:
-    """Refuse a JPEG file of very many scans: twelve bytes may cost as much work as all pixels."""
+    """Refuse a JPEG file with very many scans: 12 bytes of one may cost as much as all pixels."""
     if image.format not in ("JPEG", "MPO"):
         return
     most = max(_SCANS, _WORK // math.prod(image.size))
@@ -131,11 +131,11 @@ def check_scans(image: ImageFile.ImageFile, file: "_Counted") -> None:
 
 
 def _count_scans(file: "_Counted", most: int) -> int:
-    """Scans of a JPEG file, or one more than so many; pictures within its metadata do not count."""
+    """Count the scans of a JPEG file, up to `most` + 1; previews in its metadata do not count."""
     file.seek(2)
     scans = 0
     while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xD9:
-        if head[1] == 0xFF:  # before a marker there may be any number of these
+        if head[1] == 0xFF:  # any number of fill bytes may precede a marker
             file.seek(-3, io.SEEK_CUR)
             continue
         file.seek(int.from_bytes(head[2:]) - 2, io.SEEK_CUR)
@@ -147,7 +147,7 @@ def _count_scans(file: "_Counted", most: int) -> int:
 
 
 def _seek_marker(file: "_Counted") -> bool:
-    """Go on to the end of a scan's data; False if the file ends there."""
+    """Seek to the end of a scan's data; False if the file ends first."""
     last = b""
     while data := file.read(2**13):
         if found := _MARKER.search(last + data):
@@ -158,19 +158,19 @@ def _seek_marker(file: "_Counted") -> bool:
 
 
 class _Counted(io.BufferedIOBase):
-    """A file of which so many bytes can be read: comments and empty parts may go on for ever."""
+    """A file with a limit on the bytes read: comments and empty parts may be endless."""
 
     def __init__(self, file: io.BufferedIOBase):
         self._file = file
         self.left = _HEAD
         if hasattr(file, "getvalue"):
             return
-        # The library for TIFF reads packed pixels by itself.
+        # libtiff reads compressed pixels by file descriptor.
         self.fileno = file.fileno
 
     @staticmethod
     def size_of(pixels: int) -> int:
-        """Most bytes to read of a picture of so many pixels."""
+        """Most bytes to read for a picture of `pixels` pixels."""
         return _HEAD + _PER_PIXEL * pixels
 
     def readable(self) -> bool:

@@ -1,4 +1,4 @@
-"""Arrays of images, brought to another size or to other channels."""
+"""Resizing and colour conversion of arrays of images."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,7 +9,7 @@ from aeot_jax.data.pictures.shaping import Pictures
 def resample(
     images: UInt8[np.ndarray, "n h w c"], pictures: Pictures
 ) -> UInt8[np.ndarray, "n h2 w2 c2"]:
-    """Images as `pictures` asks for them; the same array if nothing changes."""
+    """Resize and convert images as `pictures` says; returns the same array if nothing changes."""
     channels = pictures.channels or images.shape[-1]
     size = pictures.size or images.shape[1:3]
     if (*size, channels) == images.shape[1:]:

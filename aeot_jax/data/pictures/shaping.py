@@ -1,4 +1,4 @@
-"""How pictures become images of one size: what the user decides."""
+"""Options on how pictures become images of one size."""
 
 import math
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ class Pictures:
     """How pictures become images of one size.
 
     Attributes:
-      size: height and width of the images, pixels; None leaves pictures as they are, and refuses
-        those of several sizes.
-      resize: what of a picture of another shape is shown: "crop" its middle, "pad" all of it with
-        white around, "stretch" all of it, distorted.
-      colour: "grey" or "colour" makes all images so; None makes them grey if every picture is.
+      size: height and width of the images, pixels; None keeps the size of the pictures, which must
+        be the same for all.
+      resize: what to do with a picture of another aspect ratio: "crop" keeps its middle, "pad" adds
+        white margins, "stretch" distorts it.
+      colour: "grey" or "colour" converts all images; None makes them grey if every picture is.
       skip_broken: leave out pictures that cannot be read, and name them.
     """
 
-    size: Any = None  # looked at below
+    size: Any = None  # checked below
     resize: str = "crop"
     colour: str | None = None
-    skip_broken: Any = False  # looked at below
+    skip_broken: Any = False  # checked below
 
     def __post_init__(self):
         if self.size is not None:
@@ -43,12 +43,12 @@ class Pictures:
 
     @property
     def channels(self) -> int | None:
-        """Channels of the images, where they do not depend on the pictures."""
+        """Channels of the images; None if they depend on the pictures."""
         return None if self.colour is None else 1 if self.colour == "grey" else 3
 
 
 def check_size(size: Any) -> None:
-    """Raise a ValueError unless a size is (height, width) that images may have."""
+    """Raise a ValueError unless a size is a supported (height, width)."""
     good = (
         isinstance(size, tuple)
         and len(size) == 2
@@ -61,18 +61,18 @@ def check_size(size: Any) -> None:
 
 
 def way_out(height: int, width: int) -> str:
-    """What to type for pictures of this size to be learned at a usual one."""
+    """The option that resizes pictures of this size to a usual one, for errors."""
     side = min(64, 2 ** int(math.log2(max(MIN_SIDE, min(height, width)))))
     return f"learn all at one size: --image-size {side} (in Python size=({side}, {side}))"
 
 
 def check_sides(height: int, width: int, what: str) -> None:
-    """Raise a ValueError unless a picture can be learned as it is; it says what to type.
+    """Raise a ValueError unless the size of a picture is supported.
 
     Args:
-      height: in pixels.
-      width: in pixels.
-      what: the picture, for the message.
+      height: height, pixels.
+      width: width, pixels.
+      what: name of the picture, for the error.
     """
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in (height, width)):
         large = max(height, width) > MAX_SIDE

@@ -1,4 +1,4 @@
-"""Archives: images and labels in one .npz file, or images alone in an .npy file."""
+"""NumPy files: images and labels in one .npz file, or images in an .npy file."""
 
 import reprlib
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ KEYS = {
     "train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")),
     "test": (("x_test", "y_test"),),
 }
-"""For each split, the names under which images and labels are looked for, in this order."""
+"""For each split, the names of images and labels, in order of preference."""
 
 
 def read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the images of one split, and the labels where they are there.
+    """Read the images of one split, and the labels if there are any.
 
-    An archive that holds a single array, whatever its name, holds images.
+    A single array in an archive is the images, whatever its name.
 
     Returns:
-      Images and labels (or None) as they were stored.
+      Images and labels (or None) as stored.
 
     Raises:
-      ValueError: if the file is damaged, needs pickle, announces more than it holds or than fits,
-        or has none of the names in `KEYS`.
+      ValueError: if the file is damaged, needs pickle, is too large or smaller than its header
+        announces, or has none of the names in `KEYS`.
     """
     with _open(path) as archive:
         names = archive.names
@@ -63,10 +63,10 @@ def read_array(path: Path, split: str) -> np.ndarray:
 
 
 def has_split(path: Path, split: str) -> bool:
-    """Whether an archive names images of a split; nothing but its list of members is read.
+    """Whether an archive has images of a split; only its directory is read.
 
     Raises:
-      ValueError: if the file is no archive or damaged.
+      ValueError: if the file is not an archive, or damaged.
     """
     with _open(path) as archive:
         return any(x in archive.names for x, _ in KEYS[split])

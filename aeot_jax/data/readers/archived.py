@@ -1,4 +1,4 @@
-"""Zip and tar files of pictures, read in place: nothing is unpacked to the disk."""
+"""Zip and tar files of pictures, read without unpacking them to disk."""
 
 import bz2
 import gzip
@@ -21,10 +21,10 @@ ZIP = (".zip",)
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 _DIRECTORY = 2**25
-"""Most bytes of a zip file's list of members, which takes about a hundred for each."""
+"""Most bytes of a zip file's directory, which takes about a hundred per member."""
 
 _MOST_MEMBER = 2**30
-"""Most bytes of a picture's file."""
+"""Most bytes of one member."""
 
 _HEADER = 2**24
 """Most bytes of a tar file's header, with long names and comments."""
@@ -34,22 +34,22 @@ _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", 
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is one of these by its ending."""
+    """Whether a file is a zip or tar file, by its suffix."""
     return path.name.lower().endswith((*ZIP, *TAR))
 
 
 def find(path: Path, split: str) -> Files:
-    """Find every picture of an archive; folders in it mean what they mean on a disk.
+    """Find every picture of an archive; its folders have the same meaning as on disk.
 
-    A folder that holds all the others is passed over.
+    A top folder that holds all others is skipped.
 
     Args:
       path: a zip or tar file.
       split: "train" or "test".
 
     Raises:
-      NoSplitError: if the split is not there.
-      ValueError: if it holds no picture, is damaged, or a name in it leads out of it.
+      NoSplitError: if the split does not exist.
+      ValueError: if the archive holds no picture, is damaged, or has a path that leads out of it.
     """
     is_zip = path.name.lower().endswith(ZIP)
     with complete(path):
@@ -82,12 +82,12 @@ def find(path: Path, split: str) -> Files:
 def _in_order(
     stream: Callable[[Sequence[int]], Generator[Item, None, None]], keys: list[int]
 ) -> Callable[[Sequence[int]], Generator[Item, None, None]]:
-    """Rows of a tar file come as they lie in it."""
+    """Read the rows of a tar file in the order of the file."""
     return lambda rows: stream(sorted(rows, key=lambda row: keys[row]))
 
 
 def _parts(name: str, path: Path) -> Parts:
-    """A member's name in parts, or a sentence if it leads elsewhere."""
+    """Split the path of a member; raises if it leads out of the archive."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or name.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
         raise ValueError(
@@ -105,7 +105,7 @@ def _without_root(names: list[Parts]) -> list[Parts]:
 
 
 def _list_zip(path: Path) -> Iterator[tuple[str, int]]:
-    """Names of the members, and their places."""
+    """Names of the members, and their positions."""
     with _zip(path) as (archive, size):
         total = 0
         for place, info in enumerate(archive.infolist()):
@@ -122,7 +122,7 @@ def _read_zip(path: Path, wanted: dict[int, int]) -> Generator[Item, None, None]
         for place, row in wanted.items():
             try:
                 data = _member(archive, infos[place])
-            except Exception as error:  # of damaged bytes; the others may be whole
+            except Exception as error:  # damaged bytes; the other members may be intact
                 yield Item(row, lambda error=error: _fail(error))
             else:
                 yield Item(row, lambda data=data: io.BytesIO(data), len(data))
@@ -135,7 +135,7 @@ def _fail(error: Exception) -> io.BufferedIOBase:
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.flag_bits & _ENCRYPTED:
         raise ValueError("it is encrypted")
-    # zipfile unpacks the others without a bound
+    # zipfile decompresses the other methods without a bound
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"it is compressed by method {info.compress_type}")
     if info.file_size > _MOST_MEMBER:
@@ -163,7 +163,7 @@ def _list_tar(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def _read_tar(path: Path, wanted: dict[int, int]) -> Generator[Item, None, None]:
-    """Members come one after the other: to go back in a packed file is to begin again."""
+    """Read the members in file order: seeking back in a compressed file would start again."""
     left = len(wanted)
     with complete(path):
         for info, archive in members_of_tar(path):
@@ -171,7 +171,7 @@ def _read_tar(path: Path, wanted: dict[int, int]) -> Generator[Item, None, None]
             if row is None:
                 continue
             file = archive.extractfile(info)
-            assert file is not None  # a file, as `members_of_tar` gives
+            assert file is not None  # a regular file, as `members_of_tar` yields
             data = file.read()
             yield Item(row, lambda data=data: io.BytesIO(data), len(data))
             left -= 1
@@ -180,14 +180,14 @@ def _read_tar(path: Path, wanted: dict[int, int]) -> Generator[Item, None, None]
 
 
 def members_of_tar(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
-    """The files in a tar file; links and devices are left alone."""
+    """Yield the regular files of a tar file; links and devices are ignored."""
     with open_file(path) as raw:
         size = os.fstat(raw.fileno()).st_size
         bounded: Any = _Bounded(_unpacked(raw), size)
         with tarfile.open(fileobj=bounded, mode="r|") as archive:
             for info in archive:
                 bounded.allow(info.size)
-                archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - tarfile keeps them
+                archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - tarfile would keep all
                 if info.isreg() and info.sparse is None:  # pyright: ignore[reportAttributeAccessIssue]
                     if info.size > _MOST_MEMBER:
                         raise ValueError(f"a member announces {info.size:,} bytes")
@@ -209,7 +209,7 @@ def _unpacked(raw: io.BufferedReader) -> io.BufferedIOBase:
 
 
 class _Bounded:
-    """What a tar file unpacks to, of which only so much is read for the bytes that are stored."""
+    """The decompressed tar file, with a limit on the bytes read, from the size of the file."""
 
     def __init__(self, file: io.BufferedIOBase, size: int):
         self._file, self._size, self._taken = file, size, 0
@@ -217,11 +217,11 @@ class _Bounded:
         self.allow(0)
 
     def allow(self, num_bytes: int) -> None:
-        """Let so many bytes of a member be read, and a header after it: names may be any length."""
+        """Allow the bytes of a member and of a header after it; names may have any length."""
         self._most = self._taken + num_bytes + _HEADER
 
     def read(self, size: int) -> bytes:
-        """Read; tarfile asks for blocks of ten kilobytes."""
+        """Read; tarfile requests blocks of ten kilobytes."""
         data = self._file.read(size)
         self._taken += len(data)
         self._last = data[-tarfile.BLOCKSIZE :] or self._last
@@ -231,13 +231,13 @@ class _Bounded:
         return data
 
     def is_whole(self) -> bool:
-        """Whether what was read last ends as a tar file does; tarfile stops at any end."""
+        """Whether the last block is the end mark of a tar file; tarfile accepts any end."""
         return not any(self._last)
 
 
 @contextmanager
 def complete(path: Path) -> Iterator[None]:
-    """Make a sentence of whatever is wrong with an archive: damaged bytes raise almost anything."""
+    """Turn every error into a ValueError that names the archive: damaged bytes raise anything."""
     try:
         yield
     except (ImportError, MemoryError, GeneratorExit):

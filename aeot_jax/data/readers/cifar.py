@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the batches as they are published, binary or for Python.
+"""CIFAR-10 and CIFAR-100: the published batches, in the binary or the Python version.
 
 Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009; the page "The
 CIFAR-10 dataset" describes the files.
@@ -17,7 +17,7 @@ from aeot_jax.storage.files import open_file, reason
 
 _SIDE, _VALUES = 32, 3072
 _MOST = 2**28
-"""Most bytes of a file; the largest that is published has 155 million."""
+"""Most bytes of a file; the largest published one has 155 million."""
 
 _BATCH = re.compile(r"(?:(?:data|test)_batch(?:_\d)?|train|test)(\.bin)?")
 _MARKS = frozenset(
@@ -29,19 +29,19 @@ Read = Callable[[str], bytes]
 
 
 def is_folder(folder: Path) -> bool:
-    """Whether the folder holds batches under their published names, or one that holds them."""
+    """Whether the folder, or a folder in it, holds batches with their published names."""
     return _place(folder) is not None
 
 
 def read_folder(folder: Path, split: str) -> Arrays:
-    """Read the batches of one split; of CIFAR-100 the hundred fine classes.
+    """Read the batches of one split; CIFAR-100 with its hundred fine classes.
 
     Args:
-      folder: where they lie, or the folder above.
+      folder: the folder of the batches, or its parent.
       split: "train" or "test".
 
     Raises:
-      FileNotFoundError: if the split is not there.
+      FileNotFoundError: if the split does not exist.
       ValueError: if a file is damaged, or a pickle that holds more than arrays and plain data.
     """
     place = _place(folder)
@@ -56,7 +56,7 @@ def read_folder(folder: Path, split: str) -> Arrays:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a tar file's name is that of the published ones."""
+    """Whether a tar file has a published name."""
     return re.fullmatch(r"cifar-100?-(python|binary)\.(tar\.gz|tgz|tar)", path.name) is not None
 
 
@@ -152,7 +152,7 @@ def _unpickled(data: bytes) -> Any:
 
 
 def _texts(held: Any) -> dict[str, Any]:
-    """A dict whose keys are texts, which those of Python 2 may come as bytes."""
+    """A dict with string keys; pickles of Python 2 may have bytes."""
     if type(held) is not dict:
         raise ValueError("it holds no dict")
     return {

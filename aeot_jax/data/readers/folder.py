@@ -1,4 +1,4 @@
-"""Folders of pictures: one a file."""
+"""Folders of pictures, one per file."""
 
 import os
 from collections.abc import Generator, Sequence
@@ -12,14 +12,14 @@ from aeot_jax.storage.files import open_file
 def find(folder: Path, split: str) -> Files:
     """Find every picture of a folder, sorted by name; see `tree.arrange`.
 
-    Links to folders are followed in the folder itself, and not deeper.
+    Links to folders are followed at the top level only.
 
     Args:
       folder: the folder.
       split: "train" or "test".
 
     Raises:
-      NoSplitError: if the split is not there.
+      NoSplitError: if the split does not exist.
       ValueError: if there is no picture.
     """
     shown = repr(str(folder))
@@ -54,7 +54,7 @@ def _pictures_in(folder: Path) -> list[Parts]:
         if is_left_alone(entry.name):
             continue
         if not _is_folder(entry):
-            # what is there but cannot be read, such as a broken link, is not left out in silence
+            # Include files that cannot be read, such as broken links: they are reported later.
             if is_picture((entry.name,)):
                 found.append((entry.name,))
             continue

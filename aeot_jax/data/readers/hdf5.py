@@ -1,4 +1,4 @@
-"""HDF5 files, by h5py: datasets that lie in the file itself."""
+"""HDF5 files, by h5py: datasets stored in the file itself."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from aeot_jax.storage.files import open_file, reason
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _MOST_NAMES = 1000
-"""Datasets that are looked at."""
+"""Most datasets that are examined."""
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file begins as HDF5, there or after MATLAB's header."""
+    """Whether a file has the signature of HDF5, at its start or after MATLAB's header."""
     try:
         with open_file(path) as file:
             first = file.read(520)
@@ -29,14 +29,14 @@ def is_hdf5(path: Path) -> bool:
 def read(path: Path, split: str) -> Arrays:
     """Read the images and labels of one split.
 
-    Links to other files, virtual datasets and objects are left alone. MATLAB writes arrays with
-    their axes in reverse; those of a .mat file are turned back.
+    Links to other files, virtual datasets and objects are ignored. MATLAB writes arrays with
+    reversed axes; those of a .mat file are transposed.
 
     Raises:
       ImportError: if h5py is missing.
       NoSplitError: if there are no test images.
-      ValueError: if the file is damaged, announces more than fits, or it is not clear which dataset
-        holds images.
+      ValueError: if the file is damaged or too large, or it is not clear which dataset holds
+        images.
     """
     try:
         import h5py
@@ -66,7 +66,7 @@ def read(path: Path, split: str) -> Arrays:
 
 
 def _datasets(file: Any, h5py: Any) -> dict[str, Any]:
-    """Datasets of numbers or texts, by the last part of their names, the first of each."""
+    """Datasets of numbers or strings, by the last part of their names; the first of each name."""
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> bool | None:
@@ -89,7 +89,7 @@ def _values(dataset: Any, size: int) -> np.ndarray:
 
 
 def _label_names(found: dict[str, Any]) -> tuple[str, ...] | None:
-    """Names of the classes, as the files of a well-known course have them."""
+    """The class names, if the file has a list of them."""
     names = next((found[name] for name in LISTS if name in found), None)
     if names is None or names.dtype.kind != "S" or names.ndim != 1 or names.size > _MOST_NAMES:
         return None

@@ -1,4 +1,4 @@
-"""IDX files: the format of MNIST and of the sets made in its image."""
+"""IDX files: the format of MNIST and of similar sets."""
 
 import gzip
 import math
@@ -15,11 +15,11 @@ from aeot_jax.storage.archives import check_size, fill
 from aeot_jax.storage.files import open_file, reason
 
 DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
-"""What a gzip stream raises that is damaged or ends early."""
+"""Errors of a gzip stream that is damaged or ends early."""
 
 _UBYTE = 8
 _AXES = 4
-_HEAD = 2**16  # bytes of a gzip file that must hold the header of what is in it
+_HEAD = 2**16  # the first bytes of a gzip file, which must hold the IDX header
 _NAME = re.compile(r"(?:.*-)?(train|t10k|test)-images[-.]idx3-ubyte(?:\.gz)?")
 
 
@@ -27,8 +27,8 @@ def read(path: Path) -> np.ndarray:
     """Read an IDX file of unsigned bytes, gzipped or raw.
 
     The header is two zero bytes, the type, the number of axes, and the length of each axis as a
-    big-endian int32; the values follow, row-major. It is read first, and memory is taken, and
-    bytes are unpacked, for no more than it announces.
+    big-endian int32; the values follow, row-major. It is read first; no more memory is allocated,
+    and no more bytes are decompressed, than it announces.
 
     Returns:
       The array.
@@ -50,11 +50,11 @@ def read(path: Path) -> np.ndarray:
 
 
 def _read(file: BufferedReader, size: int) -> np.ndarray:
-    """Read a file of so many bytes."""
+    """Read a file of `size` bytes."""
     first = file.read(_HEAD)
     file.seek(0)
     zipped = is_gzip(first)
-    # Within the first bytes, as the gzip header may hold a name or comment without an end.
+    # Only from the first bytes: the gzip header may hold an endless name or comment.
     head = zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(first, _HEAD) if zipped else first
     shape = _shape(head)
     start, num_bytes = 4 + 4 * len(shape), math.prod(shape)
@@ -63,7 +63,7 @@ def _read(file: BufferedReader, size: int) -> np.ndarray:
             f"its header announces {num_bytes} bytes, shape {shape}, but {size - start} follow; "
             "fetch it again"
         )
-    # gzip never makes a file much larger, but it may be made of parts that hold nothing
+    # gzip hardly enlarges data, but a file may consist of many empty parts
     if size > 2 * num_bytes + _HEAD:
         raise ValueError(f"its header announces {num_bytes} bytes in {size}; fetch it again")
     check_size(num_bytes, size)
@@ -78,7 +78,7 @@ def _read(file: BufferedReader, size: int) -> np.ndarray:
 
 
 def _shape(head: bytes) -> tuple[int, ...]:
-    """The shape that the first bytes of an IDX file announce."""
+    """The shape in the header of an IDX file."""
     if len(head) < 4 or head[:2] != b"\0\0":
         raise ValueError("it is not an IDX file; replace it")
     kind, axes = head[2], head[3]
@@ -97,33 +97,33 @@ def _shape(head: bytes) -> tuple[int, ...]:
 
 
 def is_gzip(data: bytes) -> bool:
-    """Whether bytes are gzipped: the first say so, where a file's name may not be true."""
+    """Whether bytes are gzipped, by their signature: the suffix of a file may be wrong."""
     return data.startswith(b"\x1f\x8b")
 
 
 def is_folder(folder: Path) -> bool:
-    """Whether the folder holds IDX files of images under their usual names."""
+    """Whether the folder holds IDX files of images with their usual names."""
     return any(_NAME.fullmatch(path.name) for path in folder.iterdir())
 
 
 def read_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the images of one split, and the labels where their file is there.
+    """Read the images of one split, and the labels if their file exists.
 
     Args:
-      folder: where ``train-images-idx3-ubyte`` and its kin lie, with or without ``.gz``, a dot
-        before ``idx3``, or a prefix such as ``emnist-letters-``; the test set is ``t10k`` or
-        ``test``.
+      folder: the folder of ``train-images-idx3-ubyte`` and so on, with or without ``.gz``, a dot in
+        place of the dash before ``idx3``, or a prefix such as ``emnist-letters-``; the test set is
+        ``t10k`` or ``test``.
       split: "train" or "test".
 
     Returns:
       Images (n, h, w) uint8 and labels (n,) uint8 or None.
 
     Raises:
-      FileNotFoundError: if the split is not there.
+      FileNotFoundError: if the split does not exist.
       ValueError: if a file is damaged or there is more than one candidate.
     """
     stems = ("train",) if split == "train" else ("t10k", "test")
-    # a raw file and its gzipped copy are one candidate; the raw one is read, for speed
+    # A raw file and its gzipped copy are one candidate; the raw one is read, for speed.
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
@@ -149,6 +149,6 @@ def _read_labels(folder: Path, name: str) -> np.ndarray | None:
     for dash in "-.":
         stem = prefix + "labels" + dash + suffix[1:].replace("idx3", "idx1")
         for path in (folder / stem, folder / f"{stem}.gz"):
-            if os.path.lexists(path):  # what cannot be read is not left out
+            if os.path.lexists(path):  # raises later if it cannot be read
                 return read(path)
     return None

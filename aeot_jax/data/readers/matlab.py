@@ -1,4 +1,4 @@
-"""MATLAB files of version 4 to 7, by scipy; those of 7.3 are HDF5."""
+"""MATLAB files of versions 4 to 7, by SciPy; version 7.3 is HDF5."""
 
 import os
 import struct
@@ -17,24 +17,23 @@ from aeot_jax.storage.files import open_file, reason
 
 _KINDS = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8}
 _KINDS |= {"uint64": 8, "single": 4, "double": 8, "logical": 1}
-"""Classes of MATLAB that are read, and the bytes of a number; no objects and no cells."""
+"""MATLAB classes that are read, with the bytes per number; not objects or cells."""
 
 
 _TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)
-"""Numbers of the types of numbers as they are stored."""
+"""Codes of the stored number types."""
 
 _COMPRESSED = 15
 _HEAD = 2**12
-"""Bytes that hold all of an array but its numbers."""
+"""Bytes that hold all of an array except its numbers."""
 
 
 def read(path: Path, split: str) -> Arrays:
-    """Read the images and labels of one split; headers alone are read before they are checked.
+    """Read the images and labels of one split; the headers are read and checked first.
 
     Raises:
       NoSplitError: if there are no test images.
-      ValueError: if the file is damaged, announces more than fits, or it is not clear which array
-        holds images.
+      ValueError: if the file is damaged or too large, or it is not clear which array holds images.
     """
     from scipy import io
 
@@ -66,9 +65,9 @@ def read(path: Path, split: str) -> Arrays:
 
 
 def _check_types(file: BinaryIO, wanted: Sequence[str]) -> None:
-    """Refuse a file of version 5 to 7 whose numbers are of no known type.
+    """Refuse a file of version 5 to 7 with an unknown number type.
 
-    scipy looks the type up in a table without a look at its bounds, and dies of it.
+    SciPy looks the type up in a table without a bounds check, and crashes.
     """
     file.seek(126)
     order = "<" if file.read(2) == b"IM" else ">"
@@ -83,7 +82,7 @@ def _check_types(file: BinaryIO, wanted: Sequence[str]) -> None:
 
 
 def _check_array(head: bytes, order: str, wanted: Sequence[str]) -> None:
-    """Look at the beginning of an array: flags, shape, name, and the type of its numbers."""
+    """Check the beginning of an array: flags, shape, name, and the type of its numbers."""
     flags = struct.unpack_from(f"{order}I", head, 8)[0]
     at = 16
     for _ in range(2):  # the shape, then the name

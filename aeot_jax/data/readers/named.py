@@ -1,4 +1,4 @@
-"""Files of several arrays with names: which of them are the images, and which the labels."""
+"""Files of several named arrays: which of them are the images, and which the labels."""
 
 from collections.abc import Mapping
 
@@ -24,11 +24,11 @@ _NAMES = {
         ("test_images", "test_labels"),
     ),
 }
-"""Names of images and labels, in small letters, in the order in which they are looked for."""
+"""Names of images and labels, in lower case, in order of preference."""
 
 
 LISTS = ("list_classes", "label_names")
-"""Arrays that hold the names of the classes, and no labels."""
+"""Names of arrays that hold class names, not labels."""
 
 
 class UnclearError(ValueError):

@@ -1,4 +1,4 @@
-"""Parquet files of pictures, as Hugging Face publishes data sets, by pyarrow."""
+"""Parquet files of pictures, in the format of Hugging Face data sets, by pyarrow."""
 
 import io
 import json
@@ -27,19 +27,18 @@ def is_folder(folder: Path) -> bool:
 
 
 def find(path: Path, split: str) -> Files:
-    """Find the pictures of a parquet file, or of a folder of them whose names tell the split.
+    """Find the pictures of a parquet file, or of a folder of files whose names give the split.
 
-    Pictures are columns of structures with `bytes`, labels whole numbers; names of classes are
-    those that Hugging Face keeps beside the table.
+    Pictures are a column of structures with `bytes`; labels are a column of integers. The class
+    names are read from the metadata of the table.
 
     Args:
       path: a file or a folder.
-      split: "train" or "test"; without a test set "validation" is held out, with one it is left
-        alone.
+      split: "train" or "test"; without a test set "validation" is held out, else it is ignored.
 
     Raises:
       ImportError: if pyarrow is missing.
-      NoSplitError: if the split is not there.
+      NoSplitError: if the split does not exist.
       ValueError: if a file is damaged or has no such columns.
     """
     try:
@@ -112,7 +111,7 @@ def _bytes(cell: Any) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes")
     if not isinstance(value, bytes):
-        return b""  # a path to elsewhere, which is not followed; it is named as broken
+        return b""  # a path to another file is not followed; the picture counts as broken
     return value
 
 

@@ -1,8 +1,8 @@
-"""Arrays, texts and plain containers out of a pickle, of which no instruction is obeyed blindly.
+"""Arrays, strings and plain containers from a pickle, without running it.
 
-A pickle is a program. This reads it with an interpreter of its own that knows containers, numbers,
-texts and how NumPy writes an array, and stops at anything else: nothing is imported or called, and
-arrays are views of the file's bytes. `pickletools` splits the program into its instructions.
+A pickle is a program. This interpreter knows only containers, numbers, strings and NumPy arrays,
+and refuses anything else: it imports and calls nothing, and arrays are views of the file's bytes.
+`pickletools` splits the program into its instructions.
 """
 
 import math
@@ -34,23 +34,23 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class _Name:
-    """Something that the pickle names; it is not looked up."""
+    """A global name in the pickle; it is not imported."""
 
     name: tuple[str, str]
 
 
 @dataclass
 class _Made:
-    """An array or a dtype that is being made; its state comes later."""
+    """An array or a dtype whose state follows later."""
 
     kind: str
     value: Any = None
 
 
 def read(data: bytes) -> Any:
-    """What a pickle holds: numbers, texts, bytes, lists, tuples, dicts and NumPy arrays.
+    """Read a pickle of numbers, strings, bytes, lists, tuples, dicts and NumPy arrays.
 
-    Texts of Python 2 come as they lie there, one character a byte.
+    Strings of Python 2 are decoded with one character per byte.
 
     Args:
       data: the pickle.
@@ -74,10 +74,10 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def do(self, name: str, argument: Any) -> None:
-        """Obey one instruction.
+        """Execute one instruction.
 
         Raises:
-          ValueError: if it is none that plain data need.
+          ValueError: if plain data do not need it.
         """
         stack = self.stack
         if name in ("PROTO", "FRAME"):
@@ -202,7 +202,7 @@ def _build(made: Any, state: Any) -> None:
 
 
 def _array(data: Any, dtype: Any, shape: Any, fortran_order: bool) -> np.ndarray:
-    if type(data) is str:  # bytes of Python 2
+    if type(data) is str:  # a byte string of Python 2
         data = data.encode("latin1")
     good = (
         isinstance(data, bytes | bytearray)
