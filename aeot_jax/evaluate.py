@@ -92,7 +92,7 @@ def nothing_learned(measured: dict[str, Any]) -> str | None:
     if measured["learned"]:
         return None
     return (
-        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} a pixel, is not "
+        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} per pixel, is not "
         f"clearly below that of the mean image, {measured['variance']:.4f}, so new images will not "
         "look like the data; train for more epochs, or on more images."
     )

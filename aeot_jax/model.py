@@ -226,7 +226,7 @@ def _standardise(model: AEOT, codes: ArrayLike) -> Float[Array, "n z"]:
     found = arguments.array("images", codes)
     if found.shape[1:] != model.centre.shape:
         raise ValueError(
-            f"`encode` gave codes of shape {found.shape[1:]} a row, but the model's have "
+            f"`encode` gave codes of shape {found.shape[1:]} per row, but the model's have "
             f"{model.centre.shape[0]} dimensions; use the encoder that it was fitted with."
         )
     if not problem.is_concrete(found, model):

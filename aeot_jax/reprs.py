@@ -41,7 +41,7 @@ def number(value: object) -> float:
     """The number in an array without axes; raises TypeError otherwise."""
     found = numbers(value)
     if found.ndim:
-        raise TypeError(f"an array of shape {found.shape} is no number")
+        raise TypeError(f"an array of shape {found.shape} is not a number")
     return float(found)
 
 

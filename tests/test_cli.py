@@ -554,7 +554,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("fit --data nowhere --out OUT", "is no file, no folder and none of digits"),
+        ("fit --data nowhere --out OUT", "is neither a file nor a folder nor one of digits"),
         ("fit --data EMPTY --out OUT", "holds nothing; pass a folder of images"),
         ("fit --data digits --out FILE", "'FILE', which is a file; pass a folder"),
         ("fit --data digits --out OUT --limit 1", "`--limit` is 1"),

@@ -76,9 +76,9 @@ def test_neither_help_nor_version_imports_jax():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("fitt --data x", "`fitt` is no command (did you mean fit?)"),
+        ("fitt --data x", "`fitt` is not a command (did you mean fit?)"),
         ("", "no command is given; there are fit, sample, evaluate, "),
-        ("fit --epoch 3", "`--epoch` is no option of `aeot-jax fit` (did you mean --epochs?)"),
+        ("fit --epoch 3", "`--epoch` is not an option of `aeot-jax fit` (did you mean --epochs?)"),
         ("fit --solver.tolerence=1", "(did you mean --solver.tolerance?)"),
         ("fit", "`aeot-jax fit` needs --out"),
         ("fit --out o --data x --epochs many", "`--epochs` is 'many', which cannot be read"),

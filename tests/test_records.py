@@ -96,7 +96,7 @@ def test_bytes_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not a file of this library"):
         records.read(path, "model")
     np.savez(path, meta=np.frombuffer(b"[1]", np.uint8))
-    with pytest.raises(ValueError, match="is no JSON object"):
+    with pytest.raises(ValueError, match="is not a JSON object"):
         records.read(path, "model")
 
 

@@ -44,7 +44,7 @@ def array(name: str, value: Any) -> np.ndarray | Array:
         found = jnp.asarray(value) if has_traced else np.asarray(value)
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise ValueError(
-            f"`{name}` is {shown(value)}, which is no array: {_first_line(error)}; pass real "
+            f"`{name}` is {shown(value)}, which is not an array: {_first_line(error)}; pass real "
             "numbers, with as many in each row."
         ) from error
     if isinstance(found, jax.Array):

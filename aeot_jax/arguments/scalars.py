@@ -81,7 +81,7 @@ def number(
       ValueError: for anything else.
     """
     if isinstance(value, Tracer):
-        raise ValueError(f"`{name}` is {shown(value)}; pass a number that is known.")
+        raise ValueError(f"`{name}` is {shown(value)}; pass a known number.")
     try:
         no_number = _is_bool(value) or isinstance(value, str | bytes) or np.ndim(value)
         found = None if no_number else float(value)

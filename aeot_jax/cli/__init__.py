@@ -96,7 +96,7 @@ def _command(arguments: Sequence[str]) -> tuple[commands.Command, Any]:
     name = arguments[0] if arguments else ""
     if name not in commands.ABOUT:
         known = ", ".join(commands.ABOUT)
-        said = f"`{name}` is no command" if name else "no command is given"
+        said = f"`{name}` is not a command" if name else "no command is given"
         raise ValueError(
             f"{said}{nearest(name, commands.ABOUT)}; there are {known}, and `aeot-jax --help`."
         )

@@ -140,7 +140,7 @@ def _raised(name: str, what: str, error: BaseException) -> ValueError:
     """The error for user code that raised one."""
     return ValueError(
         f"`--features` is {name!r}, but {what} raised {type(error).__name__} "
-        f"({files.reason(error)}); mend it there, --debug shows where."
+        f"({files.reason(error)}); correct it; --debug shows where."
     )
 
 

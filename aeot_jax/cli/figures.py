@@ -76,7 +76,7 @@ def _images(
         plot.reconstructions(
             some,
             np.asarray(aeot.decode(model, aeot.encode(model, some))),
-            title=f"{judged.name}: mean squared error {measured['mse']:.4f} a pixel, "
+            title=f"{judged.name}: mean squared error {measured['mse']:.4f} per pixel, "
             f"{measured['num_images']:,} {kind} images",
         ),
         out / runs.RECONSTRUCTIONS,

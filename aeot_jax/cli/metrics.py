@@ -69,7 +69,7 @@ def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
         "learned": measured["learned"],
         "reconstruction": {
             **measured,
-            "meaning": "mean squared error a pixel, pixels in [0, 1], or a number of a table, in "
+            "meaning": "mean squared error per pixel, pixels in [0, 1], or a number of a table, in "
             "deviations of its column; variance is that of the training data's mean; learned is "
             "whether the error is clearly below it",
         },

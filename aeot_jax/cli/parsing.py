@@ -86,7 +86,7 @@ def _sentence(command: commands.Command, arguments: Sequence[str], said: str) ->
         name = part.partition("=")[0].replace("_", "-")
         if name.startswith("--") and name != "--" and name not in known:
             return (
-                f"`{name}` is no option of `aeot-jax {command.name}`{nearest(name, known)}; "
+                f"`{name}` is not an option of `aeot-jax {command.name}`{nearest(name, known)}; "
                 f"`aeot-jax {command.name} --help` lists all."
             )
     lines = [re.sub(r"^[│╭╰] ?| *[│╮╯]$", "", line) for line in said.splitlines()]

@@ -85,7 +85,7 @@ def from_arrays(images: Any, labels: Any = None, name: str = "array") -> ImageSe
       The set.
 
     Raises:
-      ValueError: if a shape, a type or a range does not fit, a pixel is NaN or infinite, or all
+      ValueError: if a shape, a type or a range does not fit, per pixel is NaN or infinite, or all
         images are equal.
     """
     pixels = to_bytes(images)
@@ -240,7 +240,7 @@ def _find(
         return _in_folder(path, split), title(path.resolve().name)
     if not path.exists():
         raise FileNotFoundError(
-            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}"
+            f"`source` {str(path)!r} is neither a file nor a folder nor one of {', '.join(NAMES)}"
             f"{nearest(path.name, NAMES)}; check the path."
         )
     return _in_file(path, split), title(path.stem)

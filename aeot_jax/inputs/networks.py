@@ -119,8 +119,8 @@ def codes_of(encode: Network, data: Any, batch: int = BATCH) -> np.ndarray | jax
     codes = apply("encode", encode, data, batch)
     if codes.ndim != 2:
         raise ValueError(
-            f"`encode` gave codes of shape {codes.shape[1:]} a row; flatten them to (n, z) in it, "
-            "and shape them back in `decode`."
+            f"`encode` gave codes of shape {codes.shape[1:]} per row; flatten them to (n, z), "
+            "and reshape them in `decode`."
         )
     return codes
 

@@ -75,7 +75,7 @@ def _flat(found: np.ndarray) -> np.ndarray:
     """Features as rows (n, f); raises if float32 cannot hold them."""
     rows = found.reshape(len(found), -1)
     if not rows.shape[1]:
-        raise ValueError("`features` made no number of a row; pass a function that gives some.")
+        raise ValueError("`features` returned no number for a row; pass one that gives some.")
     with np.errstate(over="ignore"):
         good = np.isfinite(rows.astype(np.float32)).all(axis=1)
     if not good.all():

@@ -143,7 +143,7 @@ def fit_components(
       The map onto the components.
 
     Raises:
-      ValueError: if there are fewer than 2 images, all are equal or a pixel is not finite.
+      ValueError: if there are fewer than 2 images, all are equal or per pixel is not finite.
     """
     key = arguments.key("key", key)
     num_features = arguments.count("num_features", num_features)
@@ -172,7 +172,7 @@ def extract(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
       Features, (n, d) float32.
 
     Raises:
-      ValueError: if the images have another size than those of the map, or a pixel is not finite.
+      ValueError: if the images have another size than those of the map, or per pixel is not finite.
     """
     return _stream(_features, feature_map, images)
 

@@ -140,11 +140,13 @@ def covered_share(distances: ArrayLike, radius: Given[float]) -> float:
     """
     r = np.asarray(arguments.host_array("distances", distances))
     if r.ndim != 1 or r.size == 0:
-        raise ValueError(f"`distances` has shape {r.shape}; pass one non-negative number a sample.")
+        raise ValueError(
+            f"`distances` has shape {r.shape}; pass one number of at least 0 per sample."
+        )
     if not (r >= 0).all():
         wrong = int((r >= 0).argmin())
         raise ValueError(
-            f"`distances` holds {r[wrong]} at {wrong}; pass one non-negative number a sample."
+            f"`distances` holds {r[wrong]} at {wrong}; pass one number of at least 0 per sample."
         )
     radius = arguments.number("radius", radius, 0.0)
     return float((r <= radius).mean())
@@ -181,7 +183,7 @@ def _histograms(
     c = np.asarray(arguments.host_array("counts", counts), np.float64)
     if c.ndim != 1 or c.size == 0 or not (np.isfinite(c) & (c >= 0)).all():
         raise ValueError(
-            f"`counts` is {arguments.shown(counts)}; pass one non-negative count a mode."
+            f"`counts` is {arguments.shown(counts)}; pass one non-negative count per mode."
         )
     q = np.full(c.size, 1 / c.size)
     if shares is not None:

@@ -173,7 +173,7 @@ def history(
 def _losses(losses: ArrayLike) -> np.ndarray:
     values = arguments.known("losses", losses)
     if values.ndim != 1:
-        raise ValueError(f"`losses` has shape {values.shape}; pass one number an epoch, (epochs,).")
+        raise ValueError(f"`losses` has shape {values.shape}; pass one number per epoch.")
     return values
 
 

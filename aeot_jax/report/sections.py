@@ -199,7 +199,7 @@ def _reconstructions(found: Facts, side: int) -> Iterator[Picture]:
             title=f"The {kind} of {len(found.pairs.error):,} {found.pairs.judged} images",
             alt=f"{len(above)} originals above what is decoded of them; mean squared errors "
             f"{errors.min():.2g} to {errors.max():.2g}.",
-            caption=f"{words[kind]} Numbers are mean squared errors a pixel.",
+            caption=f"{words[kind]} Numbers are mean squared errors per pixel.",
             labels=[f"{error:#.2g}" for error in errors],
         )
 

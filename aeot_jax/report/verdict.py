@@ -227,7 +227,7 @@ def _reconstruction(n: Numbers) -> Iterable[Finding]:
     share = n.error / n.error_of_mean if n.error_of_mean > 0 else math.inf
     text = (
         f"Encoding and decoding {n.judged} images leaves {_percent(share)} of the error that the "
-        f"mean alone makes ({n.error:.4f} of {n.error_of_mean:.4f} a pixel)."
+        f"mean alone makes ({n.error:.4f} of {n.error_of_mean:.4f} per pixel)."
     )
     longer = "Train for more --epochs, or with a larger --latent-dim."
     if n.learned is False:

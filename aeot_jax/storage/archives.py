@@ -244,11 +244,11 @@ def _header(file: Readable, kinds: str) -> tuple[Header, bytes]:
     if dtype.hasobject:
         raise ValueError("it holds objects, which would need pickle")
     if dtype.kind not in kinds or dtype.itemsize == 0:
-        raise ValueError(f"its type {dtype.str} is none that is read")
+        raise ValueError(f"its type {dtype.str} is not one that is read")
     if len(shape) > _AXES:
         raise ValueError(f"its header announces {len(shape)} axes")
     if not all(0 <= side < 2**63 for side in shape):
-        raise ValueError("its header announces a side that no array has")
+        raise ValueError("its header announces an impossible side")
     # An empty array may still have axes whose product overflows.
     if math.prod(max(side, 1) for side in shape) * dtype.itemsize >= 2**63:
         raise ValueError(f"its header announces the shape {shape}, which no memory holds")

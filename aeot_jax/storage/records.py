@@ -160,13 +160,13 @@ def _meta(archive: archives.Archive) -> dict[str, Any]:
         raise ValueError(f"it has no member {_META!r}")
     header = archive.header(_META)
     if header.dtype != np.uint8 or len(header.shape) != 1 or header.num_bytes > _MOST_META:
-        raise ValueError(f"its member {_META!r} is no text of at most {_MOST_META} bytes")
+        raise ValueError(f"its member {_META!r} is not a text of at most {_MOST_META} bytes")
     try:
         meta = json.loads(archive.read(_META).tobytes())
     except RecursionError as error:
         raise ValueError(f"its member {_META!r} is nested too deeply") from error
     if not isinstance(meta, dict):
-        raise ValueError(f"its member {_META!r} is no JSON object")
+        raise ValueError(f"its member {_META!r} is not a JSON object")
     return meta
 
 

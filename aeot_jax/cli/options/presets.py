@@ -21,7 +21,7 @@ class Preset(NamedTuple):
 PRESETS = {
     "digits": Preset(
         "--data digits --hold-out 197: about a minute on two cores; mass error 0.078, squared "
-        "error 0.0076 a pixel on images not seen",
+        "error 0.0076 per pixel on images not seen",
         {"data": "digits", "hold_out": 197},
     ),
     "mnist": Preset(
@@ -36,7 +36,7 @@ PRESETS = {
     ),
     "photos64": Preset(
         "--image-size 64 --hold-out 200, for a folder of a thousand photos or more; on 3,586 "
-        "drawings of emoji 13 minutes of CPU, mass error 0.080, squared error 0.019 a pixel on "
+        "drawings of emoji 13 minutes of CPU, mass error 0.080, squared error 0.019 per pixel on "
         "images not seen",
         {"pictures": PictureOptions(image_size="64"), "hold_out": 200},
     ),

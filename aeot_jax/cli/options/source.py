@@ -256,7 +256,7 @@ def load_test(
 
 def _read_labels(path: str) -> np.ndarray:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"`--labels-file` {path!r} is no file; check the path.")
+        raise FileNotFoundError(f"`--labels-file` {path!r} is not a file; check the path.")
     if zipfile.is_zipfile(path):
         raise ValueError(f"`--labels-file` {path!r} is an .npz file; pass an .npy file.")
     try:

@@ -202,7 +202,7 @@ def check_sides(height: int, width: int, subject: str) -> None:
         if not MIN_SIDE <= side <= MAX_SIDE:
             raise ValueError(
                 f"the size {height} x {width} of {subject} is outside {MIN_SIDE} to {MAX_SIDE} "
-                f"pixels a side; {'crop or shrink' if side > MAX_SIDE else 'enlarge'} to fit."
+                f"pixels per side; {'crop or shrink' if side > MAX_SIDE else 'enlarge'} to fit."
             )
 
 

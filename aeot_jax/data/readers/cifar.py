@@ -124,7 +124,7 @@ def _binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     classes = 1 if "batch" in name else 2  # CIFAR-100 has coarse and fine ones
     width = classes + _VALUES
     if not data or len(data) % width:
-        raise ValueError(f"its {len(data):,} bytes are no whole number of rows of {width}")
+        raise ValueError(f"its {len(data):,} bytes are not a whole number of rows of {width}")
     rows = np.frombuffer(data, np.uint8).reshape(-1, width)
     return rows[:, classes:], rows[:, classes - 1].astype(np.int32)
 

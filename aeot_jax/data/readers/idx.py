@@ -138,7 +138,7 @@ def read_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray | None
         names = sorted(found)
         raise ValueError(
             f"`source` {str(folder)!r} holds several sets of images ({names[0]!r}, {names[1]!r}); "
-            "keep one set a folder."
+            "keep one set per folder."
         )
     ((name, path),) = found.items()
     return read(path), _read_labels(folder, name)

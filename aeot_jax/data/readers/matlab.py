@@ -97,7 +97,7 @@ def _check_array(head: bytes, order: str, wanted: Sequence[str]) -> None:
         raise ValueError("its numbers are complex")
     kind = struct.unpack_from(f"{order}I", head, at)[0]
     if (kind & 0xFFFF if kind >> 16 else kind) not in _TYPES:
-        raise ValueError(f"its numbers are of type {kind}, which is none")
+        raise ValueError(f"its numbers are of type {kind}, which is unknown")
 
 
 def _num_values(shape: tuple[int, ...]) -> int:

@@ -163,7 +163,7 @@ def _named(module: Any, attribute: Any) -> _Name:
 
 def _reduced(function: Any, arguments: Any) -> Any:
     if not isinstance(function, _Name) or type(arguments) is not tuple:
-        raise ValueError("it calls what is no function")
+        raise ValueError("it calls something that is not a function")
     name = function.name
     if name in _RECONSTRUCT:
         return _Made("array")
@@ -192,7 +192,7 @@ def _dtype(text: Any) -> np.dtype:
 
 def _build(made: Any, state: Any) -> None:
     if not isinstance(made, _Made) or type(state) is not tuple:
-        raise ValueError("it gives a state to what is no array")
+        raise ValueError("it sets the state of something that is not an array")
     if made.kind == "dtype":
         if len(state) > 1 and state[1] in ("<", ">", "|", "="):
             made.value = made.value.newbyteorder(state[1])
