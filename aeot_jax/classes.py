@@ -18,9 +18,10 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.extension import extension
 from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.jitted import solve_traced
-from aeot_jax.ot.solver.plan import plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.reprs import numbers, or_brief
@@ -138,9 +139,10 @@ def _solve_all(
     config: SolverConfig,
 ) -> Solution:
     """Solve all classes; double the steps until each is certified or a limit is reached."""
-    sizes = plan(y.shape[1], mu, config)
-    most = max(1, sizes.max_samples // sizes.batch)
-    num_steps = sizes.phases.num_steps
+    plan = planning.plan(y.shape[1], mu, config)
+    budget = planning.budget(y.shape[1], mu, config)
+    most = max(1, budget.max_samples // plan.batch.size)
+    num_steps = budget.phases.end
     if config.tolerance is not None:
         num_steps = min(2 * num_steps, most)
     while True:
@@ -217,8 +219,7 @@ def _solve(
     num_steps: int,
 ) -> Solution:
     def one(key: Array, y: Array, nu: Array) -> Solution:
-        options = {"config": config, "num_steps": num_steps, "axis_name": None}
-        return solve_traced(key, mu, y, nu, **options)
+        return solve_traced(key, Marginals(mu, y, nu), config=config, num_steps=num_steps)
 
     return _over_classes(one, mu.dim, keys, y, nu)
 

@@ -35,7 +35,7 @@ from aeot_jax.inputs.networks import Network, Networks
 from aeot_jax.machines import processes
 from aeot_jax.model import AEOT, Config
 from aeot_jax.nn import models
-from aeot_jax.ot.solver.plan import check_budget
+from aeot_jax.ot.solver.planning import max_samples
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 
@@ -138,7 +138,7 @@ def _fit_images(
     key, solver = check_config(key, config, devices)
     data, classes, names = check_data(images, labels)
     names = check_names(label_names, classes, names)
-    check_budget(len(data), config.solver)  # before the training, not after it
+    max_samples(len(data), config.solver)  # before the training, not after it
     own_devices = devices_for(len(data), config.training, solver)
     models.check_image_shape(data.shape[1:])
     learned_from = columns.varying("images", data, "rows") if data.ndim == 2 else data
@@ -222,7 +222,7 @@ def _fit_codes(
     data = columns.check("codes", codes)
     classes, names = class_labels(named[0], len(data))
     names = check_names(named[1], classes, names)
-    check_budget(len(data), config.solver)
+    max_samples(len(data), config.solver)
 
     def work(_: checkpoint.Run | None) -> AEOT:
         seconds: dict[str, float] = {}

@@ -198,9 +198,6 @@ def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _T
     """
     operands = barrier(operands)
     shapes = jax.eval_shape(function, jnp.int32(0), *operands)
-    numbers = [leaf for leaf in jax.tree.leaves(operands) if _is_number(leaf)]
-    # Never true, which the compiler does not know.
-    never = jnp.max(numbers[0].ravel()[:1]).astype(jnp.float32) < -jnp.inf
 
     def turn(i: jax.Array, stacked: _Tree) -> _Tree:
         return jax.tree.map(
@@ -209,8 +206,8 @@ def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _T
             function(i, *operands),
         )
 
-    empty = jax.tree.map(lambda s: full((number, *s.shape), 0, s.dtype, *numbers), shapes)
-    return repeat(jnp.where(never, 0, number), turn, empty)
+    empty = jax.tree.map(lambda s: jnp.zeros_like(s, shape=(number, *s.shape)), shapes)
+    return repeat(barrier(np.int32(number)), turn, empty)
 
 
 def map_abreast(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
@@ -224,7 +221,3 @@ def map_abreast(function: Callable[..., _Tree], number: int, *operands: Any) -> 
     operands = barrier(operands)
     turns = jnp.arange(number, dtype=jnp.int32)
     return barrier(jax.vmap(lambda i: function(i, *operands))(turns))
-
-
-def _is_number(leaf: Any) -> bool:
-    return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
