@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import records
+from aeot_jax.storage import records
 
 KEY = jax.random.key(0)
 Y = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)

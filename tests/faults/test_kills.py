@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import runs
+from aeot_jax.storage import runs
 
 SHORT, LONG = 2, 60
 

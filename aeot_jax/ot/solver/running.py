@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from aeot_jax import processes
+from aeot_jax.machines import processes
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts import estimate
 from aeot_jax.ot.counts.certificate import draw as draw_certificate

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from aeot_jax import arguments, processes
+from aeot_jax import arguments
+from aeot_jax.machines import processes
 from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
