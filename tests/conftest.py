@@ -1,9 +1,10 @@
 """Strict surroundings for every test: eight CPU devices, no silent broadcasting.
 
 What the tests cost is compilation, so most of them compile quickly, to code that is not optimised.
-The rule: tests of the transport (`tests/ot`) run the code that users run, because they speak of
-bits, of numbers and of how often something is compiled; so do the modules that say so by
-``pytestmark = pytest.mark.optimised``. All others look at files, words, pictures and pipelines.
+The rule: where a claim is about bits or rounding, the code that users run is run. So are the cells,
+the counts, the devices and the solver (the folders of `OPTIMISED`), and what says so by
+``pytestmark = pytest.mark.optimised``. All others look at formulas with a tolerance, at files,
+words, pictures and pipelines.
 """
 
 import os
@@ -43,6 +44,11 @@ jax.devices()  # reads XLA_FLAGS, which from here on are those of processes that
 os.environ["XLA_FLAGS"] = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
 
 
+OPTIMISED = [
+    Path(__file__).parent / "ot" / name for name in ("cells", "counts", "devices", "solver")
+]
+
+
 class Compiler:
     """The compiler of this process, which is quick while `quick` is true."""
 
@@ -80,12 +86,17 @@ def nearly_full() -> bool:
         return True  # of other systems nothing is known
 
 
+def pytest_collection_finish() -> None:
+    """Do not look again and again for garbage among what was imported; tracing makes much new."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _compiler(request):
     """Quick or optimised, by the rule above, and with room for what a module compiles."""
-    folder = Path(__file__).parent / "ot"
-    marked = any(mark.name == "optimised" for mark in request.node.iter_markers())
-    quick = not (marked or folder in request.path.parents)
+    marked = request.node.get_closest_marker("optimised") is not None
+    quick = not marked and request.path.parent not in OPTIMISED
     if quick != Compiler.quick or nearly_full():
         Compiler.forget()
     Compiler.quick = quick
