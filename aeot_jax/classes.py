@@ -139,9 +139,8 @@ def _solve_all(
     config: SolverConfig,
 ) -> Solution:
     """Solve all classes; double the steps until each is certified or a limit is reached."""
-    plan = planning.plan(y.shape[1], mu, config)
     budget = planning.budget(y.shape[1], mu, config)
-    most = max(1, budget.max_samples // plan.batch.size)
+    most = max(1, budget.max_samples // planning.plan(y.shape[1], mu, config).batch.size)
     num_steps = budget.phases.end
     if config.tolerance is not None:
         num_steps = min(2 * num_steps, most)

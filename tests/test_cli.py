@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -833,15 +834,11 @@ def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", start, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    timer = threading.Timer(240, process.kill)
-    timer.start()
-    try:
+    with process:
         while not (tmp_path / "run" / "checkpoint.npz").exists() and process.poll() is None:
-            timer.join(0.05)
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-    finally:
-        timer.cancel()
     assert process.returncode == 130, err
     assert "aeot-jax fit --data digits --out run --epochs 100000 --resume" in err
     assert "Traceback" not in err

@@ -322,7 +322,6 @@ def test_a_browser_shows_it_whole(text, width, tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert ":CONSOLE" not in done.stderr
     said = re.search(r'<pre id="said">(.*?)</pre>', done.stdout, re.DOTALL)
