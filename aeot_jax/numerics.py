@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Float
 
 PRECISION = jax.lax.Precision.HIGHEST
 """Precision of every product behind an argmax: TF32 and bfloat16 move samples between cells."""
@@ -79,35 +79,37 @@ def usual_dtypes() -> Iterator[None]:
         yield
 
 
-def isolated(
-    always: Bool[Array, "*batch"], function: Callable[..., _Value], value: _Value, *operands: Any
-) -> _Value:
-    """Evaluate ``function(value, *operands)`` as a computation of its own in the compiled program.
+def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
+    """Evaluate ``function(*operands)`` as a computation of its own in the compiled program.
 
     The compiler fuses instructions with their neighbours, and where a product meets a sum in one
-    loop it rounds once instead of twice: the same formula then has other last bits in a program
-    that surrounds it with something else (measured: heights that differ by 1e-6 between ``pmap``
-    and one device); and where an operand is a constant, it divides by way of the reciprocal.
-    Nothing is fused across the border of a branch, and nothing is known beyond a barrier, so this
-    has the same bits wherever it stands.
+    loop it rounds once instead of twice. The same formula then has other last bits in another
+    program: without this, heights differ by 1e-6 between ``pmap`` and one device. The compiler also
+    divides by a constant as it multiplies by the reciprocal. It fuses nothing across the border of
+    a branch and knows nothing beyond a barrier. So here ``function`` is one branch of two, it is
+    always taken, and a barrier hides that from the compiler.
 
     Args:
-      always: true, by a value that the compiler cannot know.
-      function: from a value and operands to a value of the same type.
-      value: what it changes.
-      *operands: what else it reads.
+      function: from the operands to a tree of arrays.
+      *operands: trees of arrays.
     """
-    given = value, *operands
+    operands = barrier(operands)
+    structure = None
 
-    def evaluate(numbers: Any) -> Any:
-        return jax.tree.map(_numbers, function(*jax.tree.map(_like, given, numbers)))
+    def leaves_of_result(*operands: Any) -> list[Array]:
+        nonlocal structure
+        leaves, structure = jax.tree.flatten(function(*operands))
+        return leaves
 
-    # Keys cross the border as their numbers: under `vmap` a branch becomes a choice of two, and
-    # JAX's check counts a key that may be chosen as used.
-    result = jax.lax.cond(
-        always, evaluate, lambda numbers: numbers[0], barrier(jax.tree.map(_numbers, given))
-    )
-    return jax.tree.map(_like, value, result)
+    shapes = jax.eval_shape(leaves_of_result, *operands)
+
+    def zeros(*operands: Any) -> list[Array]:
+        del operands
+        return [jnp.zeros_like(shape) for shape in shapes]
+
+    leaves = jax.lax.cond(barrier(np.True_), leaves_of_result, zeros, *operands)
+    assert structure is not None  # the trace has set it
+    return jax.tree.unflatten(structure, leaves)
 
 
 def barrier(tree: _Value) -> _Value:

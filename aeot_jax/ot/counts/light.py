@@ -127,11 +127,10 @@ def split(groups: Groups, num_samples: Float[Array, ""]) -> Split:
 
     It depends on the weights and the number of samples only, so that no draw chooses its bound.
     """
-    whole = Split(jnp.int32(0), jnp.zeros_like(num_samples))
-    return isolated(num_samples >= 0, _split, whole, groups, num_samples)
+    return isolated(_split, groups, num_samples)
 
 
-def _split(_: Split, groups: Groups, n: Float[Array, ""]) -> Split:
+def _split(groups: Groups, n: Float[Array, ""]) -> Split:
     first = jnp.argmin(_expected(groups, n)).astype(jnp.int32)
     pooled = jnp.where(jnp.arange(_NUM_GROUPS, dtype=jnp.int32) < first, 0, groups.count)
     number = pooled.sum(dtype=jnp.int32).astype(jnp.float32)

@@ -92,21 +92,11 @@ def draw(
 def _chunks(
     keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
 ) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
-    def chunk(_: Any, key: PRNGKey, ext: Extension) -> Any:
+    def chunk(key: PRNGKey, ext: Extension) -> Any:
         return extend(measures.draw(key, ext.mu, size), ext)
 
-    def isolated_chunk(key: PRNGKey) -> Any:
-        # A device that owns one chunk runs no loop, and its program would round in its own way.
-        # Under shard_map what stands for no result must vary over devices as a result does.
-        like = jax.random.key_data(key)
-        none = jax.tree.map(
-            lambda a: jnp.zeros_like(like, a.dtype, shape=a.shape),
-            jax.eval_shape(chunk, None, key, ext),
-        )
-        # A band is never negative, which the compiler does not know.
-        return isolated(~(ext.band < 0), chunk, none, key, ext)
-
-    return jax.lax.map(isolated_chunk, keys)
+    # A device that owns one chunk runs no loop, and its program would round in its own way.
+    return jax.lax.map(lambda key: isolated(chunk, key, ext), keys)
 
 
 def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:

@@ -160,20 +160,15 @@ def _init(
     """The body of ``init``, for the devices of the axes."""
     moment_key, start_key, run_key = jax.random.split(key, 3)
     frame = problem.frame(y, nu, targets_axis)
-    # A scale is never negative, which the compiler does not know.
-    always = ~(frame.scale < 0)
-    unknown = jnp.zeros(mu.dim, jnp.float32), jnp.zeros((mu.dim, mu.dim), jnp.float32)
-    mean, covariance = isolated(
-        always, lambda _, key, mu: moments(key, mu), unknown, moment_key, mu
-    )
+    mean, covariance = isolated(moments, moment_key, mu)
     of_targets = partial(blockwise.sum_blocks, targets_axis=targets_axis)
-    normal = isolated(always, lambda y, frame: frame.normalise(y), y, frame)
+    normal = isolated(Frame.normalise, frame, y)
     square = of_targets(_weighted_square, (normal, nu))
     source = jnp.zeros_like(mean)
     if not is_centred(mu):
         source = shift.rounded(mean, jnp.sqrt(jnp.max(jnp.diagonal(covariance))))
     mean = mean - source
-    spread = isolated(always, _spread, frame.scale, square, mean, covariance)
+    spread = isolated(_spread, square, mean, covariance)
 
     names = warmstart.NAMES if config.start == "auto" else (config.start,)
     starting = partial(warmstart.heights, targets_axis=targets_axis)
@@ -262,7 +257,6 @@ def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:
 
 
 def _spread(
-    _: Float[Array, ""],
     square: Float[Array, "d d"],
     mean: Float[Array, " d"],
     covariance: Float[Array, "d d"],
@@ -299,5 +293,4 @@ def working_targets(
 
     if how == "orbits":
         return blockwise.map_rows(prepared, y, frame, key)
-    # A scale is never negative, which the compiler does not know.
-    return isolated(~(frame.scale < 0), prepared, y, frame, key)
+    return isolated(prepared, y, frame, key)

@@ -234,5 +234,5 @@ def _step(
     update = partial(updates.updated, **static)
     # The counts are integers and the same in every placement; so that the heights are, too, no
     # placement's program may fuse this arithmetic with anything of its own.
-    state = isolated(state.step >= 0, update, state, counts, gap_key, near, y, nu)
+    state = isolated(update, state, counts, gap_key, near, y, nu)
     return state, counts, within

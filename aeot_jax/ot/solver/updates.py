@@ -115,8 +115,7 @@ def updated(
 
     def first_phase(state: SolverState) -> SolverState:
         # Both the optimiser and the norm read the gradient: it is rounded once for both.
-        zero = jnp.zeros_like(nu)
-        gradient = isolated(state.step >= 0, _residual, zero, counts, nu, num_samples)
+        gradient = isolated(_residual, counts, nu, num_samples)
         known = jnp.where(nu > 0, state.h, 0.0)
         with usual_dtypes():
             moves, optimizer_state = optax.with_extra_args_support(optimizer(config)).update(
@@ -219,7 +218,7 @@ def centred(h: Heights, nu: Weights, targets_axis: str | None) -> Heights:
     return jnp.where(nu > 0, h - mean, -jnp.inf)
 
 
-def _residual(_: Weights, counts: Counts, nu: Weights, num_samples: Float[Array, ""]) -> Weights:
+def _residual(counts: Counts, nu: Weights, num_samples: Float[Array, ""]) -> Weights:
     """Gradient of the energy, as seen."""
     return jnp.where(nu > 0, counts.astype(jnp.float32) / num_samples - nu, 0.0)
 
@@ -293,4 +292,4 @@ def _mean_gap(
         return jnp.minimum((two[:, 0] - two[:, 1]).mean(), spread)
 
     of_blocks = blockwise.gather_blocks(of_blocks, targets_axis)
-    return isolated(state.step >= 0, gap, state.spread, of_blocks)
+    return isolated(gap, state.spread, of_blocks)

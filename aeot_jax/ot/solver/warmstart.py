@@ -81,17 +81,12 @@ def heights(
         product = jnp.matmul(centred, form, precision=PRECISION)
         return -0.5 * (product * centred).sum(1) - tilt
 
-    always = ~(second_moment[0, 0] < 0)  # which the compiler does not know
-    if start == "voronoi":
-        form = isolated(always, _ratio, covariance[0, 0], covariance, second_moment)
-    else:
-        form = isolated(always, _inverse_hessian, covariance, second_moment)
+    shape = _ratio if start == "voronoi" else _inverse_hessian
+    form = isolated(shape, covariance, second_moment)
     return blockwise.map_rows(quadratic, y, b, mean, form)[: nu.shape[0]]
 
 
-def _ratio(
-    _: Float[Array, ""], covariance: Float[Array, "d d"], second_moment: Float[Array, "d d"]
-) -> Float[Array, ""]:
+def _ratio(covariance: Float[Array, "d d"], second_moment: Float[Array, "d d"]) -> Float[Array, ""]:
     """Size of the source over that of the targets."""
     return jnp.sqrt(jnp.trace(covariance) / jnp.maximum(jnp.trace(second_moment), 1e-30))
 
