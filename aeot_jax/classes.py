@@ -18,9 +18,10 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot import problem
 from aeot_jax.ot.extension import extension
 from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.jitted import solve_traced
-from aeot_jax.ot.solver.plan import plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.reprs import numbers, or_brief
@@ -35,7 +36,7 @@ _SHOWN_LABELS = 20
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ClassMaps:
-    """The transport problem of each of c classes, in arrays of the size of the largest.
+    """The transport marginals of each of c classes, in arrays of the size of the largest.
 
     Attributes:
       labels: of the classes, ascending (c,).
@@ -118,10 +119,11 @@ def solve_classes(
     extension.check_options(threshold, num_samples)
     known = _check_labels(labels, targets.shape[0])
     names, y, nu = _stack(np.asarray(targets), known)
-    sizes = plan(y.shape[1], mu, config)
-    most = max(1, sizes.max_samples // sizes.batch)
+    plan = planning.plan(y.shape[1], mu, config)
+    budget = planning.budget(y.shape[1], mu, config)
+    most = max(1, budget.max_samples // plan.batch.size)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    num_steps = sizes.phases.num_steps
+    num_steps = budget.phases.end
     if config.tolerance is not None:
         num_steps = min(2 * num_steps, most)
     while True:
@@ -206,8 +208,7 @@ def _solve(
     num_steps: int,
 ) -> Solution:
     def one(key: Array, y: Array, nu: Array) -> Solution:
-        options = {"config": config, "num_steps": num_steps, "axis_name": None}
-        return solve_traced(key, mu, y, nu, **options)
+        return solve_traced(key, Marginals(mu, y, nu), config=config, num_steps=num_steps)
 
     return _over_classes(one, mu.dim, keys, y, nu)
 

@@ -30,7 +30,7 @@ from aeot_jax.nn import models, train
 from aeot_jax.nn.train import TrainConfig
 from aeot_jax.ot.devices.placement import check_devices
 from aeot_jax.ot.solver.config import SolverConfig, placement
-from aeot_jax.ot.solver.plan import check_budget
+from aeot_jax.ot.solver.planning import max_samples
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.stages import STAGES as STAGES
 from aeot_jax.stages import Progress as Progress
@@ -126,7 +126,7 @@ def fit(
     key, solver = _checked(key, config, devices)
     data, classes, names = _data(images, labels)
     names = check_names(label_names, classes, names)
-    check_budget(len(data), config.solver)  # what is refused later is better refused now
+    max_samples(len(data), config.solver)  # what is refused later is better refused now
     own_devices = _devices_for(len(data), config.training, solver)
     models.check_image_shape(data.shape[1:])
     learned_from = columns.varying("images", data, "rows") if data.ndim == 2 else data
@@ -211,7 +211,7 @@ def _fit_codes(
     data = columns.check("codes", codes)
     classes, names = _classes(named[0], len(data))
     names = check_names(named[1], classes, names)
-    check_budget(len(data), config.solver)
+    max_samples(len(data), config.solver)
 
     def work(_: checkpoint.Run | None) -> AEOT:
         seconds: dict[str, float] = {}

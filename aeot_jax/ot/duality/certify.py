@@ -71,4 +71,4 @@ def certify(
     else:
         arrays = key, source, made.y, heights, made.nu
         key, source, targets, heights, weights = place(where, arrays)
-    return draw(key, source, targets, heights, weights, num_samples, where=where)
+    return draw(key, problem.Marginals(source, targets, weights), heights, num_samples, where=where)
