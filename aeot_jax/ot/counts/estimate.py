@@ -11,12 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import light
-from aeot_jax.ot.counts.chi_square import ChiSums, chi_square_of, chi_sums
-from aeot_jax.ot.counts.chi_square import chi_square as chi_square
-from aeot_jax.ot.counts.chi_square import chi_square_between as chi_square_between
-from aeot_jax.ot.counts.chi_square import mass_error as mass_error
-from aeot_jax.ot.counts.chi_square import samples_to_verify as samples_to_verify
-from aeot_jax.ot.counts.chi_square import scatter as scatter
+from aeot_jax.ot.counts.chi_square import ChiSums, chi_square_of, chi_sums, mass_error
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.typing import Counts, HostWeights, Weights
