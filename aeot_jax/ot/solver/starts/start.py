@@ -13,7 +13,8 @@ from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, momen
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import problem as problems
 from aeot_jax.ot.cells import blockwise, shift
-from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.chi_square import chi_square
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
 from aeot_jax.ot.problem import Frame, Marginals
@@ -178,7 +179,7 @@ def _best(
 
     def residual(h: Heights) -> Float[Array, ""]:
         counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
-        return estimate.chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
+        return chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
 
     return candidates[jnp.argmin(jax.lax.map(residual, candidates))]
 
