@@ -15,7 +15,7 @@ from aeot_jax.measures import is_centred
 from aeot_jax.numerics import axis_size, on_accelerator
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.cells.blocks import Rows, as_rows
-from aeot_jax.ot.counts.estimate import scatter
+from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.ways.way import Batch, Way
 from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals

@@ -6,7 +6,7 @@ import numpy as np
 
 from aeot_jax.measures import Measure
 from aeot_jax.ot.cells import sizes
-from aeot_jax.ot.counts.estimate import samples_to_verify
+from aeot_jax.ot.counts.chi_square import samples_to_verify
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
