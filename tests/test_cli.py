@@ -577,7 +577,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data LABELS.npz --out OUT", "one label per image"),
         ("fit --data ONE.npz --out OUT", "at least two"),
         ("fit --data NOLABELS.npz --out OUT --labels", "'NOLABELS.npz' has no labels; pass them"),
-        ("fit --data OTHER.npz --out OUT --labels-file no.npy", "no.npy' is no file"),
+        ("fit --data OTHER.npz --out OUT --labels-file no.npy", "no.npy' is not a file"),
         ("fit --data OTHER.npz --out OUT --labels-file FILE", "FILE' cannot be read"),
         ("fit --data OTHER.npz --out OUT --labels-file ONE.npz", "is an .npz file; pass an .npy"),
         ("fit --data OTHER.npz --out OUT --labels-file SHORT.npy", "does not fit 180 images"),
@@ -610,8 +610,8 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("compare FITTED EMPTY", "the folder holds no model.npz"),
         ("compare FITTED HALF", "holds a fit that is not finished"),
         ("compare FITTED FILE --out a.pdf", "ends in .html"),
-        ("data nowhere", "`PATH` 'nowhere' is no file"),
-        ("fit --data nowhere --out OUT", "/nowhere' is no file"),
+        ("data nowhere", "`PATH` 'nowhere' is neither a file"),
+        ("fit --data nowhere --out OUT", "/nowhere' is neither a file"),
         ("fit --data FILE --out OUT", "Error: `--data` '"),
         ("fit --codes FILE --out OUT", "Error: `--codes` '"),
         ("fit --data EMPTY --out OUT", "Error: `--data` '"),
@@ -784,7 +784,7 @@ def test_help_explains_every_option(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for word in ("--tolerance", "(default: 0.1)", "--solver.method", "--hold-out", "fashion-mnist"):
         assert word in text
-    assert "optimizer" not in text.split("--solver.starts.start")[1].split("--solver.adam-share")[0]
+    assert "optimizer" not in text.split("--solver.start")[1].split("--solver.adam-share")[0]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
