@@ -1,10 +1,9 @@
 """Strict surroundings for every test: eight CPU devices, no silent broadcasting.
 
 What the tests cost is compilation, so most of them compile quickly, to code that is not optimised.
-The rule: where a claim is about bits or rounding, the code that users run is run. So are the cells,
-the counts, the devices and the solver (the folders of `OPTIMISED`), and what says so by
-``pytestmark = pytest.mark.optimised``. All others look at formulas with a tolerance, at files,
-words, pictures and pipelines.
+The rule: where a claim is about bits or rounding, the code that users run is run: in the folders of
+`OPTIMISED`, and in what says so by ``pytestmark = pytest.mark.optimised``. All others look at
+formulas with a tolerance, at why a solve ended, at files, words, pictures and pipelines.
 """
 
 import os
@@ -44,9 +43,7 @@ jax.devices()  # reads XLA_FLAGS, which from here on are those of processes that
 os.environ["XLA_FLAGS"] = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
 
 
-OPTIMISED = [
-    Path(__file__).parent / "ot" / name for name in ("cells", "counts", "devices", "solver")
-]
+OPTIMISED = [Path(__file__).parent / "ot" / name for name in ("cells", "counts", "devices")]
 
 
 class Compiler:
@@ -92,6 +89,12 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+def changes_constants(request: pytest.FixtureRequest) -> bool:
+    """Does a test of this module change what it tests, for its own time?"""
+    tests = (item for item in request.session.items if item.path == request.path)
+    return any("monkeypatch" in getattr(test, "fixturenames", ()) for test in tests)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _compiler(request):
     """Quick or optimised, by the rule above, and with room for what a module compiles."""
@@ -100,3 +103,6 @@ def _compiler(request):
     if quick != Compiler.quick or nearly_full():
         Compiler.forget()
     Compiler.quick = quick
+    yield
+    if {"ot", "metrics"} & set(request.path.parts) and changes_constants(request):
+        Compiler.forget()  # what was traced with other constants must serve no other module
