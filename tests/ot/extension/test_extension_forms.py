@@ -107,6 +107,7 @@ def test_many_samples_are_their_parts_and_have_a_gradient(form):
     assert np.isfinite(at_a_centre).all()
 
 
+@pytest.mark.optimised
 def test_what_is_gathered_does_not_grow_with_the_samples():
     n, m, d = 40_000, 100, 16
     shapes = [jax.ShapeDtypeStruct((rows, d), jnp.float32) for rows in (n, m, m)]
