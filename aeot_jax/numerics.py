@@ -1,4 +1,4 @@
-"""Numerical traps with names: matmul precision, safe ratios, floats that no program rounds anew."""
+"""Numerical traps with names: matmul precision, safe ratios, equal bits in every program."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Float
 
 PRECISION = jax.lax.Precision.HIGHEST
 """Precision of every product behind an argmax: TF32 and bfloat16 move samples between cells."""
@@ -41,10 +41,10 @@ def axis_size(axis_name: Hashable, argument: str = "axis_name") -> int:
 
 
 def on_accelerator() -> bool:
-    """Whether JAX compiles for an accelerator, which wants few large computations.
+    """Whether JAX compiles for an accelerator, where few large computations are best.
 
-    Every turn of a loop there costs the time of some launches, and one whose number of turns only
-    the device knows waits for the host besides (measured: 30 microseconds a turn on a GPU).
+    Every turn of a loop costs some kernel launches there. If only the device knows the number of
+    turns, every turn also waits for the host: 30 microseconds on an H200.
     """
     return jax.default_backend() != "cpu"
 
@@ -53,68 +53,71 @@ _Value = TypeVar("_Value")
 
 
 def repeat(number: ArrayLike, body: Callable[[Any, _Value], _Value], value: _Value) -> _Value:
-    """``lax.fori_loop`` from 0 on, counted in int32 whatever JAX's settings.
+    """``lax.fori_loop`` that starts at 0 and counts in int32 whatever JAX's settings.
 
     Args:
-      number: turns, known or traced.
-      body: from the number of the turn and a value to the next value.
-      value: the first.
+      number: how many turns, known or traced.
+      body: maps the number of the turn and a value to the next value.
+      value: the first value.
     """
     last = np.int32(number) if isinstance(number, int) else jnp.asarray(number, jnp.int32)
 
     def turn(i: Any, value: _Value) -> _Value:
-        return body(jnp.asarray(i, jnp.int32), value)  # without jit it is a number of Python
+        return body(jnp.asarray(i, jnp.int32), value)  # without jit, i is a Python int
 
     return jax.lax.fori_loop(np.int32(0), last, turn, value)
 
 
 @contextmanager
 def usual_dtypes() -> Iterator[None]:
-    """JAX's default rules of dtypes, for other libraries' code that is called within.
+    """Set JAX's default dtype rules while other libraries' code runs.
 
-    Optax raises floats to powers of counts, which strict promotion refuses and 64-bit mode rounds
-    otherwise; some of JAX's samplers draw other numbers in 64-bit mode.
+    Optax raises floats to the power of a count: strict promotion refuses that, and 64-bit mode
+    rounds it differently. Some of JAX's samplers draw different numbers in 64-bit mode.
     """
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
 
 
-def isolated(
-    always: Bool[Array, "*batch"], function: Callable[..., _Value], value: _Value, *operands: Any
-) -> _Value:
-    """Evaluate ``function(value, *operands)`` as a computation of its own in the compiled program.
+def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
+    """Evaluate ``function(*operands)`` as a computation of its own in the compiled program.
 
     The compiler fuses instructions with their neighbours, and where a product meets a sum in one
-    loop it rounds once instead of twice: the same formula then has other last bits in a program
-    that surrounds it with something else (measured: heights that differ by 1e-6 between ``pmap``
-    and one device); and where an operand is a constant, it divides by way of the reciprocal.
-    Nothing is fused across the border of a branch, and nothing is known beyond a barrier, so this
-    has the same bits wherever it stands.
+    loop it rounds once instead of twice. The same formula then has other last bits in another
+    program: without this, heights differ by 1e-6 between ``pmap`` and one device. The compiler also
+    divides by a constant as it multiplies by the reciprocal. It fuses nothing across the border of
+    a branch and knows nothing beyond a barrier. So here ``function`` is one branch of two, it is
+    always taken, and a barrier hides that from the compiler.
 
     Args:
-      always: true, by a value that the compiler cannot know.
-      function: from a value and operands to a value of the same type.
-      value: what it changes.
-      *operands: what else it reads.
+      function: from the operands to a tree of arrays.
+      *operands: trees of arrays.
     """
-    given = value, *operands
+    operands = barrier(operands)
+    structure = None
 
-    def evaluate(numbers: Any) -> Any:
-        return jax.tree.map(_numbers, function(*jax.tree.map(_like, given, numbers)))
+    def leaves_of_result(*operands: Any) -> list[Array]:
+        nonlocal structure
+        leaves, structure = jax.tree.flatten(function(*operands))
+        return leaves
 
-    # Keys cross the border as their numbers: under `vmap` a branch becomes a choice of two, and
-    # JAX's check counts a key that may be chosen as used.
-    result = jax.lax.cond(
-        always, evaluate, lambda numbers: numbers[0], barrier(jax.tree.map(_numbers, given))
-    )
-    return jax.tree.map(_like, value, result)
+    shapes = jax.eval_shape(leaves_of_result, *operands)
+
+    def zeros(*operands: Any) -> list[Array]:
+        del operands
+        return [jnp.zeros_like(shape) for shape in shapes]
+
+    leaves = jax.lax.cond(barrier(np.True_), leaves_of_result, zeros, *operands)
+    assert structure is not None  # the trace has set it
+    return jax.tree.unflatten(structure, leaves)
 
 
 def barrier(tree: _Value) -> _Value:
     """Pass every array through an optimization barrier: XLA folds and fuses nothing across it.
 
-    Each has a barrier of its own: a common one would let all vary over every axis of a mesh over
-    which one does. Keys pass as their numbers: a key that passed itself would count as used.
+    Each array has its own barrier. Under ``shard_map`` the results of a common barrier would all
+    vary over every mesh axis over which one of them does. Keys pass as their numbers, because
+    JAX's key checker counts a key that passes through a barrier as used.
     """
     numbers = jax.tree.map(_numbers, tree)
     return jax.tree.map(_like, tree, jax.tree.map(jax.lax.optimization_barrier, numbers))

@@ -40,11 +40,13 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax import meshes
+from aeot_jax.machines import meshes
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import placement
-from aeot_jax.ot.solver import start, stepping
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.starts import start
 from aeot_jax.typing import Devices
 
 _STEPS = 32
@@ -125,8 +127,9 @@ def chunk(config: aeot.SolverConfig, m: int, d: int):
     mu, y, nu = problem(m, d)
     state = aeot.init(jax.random.key(0), mu, y, nu, replace(config, parallel="none", devices=None))
     where = placement(config.parallel, config.devices)
-    state, mu, y, nu = parallel.place(where, (state, mu, y, nu))
-    return partial(stepping.run_steps, state, mu, y, nu, _STEPS, config)
+    state, marginals = parallel.place(where, (state, Marginals(mu, y, nu)))
+    plan = planning.plan(m, mu, config)
+    return partial(stepping.run_steps, state, marginals, plan, where, _STEPS)
 
 
 def scaling(m: int, d: int, batch: int, rounds: int) -> None:
@@ -216,18 +219,20 @@ def shards(m: int, d: int, batch: int, steps: int) -> None:
         where = placement("shard_map", None, number)
         rows = sizes.sharded(m, d)
         own_y, own_nu = parallel.shard(where, y, rows), parallel.shard(where, nu, rows)
-        state = start.init_sharded(jax.random.key(0), mu, own_y, own_nu, m, config)
-        run = jax.jit(partial(stepping.run_steps, num_steps=steps, config=config))
-        compiled = run.lower(state, mu, own_y, own_nu).compile()
-        call = partial(compiled, state, mu, own_y, own_nu)
+        marginals = Marginals(mu, own_y, own_nu)
+        plan, budget = planning.plan(m, mu, config), planning.budget(m, mu, config)
+        state = start.begin_sharded(jax.random.key(0), marginals, plan, budget.phases, where)
+        run = jax.jit(partial(stepping.run_steps, plan=plan, where=where, num_steps=steps))
+        compiled = run.lower(state, marginals).compile()
+        call = partial(compiled, state, marginals)
         timing = harness.interleave({"": call}, 1)[""]
         moved, *_ = call()
         h = parallel.collect(moved.h, m)
         first = h if first is None else first
         vectors = {
             "y": [own_y],
-            "heights": [moved.h, moved.average],
-            "optimizer": jax.tree.leaves(moved.optimizer_state),
+            "heights": [moved.h, moved.average.heights],
+            "optimizer": jax.tree.leaves(moved.adam),
         }
         rows = jax.device_count() // number
         row = {

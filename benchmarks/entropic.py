@@ -29,7 +29,6 @@ if hasattr(os, "sched_setaffinity"):
 import dataclasses  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
-from unittest import mock  # noqa: E402
 
 import harness  # noqa: E402
 import jax  # noqa: E402
@@ -39,10 +38,13 @@ from works import WORKS, Work  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.numerics import PRECISION  # noqa: E402
+from aeot_jax.ot.devices.placement import ALONE  # noqa: E402
 from aeot_jax.ot.duality.assign import assign, top_k  # noqa: E402
-from aeot_jax.ot.solver import start, stepping  # noqa: E402
-from aeot_jax.ot.solver.plan import plan  # noqa: E402
+from aeot_jax.ot.problem import Marginals  # noqa: E402
+from aeot_jax.ot.solver import planning  # noqa: E402
+from aeot_jax.ot.solver.moves.seen import Seen  # noqa: E402
 from aeot_jax.ot.solver.state import SolverState  # noqa: E402
+from aeot_jax.ot.solver.stepping import updated  # noqa: E402
 from aeot_jax.typing import Heights, Samples, Targets  # noqa: E402
 
 TEMPERATURES = ((1.0, 0.5), (1.0, 1 / 3), (4.0, 0.5))
@@ -101,19 +103,16 @@ def run(
     top, _ = top_k(mu.sample(state.key, 512), state.frame.normalise(y), state.h, 2)
     gap = (top[:, 0] - top[:, 1]).mean()
 
-    def draw(key, state, mu, y, nu, config, axis_name):
-        del nu, config, axis_name
+    working = Marginals(mu, state.frame.normalise(y), jnp.full(m, 1 / m))
+    plan = planning.plan(m, mu, config)
+
+    def step(_: int, state: SolverState) -> SolverState:
+        sample_key, own_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         warmth = scale * gap * (1 + state.step * n / m) ** -exponent
-        return count(mu.sample(key, n), y, state.h, warmth), jnp.zeros(1)
+        counts = count(mu.sample(sample_key, n), working.y, state.h, warmth)
+        return updated(state, Seen(counts, jnp.float32(n), own_key), working, plan, ALONE)
 
-    @jax.jit
-    def steps(state: SolverState) -> SolverState:
-        return lax.fori_loop(
-            0, num_steps, lambda _, s: stepping.step(s, mu, y, None, config), state
-        )
-
-    with mock.patch.object(stepping, "_draw", draw):
-        return steps(state).heights
+    return jax.jit(lambda state: lax.fori_loop(0, num_steps, step, state))(state).heights
 
 
 def compare(work: Work, keep: bool) -> None:
@@ -125,9 +124,9 @@ def compare(work: Work, keep: bool) -> None:
         tolerance=None,
         max_samples=ARGUMENTS.per_target * m,
     )
-    sizes = plan(m, mu, config)
-    state = start.init(jax.random.key(0), mu, y, None, config)
-    x, h = mu.sample(jax.random.key(1), sizes.batch), state.h
+    batch, phases = planning.plan(m, mu, config).batch.size, planning.budget(m, mu, config).phases
+    state = aeot.init(jax.random.key(0), mu, y, None, config)
+    x, h = mu.sample(jax.random.key(1), batch), state.h
     normalised = state.frame.normalise(y)
     warmth = jnp.float32(0.1)
     programs = {
@@ -146,14 +145,14 @@ def compare(work: Work, keep: bool) -> None:
             state,
             mu,
             y,
-            sizes.phases.num_steps,
+            phases.end,
             temperature,
             config,
             count,
-            sizes.batch,
+            batch,
         )
         found = aeot.certify(jax.random.key(2), mu, y, heights, num_samples=400 * m)
-        num_samples = sizes.phases.num_steps * sizes.batch
+        num_samples = phases.end * batch
         row = {
             "work": work.name,
             "num_targets": m,

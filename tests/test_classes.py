@@ -9,11 +9,12 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import SolverConfig, Status, identity
+from aeot_jax import SolverConfig, Status
+from aeot_jax.checkpoints import identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.extension import generate
-from aeot_jax.ot.solver.plan import plan
+from aeot_jax.ot.solver.planning import budget
 
 KEY = jax.random.key(2)
 SIZES = {7: 40, -1: 25, 3: 12, 5: 1}
@@ -81,7 +82,7 @@ def test_a_class_generates_blends_of_its_own_codes_only(classes, label):
 
 def test_more_steps_are_taken_where_the_plan_is_too_short():
     rough = SolverConfig(tolerance=0.3, adam_share=1.0, learning_rate=1e-5, start="zero")
-    planned = plan(40, Gaussian(3), rough).phases.num_steps
+    planned = budget(40, Gaussian(3), rough).phases.end
     rough = replace(rough, max_steps=3 * planned)
     found = solve_classes(KEY, Gaussian(3), CODES, LABELS, rough, num_samples=64)
     assert (found.solution.num_steps == 3 * planned).all()

@@ -20,16 +20,19 @@ import pytest
 from PIL import Image
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, documents, report
+from aeot_jax import report
+from aeot_jax.checkpoints import checkpoint
 from aeot_jax.cli import evaluate as cli_evaluate
-from aeot_jax.cli import figures, folder, main, source
+from aeot_jax.cli import figures, main
 from aeot_jax.cli import fit as cli_fit
 from aeot_jax.cli import sample as cli_sample
-from aeot_jax.cli.pictures import AS_THEY_ARE
-from aeot_jax.cli.progress import progress
-from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax.cli.options import folder, source
+from aeot_jax.cli.options.pictures import AS_THEY_ARE
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.screen.progress import progress
 from aeot_jax.data import images
-from aeot_jax.locks import locked
+from aeot_jax.storage import documents
+from aeot_jax.storage.locks import locked
 
 TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5", "--no-report"]
 """One set of shapes: compilation is most of the time; tests/report looks at reports."""
@@ -552,7 +555,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("fit --data nowhere --out OUT", "is no file, no folder and none of digits"),
+        ("fit --data nowhere --out OUT", "is neither a file nor a folder nor one of digits"),
         ("fit --data EMPTY --out OUT", "holds nothing; pass a folder of images"),
         ("fit --data digits --out FILE", "'FILE', which is a file; pass a folder"),
         ("fit --data digits --out OUT --limit 1", "`--limit` is 1"),
@@ -781,7 +784,7 @@ def test_help_explains_every_option(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for word in ("--tolerance", "(default: 0.1)", "--solver.method", "--hold-out", "fashion-mnist"):
         assert word in text
-    assert "optimizer" not in text.split("--solver.start")[1].split("--solver.adam-share")[0]
+    assert "optimizer" not in text.split("--solver.starts.start")[1].split("--solver.adam-share")[0]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import columns, networks
+from aeot_jax.inputs import columns, networks
 
 KEY = jax.random.key(0)
 CONFIG = replace(tiny.CONFIG, extension=aeot.ExtensionConfig(num_samples=256))

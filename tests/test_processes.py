@@ -121,7 +121,7 @@ def test_the_command_line_writes_one_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
 def test_a_variable_that_is_no_number_is_named(monkeypatch, name):
-    from aeot_jax import processes
+    from aeot_jax.machines import processes
 
     monkeypatch.setenv(name, "two")
     with pytest.raises(ValueError, match=f"`{name}` is 'two'; set it to a whole number"):

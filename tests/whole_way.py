@@ -25,7 +25,7 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax.numerics import is_typed_key
-from aeot_jax.ot.counts.sampling import Sampling
+from aeot_jax.ot.counts.ways.table import Sampling
 
 M = 50
 RNG = np.random.default_rng(0)

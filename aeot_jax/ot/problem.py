@@ -215,6 +215,21 @@ class Problem:
         return f"Problem({self.mu!r}, {count:,} targets in {dim} dimensions, {weights})"
 
 
+class Marginals(NamedTuple):
+    """The two marginals of a problem that is known to be good, as every loop takes them.
+
+    Attributes:
+      mu: source measure.
+      y: targets, float32 (rows, d) or ``Rows``, which are shifted when they are scored; rows from
+        m on own no cell.
+      nu: weights (m,), sum 1.
+    """
+
+    mu: Measure
+    y: Any
+    nu: Any
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A transport problem as all that follows takes it; see ``make``.

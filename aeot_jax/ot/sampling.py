@@ -1,7 +1,7 @@
-"""The old name of ``aeot_jax.ot.counts.sampling``."""
+"""The old name of ``aeot_jax.ot.counts.ways.table``."""
 
-from aeot_jax.ot.counts.sampling import NAMES as NAMES
-from aeot_jax.ot.counts.sampling import Sampling as Sampling
-from aeot_jax.ot.counts.sampling import cells as cells
-from aeot_jax.ot.counts.sampling import choose as choose
-from aeot_jax.ot.counts.sampling import prepared as prepared
+from aeot_jax.ot.counts.ways.table import WAYS
+from aeot_jax.ot.counts.ways.table import Sampling as Sampling
+from aeot_jax.ot.counts.ways.table import choose as choose
+
+NAMES: tuple[Sampling, ...] = tuple(WAYS)

@@ -10,8 +10,12 @@ import pytest
 from aeot_jax import measures
 from aeot_jax.ot.cells import blocks, blockwise
 from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.ways.table import WAYS
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices import placement
-from aeot_jax.ot.solver import config, solve, start, stepping
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import config, planning, solve, stepping
+from aeot_jax.ot.solver.starts import start
 
 KEY = jax.random.key(3)
 
@@ -49,7 +53,8 @@ def test_streams_abreast_count_what_streams_in_turn_count(mu, way, accelerator, 
     y = jax.random.normal(jax.random.key(1), (70, mu.dim))
     nu = jnp.full(70, 1 / 70)
     ids = jnp.arange(placement.NUM_STREAMS, dtype=jnp.int32)
-    arguments = KEY, mu, y, -0.5 * jnp.square(y).sum(1), nu, ids, 48, way
+    marginals, batch = Marginals(mu, y, nu), Batch(WAYS[way], 48)
+    arguments = KEY, marginals, -0.5 * jnp.square(y).sum(1), ids, batch
     abreast = jax.jit(lambda: streams.stream_counts(*arguments))()
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     in_turn = jax.jit(lambda: streams.stream_counts(*arguments))()
@@ -64,7 +69,8 @@ def test_strict_types_and_64_bits_change_no_count(dim, way, accelerator):
     nu, ids = jnp.full(70, 1 / 70), jnp.arange(placement.NUM_STREAMS, dtype=jnp.int32)
 
     def counts():
-        return jax.jit(lambda: streams.stream_counts(KEY, mu, y, 0 * nu, nu, ids, 16, way))()
+        marginals, batch = Marginals(mu, y, nu), Batch(WAYS[way], 16)
+        return jax.jit(lambda: streams.stream_counts(KEY, marginals, 0 * nu, ids, batch))()
 
     usual = counts()
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
@@ -111,7 +117,8 @@ def test_steps_find_the_same_heights(accelerator, monkeypatch):
 
     def heights():
         state = start.init(KEY, mu, y, nu, decisions)
-        moved, *chi2 = stepping.run_steps(state, mu, y, nu, 40, decisions)
+        plan, where = planning.plan(150, mu, decisions), config.placement(decisions)
+        moved, *chi2 = stepping.run_steps(state, Marginals(mu, y, nu), plan, where, 40)
         return moved.heights, chi2[0], state.spread
 
     on_accelerator = heights()

@@ -6,7 +6,6 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.arguments import is_concrete
-from aeot_jax.measures import Measure
 from aeot_jax.numerics import on_accelerator
 from aeot_jax.ot.cells import shift
 from aeot_jax.ot.counts.estimate import (
@@ -16,9 +15,12 @@ from aeot_jax.ot.counts.estimate import (
     certificate_sums,
 )
 from aeot_jax.ot.counts.streams import draw_counts
+from aeot_jax.ot.counts.ways.table import INDEPENDENT
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.parallel import local, run
-from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED, Placement
-from aeot_jax.typing import Counts, Heights, PRNGKey, Targets, Weights
+from aeot_jax.ot.devices.placement import NUM_STREAMS, OF_MARGINALS, SHARDED, Axes, Placement
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.typing import Counts, Heights, PRNGKey, Weights
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one batch; a draw is a whole number of batches."""
@@ -32,10 +34,8 @@ _ACCELERATOR_CHUNK_WORK = 1e13
 
 def draw(
     key: PRNGKey,
-    mu: Measure,
-    y: Targets,
+    marginals: Marginals,
     h: Heights,
-    nu: Weights,
     num_samples: int,
     samples_per_stream: int = _SAMPLES_PER_STREAM,
     where: Placement = Placement("none"),  # noqa: B008 - a tuple
@@ -44,35 +44,34 @@ def draw(
 
     Args:
       key: consumed.
-      mu: source measure.
-      y: targets (m, d).
+      marginals: source, targets and weights.
       h: heights (m,).
-      nu: weights (m,).
       num_samples: samples at least.
       samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
         kernel is compiled.
       where: placement of the devices; the arrays are placed in it, or sharded over it.
     """
     samples_per_stream = min(samples_per_stream, -(-num_samples // NUM_STREAMS))
-    batches = -(-num_samples // (samples_per_stream * NUM_STREAMS))
-    total = batches * samples_per_stream * NUM_STREAMS
+    batch = Batch(INDEPENDENT, samples_per_stream)
+    batches = -(-num_samples // batch.size)
+    total = batches * batch.size
     if total > np.iinfo(np.int32).max:
         raise ValueError(
             f"`num_samples` is {num_samples}; counts are int32, so pass less than 2^31."
         )
-    specs = (P(), P(), SHARDED, SHARDED, SHARDED, P(), P()), SHARDED
-    at_once = most_at_once(samples_per_stream * NUM_STREAMS, *y.shape)
-    if not is_concrete(key, mu, y, h, nu):
+    specs = (P(), OF_MARGINALS, SHARDED, P()), SHARDED
+    at_once = most_at_once(batch.size, *marginals.y.shape)
+    if not is_concrete(key, marginals, h):
         at_once = batches  # each call would be traced again
     counts = None
     for first in range(0, batches, at_once):
         numbers = np.int32(first), np.int32(min(at_once, batches - first))
-        arguments = key, mu, y, h, nu, *numbers
-        own = run(where, _counts, *arguments, specs=specs, samples_per_stream=samples_per_stream)
+        arguments = key, marginals, h, numbers
+        own = run(where, _counts, *arguments, specs=specs, batch=batch)
         counts = own if counts is None else counts + own
     assert counts is not None  # there is a batch
     specs = (SHARDED, SHARDED, P()), P()
-    sums = run(where, _sums, counts, nu, np.float32(total), specs=specs)
+    sums = run(where, _sums, counts, marginals.nu, np.float32(total), specs=specs)
     return _certificate(local(sums), total)
 
 
@@ -84,44 +83,25 @@ def most_at_once(num_samples: int, num_targets: int, dim: int) -> int:
 
 def _counts(
     key: PRNGKey,
-    mu: Measure,
-    y: Targets,
+    marginals: Marginals,
     h: Heights,
-    nu: Weights,
-    first: Int[Array, ""],
-    batches: Int[Array, ""],
+    numbers: tuple[Int[Array, ""], Int[Array, ""]],
     *,
-    samples_per_stream: int,
-    axis_name: str | None,
-    targets_axis: str | None,
+    batch: Batch,
+    axes: Axes,
 ) -> Counts:
-    """Counts of some batches of fresh independent samples over all devices of the axes."""
-    rows, heights, _ = shift.around(y, h, targets_axis)
-    return draw_counts(
-        key,
-        mu,
-        rows,
-        heights,
-        nu,
-        batches,
-        first,
-        samples_per_stream=samples_per_stream,
-        axis_name=axis_name,
-        targets_axis=targets_axis,
-    )[0]
+    """Counts of some batches of fresh samples over all devices; ``numbers``: first, how many."""
+    rows, heights, _ = shift.around(marginals.y, h, axes.targets)
+    first, batches = numbers
+    near = marginals._replace(y=rows)
+    return draw_counts(key, near, heights, batches, first, batch=batch, axes=axes)[0]
 
 
 def _sums(
-    counts: Counts,
-    nu: Weights,
-    num_samples: Float[Array, ""],
-    *,
-    axis_name: str | None,
-    targets_axis: str | None,
+    counts: Counts, nu: Weights, num_samples: Float[Array, ""], *, axes: Axes
 ) -> CertificateSums:
     """What the certificate needs to know of all targets; every row of devices does the same."""
-    del axis_name
-    return certificate_sums(counts, nu, num_samples, targets_axis)
+    return certificate_sums(counts, nu, num_samples, axes.targets)
 
 
 _certificate = jax.jit(certificate_of)

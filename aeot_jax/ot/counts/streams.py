@@ -1,35 +1,33 @@
 """Counts of samples in the cells, by logical streams that devices share.
 
 The streams of a batch are always eight: each draws by the key and its own id, so that their sum is
-the same integers in whatever way they are sharded over devices.
+the same integers in whatever way they are sharded over devices. How a stream is drawn, and which
+cells its samples lie in, is the way's (``ways/``).
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from aeot_jax.measures import Measure
+from aeot_jax.measures import is_centred
 from aeot_jax.numerics import axis_size, on_accelerator
 from aeot_jax.ot.cells import blockwise
-from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.counts import sampling
-from aeot_jax.ot.counts.estimate import scatter
-from aeot_jax.ot.counts.sampling import Sampling
-from aeot_jax.ot.devices.placement import NUM_STREAMS
-from aeot_jax.typing import Counts, Heights, PRNGKey, Weights, WorkingTargets
+from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.counts.chi_square import scatter
+from aeot_jax.ot.counts.ways.way import Batch, Way
+from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.typing import Counts, Heights, Index, PRNGKey, Samples, Weights
 
 
 def stream_counts(
     key: PRNGKey,
-    mu: Measure,
-    y: WorkingTargets | Rows,
+    marginals: Marginals,
     h: Heights,
-    nu: Weights,
     streams: Int[Array, " s"],
-    samples_per_stream: int,
-    way: Sampling = "independent",
+    batch: Batch,
     targets_axis: str | None = None,
 ) -> tuple[Counts, Float[Array, "s k"]]:
     r"""Count the samples of some logical streams that fall into each cell.
@@ -39,13 +37,10 @@ def stream_counts(
 
     Args:
       key: key of the draw.
-      mu: source measure.
-      y: targets (m, d).
+      marginals: source, targets and weights; see ``cells``.
       h: heights (m,).
-      nu: weights (m,).
       streams: ids of the streams to draw (s,).
-      samples_per_stream: samples of each stream.
-      way: how to draw.
+      batch: how it is drawn.
       targets_axis: a mapped axis over whose devices the targets are sharded: y, h, nu and the
         counts are those of this device.
 
@@ -54,18 +49,14 @@ def stream_counts(
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
+    nu, n = marginals.nu, jnp.float32(batch.samples_per_stream)
     if on_accelerator():
-        index = sampling.cells_abreast(
-            key, mu, y, h, streams, samples_per_stream, NUM_STREAMS, way, targets_axis
-        )
-        return _counts_abreast(index, nu, samples_per_stream, targets_axis)
+        index = cells_abreast(key, marginals, h, streams, batch, targets_axis)
+        return _counts_abreast(index, nu, n, targets_axis)
 
     def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
-        index = sampling.cells(
-            key, mu, y, h, stream, samples_per_stream, NUM_STREAMS, way, targets_axis
-        )
+        index = cells(key, marginals, h, stream, batch, targets_axis)
         own = jnp.zeros_like(counts).at[index].add(1)  # an index of m belongs to another device
-        n = jnp.float32(samples_per_stream)
         return counts + own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
@@ -74,10 +65,9 @@ def stream_counts(
 
 
 def _counts_abreast(
-    index: Int[Array, "s n"], nu: Weights, samples_per_stream: int, targets_axis: str | None
+    index: Int[Array, "s n"], nu: Weights, n: Float[Array, ""], targets_axis: str | None
 ) -> tuple[Counts, Float[Array, "s k"]]:
     """Counts of all streams, and the scatter of each, from the cells of their samples."""
-    n = jnp.float32(samples_per_stream)
 
     def of_stream(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
         own = jnp.zeros_like(nu, dtype=jnp.int32).at[index].add(1)  # m belongs to another device
@@ -88,29 +78,17 @@ def _counts_abreast(
 
 
 def batch_counts(
-    key: PRNGKey,
-    mu: Measure,
-    y: WorkingTargets | Rows,
-    h: Heights,
-    nu: Weights,
-    samples_per_stream: int,
-    axis_name: str | None = None,
-    way: Sampling = "independent",
-    targets_axis: str | None = None,
-) -> tuple[Counts, Float[Array, " s"]]:
+    key: PRNGKey, marginals: Marginals, h: Heights, batch: Batch, axes: Axes = ALONE
+) -> tuple[Counts, Float[Array, " 8"]]:
     """Counts (m,) of one batch, all logical streams of it.
 
     Args:
       key: key of the batch.
-      mu: source measure.
-      y: targets (m, d).
+      marginals: source, targets and weights; see ``cells``.
       h: heights (m,).
-      nu: weights (m,).
-      samples_per_stream: samples of each stream.
-      axis_name: a mapped axis over whose devices the streams are sharded; the counts are summed
-        over it, so that every device gets the counts of the whole batch.
-      way: how to draw.
-      targets_axis: a mapped axis over whose devices the targets are sharded.
+      batch: how it is drawn.
+      axes: mapped axes; the counts are summed over that of the samples, so that every device gets
+        the counts of the whole batch.
 
     Returns:
       Counts, and the scatter of every stream (8,); see ``stream_counts``.
@@ -118,27 +96,23 @@ def batch_counts(
     Raises:
       ValueError: if the size of the axis does not divide the number of streams.
     """
-    streams = own_streams(axis_name)
-    drawn = stream_counts(key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis)
-    return _over_axes(*drawn, streams, axis_name, targets_axis)
+    streams = own_streams(axes.samples)
+    drawn = stream_counts(key, marginals, h, streams, batch, axes.targets)
+    return _over_axes(*drawn, streams, axes)
 
 
-@partial(jax.jit, static_argnames=("samples_per_stream", "axis_name", "way", "targets_axis"))
+@partial(jax.jit, static_argnames=("batch", "axes"))
 def draw_counts(
     key: PRNGKey,
-    mu: Measure,
-    y: WorkingTargets | Rows,
+    marginals: Marginals,
     h: Heights,
-    nu: Weights,
     num_batches: ArrayLike,
     first: ArrayLike = 0,
     *,
-    samples_per_stream: int,
-    axis_name: str | None = None,
-    way: Sampling = "independent",
-    targets_axis: str | None = None,
-) -> tuple[Counts, Float[Array, " s"]]:
-    """Counts (m,) of num_batches batches of NUM_STREAMS * samples_per_stream fresh samples.
+    batch: Batch,
+    axes: Axes = ALONE,
+) -> tuple[Counts, Float[Array, " 8"]]:
+    """Counts (m,) of so many batches of fresh samples.
 
     The number of batches, at least 1, is traced: any amount of samples costs one compilation. They
     are numbered from ``first`` on, and each is drawn by the key and its number.
@@ -147,25 +121,23 @@ def draw_counts(
       Counts, and the scatter of every stream (8,), summed over the batches. All batches together
       are one reduction over the axis.
     """
-    streams = own_streams(axis_name)
+    streams = own_streams(axes.samples)
 
     def body(
         i: Int[Array, ""], carry: tuple[Counts, Float[Array, "s k"]]
     ) -> tuple[Counts, Float[Array, "s k"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = stream_counts(
-            batch_key, mu, y, h, nu, streams, samples_per_stream, way, targets_axis
-        )
+        drawn = stream_counts(batch_key, marginals, h, streams, batch, axes.targets)
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
     empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
-    own = blockwise.NUM_BLOCKS // blockwise.num_shards(targets_axis)
+    own = blockwise.NUM_BLOCKS // blockwise.num_shards(axes.targets)
     none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
     begin = jnp.asarray(first, jnp.int32)
     last = begin + jnp.asarray(num_batches, jnp.int32)
     counts, within = jax.lax.fori_loop(begin, last, body, (empty, none))
-    return _over_axes(counts, within, streams, axis_name, targets_axis)
+    return _over_axes(counts, within, streams, axes)
 
 
 def own_streams(axis_name: str | None) -> Int[Array, " s"]:
@@ -183,26 +155,114 @@ def own_streams(axis_name: str | None) -> Int[Array, " s"]:
 
 
 def _over_axes(
-    counts: Counts,
-    within: Float[Array, "s k"],
-    streams: Int[Array, " s"],
-    axis_name: str | None,
-    targets_axis: str | None,
+    counts: Counts, within: Float[Array, "s k"], streams: Int[Array, " s"], axes: Axes
 ) -> tuple[Counts, Float[Array, " 8"]]:
     """Counts of all devices and the scatter of all streams, by a reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum
     of floats would depend on the order of the devices.
     """
-    within = blockwise.add_blocks(within.T, targets_axis)
-    if axis_name is None:
+    within = blockwise.add_blocks(within.T, axes.targets)
+    if axes.samples is None:
         return counts, within
     bits = jax.lax.bitcast_convert_type(within, jnp.int32)
     places = jnp.zeros_like(bits, shape=NUM_STREAMS) + 0 * streams[:1]
     places = places.at[streams].set(bits)
-    if targets_axis is not None:  # the scatter is the same over that axis, the counts are not
-        counts, places = (jax.lax.psum(part, axis_name) for part in (counts, places))
+    if axes.targets is not None:  # the scatter is the same over that axis, the counts are not
+        counts, places = (jax.lax.psum(part, axes.samples) for part in (counts, places))
     else:
-        both = jax.lax.psum(jnp.concatenate([counts, places]), axis_name)
+        both = jax.lax.psum(jnp.concatenate([counts, places]), axes.samples)
         counts, places = jnp.split(both, [counts.shape[0]])
     return counts, jax.lax.bitcast_convert_type(places, jnp.float32)
+
+
+def cells(
+    key: PRNGKey,
+    marginals: Marginals,
+    h: Heights,
+    stream: Int[Array, ""],
+    batch: Batch,
+    targets_axis: str | None = None,
+) -> Index:
+    """Cells that hold the samples of one logical stream of a batch.
+
+    Args:
+      key: key of the batch.
+      marginals: its targets (rows, d) are prepared by the way, or come from ``shift.around``; rows
+        beyond the heights own no cell.
+      h: heights (m,).
+      stream: id of the stream.
+      batch: how it is drawn.
+      targets_axis: a mapped axis over whose devices the targets are sharded, m to each.
+
+    Returns:
+      Indices (n,), m where the cell is another device's. Streams are independent of each other, but
+      for a net, which spans them all.
+    """
+    rows, heights = _whole(as_rows(marginals.y), h)
+    x = batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
+    owners = _owners(x, rows, heights, h.shape[0], batch.way, targets_axis)
+    return owners.reshape(batch.samples_per_stream)
+
+
+def cells_abreast(
+    key: PRNGKey,
+    marginals: Marginals,
+    h: Heights,
+    streams: Int[Array, " s"],
+    batch: Batch,
+    targets_axis: str | None = None,
+) -> Int[Array, "s n"]:
+    """``cells`` of several streams, all scored together: what an accelerator wants."""
+
+    def drawn(stream: Int[Array, ""]) -> Samples:
+        return batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
+
+    # Of a law of one's own nobody knows whether its sampler can be mapped.
+    x = jax.vmap(drawn)(streams) if is_centred(marginals.mu) else jax.lax.map(drawn, streams)
+    rows, heights = _whole(as_rows(marginals.y), h)
+    flat = x.reshape(-1, x.shape[2])
+    index = _owners(flat, rows, heights, h.shape[0], batch.way, targets_axis)
+    of_streams = index.reshape(-1, x.shape[0], x.shape[1])  # a member of every orbit in front
+    return jnp.swapaxes(of_streams, 0, 1).reshape(x.shape[0], batch.samples_per_stream)
+
+
+def _whole(rows: Rows, h: Heights) -> tuple[Rows, Float[Array, " rows"]]:
+    """Targets and heights filled up to a block of the kernel.
+
+    It has the same shape however few targets there are: a product of matrices may round by its
+    shape, and where planes nearly meet, rounding decides.
+    """
+    number = max(rows.shape[0], blockwise.ALIGNMENT)
+    points = jnp.pad(rows.points, ((0, number - rows.shape[0]), (0, 0)))
+    heights = jnp.pad(h, (0, number - h.shape[0]), constant_values=-jnp.inf)
+    return rows._replace(points=points), heights
+
+
+def _owners(
+    x: Samples,
+    rows: Rows,
+    heights: Heights,
+    num_targets: int,
+    way: Way,
+    targets_axis: str | None,
+) -> Int[Array, "*n"]:
+    """Cells of the samples that x stands for; ``num_targets`` where another device owns it."""
+    if targets_axis is None:
+        return way.owners(x, rows, heights)
+    scores, index = way.leaders(x, rows, heights)
+    winner = is_winner(scores.reshape(-1), targets_axis).reshape(index.shape)
+    return jnp.where(winner, index, num_targets)
+
+
+def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"]:
+    """Whether this device's best score of each sample is the best of all devices.
+
+    Of equals the first wins, as among the targets of one device. Four bytes a sample and device
+    travel: whoever wins knows the index.
+    """
+    everyone = jax.lax.all_gather(scores, targets_axis)
+    shards = jnp.arange(everyone.shape[0], dtype=jnp.int32)[:, None]
+    best = jnp.max(everyone, axis=0)
+    winner = jnp.min(jnp.where(everyone == best[None, :], shards, everyone.shape[0]), axis=0)
+    return winner == jax.lax.axis_index(targets_axis)

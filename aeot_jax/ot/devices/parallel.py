@@ -1,14 +1,14 @@
 """Samples and targets sharded over devices: one body, and thin wrappers for each placement.
 
-A body is a pure function ``body(*arguments, axis_name=..., targets_axis=..., **options)`` that sums
-its counts over ``axis_name`` and returns what is the same on every device. It runs alone, under
-``pmap`` or under ``shard_map``, and gives the same bits in each: streams draw by their own ids,
-counts are integers, and the arithmetic of floats is isolated from the program around it
+A body is a pure function ``body(*arguments, axes=..., **options)`` that sums its counts over
+``axes.samples`` and returns what is the same on every device. It runs alone, under ``pmap`` or
+under ``shard_map``, and gives the same bits in each: streams draw by their own ids, counts are
+integers, and the arithmetic of floats is isolated from the program around it
 (``numerics.isolated``).
 
-Under ``shard_map`` the targets may be sharded, too, over a second axis ``targets_axis``: then what
-has a row a target lies in parts on the devices, and sums over targets are added up in one order
-(``blockwise.py``).
+Under ``shard_map`` the targets may be sharded, too, over a second axis ``axes.targets``: then each
+device holds its own rows of every array with one row per target, and sums over targets are added up
+in one order (``blockwise.py``).
 
 Several processes, each started with ``jax.distributed.initialize``, are one mesh of all their
 devices; every process calls the same functions with the same arguments.
@@ -65,9 +65,7 @@ def _program(
     specs: tuple[P, ...],
     structure: Any,
 ) -> Callable[..., Any]:
-    axis_name = None if where.kind == "none" else SAMPLES
-    axes = {"axis_name": axis_name, "targets_axis": where.targets_axis}
-    body = functools.partial(body, **axes, **dict(options))
+    body = functools.partial(body, axes=where.axes, **dict(options))
     if where.kind == "none":
         return jax.jit(body)
     if where.kind == "shard_map":

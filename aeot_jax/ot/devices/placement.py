@@ -1,12 +1,14 @@
 """Devices that share the work: which they are, what is sharded over them, and what cannot be."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from aeot_jax import arguments, meshes
+from aeot_jax import arguments
+from aeot_jax.machines import meshes
+from aeot_jax.ot.problem import Marginals
 from aeot_jax.typing import Devices, Given
 
 Parallel = Literal["auto", "none", "pmap", "shard_map"]
@@ -26,8 +28,27 @@ TARGETS = "targets"
 SHARDED = P(TARGETS)
 """PartitionSpec of an array with one row per target, on a mesh that shards targets."""
 
+OF_MARGINALS = Marginals(cast(Any, P()), SHARDED, SHARDED)
+"""PartitionSpecs of the marginals of a problem on such a mesh."""
+
 SHARDS = (1, 2, 4, 8)
 """Numbers of devices over which targets can be sharded."""
+
+
+class Axes(NamedTuple):
+    """Mapped axes of the program that runs; static.
+
+    Attributes:
+      samples: the axis over whose devices the streams are sharded; None where one device draws all.
+      targets: the axis over whose devices the targets are sharded; None where each holds all.
+    """
+
+    samples: str | None = None
+    targets: str | None = None
+
+
+ALONE = Axes()
+"""One device draws all streams and holds all targets."""
 
 
 class Placement(NamedTuple):
@@ -46,9 +67,10 @@ class Placement(NamedTuple):
     target_shards: int = 1
 
     @property
-    def targets_axis(self) -> str | None:
-        """Name of the axis over which the targets are sharded, None where they are not."""
-        return TARGETS if self.target_shards > 1 else None
+    def axes(self) -> Axes:
+        """Mapped axes of a body that runs here."""
+        samples = None if self.kind == "none" else SAMPLES
+        return Axes(samples, TARGETS if self.target_shards > 1 else None)
 
     @property
     def mesh(self) -> Mesh:

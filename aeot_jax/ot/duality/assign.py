@@ -17,20 +17,19 @@ def assign(
 
     Samples are streamed in chunks and targets in blocks: extra memory stays under 64 MiB at any
     size (on an accelerator 0.5 GiB), and no copy of ``y`` is made. Ties go to the lowest index.
-    Composes with ``jit``, ``vmap``, ``pmap`` and ``shard_map``. It is not made to be
-    differentiated: the gradient is a gather of the winner, which ``energy`` and ``kantorovich``
-    know.
+    Composes with ``jit``, ``vmap``, ``pmap`` and ``shard_map``. Do not differentiate it: ``energy``
+    and ``kantorovich`` have their gradients in closed form.
 
     Args:
       x: samples (n, d).
       y: targets (m, d).
       h: heights (m,); a target at -inf owns no cell. If all are -inf, the answer is -inf and 0.
-      block: targets scored together on a CPU, at most 1024, rounded down to a multiple of 32 if
-        above; an accelerator has a size of its own. It changes the time, not the answer.
+      block: targets scored together on a CPU, at most 1024; sizes above 32 are rounded down to a
+        multiple of 32. An accelerator ignores it. It changes the time, not the answer.
 
     Returns:
       The potential (n,) and the lowest index (n,) that attains it, computed in float32 around the
-      middle of the targets: an offset of all targets moves no cell.
+      middle of the targets, so that an offset of all targets moves no cell.
 
     Raises:
       ValueError: if shapes disagree, ``block`` is not positive, or an argument whose values are
@@ -76,7 +75,7 @@ def top_k(
 def _validated(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, block: Given[int]
 ) -> tuple[Float[Array, "n d"], problem.Near]:
-    """Samples, and targets with heights near the origin, or what is wrong with them."""
+    """Check arguments; return the samples, and targets with heights near the origin."""
     arguments.count("block", block, what="how many targets are scored at once")
     near = problem.near(y, h, some=False)
     samples = arguments.real("x", x)

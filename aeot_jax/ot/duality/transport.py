@@ -20,7 +20,7 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
       h: heights (m,).
 
     Returns:
-      T(x), of the shape of x, float32 whatever the targets are.
+      T(x) in the shape of x, float32 whatever dtype the targets have.
 
     Raises:
       ValueError: if a shape or a known value does not fit.
@@ -29,13 +29,13 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     """
     near = problem.near(y, h)
     samples = check_samples(x, np.shape(y))
-    # As the user has them: what was taken off on the host does not come back to the last bit.
+    # The user's own targets: adding back what the host has subtracted would change last bits.
     targets = problem.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
     return targets[winner(jnp.atleast_2d(samples), near)].reshape(samples.shape)
 
 
 def winner(x: Samples, near: problem.Near) -> Index:
-    """Whose cell holds each sample; as ``assign``. Nothing is differentiated.
+    """The target whose cell holds each sample, as by ``assign``; derivatives are stopped.
 
     Args:
       x: samples (n, d).
@@ -47,7 +47,7 @@ def winner(x: Samples, near: problem.Near) -> Index:
 
 @jax.custom_batching.custom_vmap
 def _winner(x: Samples, y: Targets, h: Heights) -> Index:
-    """By ``assign``, but a batch of single samples becomes one call on many samples."""
+    """``_cells``, where ``vmap`` over samples becomes one call with all of them."""
     return _cells(x, y, h)
 
 

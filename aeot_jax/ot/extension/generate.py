@@ -1,4 +1,4 @@
-"""New codes: candidates of the source carried by the extension, the singular set marked."""
+"""New codes: candidates from the source, mapped by the extension; the singular set is marked."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from aeot_jax.reprs import brief
 from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
 CHUNK = 4096
-"""Candidates carried together; a chunk gathers 17 codes a candidate."""
+"""Candidates of a chunk, which gathers 17 codes for each."""
 
 
 class GenerateInfo(NamedTuple):
@@ -26,9 +26,9 @@ class GenerateInfo(NamedTuple):
 
     Attributes:
       index: the cell that holds it (n,).
-      num_blended: targets blended (n,); 1 is a code itself.
+      num_blended: targets blended (n,); if 1, the candidate is a code.
       angle: largest plane angle within the margin (n,), radians, of the seventeen highest planes;
-        0 if no second plane is there.
+        0 if there is no second plane.
     """
 
     index: Int[Array, "*batch n"]
@@ -46,7 +46,7 @@ def generate(
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """Draw n candidates from the source, carry them by the extension, and mark the singular set.
+    """Draw n candidates from the source, map them by the extension, and mark the singular set.
 
     Args:
       key: consumed.
@@ -57,7 +57,7 @@ def generate(
       devices: the devices to use; None is all.
 
     Returns:
-      New codes z (n, d), whether each is accepted (n,), and what was seen.
+      New codes z (n, d), whether each is accepted (n,), and details of each.
 
     Raises:
       ValueError: if n is not positive, or the devices do not fit.
@@ -80,11 +80,11 @@ def draw(
     Args:
       where: the placement of the devices.
       keys: consumed.
-      ext: from ``extension``, copied to all its devices.
+      ext: from ``extension``, copied to all these devices.
       size: candidates of a chunk; static.
 
     Returns:
-      As ``generate``, with the chunks in front.
+      As ``generate``, with chunks along the first axis.
     """
     return local(map_items(where, _chunks, keys, ext, size=size))
 
@@ -92,21 +92,11 @@ def draw(
 def _chunks(
     keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
 ) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
-    def chunk(_: Any, key: PRNGKey, ext: Extension) -> Any:
+    def chunk(key: PRNGKey, ext: Extension) -> Any:
         return extend(measures.draw(key, ext.mu, size), ext)
 
-    def isolated_chunk(key: PRNGKey) -> Any:
-        # A device that owns one chunk runs no loop, and its program would round in its own way.
-        # Under shard_map what stands for no result must vary over devices as a result does.
-        like = jax.random.key_data(key)
-        none = jax.tree.map(
-            lambda a: jnp.zeros_like(like, a.dtype, shape=a.shape),
-            jax.eval_shape(chunk, None, key, ext),
-        )
-        # A band is never negative, which the compiler does not know.
-        return isolated(~(ext.band < 0), chunk, none, key, ext)
-
-    return jax.lax.map(isolated_chunk, keys)
+    # A device that owns one chunk runs no loop, and its program would round in its own way.
+    return jax.lax.map(lambda key: isolated(chunk, key, ext), keys)
 
 
 def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
@@ -123,7 +113,15 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
 
 
 def resolve(seen: blend.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """Blend what is not beyond a singular face, and reject what is too near to one."""
+    """Blend planes within the band, and reject samples that are too near to a singular face.
+
+    Args:
+      seen: the highest planes at the samples.
+      ext: from ``extension``.
+
+    Returns:
+      As ``generate``.
+    """
     z, num_blended = blend.blend(seen, ext.band, ext.threshold)
     # The planes of i and j meet at a distance of their gap over |y_i - y_j|.
     widths = jnp.linalg.norm(seen.codes - seen.codes[:, :1], axis=-1)

@@ -1,8 +1,8 @@
-"""What the user of the solver decides, and the sizes that follow from it."""
+"""What the user of the solver decides."""
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +10,13 @@ import optax
 from jaxtyping import Array, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Measure
-from aeot_jax.ot.counts.sampling import NAMES as SAMPLINGS
-from aeot_jax.ot.counts.sampling import Sampling, choose
+from aeot_jax.ot.counts.ways.table import WAYS, Sampling
 from aeot_jax.ot.devices.placement import NAMES as PARALLELS
 from aeot_jax.ot.devices.placement import SHARDS, Parallel, Placement, check_devices
 from aeot_jax.ot.devices.placement import placement as placement_of
-from aeot_jax.ot.solver import warmstart
-from aeot_jax.ot.solver.result import Method
+from aeot_jax.ot.solver.moves.table import Method, MethodName
+from aeot_jax.ot.solver.starts import closed_forms
 from aeot_jax.typing import Devices, Given
-
-FEW_DIMS = 3
-"""Up to here cells have few neighbours and errors of the masses are smooth: a diagonal Newton step
-misses slow modes, so steps stay long, last longer, and their heights are averaged (measured)."""
 
 LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
@@ -61,7 +55,7 @@ class SolverConfig:
       max_steps: steps of the solver; None is no limit.
       time_limit: seconds, checked between chunks of steps; None is no limit. A time limit makes
         the answer depend on the machine.
-      parallel: how samples are spread over devices: "none", "pmap" or "shard_map"; "auto" is
+      parallel: how samples are sharded over devices: "none", "pmap" or "shard_map"; "auto" is
         ``shard_map`` over several devices or processes, and "none" on one device or a CPU. The
         heights are the same bits whatever is chosen (on a CPU; see ``devices``).
       devices: the devices to use, 1, 2, 4 or 8 of them; None is all that are present. Devices of
@@ -74,8 +68,8 @@ class SolverConfig:
     """
 
     tolerance: float | None = 0.1
-    method: Literal["auto", "newton", "adam", "exact"] = "auto"
-    start: warmstart.Start = "auto"
+    method: MethodName = "auto"
+    start: closed_forms.Start = "auto"
     optimizer: optax.GradientTransformation | None = None
     learning_rate: float = 0.05
     rate_unit: Literal["spread", "one"] = "spread"
@@ -106,9 +100,9 @@ class SolverConfig:
                 arguments.replace_field(self, name, arguments.number, 0.0, 1.0, what=what)
         for name, choices in (
             ("rate_unit", ("spread", "one")),
-            ("method", ("auto", "newton", "adam", "exact")),
-            ("start", ("auto", *warmstart.NAMES)),
-            ("sampling", ("auto", *SAMPLINGS)),
+            ("method", get_args(MethodName)),
+            ("start", ("auto", *closed_forms.NAMES)),
+            ("sampling", ("auto", *WAYS)),
             ("parallel", PARALLELS),
             ("target_shards", SHARDS),
         ):
@@ -125,12 +119,6 @@ class SolverConfig:
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "
                 "`time_limit`."
             )
-
-    def of_programs(self) -> "SolverConfig":
-        """The decisions that are compiled into programs; what else there is, is as by default."""
-        compiled = ("method", "start", "optimizer", "learning_rate", "rate_unit", "sampling")
-        compiled += ("batch_size", "plateau_steps")
-        return SolverConfig(**{name: getattr(self, name) for name in compiled})
 
     @classmethod
     def paper(
@@ -177,7 +165,7 @@ _OF_THE_HOST = {
     "devices": (None,),
     "target_shards": (1,),
     "time_limit": (None,),
-    "method": ("auto", "newton", "adam"),
+    "method": tuple(name for name in get_args(MethodName) if name != "exact"),
 }
 """Options that only the loop of ``solve`` can honour, and their values that ask for nothing."""
 
@@ -226,9 +214,5 @@ def placement(config: SolverConfig) -> Placement:
 
 def method_of(config: SolverConfig) -> Int[Array, ""]:
     """Code of what moves the heights by sampling."""
-    return jnp.asarray(Method.ADAM if config.method == "adam" else Method.NEWTON, jnp.int32)
-
-
-def way_of(mu: Measure, config: SolverConfig) -> Sampling:
-    """How the samples of the steps are drawn."""
-    return choose(mu, config.sampling, config.batch_size)
+    name = "newton" if config.method in ("auto", "exact") else config.method
+    return jnp.asarray(Method[name.upper()], jnp.int32)

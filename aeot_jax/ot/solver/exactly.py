@@ -13,9 +13,9 @@ from aeot_jax.ot.counts.certificate import draw as draw_certificate
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.exact import exact
 from aeot_jax.ot.exact.exact import ExactSolution
-from aeot_jax.ot.problem import Prepared
+from aeot_jax.ot.problem import Marginals, Prepared
+from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig
-from aeot_jax.ot.solver.plan import plan
 from aeot_jax.ot.solver.result import Method, Status
 from aeot_jax.ot.solver.solution import Solution, history_of
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
@@ -111,12 +111,12 @@ def solve_exactly(key: PRNGKey, made: Prepared, config: SolverConfig) -> Solutio
     own = slice(made.num_targets)
     y, nu = np.asarray(made.y), np.asarray(made.nu)
     found = exact.solve_exact(y[own], nu[own], source=_SOURCES[type(made.mu)])
-    planned = plan(made.num_targets, made.mu, config)
+    budget = planning.budget(made.num_targets, made.mu, config)
     h = np.full(len(y), -np.inf, np.float32)
     h[own] = found.h
     check_key = jax.random.fold_in(key, _KEY)
-    arrays = jnp.asarray(y), jnp.asarray(h), jnp.asarray(nu)
-    certificate = draw_certificate(check_key, made.mu, *arrays, planned.check_samples)
+    checked = Marginals(made.mu, jnp.asarray(y), jnp.asarray(nu))
+    certificate = draw_certificate(check_key, checked, jnp.asarray(h), budget.check_samples)
     if not is_reached(certificate, config):  # exact masses tell what no draw can see
         masses = exact.exact_masses(y[own], h[own], source=_SOURCES[type(made.mu)])
         certificate = estimate.with_masses(certificate, masses, nu[own])

@@ -8,15 +8,18 @@ import jax.numpy as jnp
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
 from aeot_jax.ot.cells import shift
 from aeot_jax.ot.counts import estimate, streams
-from aeot_jax.ot.solver import start, stepping
+from aeot_jax.ot.counts.ways.table import INDEPENDENT
+from aeot_jax.ot.devices.placement import ALONE, Axes
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, check_config, method_of, refuse_unheeded
-from aeot_jax.ot.solver.plan import plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import History, Solution
-from aeot_jax.typing import ArrayLike, Given, PRNGKey, Targets, Weights
+from aeot_jax.ot.solver.starts import start
+from aeot_jax.ot.solver.starts.start import checked
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 
 def solve_jit(
@@ -54,66 +57,40 @@ def solve_jit(
     check_config(config)
     refuse_unheeded("solve_jit", config)
     num_steps = arguments.count("num_steps", num_steps)
-    targets, _ = problem.near_points(y)
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
-    return solve_traced(
-        key, mu, targets, weights, config=config, num_steps=num_steps, axis_name=axis_name
-    )
+    marginals, _ = checked(mu, y, nu)
+    axes = Axes(axis_name)
+    return solve_traced(key, marginals, config=config, num_steps=num_steps, axes=axes)
 
 
-@partial(jax.jit, static_argnames=("config", "num_steps", "axis_name"))
+@partial(jax.jit, static_argnames=("config", "num_steps", "axes"))
 def solve_traced(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    nu: Weights,
-    *,
-    config: SolverConfig,
-    num_steps: int,
-    axis_name: str | None,
+    key: PRNGKey, marginals: Marginals, *, config: SolverConfig, num_steps: int, axes: Axes = ALONE
 ) -> Solution:
     """``solve_jit`` for a problem that is known to be good."""
-    budget = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
-    planned = plan(y.shape[0], mu, budget)
+    mu, y, nu = marginals
+    spending = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
+    plan = planning.plan(y.shape[0], mu, spending)
+    budget = planning.budget(y.shape[0], mu, spending)
     init_key, check_key = jax.random.split(key)
-    state = start.init(init_key, mu, y, nu, budget)
-    state, *_ = stepping.advance(
-        state,
-        mu,
-        y,
-        nu,
-        num_steps,
-        config=budget,
-        per_stream=planned.samples_per_stream,
-        axis_name=axis_name,
-        targets_axis=None,
-    )
-    batches = -(-planned.check_samples // planned.batch)
+    state = start.begin(init_key, marginals, plan, budget.phases)
+    state, *_ = stepping.advance(state, marginals, plan, axes, num_steps)
+    batch = plan.batch._replace(way=INDEPENDENT)
+    batches = -(-budget.check_samples // batch.size)
     rows, heights, _ = shift.around(y, state.heights)
-    counts, _ = streams.draw_counts(
-        check_key,
-        mu,
-        rows,
-        heights,
-        nu,
-        batches,
-        samples_per_stream=planned.samples_per_stream,
-        axis_name=axis_name,
-    )
-    certificate = estimate.certificate(counts, nu, batches * planned.batch)
+    shifted = Marginals(mu, rows, nu)
+    counts, _ = streams.draw_counts(check_key, shifted, heights, batches, batch=batch, axes=axes)
+    certificate = estimate.certificate(counts, nu, batches * batch.size)
     tolerance = -1.0 if config.tolerance is None else config.tolerance
     status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)
     finite = jnp.where(nu > 0, jnp.isfinite(state.h), True).all()
-    started = start.num_start_samples(mu, y.shape[0], budget)
-    gaps = stepping.num_gap_samples(state)
+    other = start.num_start_samples(mu, plan) + stepping.num_own_samples(state, plan)
     return Solution(
         h=state.heights,
         status=jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32),
         certificate=certificate,
         method=method_of(config),
         num_steps=state.step,
-        num_samples=state.batches * planned.batch,
-        num_check_samples=started + gaps + batches * planned.batch,
+        num_samples=state.batches * plan.batch.size,
+        num_check_samples=other + batches * batch.size,
         history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
     )

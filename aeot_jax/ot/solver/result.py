@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from aeot_jax import arguments
+from aeot_jax.ot.solver.moves.table import Method as Method
 from aeot_jax.typing import ArrayLike, Given
 
 
@@ -21,14 +22,6 @@ class Status(IntEnum):
     TIME_LIMIT = 4
     NON_FINITE = 5
     INTERRUPTED = 6
-
-
-class Method(IntEnum):
-    """What found the heights."""
-
-    NEWTON = 0
-    ADAM = 1
-    EXACT = 2
 
 
 _SENTENCES = {

@@ -1,10 +1,14 @@
 r"""Heights by stochastic convex minimisation of the semi-dual energy: the step, and no host.
 
-One step draws fresh samples (``sampling.py``), counts them in the cells and moves the heights along
-:math:`\hat w - \nu` (``updates.py``). Targets are centred and scaled inside (``start.py``), so
-that one set of constants serves every data set.
+One step draws fresh samples (``counts/ways``), counts them in the cells (``counts/streams.py``) and
+moves the heights along :math:`\hat w - \nu` (``moves``): Adam forgets the start, stochastic Newton
+falls like the sampling limit, and in few dimensions the answer is the mean of the last heights.
+Neither has a rate to tune, because targets are centred and scaled inside (``starts/start.py``) and
+each rate is tied to a measured scale of the scores. Every sum over targets has the same bits on any
+number of devices (``cells/blockwise.py``).
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,15 +21,21 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around
 from aeot_jax.numerics import isolated, repeat
-from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
+from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
-from aeot_jax.ot.devices.placement import NUM_STREAMS, SHARDED
-from aeot_jax.ot.solver import updates
-from aeot_jax.ot.solver.config import SolverConfig, check_config, placement, refuse_unheeded, way_of
-from aeot_jax.ot.solver.plan import samples_per_stream
-from aeot_jax.ot.solver.start import checked, working_targets
+from aeot_jax.ot.devices.placement import OF_MARGINALS, Axes, Placement
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning
+from aeot_jax.ot.solver.config import SolverConfig, check_config, refuse_unheeded
+from aeot_jax.ot.solver.moves import adam, average
+from aeot_jax.ot.solver.moves.seen import Seen, centred
+from aeot_jax.ot.solver.moves.table import MOVES
+from aeot_jax.ot.solver.plan import Plan
+from aeot_jax.ot.solver.starts.start import checked, working_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
-from aeot_jax.typing import ArrayLike, Counts, Given, Heights, Targets, Weights, WorkingTargets
+from aeot_jax.typing import ArrayLike, Counts, Given, Heights
 
 _LOOK = 2**32 - 2
 """What the key of a solve is folded with to look; no step has this number."""
@@ -64,10 +74,10 @@ def step(
     arguments.instance("state", state, SolverState, "what `init` or the last step returned")
     check_config(config)
     refuse_unheeded("step", config)
-    targets, weights, num_targets = checked(mu, y, nu, axis_name, targets_axis)
-    prepared = working_targets(targets, state.frame, state.key, mu, config)
-    per_stream = samples_per_stream(num_targets, mu, config)
-    return _step(state, mu, prepared, weights, config, per_stream, axis_name, targets_axis)[0]
+    axes = Axes(axis_name, targets_axis)
+    marginals, num_targets = checked(mu, y, nu, axes)
+    plan = planning.plan(num_targets, mu, config)
+    return _step(state, _working(state, marginals, plan), plan, axes)[0]
 
 
 @jax.jit
@@ -76,24 +86,24 @@ def heights(state: SolverState) -> Heights:
     return state.heights
 
 
-def num_gap_samples(state: SolverState) -> Int[Array, "*batch"]:
-    """Samples that the estimates of the gap have drawn."""
-    return state.gap_draws * updates.GAP_SAMPLES
+def num_own_samples(state: SolverState, plan: Plan) -> Int[Array, "*batch"]:
+    """Samples that the method has drawn beside those of the counts."""
+    if plan.method not in MOVES:
+        return jnp.zeros_like(state.step)
+    return MOVES[plan.method].num_samples(state.method)
 
 
 def run_steps(
-    state: SolverState,
-    mu: Measure,
-    y: Targets,
-    nu: Weights,
-    num_steps: int,
-    config: SolverConfig,
-    per_stream: int | None = None,
+    state: SolverState, marginals: Marginals, plan: Plan, where: Placement, num_steps: int
 ) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
     """Some steps in one call; their number is traced, so any number costs one compilation.
 
-    Samples and targets are spread over devices as the configuration says; ``per_stream`` samples
-    of each logical stream are a batch, by default as many as follow from the number of targets.
+    Args:
+      state: before the steps.
+      marginals: source, targets and weights.
+      plan: of the solve.
+      where: devices over which samples and targets are sharded.
+      num_steps: how many.
 
     Returns:
       The state, and an unbiased estimate of chi^2 with its standard error. It is the average over
@@ -102,137 +112,130 @@ def run_steps(
       samples are drawn at the current answer instead.
     """
     tilted = state.tilt.shape == state.h.shape
-    of_state = partition_specs(state.optimizer_state, state.h.shape, tilted)
-    specs = (of_state, P(), SHARDED, SHARDED, P()), (of_state, P(), P())
-    arguments = state.as_dict(), mu, y, nu, np.int32(num_steps)
-    per_stream = per_stream or samples_per_stream(nu.shape[0], mu, config)
-    options = {"config": config.of_programs(), "per_stream": per_stream}
-    moved, *chi2 = parallel.run(
-        placement(config), _advance_dict, *arguments, specs=specs, **options
-    )
+    of_state = partition_specs(state.adam, state.method, state.h.shape, tilted)
+    specs = (of_state, OF_MARGINALS, P()), (of_state, P(), P())
+    arguments = state.as_dict(), marginals, np.int32(num_steps)
+    moved, *chi2 = parallel.run(where, _advance_dict, *arguments, specs=specs, plan=plan)
     return SolverState(**moved), *chi2
 
 
 def _advance_dict(
-    state_dict: dict[str, Any], *arguments: Any, **options: Any
+    state: dict[str, Any],
+    marginals: Marginals,
+    num_steps: Int[Array, ""],
+    *,
+    plan: Plan,
+    axes: Axes,
 ) -> tuple[dict[str, Any], Float[Array, ""], Float[Array, ""]]:
     """``advance`` of a state as a dict, whose parts lie differently on a mesh."""
-    state, chi2, chi2_se = advance(SolverState(**state_dict), *arguments, **options)
-    return state.as_dict(), chi2, chi2_se
+    moved, chi2, chi2_se = advance(SolverState(**state), marginals, plan, axes, num_steps)
+    return moved.as_dict(), chi2, chi2_se
 
 
 def advance(
     state: SolverState,
-    mu: Measure,
-    y: Targets,
-    nu: Weights,
+    marginals: Marginals,
+    plan: Plan,
+    axes: Axes,
     num_steps: Int[Array, ""] | int,
-    *,
-    config: SolverConfig,
-    per_stream: int,
-    axis_name: str | None,
-    targets_axis: str | None,
 ) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
     """The loop of all solves: some steps on the devices of the axes, and chi^2 with its error.
 
     Args:
       state: before the steps.
-      mu: source measure.
-      y: targets of this device (m, d).
-      nu: weights of this device (m,).
+      marginals: source, targets and weights of this device.
+      plan: of the solve.
+      axes: over which samples and targets are sharded.
       num_steps: may be traced.
-      config: the user's decisions.
-      per_stream: samples of each logical stream in a batch.
-      axis_name: a mapped axis over whose devices the samples are sharded, or None.
-      targets_axis: the same of the targets.
 
     Returns:
       As ``run_steps``.
     """
-    targets = working_targets(y, state.frame, state.key, mu, config)
-    batch = per_stream * NUM_STREAMS
+    working = _working(state, marginals, plan)
 
     def body(_: Int[Array, ""], carry: tuple) -> tuple:
         state, total, variance = carry
         multiplier = state.multiplier
-        state, counts, within = _step(
-            state, mu, targets, nu, config, per_stream, axis_name, targets_axis
-        )
-        chi2, chi2_se = estimate.chi_square_between(
-            counts, within, nu, batch * multiplier, multiplier, targets_axis
+        state, counts, within = _step(state, working, plan, axes)
+        number = plan.batch.size * multiplier
+        chi2, chi2_se = chi_square_between(
+            counts, within, marginals.nu, number, multiplier, axes.targets
         )
         return state, total + chi2, variance + chi2_se**2
 
     carry = (state, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
     state, total, variance = repeat(num_steps, body, carry)
-    if num_look_samples(per_stream, mu, config):
-        return state, *_look(state, mu, targets, nu, per_stream, axis_name, targets_axis)
+    if num_look_samples(plan):
+        return state, *_look(state, working, plan, axes)
     steps = jnp.asarray(num_steps, jnp.float32)
     return state, total / steps, jnp.sqrt(variance) / steps
 
 
-def num_look_samples(per_stream: int, mu: Measure, config: SolverConfig) -> int:
+def _working(state: SolverState, marginals: Marginals, plan: Plan) -> Marginals:
+    """The problem as the steps see it: centred, scaled and prepared for the way of drawing."""
+    y = working_targets(marginals.y, state.frame, state.key, marginals.mu, plan)
+    return Marginals(around(marginals.mu, state.source), y, marginals.nu)
+
+
+def num_look_samples(plan: Plan) -> int:
     """Samples that ``run_steps`` draws beside those of its steps."""
-    if way_of(mu, config) != "sobol":
-        return 0
-    return _LOOK_BATCHES * per_stream * NUM_STREAMS
+    return 0 if plan.batch.way.independent else _LOOK_BATCHES * plan.batch.size
 
 
 def _look(
-    state: SolverState,
-    mu: Measure,
-    y: WorkingTargets,
-    nu: Weights,
-    samples_per_stream: int,
-    axis_name: str | None,
-    targets_axis: str | None,
+    state: SolverState, working: Marginals, plan: Plan, axes: Axes
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """chi^2 of the answer so far, with its standard error."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, _LOOK), state.step)
+    batch = plan.batch._replace(way=INDEPENDENT)
     counts, _ = streams.draw_counts(
-        key,
-        around(mu, state.source),
-        y,
-        state.answer,
-        nu,
-        _LOOK_BATCHES,
-        samples_per_stream=samples_per_stream,
-        axis_name=axis_name,
-        targets_axis=targets_axis,
+        key, working, state.answer, _LOOK_BATCHES, batch=batch, axes=axes
     )
-    num_samples = _LOOK_BATCHES * samples_per_stream * NUM_STREAMS
-    return estimate.chi_square(counts, nu, num_samples, targets_axis)
+    return chi_square(counts, working.nu, _LOOK_BATCHES * batch.size, axes.targets)
 
 
 def _step(
-    state: SolverState,
-    mu: Measure,
-    y: WorkingTargets,
-    nu: Weights,
-    config: SolverConfig,
-    per_stream: int,
-    axis_name: str | None,
-    targets_axis: str | None,
+    state: SolverState, working: Marginals, plan: Plan, axes: Axes
 ) -> tuple[SolverState, Counts, Float[Array, " s"]]:
-    """One step on working targets; also the counts that it saw and their scatter by stream."""
+    """One step on a working problem; also the counts that it saw and their scatter by stream."""
     key = jax.random.fold_in(state.key, state.step)
-    batch_key, gap_key = jax.random.split(key)
-    near = around(mu, state.source)
+    batch_key, own_key = jax.random.split(key)
+    num_batches = 1 if plan.plateau_steps is None else state.multiplier
     counts, within = streams.draw_counts(
-        batch_key,
-        near,
-        y,
-        state.h,
-        nu,
-        1 if config.plateau_steps is None else state.multiplier,
-        samples_per_stream=per_stream,
-        axis_name=axis_name,
-        way=way_of(mu, config),
-        targets_axis=targets_axis,
+        batch_key, working, state.h, num_batches, batch=plan.batch, axes=axes
     )
-    static = {"config": config, "per_stream": per_stream, "targets_axis": targets_axis}
-    update = partial(updates.updated, **static)
+    num_samples = (plan.batch.size * state.multiplier).astype(jnp.float32)
+    seen = Seen(counts, num_samples, own_key)
     # The counts are integers and the same in every placement; so that the heights are, too, no
     # placement's program may fuse this arithmetic with anything of its own.
-    state = isolated(state.step >= 0, update, state, counts, gap_key, near, y, nu)
+    state = isolated(partial(updated, plan=plan, axes=axes), state, seen, working)
     return state, counts, within
+
+
+def updated(
+    state: SolverState, seen: Seen, marginals: Marginals, plan: Plan, axes: Axes
+) -> SolverState:
+    """The state after a step that saw these counts.
+
+    Args:
+      state: before it.
+      seen: its counts.
+      marginals: source, targets and weights, centred and scaled.
+      plan: of the solve.
+      axes: over which samples and targets are sharded.
+    """
+
+    def first(state: SolverState) -> SolverState:
+        return adam.update(state, seen, marginals, plan, axes)
+
+    def second(state: SolverState) -> SolverState:
+        return MOVES[plan.method].update(state, seen, marginals, plan, axes)
+
+    state = replace(state, batches=state.batches + state.multiplier)
+    if plan.method in MOVES:
+        state = jax.lax.cond(state.step < state.phases.adam_until, first, second, state)
+    else:
+        state = first(state)
+    h, now = centred(state.h, marginals.nu, axes.targets), state.step + 1
+    mean = average.updated(state.average, h, now, state.phases.average_from)
+    return replace(state, h=h, step=now, average=mean)

@@ -7,8 +7,13 @@ import pytest
 
 from aeot_jax import Empirical, Gaussian
 from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts.chi_square import chi_square, mass_error, samples_to_verify
+from aeot_jax.ot.counts.ways.table import INDEPENDENT
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices import placement
+from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.duality.assign import assign
+from aeot_jax.ot.problem import Marginals
 
 NU = np.array([0.1, 0.2, 0.3, 0.4])
 W = np.array([0.16, 0.17, 0.27, 0.40])
@@ -17,7 +22,7 @@ CHI2 = ((W - NU) ** 2 / NU).sum()
 
 def draws(masses, n, repeats, seed=0):
     counts = np.random.default_rng(seed).multinomial(n, masses, size=repeats)
-    f = jax.vmap(lambda c: estimate.chi_square(c, jnp.asarray(NU, jnp.float32), n))
+    f = jax.vmap(lambda c: chi_square(c, jnp.asarray(NU, jnp.float32), n))
     return [np.asarray(value, np.float64) for value in f(jnp.asarray(counts, jnp.int32))]
 
 
@@ -25,7 +30,7 @@ def draws(masses, n, repeats, seed=0):
 def test_chi_square_is_the_factorial_moment_formula(n):
     counts = np.random.default_rng(1).multinomial(n, W)
     exact = (counts * (counts - 1) / (n * (n - 1) * NU)).sum() - 1
-    chi2, _ = estimate.chi_square(jnp.asarray(counts), jnp.asarray(NU, jnp.float32), n)
+    chi2, _ = chi_square(jnp.asarray(counts), jnp.asarray(NU, jnp.float32), n)
     np.testing.assert_allclose(chi2, exact, atol=2e-6)
 
 
@@ -54,15 +59,15 @@ def test_the_standard_error_falls_like_the_square_root_of_the_samples():
 
 def test_counts_beyond_the_square_root_of_int32_do_not_overflow():
     counts = jnp.asarray([100_000, 200_000, 300_000, 400_000])
-    chi2, _ = estimate.chi_square(counts, jnp.asarray(NU, jnp.float32), 1_000_000)
+    chi2, _ = chi_square(counts, jnp.asarray(NU, jnp.float32), 1_000_000)
     np.testing.assert_allclose(chi2, -3 / 999_999, rtol=0.05)
 
 
 def test_mass_error_has_a_finite_standard_error_at_zero():
-    root, root_se = estimate.mass_error(jnp.float32(-0.1), jnp.float32(0.04))
+    root, root_se = mass_error(jnp.float32(-0.1), jnp.float32(0.04))
     assert root == 0
     np.testing.assert_allclose(root_se, 0.2)
-    root, root_se = estimate.mass_error(jnp.float32(1.0), jnp.float32(0.02))
+    root, root_se = mass_error(jnp.float32(1.0), jnp.float32(0.02))
     np.testing.assert_allclose([root, root_se], [1.0, 0.01], rtol=0.01)
 
 
@@ -129,19 +134,19 @@ def test_chi_square_is_right_where_there_is_stray_mass():
 
 def test_all_mass_in_one_cell_is_never_certain():
     counts = jnp.array([100, 0, 0, 0])
-    _, chi2_se = estimate.chi_square(counts, jnp.full(4, 0.25), 100)
+    _, chi2_se = chi_square(counts, jnp.full(4, 0.25), 100)
     assert chi2_se >= np.sqrt(2 * 3) / 100
 
 
 def test_the_law_for_checking_is_met():
     m, error, standard_error = 400, 0.1, 0.01
-    n = estimate.samples_to_verify(m, error, standard_error)
+    n = samples_to_verify(m, error, standard_error)
     rng = np.random.default_rng(5)
     sign = np.where(np.arange(m) % 2, 1, -1)
     masses = (1 + error * sign) / m
     counts = jnp.asarray(rng.multinomial(n, masses, size=300))
     nu = jnp.full(m, 1 / m)
-    chi2 = jax.vmap(lambda c: estimate.chi_square(c, nu, n)[0])(counts)
+    chi2 = jax.vmap(lambda c: chi_square(c, nu, n)[0])(counts)
     measured = np.sqrt(np.maximum(np.asarray(chi2), 0)).std()
     # The law is for w at nu; off it the first-order term adds a little.
     assert measured < 1.5 * standard_error
@@ -153,7 +158,7 @@ def test_counts_are_those_of_the_samples_in_the_cells():
     h = jnp.zeros(40)
     key = jax.random.key(9)
     nu = jnp.full(40, 1 / 40)
-    counts, _ = streams.draw_counts(key, mu, y, h, nu, 2, samples_per_stream=16)
+    counts, _ = streams.draw_counts(key, Marginals(mu, y, nu), h, 2, batch=Batch(INDEPENDENT, 16))
     expected = np.zeros(40, int)
     for batch in range(2):
         for stream in range(placement.NUM_STREAMS):
@@ -169,12 +174,12 @@ def test_devices_do_not_change_the_counts(num_devices):
     y = jax.random.normal(jax.random.key(1), (40, 3))
     h = jnp.zeros(40)
     key = jax.random.key(9)
-    nu = jnp.full(40, 1 / 40)
-    alone, within = streams.batch_counts(key, Gaussian(3), y, h, nu, 16)
+    marginals, batch = Marginals(Gaussian(3), y, jnp.full(40, 1 / 40)), Batch(INDEPENDENT, 16)
+    alone, within = streams.batch_counts(key, marginals, h, batch)
     assert within.shape == (placement.NUM_STREAMS,)
 
     def body(_):
-        return streams.batch_counts(key, Gaussian(3), y, h, nu, 16, "devices")[0]
+        return streams.batch_counts(key, marginals, h, batch, Axes("devices"))[0]
 
     mapped = jax.pmap(body, axis_name="devices", devices=jax.devices()[:num_devices])
     for counts in mapped(jnp.arange(num_devices)):
@@ -184,11 +189,11 @@ def test_devices_do_not_change_the_counts(num_devices):
 
 
 def test_streams_that_do_not_divide_are_named():
-    y = jnp.eye(3)
+    marginals = Marginals(Gaussian(3), jnp.eye(3), jnp.full(3, 1 / 3))
+    zero, batch = jnp.zeros(3), Batch(INDEPENDENT, 4)
 
     def body(_):
-        zero, nu = jnp.zeros(3), jnp.full(3, 1 / 3)
-        return streams.batch_counts(jax.random.key(0), Gaussian(3), y, zero, nu, 4, "i")[0]
+        return streams.batch_counts(jax.random.key(0), marginals, zero, batch, Axes("i"))[0]
 
     with pytest.raises(ValueError, match="size 3, which does not divide the 8"):
         jax.vmap(body, axis_name="i")(jnp.arange(3))
@@ -196,13 +201,7 @@ def test_streams_that_do_not_divide_are_named():
 
 def test_ties_of_an_empirical_source_go_to_the_lowest_index():
     y = jnp.array([[1.0], [1.0], [-1.0]])
-    counts, _ = streams.draw_counts(
-        jax.random.key(0),
-        Empirical(jnp.array([[2.0]])),
-        y,
-        jnp.zeros(3),
-        jnp.full(3, 1 / 3),
-        1,
-        samples_per_stream=4,
-    )
+    marginals = Marginals(Empirical(jnp.array([[2.0]])), y, jnp.full(3, 1 / 3))
+    batch = Batch(INDEPENDENT, 4)
+    counts, _ = streams.draw_counts(jax.random.key(0), marginals, jnp.zeros(3), 1, batch=batch)
     np.testing.assert_array_equal(counts, [32, 0, 0])

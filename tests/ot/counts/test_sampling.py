@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from aeot_jax.measures import Empirical, FromSampler, Gaussian, UniformBall, UniformCube
-from aeot_jax.ot.counts import estimate, sampling, streams
+from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
+from aeot_jax.ot.counts.ways.table import WAYS, choose
+from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.problem import Marginals
 
 KEY = jax.random.key(0)
 
@@ -26,27 +30,28 @@ KEY = jax.random.key(0)
     ],
 )
 def test_the_way_follows_from_the_source(mu, way):
-    assert sampling.choose(mu, "auto") == way
-    assert sampling.choose(mu, "independent") == "independent"
+    assert choose(mu, "auto") == way
+    assert choose(mu, "independent") == "independent"
 
 
 def test_a_way_that_the_source_does_not_allow_is_named():
     with pytest.raises(ValueError, match=r"`sampling` is 'sobol', which takes .* in 13"):
-        sampling.choose(Gaussian(13), "sobol")
+        choose(Gaussian(13), "sobol")
     with pytest.raises(ValueError, match=r"`sampling` is 'orbits', .* `mu` is Empirical"):
-        sampling.choose(Empirical(jnp.zeros((3, 2))), "orbits")
-    assert sampling.choose(Gaussian(2), "auto", batch_size=1 << 21) == "independent"
+        choose(Empirical(jnp.zeros((3, 2))), "orbits")
+    assert choose(Gaussian(2), "auto", batch_size=1 << 21) == "independent"
 
 
-@pytest.mark.parametrize(("way", "dim"), [("independent", 8), ("sobol", 8), ("orbits", 8)])
-def test_counts_agree_with_those_of_independent_samples(way, dim):
-    mu = Gaussian(dim)
+@pytest.mark.parametrize("way", WAYS)
+def test_counts_agree_with_those_of_independent_samples(way):
+    dim, mu = 8, Gaussian(8)
     y = jax.random.normal(jax.random.key(1), (30, dim)) * jnp.linspace(2, 0.2, dim)[None, :]
     h, nu = jnp.zeros(30), jnp.full(30, 1 / 30)
-    turned = sampling.prepared(jax.random.key(3), mu, y, way)
+    turned = WAYS[way].prepared(jax.random.key(3), mu, y)
 
     def draw(key, y, way):
-        return streams.draw_counts(key, mu, y, h, nu, 200, samples_per_stream=16, way=way)[0]
+        marginals, batch = Marginals(mu, y, nu), Batch(WAYS[way], 16)
+        return streams.draw_counts(key, marginals, h, 200, batch=batch)[0]
 
     counts, reference = draw(KEY, turned, way), draw(jax.random.key(9), y, "independent")
     n = 200 * 128
@@ -56,20 +61,23 @@ def test_counts_agree_with_those_of_independent_samples(way, dim):
     assert (np.abs(np.asarray(counts) - np.asarray(reference)) < 6 * error).all()
 
 
-@pytest.mark.parametrize("way", ["independent", "orbits"])
+@pytest.mark.parametrize("way", [name for name, way in WAYS.items() if way.independent])
 def test_chi_square_between_streams_is_unbiased(way):
     """Also where members of an orbit fall together: all but one coordinate hardly matter."""
     mu = Gaussian(8)
     y = jax.random.normal(jax.random.key(1), (20, 8)) * jnp.array([[1.0] + [0.05] * 7])
     h, nu = jnp.zeros(20), jnp.full(20, 1 / 20)
+    marginals = Marginals(mu, y, nu)
 
     def estimated(key):
-        counts, within = streams.batch_counts(key, mu, y, h, nu, 64, None, way)
-        return estimate.chi_square_between(counts, within, nu, 512)
+        counts, within = streams.batch_counts(key, marginals, h, Batch(WAYS[way], 64))
+        return chi_square_between(counts, within, nu, 512)
 
     chi2, chi2_se = jax.lax.map(estimated, jax.random.split(KEY, 400))
-    counts, _ = streams.draw_counts(jax.random.key(5), mu, y, h, nu, 100, samples_per_stream=512)
-    truth, truth_se = estimate.chi_square(counts, nu, counts.sum())
+    counts, _ = streams.draw_counts(
+        jax.random.key(5), marginals, h, 100, batch=Batch(WAYS["independent"], 512)
+    )
+    truth, truth_se = chi_square(counts, nu, counts.sum())
     spread = np.std(np.asarray(chi2)) / 20
     assert abs(float(chi2.mean() - truth)) < 5 * (spread + float(truth_se))
     if way == "independent":  # the standard error is made for independent samples

@@ -13,13 +13,15 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax import meshes
+from aeot_jax.machines import meshes
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import power, sizes
-from aeot_jax.ot.counts import sampling
+from aeot_jax.ot.counts import streams
 from aeot_jax.ot.devices import parallel, placement
 from aeot_jax.ot.duality.assign import assign
-from aeot_jax.ot.solver import start, stepping
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.starts import start
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()
@@ -35,13 +37,15 @@ def grid(rows, shards):
 
 
 def sharded(y, config):
-    """Targets, weights and the first state of a placement with target shards."""
+    """First state, marginals and steps of a placement with target shards."""
     where = placement.placement("shard_map", None, config.target_shards)
     mu, rows = aeot.Gaussian(y.shape[1]), sizes.sharded(*y.shape)
     made = problem.make(mu, y, sharded=True)
     arrays = parallel.shard(where, made.y, rows), parallel.shard(where, made.nu, rows)
-    state = start.init_sharded(KEY, mu, *arrays, len(y), config)
-    return state, *arrays
+    marginals = Marginals(mu, *arrays)
+    plan, budget = planning.plan(len(y), mu, config), planning.budget(len(y), mu, config)
+    state = start.begin_sharded(KEY, marginals, plan, budget.phases, where)
+    return state, marginals, partial(stepping.run_steps, plan=plan, where=where)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +76,11 @@ def test_a_device_holds_its_share_and_no_more(shards):
     """Eight devices: 2 rows of 4, each with a quarter of all that has a row a target, or 1 of 8."""
     m, d = 5000, 16
     y, config = targets(m, d), replace(BASE, parallel="auto", target_shards=shards, start="zero")
-    state, own_y, nu = sharded(y, config)
-    moved, *_ = stepping.run_steps(state, aeot.Gaussian(d), own_y, nu, 1, config)
+    state, marginals, run_steps = sharded(y, config)
+    moved, *_ = run_steps(state, marginals, num_steps=1)
     padded = 5120  # to whole blocks of 128 targets on each device
     for state_ in (state, moved):
-        vectors = [a for a in jax.tree.leaves((state_, nu, own_y)) if a.shape[:1] == (padded,)]
+        vectors = [a for a in jax.tree.leaves((state_, marginals)) if a.shape[:1] == (padded,)]
         assert len(vectors) == 6  # h, its average, two moments of Adam, nu, y
         for array in vectors:
             assert len(array.addressable_shards) == 8
@@ -90,14 +94,12 @@ def test_a_step_gathers_scores_over_targets_and_reduces_counts_over_samples():
     config = replace(
         BASE, parallel="shard_map", target_shards=4, sampling="independent", method="adam"
     )
-    state, y, nu = sharded(targets(m, d), config)
-    mu = aeot.Gaussian(d)
-    leaves, structure = jax.tree.flatten((state, mu, y, nu))
+    state, marginals, run_steps = sharded(targets(m, d), config)
+    leaves, structure = jax.tree.flatten((state, marginals))
 
     @jax.jit
     def program(leaves):
-        state, mu, y, nu = jax.tree.unflatten(structure, leaves)
-        return stepping.run_steps(state, mu, y, nu, 4, config)
+        return run_steps(*jax.tree.unflatten(structure, leaves), num_steps=4)
 
     text = program.lower(leaves).compile().as_text()
     assert text is not None
@@ -127,7 +129,7 @@ def test_ties_between_shards_go_to_the_lowest_index():
 
     def own(x, y, h):
         scores, index = power.leaders(x, y, h)
-        won = sampling.is_winner(scores, "targets")
+        won = streams.is_winner(scores, "targets")
         first = jax.lax.axis_index("targets") * y.shape[0]
         return jax.lax.psum(jnp.where(won, index + first, 0), "targets")
 

@@ -11,7 +11,7 @@ from problems import constructed_2d, one_dim
 
 import aeot_jax as aeot
 from aeot_jax.ot.exact import exact
-from aeot_jax.ot.solver.plan import plan, samples_to_reach
+from aeot_jax.ot.solver.planning import budget, plan, samples_to_reach
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)
@@ -43,12 +43,12 @@ def test_the_same_key_gives_the_same_heights(solved):
 
 
 def test_the_count_of_samples_is_complete(solved):
-    sizes = plan(50, MU, LOOSE)
-    assert solved.num_samples == solved.num_steps * sizes.batch
-    assert solved.num_steps == sizes.phases.num_steps  # converged at the first draw
-    gaps = -(-(sizes.phases.num_steps - sizes.phases.phase_steps) // 32) * 128
-    looks = 8 * sizes.batch * len(solved.history.num_samples)
-    start = sizes.batch
+    batch, phases = plan(50, MU, LOOSE).batch.size, budget(50, MU, LOOSE).phases
+    assert solved.num_samples == solved.num_steps * batch
+    assert solved.num_steps == phases.end  # converged at the first draw
+    gaps = -(-(phases.end - phases.adam_until) // 32) * 128
+    looks = 8 * batch * len(solved.history.num_samples)
+    start = batch
     rest = int(solved.num_check_samples) - gaps - looks - start
     assert rest == int(solved.certificate.num_samples)  # one certificate
 
@@ -77,7 +77,7 @@ def test_modes_that_the_first_plan_misses_are_found_by_planning_anew():
     y = modes[np.arange(540) % 27] + 0.005 * rng.normal(size=(540, 3))
     solution = aeot.solve(KEY, MU, y, config=replace(LOOSE, learning_rate=0.01))
     assert solution.converged
-    assert solution.num_steps >= 2 * plan(540, MU, LOOSE).phases.num_steps
+    assert solution.num_steps >= 2 * budget(540, MU, LOOSE).phases.end
 
 
 def test_the_step_limit_is_named():
@@ -93,7 +93,7 @@ def test_the_sample_limit_is_named():
     config = aeot.SolverConfig(tolerance=None, max_samples=2_000)
     solution = aeot.solve(KEY, MU, Y, config=config)
     assert solution.status == aeot.Status.SAMPLE_LIMIT
-    assert 2_000 <= solution.num_samples < 2_000 + plan(50, MU, config).batch
+    assert 2_000 <= solution.num_samples < 2_000 + plan(50, MU, config).batch.size
 
 
 def test_the_time_limit_is_named():
@@ -292,7 +292,7 @@ def test_exact_masses_verify_what_no_draw_can_see():
 
 def test_of_two_answers_that_miss_the_tolerance_the_better_is_returned(monkeypatch):
     from aeot_jax.ot.solver import exactly as exactly_module
-    from aeot_jax.ot.solver import solve as module
+    from aeot_jax.ot.solver import running as module
 
     y = np.random.default_rng(7).normal(size=(30, 2))
     exactly = aeot.solve(KEY, aeot.UniformCube(2), y)
@@ -330,7 +330,7 @@ def test_the_exact_method_names_what_it_takes():
 
 
 def test_an_interruption_of_the_certificate_is_an_interruption(monkeypatch):
-    from aeot_jax.ot.solver import solve as module
+    from aeot_jax.ot.solver import running as module
 
     real, calls = module.draw_certificate, []
 

@@ -11,9 +11,12 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax.ot.solver import stepping, updates
+from aeot_jax.ot.devices.placement import Placement
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import running, stepping
 from aeot_jax.ot.solver.config import uncorrected_adam
-from aeot_jax.ot.solver.plan import NEVER, phases, plan
+from aeot_jax.ot.solver.plan import NEVER
+from aeot_jax.ot.solver.planning import budget, phases, plan
 
 pytestmark = pytest.mark.optimised
 
@@ -27,6 +30,11 @@ CONFIG = aeot.SolverConfig(tolerance=None, max_steps=60, batch_size=512)
 def run(key, y, nu=None, config=CONFIG, num_steps=60):
     state = aeot.init(key, MU, y, nu, config)
     return jax.lax.fori_loop(0, num_steps, lambda _, s: aeot.step(s, MU, y, nu, config), state)
+
+
+def chunk(state, nu, num_steps):
+    marginals, where = Marginals(MU, Y, nu), Placement("none")
+    return stepping.run_steps(state, marginals, plan(60, MU, CONFIG), where, num_steps)
 
 
 step = jax.jit(aeot.step, static_argnames=("config", "axis_name"))
@@ -68,7 +76,7 @@ def test_rotating_source_and_targets_changes_nothing():
     state = aeot.init(KEY, MU, Y, None, config)
     other = aeot.init(KEY, turned, Y @ rotation, None, config)
     # The spread of an unknown source is estimated; use the known one, to compare step for step.
-    other = replace(other, spread=state.spread, gap=state.gap)
+    other = replace(other, spread=state.spread, method=state.method)
     for _ in range(5):
         state = step(state, MU, Y, None, config)
         other = step(other, turned, Y @ rotation, None, config)
@@ -90,19 +98,19 @@ def test_weights_of_zero_own_no_cell():
 
 
 def test_both_phases_take_their_steps():
-    sizes = plan(60, MU, CONFIG)
-    assert sizes.phases.num_steps == 60
-    assert sizes.phases.phase_steps == 30  # a fifth is 12, the least is 100, and half is 30
+    planned = budget(60, MU, CONFIG).phases
+    assert planned.end == 60
+    assert planned.adam_until == 30  # a fifth is 12, the least is 100, and half is 30
     state = aeot.init(KEY, MU, Y, None, CONFIG)
     gaps = []
     for _ in range(32):
         state = step(state, MU, Y, None, CONFIG)
-        gaps.append(float(state.gap))
+        gaps.append(float(state.method.gap))
     # The gap is first measured by the first Newton step.
     assert len(set(gaps[:30])) == 1
     assert gaps[30] < gaps[29]
-    count = [leaf for leaf in jax.tree.leaves(state.optimizer_state) if leaf.dtype == jnp.int32]
-    assert max(int(leaf) for leaf in count) == 30
+    count = [leaf for leaf in jax.tree.leaves(state.adam) if leaf.dtype == jnp.int32]
+    assert 30 in [int(leaf) for leaf in count]
 
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(1.0, momentum=0.9), optax.lion(0.05)])
@@ -113,40 +121,40 @@ def test_any_optax_transformation_serves(optimizer):
 
 
 def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
-    nu, planned = jnp.full(60, 1 / 60), plan(60, MU, CONFIG).phases
+    nu, planned = jnp.full(60, 1 / 60), budget(60, MU, CONFIG).phases
     assert planned.average_from == 60 - 21  # seven tenths of the 30 steps after the first phase
     state, seen = aeot.init(KEY, MU, Y, nu, CONFIG), []
     for _ in range(60):
         state = step(state, MU, Y, nu, CONFIG)
         seen.append(np.asarray(state.h))
-        if state.averaged == 0:
+        if state.average.number == 0:
             np.testing.assert_array_equal(state.heights, state.h * state.frame.scale)
-    assert state.averaged == 21
+    assert state.average.number == 21
     mean = np.mean(seen[-21:], axis=0)
     np.testing.assert_allclose(state.heights, mean * state.frame.scale, atol=1e-5)
     many = replace(CONFIG, average_share=None)
-    assert plan(60, aeot.Gaussian(4), many).phases.average_from == NEVER
+    assert budget(60, aeot.Gaussian(4), many).phases.average_from == NEVER
 
 
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     nu = jnp.full(60, 1 / 60)
-    state, _, _ = stepping.run_steps(aeot.init(KEY, MU, Y, nu, CONFIG), MU, Y, nu, 60, CONFIG)
-    anew = updates.planned_anew(state, phases(400, MU, CONFIG))
-    np.testing.assert_array_equal(anew.h, state.average)
-    assert anew.phase_from == 60
-    assert anew.phase_steps == 60 + 120  # three tenths
-    assert anew.average_from == 460 - 196  # seven tenths of the rest
-    assert anew.averaged == 0
+    state, _, _ = chunk(aeot.init(KEY, MU, Y, nu, CONFIG), nu, 60)
+    anew = running.planned_anew(state, phases(400, 3, CONFIG))
+    np.testing.assert_array_equal(anew.h, state.average.heights)
+    assert anew.phases.begin == 60
+    assert anew.phases.adam_until == 60 + 120  # three tenths
+    assert anew.phases.average_from == 460 - 196  # seven tenths of the rest
+    assert anew.average.number == 0
     # Adam's rate begins again: one step moves a height by about it.
     moved = step(anew, MU, Y, nu, CONFIG)
     rate = CONFIG.learning_rate * float(state.spread)
     assert 0.2 * rate < np.abs(np.asarray(moved.h - anew.h)).max() < 10 * rate
-    last, _, _ = stepping.run_steps(anew, MU, Y, nu, 400, CONFIG)
-    assert last.averaged == 196
+    last, _, _ = chunk(anew, nu, 400)
+    assert last.average.number == 196
     assert error(Y, last.heights) < error(Y, state.heights)
     many = replace(CONFIG, average_share=0.0)
     never = aeot.init(KEY, MU, Y, nu, many)
-    assert updates.planned_anew(never, phases(400, MU, many)) is never
+    assert running.planned_anew(never, phases(400, 3, many)) is never
 
 
 def test_pure_adam_converges():
@@ -234,9 +242,9 @@ def test_steps_in_chunks_are_steps_one_by_one():
     one_by_one = state
     for _ in range(6):
         one_by_one = step(one_by_one, MU, Y, nu, CONFIG)
-    chunk, chi2, chi2_se = stepping.run_steps(state, MU, Y, nu, 2, CONFIG)
-    chunk, *_ = stepping.run_steps(chunk, MU, Y, nu, 4, CONFIG)
-    np.testing.assert_allclose(chunk.h, one_by_one.h, atol=1e-6)
+    chunks, chi2, chi2_se = chunk(state, nu, 2)
+    chunks, *_ = chunk(chunks, nu, 4)
+    np.testing.assert_allclose(chunks.h, one_by_one.h, atol=1e-6)
     assert np.isfinite(chi2)
     assert chi2_se > 0
 

@@ -1,0 +1,73 @@
+"""What a way of drawing is: independent samples of any source, and what another way may change."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.measures import Measure, draw
+from aeot_jax.ot.cells import power
+from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.ot.devices.placement import NUM_STREAMS
+from aeot_jax.typing import PRNGKey, Samples, Targets
+
+
+@dataclass(frozen=True)
+class Way:
+    """Independent samples, as ``mu.sample`` gives them, each in the cell that the kernel finds.
+
+    Another way is a subclass that overrides what differs, with a line in ``table.py``. It must
+    count every cell without bias. An instance is static: it holds no arrays.
+
+    Attributes:
+      whole: what the samples of a stream are a multiple of, where the user names no batch.
+      least: the same where the user names one.
+      independent: whether streams are independent of each other, so that their counts tell chi^2.
+      turns: whether ``prepared`` multiplies the targets by a matrix.
+    """
+
+    whole: ClassVar[int] = 8
+    least: ClassVar[int] = 1
+    independent: ClassVar[bool] = True
+    turns: ClassVar[bool] = False
+
+    def lack(self, mu: Measure, batch_size: int | None) -> str | None:
+        """What source and batch lack for this way, as the end of a sentence; None if nothing."""
+        del mu, batch_size
+
+    def prepared(self, key: PRNGKey, mu: Measure, y: Targets) -> Targets:
+        """Targets (m, d) as the kernel shall see them; no mass of a cell may change."""
+        del key, mu
+        return y
+
+    def drawn(self, key: PRNGKey, mu: Measure, stream: Int[Array, ""], num_samples: int) -> Samples:
+        """What the kernel takes for ``num_samples`` samples of one logical stream of a batch."""
+        return draw(jax.random.fold_in(key, stream), mu, num_samples)
+
+    def owners(self, x: Samples, rows: Rows, h: Float[Array, " rows"]) -> Int[Array, "*n"]:
+        """Cells of all samples that ``drawn`` stands for, whatever their order."""
+        return power.best(x, rows, h)[1]
+
+    def leaders(
+        self, x: Samples, rows: Rows, h: Float[Array, " rows"]
+    ) -> tuple[Float[Array, "*n"], Int[Array, "*n"]]:
+        """Highest score of each sample among these targets, and where; shaped as ``owners``."""
+        return power.leaders(x, rows, h)
+
+
+class Batch(NamedTuple):
+    """How a batch of samples is drawn; static.
+
+    Attributes:
+      way: of drawing.
+      samples_per_stream: samples of each logical stream; a multiple of ``way.least``.
+    """
+
+    way: Way
+    samples_per_stream: int
+
+    @property
+    def size(self) -> int:
+        """Samples of all streams."""
+        return self.samples_per_stream * NUM_STREAMS

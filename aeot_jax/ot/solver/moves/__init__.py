@@ -1,0 +1,1 @@
+"""Ways to move the heights; ``table.py`` lists them."""

@@ -1,0 +1,170 @@
+"""How plan and budget follow from a problem's size, its source and the configuration."""
+
+import math
+
+import numpy as np
+
+from aeot_jax.measures import Measure
+from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.counts.chi_square import samples_to_verify
+from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
+from aeot_jax.ot.counts.ways.table import WAYS, choose
+from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.devices.placement import NUM_STREAMS
+from aeot_jax.ot.solver.config import LARGEST, SolverConfig
+from aeot_jax.ot.solver.plan import FEW_DIMS, NEVER, Budget, Phases, Plan
+from aeot_jax.ot.solver.starts import closed_forms
+from aeot_jax.typing import HostWeights, Weights
+
+_DEFAULT_TOLERANCE = 0.1
+"""Aim of the schedule where only a time limit is given."""
+
+_MARGIN = 0.85
+"""Part of the tolerance aimed at, so that two standard errors of the certificate fit above it."""
+
+_CHECK_ERROR = 0.05
+"""Standard error of the last draw, as a part of the tolerance."""
+
+_UNSEEN = 0.05
+"""Part of the squared tolerance left to what targets too light to see may add."""
+
+_LEAST_PHASE_STEPS = 100
+"""Steps of the first phase at least, if they leave half to Newton: the rate, decaying from 0.05
+spreads to a tenth of it, then travels 2.7 spreads, which forgets the start
+(``benchmarks/solve.py``)."""
+
+_LEAST_STEPS = 2 * _LEAST_PHASE_STEPS
+"""Steps of a solve with a tolerance, at least: few targets need few samples, but as many steps."""
+
+_BATCHES = (256, 4096)
+"""Samples of a step, at least and at most, where the user names none."""
+
+
+def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
+    """What the programs of a solve are compiled for; alike for all targets that share a size.
+
+    Raises:
+      ValueError: if the source does not allow the way to draw that was asked for.
+    """
+    return Plan(
+        batch=_batch(num_targets, mu, config),
+        starts=closed_forms.NAMES if config.start == "auto" else (config.start,),
+        method="newton" if config.method in ("auto", "exact") else config.method,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        in_spreads=config.rate_unit == "spread",
+        plateau_steps=config.plateau_steps,
+        few_dims=mu.dim <= FEW_DIMS,
+    )
+
+
+def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
+    """Samples of a step, whole for the kernel."""
+    way = WAYS[choose(mu, config.sampling, config.batch_size)]
+    if config.batch_size:
+        per_stream = -(-config.batch_size // (NUM_STREAMS * way.least)) * way.least
+        return Batch(way, per_stream)
+    least, most = _BATCHES
+    size = min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
+    return Batch(way, max(1, round(size / (NUM_STREAMS * way.whole))) * way.whole)
+
+
+def samples_to_reach(num_targets: int, dim: int, tolerance: float) -> int:
+    """Samples after which the default method should be certified within the tolerance.
+
+    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance and a cost
+    that ``benchmarks/solve.py`` measured: 1.3 in many dimensions, 2.3 in the plane; 1 is the limit
+    of sampling.
+    """
+    cost = 1.3 + 4 / dim**2
+    return math.ceil(cost * num_targets / (_MARGIN * tolerance) ** 2)
+
+
+def max_samples(num_targets: int, config: SolverConfig) -> int:
+    """Samples that may move the heights.
+
+    Raises:
+      ValueError: if the tolerance takes more than the user allows, or than an int32 can count.
+    """
+    if config.tolerance is None:
+        return config.max_samples or LARGEST
+    least = math.ceil(num_targets / config.tolerance**2)
+    room = 8 * max(least, _LEAST_STEPS * (config.batch_size or _BATCHES[1]))
+    limit = config.max_samples or min(room, LARGEST)
+    if least > limit:
+        raise ValueError(
+            f"`tolerance` is {config.tolerance:g}, which {num_targets} targets cannot reach with "
+            f"{limit} samples: it takes at least m / tolerance^2 = {least}; raise `tolerance` or "
+            "`max_samples`."
+        )
+    return limit
+
+
+def budget(num_targets: int, mu: Measure, config: SolverConfig) -> Budget:
+    """What the host may spend on a solve with m targets.
+
+    Raises:
+      ValueError: as ``max_samples``.
+    """
+    limit = max_samples(num_targets, config)
+    batch = _batch(num_targets, mu, config).size
+    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    wanted = samples_to_reach(num_targets, mu.dim, tolerance)
+    if config.tolerance is not None:
+        wanted = max(wanted, _LEAST_STEPS * batch)
+    elif config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
+        wanted = limit
+    if config.max_steps is not None and config.plateau_steps is None:
+        limit = min(limit, config.max_steps * batch)
+    check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
+    check = max(check, samples_to_see_equal(num_targets))
+    if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
+        check = min(check, max(wanted // 4, 16 * batch))
+    wanted = min(wanted, limit)
+    steps = max(1, -(-wanted // batch))
+    return Budget(phases(steps, mu.dim, config), limit, min(check, LARGEST))
+
+
+def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
+    """Divide so many steps."""
+    few, adam = dim <= FEW_DIMS, config.method == "adam"
+    adam_until = num_steps if adam else _phase_steps(num_steps, few, config)
+    # Pure Adam has no steps after its first phase: its own last ones are averaged.
+    rest = num_steps - (0 if adam else adam_until)
+    share = config.average_share
+    if share is None:
+        share = 0.7 if few and not adam else 0.0
+    average_from = num_steps - math.floor(share * rest)
+    return Phases(0, adam_until, average_from if average_from < num_steps else NEVER, num_steps)
+
+
+def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
+    """Steps of the first phase under "newton"; none if the user wants none."""
+    share = config.adam_share
+    if share is None:
+        share = 0.3 if few else 0.1
+    steps = round(share * num_steps)
+    return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
+
+
+def samples_to_continue(drawn: int, error: float, budget: Budget, config: SolverConfig) -> int:
+    """Samples at which to certify again, after a draw that showed a mass error too large.
+
+    The error falls like 1 / sqrt(samples); at least a quarter more is drawn, at most four times as
+    much, so that one unlucky draw commits to neither a tiny nor a huge continuation.
+    """
+    if config.tolerance is None:
+        return budget.max_samples
+    ratio = (error / (_MARGIN * config.tolerance)) ** 2
+    return min(budget.max_samples, math.ceil(drawn * min(max(ratio, 1.25), 4.0)))
+
+
+def seeing(
+    budget: Budget, nu: Weights | HostWeights, config: SolverConfig, num_samples: int
+) -> Budget:
+    """As many samples in a draw as light targets ask for, up to those of the solve."""
+    if config.tolerance is None:
+        return budget
+    room = _UNSEEN * config.tolerance**2
+    number = samples_to_bound(np.asarray(nu), room, budget.check_samples, num_samples)
+    return budget._replace(check_samples=number)

@@ -1,0 +1,239 @@
+"""The host loop of a solve by sampling: short chunks of steps, so that limits and Ctrl-C work."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from aeot_jax.machines import processes
+from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.counts.certificate import draw as draw_certificate
+from aeot_jax.ot.counts.certificate import most_at_once
+from aeot_jax.ot.counts.chi_square import mass_error
+from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
+from aeot_jax.ot.devices import parallel
+from aeot_jax.ot.devices.placement import Placement
+from aeot_jax.ot.problem import Marginals, Prepared
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.config import SolverConfig, method_of
+from aeot_jax.ot.solver.exactly import is_reached
+from aeot_jax.ot.solver.plan import Budget, Phases, Plan
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
+from aeot_jax.ot.solver.starts import start
+from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights, PRNGKey, Weights
+
+_CHUNK_STEPS = 64
+"""Steps of a chunk at most."""
+
+MOST_COUNTED = 2**31 - 1
+"""Most samples that a count tells of."""
+
+_ANEW = 2
+"""Factor of a continuation that plans its phases anew: it adds at least as much as there was."""
+
+_LEAST_CHECK_BATCHES = 4
+"""Batches of the last draw, at least, after a limit."""
+
+
+class _Run(NamedTuple):
+    """What stays the same while a solve runs.
+
+    Attributes:
+      made: the problem as ``problem.make`` made it.
+      marginals: the same where the devices want it.
+      plan: that programs are compiled for.
+      config: the user's decisions.
+      where: the devices.
+      started: time of the start, in seconds.
+      history: samples, running error and its standard error after each chunk; it grows.
+      on_progress: to be called after each chunk.
+    """
+
+    made: Prepared
+    marginals: Marginals
+    plan: Plan
+    config: SolverConfig
+    where: Placement
+    started: float
+    history: list[tuple[int, float, float]]
+    on_progress: Callable[[SolveProgress], None]
+
+
+def solve_by_sampling(
+    key: PRNGKey,
+    made: Prepared,
+    config: SolverConfig,
+    where: Placement,
+    on_progress: Callable[[SolveProgress], None],
+) -> Solution:
+    """``solve`` without the exact solver: run, certify, go on until it is reached or over."""
+    started = time.monotonic()
+    plan = planning.plan(made.num_targets, made.mu, config)
+    budget = planning.budget(made.num_targets, made.mu, config)
+    goal = budget.phases.end * plan.batch.size
+    budget = planning.seeing(budget, made.nu, config, goal)
+    init_key, check_key = jax.random.split(key)
+    state, marginals = _begun(init_key, made, plan, budget, where)
+    run = _Run(made, marginals, plan, config, where, started, [], on_progress)
+    check_key = parallel.place(where, check_key)
+    check_samples = start.num_start_samples(made.mu, plan)
+    confirming = False
+    for attempt in itertools.count():
+        state, status = _advanced(run, state, goal)
+        look_key = jax.random.fold_in(check_key, attempt)
+        certificate, status = _certified(run, look_key, state, status, budget)
+        check_samples += int(certificate.num_samples)
+        reached = is_reached(certificate, config)
+        if reached and attempt > 0 and status is Status.RUNNING and not confirming:
+            # A first look was planned; a later one that passes is a decision to stop, and what is
+            # reported is drawn after it.
+            confirming = True
+            continue
+        confirming = False
+        if reached and status not in (Status.INTERRUPTED, Status.NON_FINITE):
+            status = Status.CONVERGED
+        drawn = int(state.batches) * plan.batch.size
+        if status is Status.RUNNING and drawn < budget.max_samples:
+            error = error_to_reduce(certificate)
+            goal = planning.samples_to_continue(drawn, error, budget, config)
+            budget = planning.seeing(budget, made.nu, config, goal)
+            if goal >= _ANEW * drawn:
+                num_steps = -(-(goal - drawn) // plan.batch.size)
+                state = planned_anew(state, planning.phases(num_steps, made.mu.dim, config))
+                state = parallel.place(where, state)
+            continue
+        if status is Status.RUNNING:
+            steps_left = config.max_steps is None or int(state.step) < config.max_steps
+            status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
+        return _solution(run, state, status, certificate, check_samples)
+    raise AssertionError  # unreachable: the loop above only ends by returning
+
+
+def _begun(
+    key: PRNGKey, made: Prepared, plan: Plan, budget: Budget, where: Placement
+) -> tuple[SolverState, Marginals]:
+    """The state before the first step and the problem, where the devices want them."""
+    if where.target_shards > 1:
+        rows = sizes.sharded(*made.y.shape)
+        key, mu = parallel.place(where, (key, made.mu))
+        y, nu = (parallel.shard(where, np.asarray(array), rows) for array in (made.y, made.nu))
+        marginals = Marginals(mu, y, nu)
+        return start.begin_sharded(key, marginals, plan, budget.phases, where), marginals
+    marginals = Marginals(made.mu, jnp.asarray(made.y), jnp.asarray(made.nu))
+    return parallel.place(where, (start.begin(key, marginals, plan, budget.phases), marginals))
+
+
+def _solution(
+    run: _Run, state: SolverState, status: Status, certificate: Certificate, check_samples: int
+) -> Solution:
+    """What was found, for the targets as the user gave them."""
+    h = stepping.heights(state)
+    if run.where.target_shards > 1:
+        h = parallel.collect(h, run.marginals.y.shape[0])
+    else:
+        h = parallel.local(h)
+    check_samples += int(stepping.num_own_samples(state, run.plan))
+    check_samples += stepping.num_look_samples(run.plan) * len(run.history)
+    return Solution(
+        h=run.made.of_users(h),
+        status=jnp.asarray(status, jnp.int32),
+        certificate=certificate,
+        method=method_of(run.config),
+        num_steps=parallel.local(state.step),
+        num_samples=jnp.asarray(int(state.batches) * run.plan.batch.size, jnp.int32),
+        num_check_samples=jnp.asarray(min(check_samples, MOST_COUNTED), jnp.int32),
+        history=history_of(run.history),
+    )
+
+
+def _certified(
+    run: _Run, key: PRNGKey, state: SolverState, status: Status, budget: Budget
+) -> tuple[Certificate, Status]:
+    """A certificate of the heights reached; an interruption makes it a short one."""
+
+    def draw(key: PRNGKey, status: Status) -> Certificate:
+        number = _check_samples(run, state, status, budget)
+        h, per_stream = stepping.heights(state), run.plan.batch.samples_per_stream
+        drawn = draw_certificate(key, run.marginals, h, number, per_stream, run.where)
+        return jax.block_until_ready(drawn)
+
+    try:
+        return draw(key, status), status
+    except KeyboardInterrupt:
+        return draw(jax.random.fold_in(key, 1), Status.INTERRUPTED), Status.INTERRUPTED
+
+
+def _check_samples(run: _Run, state: SolverState, status: Status, budget: Budget) -> int:
+    """Samples of a draw: those that decide, or, after a limit, at most a quarter of the solve's."""
+    if status is Status.RUNNING:
+        return budget.check_samples
+    batch = run.plan.batch.size
+    least = _LEAST_CHECK_BATCHES * batch
+    return min(budget.check_samples, max(int(state.batches) * batch // 4, least))
+
+
+def _advanced(run: _Run, state: SolverState, goal: int) -> tuple[SolverState, Status]:
+    """Run chunks of steps until ``goal`` samples are drawn or something else ends the solve.
+
+    Returns:
+      The last finite state, and RUNNING or the reason to stop.
+    """
+    config, batch = run.config, run.plan.batch.size
+    chunk = min(_CHUNK_STEPS, most_at_once(batch, *run.marginals.y.shape))
+    try:
+        while (drawn := int(state.batches) * batch) < goal:
+            left = config.max_steps - int(state.step) if config.max_steps else chunk
+            if left <= 0:
+                return state, Status.STEP_LIMIT
+            if config.time_limit and _is_late(run.started, config.time_limit):
+                return state, Status.TIME_LIMIT
+            batches = -(-(goal - drawn) // (batch * int(state.multiplier)))
+            num_steps = min(chunk, left, batches)
+            if config.plateau_steps is not None:  # at most one doubling in a chunk
+                num_steps = min(num_steps, config.plateau_steps)
+            new, *chi2 = stepping.run_steps(state, run.marginals, run.plan, run.where, num_steps)
+            error, error_se, finite = _running_estimate(new.h, run.marginals.nu, *chi2)
+            if not bool(finite):
+                return state, Status.NON_FINITE
+            state = new
+            drawn = int(state.batches) * batch
+            run.history.append((drawn, float(error), float(error_se)))
+            run.on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
+    except KeyboardInterrupt:
+        return state, Status.INTERRUPTED
+    return state, Status.RUNNING
+
+
+def _is_late(started: float, time_limit: float) -> bool:
+    """Whether the time is over, by the clock of the first process: all must stop together."""
+    return bool(processes.from_first(jnp.asarray(time.monotonic() - started > time_limit)))
+
+
+@jax.jit
+def _running_estimate(
+    h: Heights, nu: Weights, chi2: Float[Array, ""], chi2_se: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
+    """Running mass error with its standard error, and whether all active heights are finite."""
+    finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
+    return *mass_error(chi2, chi2_se), finite
+
+
+def planned_anew(state: SolverState, phases: Phases) -> SolverState:
+    """Begin both phases again, from the answer so far and for so many steps; on the host.
+
+    For a solve that averages: its long steps have become short, and would never repair an answer
+    that is far off. The numbers come from NumPy, so that this compiles nothing.
+    """
+    if not int(state.average.number):
+        return state
+    again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
+    mean = state.average._replace(number=jnp.asarray(np.int32(0)))
+    return replace(state, h=state.average.heights, phases=again, average=mean)

@@ -1,0 +1,1 @@
+"""Heights to start from, and the state before the first step."""
