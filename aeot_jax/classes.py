@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks, merging
 from aeot_jax.ot.extension import extension
 from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.problem import Marginals
@@ -114,8 +114,8 @@ def solve_classes(
     arguments.refuse_trace("solve_classes", way, key=key, mu=mu, codes=codes, labels=labels)
     key = arguments.key("key", key)
     check_config(config)
-    targets = problem.check_targets(codes, "codes")
-    problem.check_measure(mu, targets)
+    targets = checks.check_targets(codes, "codes")
+    checks.check_measure(mu, targets)
     extension.check_options(threshold, num_samples)
     known = _check_labels(labels, targets.shape[0])
     names, y, nu = _stack(np.asarray(targets), known)
@@ -196,7 +196,7 @@ def _stack(
     y = np.stack([np.concatenate([c, np.repeat(c[:1], largest - len(c), 0)]) for c in members])
     nu = np.zeros(y.shape[:2], np.float32)
     for weights, own in zip(nu, members, strict=True):
-        same = problem.representatives(jnp.asarray(own))
+        same = merging.representatives(jnp.asarray(own))
         np.add.at(weights, np.arange(len(own)) if same is None else same, 1 / len(own))
     return names, jnp.asarray(y), jnp.asarray(nu)
 

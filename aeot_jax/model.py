@@ -21,7 +21,6 @@ from aeot_jax.measures.table import Source
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
-from aeot_jax.ot import problem
 from aeot_jax.ot.extension.extension import Extension, check_options
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
@@ -196,13 +195,13 @@ def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
     if model.image_shape is None:
         return _standardise(model, x)
     if model.columns is not None:
-        if problem.is_concrete(x, model):
+        if arguments.is_concrete(x, model):
             x = measured(np.asarray(x), *model.columns)
         else:
             x = (x - model.columns.centre[None, :]) / model.columns.scale[None, :]
         return _encode(model, arguments.real("images", x))
     if jnp.issubdtype(x.dtype, jnp.floating):
-        if problem.is_concrete(x):
+        if arguments.is_concrete(x):
             check_floats(np.asarray(x), "`images`")
         x = arguments.real("images", x)
     return _encode(model, x)
@@ -229,7 +228,7 @@ def _standardise(model: AEOT, codes: ArrayLike) -> Float[Array, "n z"]:
             f"`encode` gave codes of shape {found.shape[1:]} per row, but the model's have "
             f"{model.centre.shape[0]} dimensions; use the encoder that it was fitted with."
         )
-    if not problem.is_concrete(found, model):
+    if not arguments.is_concrete(found, model):
         return (arguments.real("images", found) - model.centre[None, :]) / model.scale[None, :]
     return arguments.real("images", measured(np.asarray(found), model.centre, model.scale))
 

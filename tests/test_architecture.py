@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "_version arguments numerics reprs typing",
     "inputs machines measures storage",
-    "ot ot.cells ot.exact",
+    "ot ot.cells ot.checks ot.exact",
+    "ot.centring ot.frames ot.merging",
     "data metrics nn ot.problem",
     "ot.devices",
     "ot.counts",

@@ -16,7 +16,7 @@ from aeot_jax.cli import cache, commands, main, parse, parsing, pieces
 from aeot_jax.cli.options import presets
 from aeot_jax.cli.options.recipe import read
 from aeot_jax.cli.screen import manual, notices
-from aeot_jax.ot.problem import CoincidenceWarning
+from aeot_jax.ot.merging import CoincidenceWarning
 
 CONFIG = {"version": aeot_jax.__version__, "config": {"solver": {"tolerance": 0.3}}}
 

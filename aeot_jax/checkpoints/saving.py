@@ -16,8 +16,9 @@ from aeot_jax._version import __version__
 from aeot_jax.checkpoints import checkpoint, contents, numbers, trees
 from aeot_jax.measures import Measure, table
 from aeot_jax.model import AEOT
+from aeot_jax.ot.checks import check_measure, check_targets, check_weights
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.problem import Problem, check_measure, check_targets, check_weights
+from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.storage import records, runs
 from aeot_jax.typing import Given

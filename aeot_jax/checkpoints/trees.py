@@ -10,7 +10,7 @@ from aeot_jax.checkpoints import contents
 from aeot_jax.measures import Measure
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.problem import Frame
+from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.solution import History, Solution
 
 

@@ -15,7 +15,7 @@ import aeot_jax as aeot
 from aeot_jax import measures
 from aeot_jax.metrics.comparison import evenly
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.ot import problem
+from aeot_jax.ot import merging
 from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.plot.clouds import upright
 from aeot_jax.report.numbers import measured
@@ -214,7 +214,7 @@ def _cells(key: PRNGKey, ext: Extension) -> Cells:
         for start in range(0, _DRAWS, step):
             index = (x[start : start + step] @ planes).argmax(axis=1)
             counts += np.bincount(index, minlength=m)
-    same = problem.representatives(y)
+    same = merging.representatives(y)
     weights = np.full(m, 1 / m) if same is None else np.bincount(same, minlength=m) / m
     return Cells(counts, weights)
 

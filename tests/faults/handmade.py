@@ -11,7 +11,7 @@ import aeot_jax as aeot
 from aeot_jax.checkpoints import checkpoint
 from aeot_jax.cli.options import folder, source
 from aeot_jax.nn import models
-from aeot_jax.ot.problem import Frame
+from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.solution import History
 from aeot_jax.storage import documents, runs
 

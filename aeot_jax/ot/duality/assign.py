@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.typing import ArrayLike, Given
 
@@ -74,10 +74,10 @@ def top_k(
 
 def _validated(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, block: Given[int]
-) -> tuple[Float[Array, "n d"], problem.Near]:
+) -> tuple[Float[Array, "n d"], centring.Near]:
     """Check arguments; return the samples, and targets with heights near the origin."""
     arguments.count("block", block, what="how many targets are scored at once")
-    near = problem.near(y, h, some=False)
+    near = centring.near(y, h, some=False)
     samples = arguments.real("x", x)
     if samples.ndim != 2 or samples.size == 0:
         raise ValueError(
@@ -92,7 +92,7 @@ def _validated(
 
 
 def _assign_body(
-    x: Float[Array, "n d"], near: problem.Near, *, block: int
+    x: Float[Array, "n d"], near: centring.Near, *, block: int
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     rows, h, taken = shift.around(near.y, near.h)
     value, index = power.best(x, rows, h, block)
@@ -103,7 +103,7 @@ _assign = jax.jit(_assign_body, static_argnames="block")
 
 
 def _top_k_body(
-    x: Float[Array, "n d"], near: problem.Near, *, k: int, block: int
+    x: Float[Array, "n d"], near: centring.Near, *, k: int, block: int
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     rows, h, taken = shift.around(near.y, near.h)
     values, index = power.highest(x, rows, h, k, block)

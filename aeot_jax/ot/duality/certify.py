@@ -54,7 +54,7 @@ def certify(
     source, y, h, nu = parts_of(mu, y, h, nu)
     num_samples = arguments.count("num_samples", num_samples, 2)
     target_shards = arguments.whole("target_shards", target_shards)
-    concrete = problem.is_concrete(key, source, y, h, nu)
+    concrete = arguments.is_concrete(key, source, y, h, nu)
     if target_shards != 1 and not concrete:
         raise ValueError(
             f"`target_shards` is {target_shards} under jit, where targets cannot be sharded "

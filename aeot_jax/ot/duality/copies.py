@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from aeot_jax import arguments
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, merging
 from aeot_jax.typing import ArrayLike
 
 
@@ -27,7 +27,7 @@ def spread_copies(index: ArrayLike, y: ArrayLike) -> Int[Array, " n"]:
       ValueError: if a shape does not fit, or an index is not that of a target.
     """
     drawn = np.asarray(arguments.host_array("index", index))
-    points, _ = problem.near_points(y)
+    points, _ = centring.near_points(y)
     m = points.shape[0]
     if drawn.ndim != 1 or not np.issubdtype(drawn.dtype, np.integer):
         raise ValueError(
@@ -38,7 +38,7 @@ def spread_copies(index: ArrayLike, y: ArrayLike) -> Int[Array, " n"]:
             f"`index` reaches from {drawn.min()} to {drawn.max()}, but `y` has {m} targets; pass "
             "indices that `assign` gave for these targets."
         )
-    same = problem.representatives(points)
+    same = merging.representatives(points)
     if same is None:
         return arguments.placed(drawn.astype(np.int32))
     members = np.argsort(same, kind="stable").astype(np.int32)  # copies of a group come together

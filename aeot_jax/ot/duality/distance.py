@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks, merging
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.duality.repair import curve_order, repair_cost
 from aeot_jax.ot.duality.scaled import Asked, Scaled, Sums, draw_sums, scale_to_unit
@@ -121,14 +121,14 @@ def wasserstein(
     """
     key = arguments.key("key", key)
     mu, y, h, nu = parts_of(mu, y, h, nu)
-    targets, offset = problem.near_points(y)
-    heights = problem.check_heights(h, targets)
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
+    targets, offset = centring.near_points(y)
+    heights = checks.check_heights(h, targets)
+    weights = checks.check_weights(nu, targets)
+    checks.check_measure(mu, targets)
     most = arguments.MOST - NUM_STREAMS * _SAMPLES_PER_STREAM
     num_samples = arguments.count("num_samples", num_samples, 2, most)
-    same = problem.representatives(targets) if problem.is_concrete(targets) else None
-    merged = weights if same is None else problem.merged_weights(weights, same)
+    same = merging.representatives(targets) if arguments.is_concrete(targets) else None
+    merged = weights if same is None else merging.merged_weights(weights, same)
     own = np.arange(targets.shape[0], dtype=np.int32) if same is None else same
     per_stream = min(_SAMPLES_PER_STREAM, -(-num_samples // NUM_STREAMS))
     rounds = -(-num_samples // (per_stream * NUM_STREAMS))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure, draw
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality import potential
 from aeot_jax.ot.solver.solution import Solution, parts_of
@@ -76,8 +76,8 @@ def heights_from_dual(y: ArrayLike, g: ArrayLike) -> Heights:
     Raises:
       ValueError: if a shape or a known value does not fit.
     """
-    targets = problem.check_targets(y)
-    return (problem.check_heights(g, targets, "g") - jnp.square(targets).sum(1)) / 2
+    targets = checks.check_targets(y)
+    return (checks.check_heights(g, targets, "g") - jnp.square(targets).sum(1)) / 2
 
 
 def to_ott(
@@ -98,9 +98,9 @@ def to_ott(
     from ott.problems.linear.semidiscrete_linear_problem import SemidiscreteLinearProblem
     from ott.solvers.linear.semidiscrete import SemidiscreteOutput
 
-    targets = problem.check_targets(y)
-    problem.check_measure(mu, targets)
-    weights = None if nu is None else problem.check_weights(nu, targets)
+    targets = checks.check_targets(y)
+    checks.check_measure(mu, targets)
+    weights = None if nu is None else checks.check_weights(nu, targets)
 
     def sampler(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Samples:
         return draw(key, mu, shape[0]).astype(dtype or jnp.float32)
@@ -136,8 +136,8 @@ def from_ott(output: Given["SemidiscreteOutput"]) -> Imported:
             f"`output` has `scale_cost` {geometry._scale_cost!r}; solve with 1.0, and scale the "
             "targets instead."
         )
-    y = problem.check_targets(geometry.y)
-    nu = problem.check_weights(problem_.b, y)
+    y = checks.check_targets(geometry.y)
+    nu = checks.check_weights(problem_.b, y)
     h = jnp.where(nu > 0, heights_from_dual(y, output.g), -jnp.inf)
 
     def draw(key: PRNGKey, n: int) -> Samples:
@@ -165,15 +165,15 @@ def to_ott_potentials(y: ArrayLike, h: ArrayLike, x: ArrayLike | None = None) ->
     from ott.geometry.costs import SqEuclidean
     from ott.problems.linear.potentials import DualPotentials
 
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
+    targets = checks.check_targets(y)
+    heights = checks.check_heights(h, targets)
 
     def f(point: Float[Array, " d"]) -> Float[Array, ""]:
         return 2 * potential.kantorovich(point, targets, heights)
 
     if x is None:
         return DualPotentials(f=f, g=None, cost_fn=SqEuclidean())
-    samples = problem.check_targets(x, "x")
+    samples = checks.check_targets(x, "x")
     phi = potential.kantorovich(samples, targets, heights)
 
     def g(point: Float[Array, " d"]) -> Float[Array, ""]:
@@ -204,7 +204,7 @@ def from_ott_potentials(
     way = "OTT-JAX's pair of dual functions, a `DualPotentials`"
     arguments.instance("potentials", potentials, DualPotentials, way)
     _check_cost(potentials.cost_fn)
-    targets = problem.check_targets(y)
+    targets = checks.check_targets(y)
     if potentials.g is not None:
         return heights_from_dual(targets, jax.vmap(potentials.g)(targets))
     if potentials.f is None or x is None:
@@ -212,7 +212,7 @@ def from_ott_potentials(
             "`potentials` has no g; pass samples `x` of the source, so that g is computed from f, "
             "or convert the solver's output by `from_ott`."
         )
-    samples = problem.check_targets(x, "x")
+    samples = checks.check_targets(x, "x")
     phi = jax.vmap(potentials.f)(samples) / 2
     return heights_from_dual(targets, 2 * potential.c_transform(targets, samples, phi))
 
@@ -261,10 +261,10 @@ def pairs(
     """
     key = arguments.key("key", key)
     mu, y, h, _ = parts_of(mu, y, h)
-    targets = problem.check_targets(y)
-    problem.check_measure(mu, targets)
+    targets = checks.check_targets(y)
+    checks.check_measure(mu, targets)
     batch_size = arguments.count("batch_size", batch_size)
-    near = problem.near(y, h)
+    near = centring.near(y, h)
     return (_pair(key, i, mu, targets, near, batch_size=batch_size) for i in itertools.count())
 
 
@@ -274,7 +274,7 @@ def _pair(
     i: int | Int[Array, ""],
     mu: Measure,
     y: Targets,
-    near: problem.Near,
+    near: centring.Near,
     *,
     batch_size: int,
 ) -> tuple[Samples, Samples]:

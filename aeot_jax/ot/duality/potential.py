@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION, axis_size
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells.samples import check_samples
 from aeot_jax.ot.duality.transport import winner
 from aeot_jax.typing import ArrayLike, Counts, Heights, Index, Samples, Targets, Weights
@@ -64,13 +64,13 @@ def energy(
 
     Source: Lei et al., Engineering 6(3), 2020, section 3; Gu, Luo, Sun, Yau 2016.
     """
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
-    weights = problem.check_weights(nu, targets)
+    targets = checks.check_targets(y)
+    heights = checks.check_heights(h, targets)
+    weights = checks.check_weights(nu, targets)
     samples = check_samples(x, np.shape(y), ranks=(2,))
     if axis_name is not None:
         axis_size(axis_name)  # refuses an axis that nothing maps
-    index = winner(samples, problem.near(y, h))
+    index = winner(samples, centring.near(y, h))
     value = _planes(*lax.stop_gradient((samples, targets, heights)), index)
     return _mean_energy(heights, samples, targets, weights, _Winners(index, value), axis_name)
 
@@ -89,11 +89,11 @@ def brenier(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
     Raises:
       ValueError: if a shape or a known value does not fit.
     """
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
+    targets = checks.check_targets(y)
+    heights = checks.check_heights(h, targets)
     samples = check_samples(x, np.shape(y))
     rows = jnp.atleast_2d(samples)
-    index = winner(rows, problem.near(y, h))
+    index = winner(rows, centring.near(y, h))
     return _planes(rows, targets, heights, index).reshape(samples.shape[:-1])
 
 
@@ -138,8 +138,8 @@ def dual(y: ArrayLike, h: ArrayLike) -> Float[Array, " m"]:
     Raises:
       ValueError: if a shape or a known value does not fit.
     """
-    targets = problem.check_targets(y)
-    return problem.check_heights(h, targets) + jnp.square(targets).sum(1) / 2
+    targets = checks.check_targets(y)
+    return checks.check_heights(h, targets) + jnp.square(targets).sum(1) / 2
 
 
 def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "..."]:
@@ -163,7 +163,7 @@ def c_transform(x: ArrayLike, y: ArrayLike, psi: ArrayLike) -> Float[Array, "...
 
     Source: Villani 2009, definition 5.2.
     """
-    near, centre = problem.near_and_centre(y, psi, "psi")
+    near, centre = centring.near_and_centre(y, psi, "psi")
     samples = check_samples(x, np.shape(y), less=centre)
     rows = jnp.atleast_2d(samples)
     # Planes are compared by the expanded square, which keeps its digits only around a centre.

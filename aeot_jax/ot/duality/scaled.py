@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import PRECISION, repeat, safe_ratio
-from aeot_jax.ot import problem
+from aeot_jax.ot import frames
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
@@ -85,7 +85,7 @@ def scale_to_unit(key: PRNGKey, mu: Measure, asked: Asked) -> Scaled:
       asked: targets, heights and weights.
     """
     h, nu = asked.h, asked.nu
-    frame = problem.frame(asked.y, nu)
+    frame = frames.frame(asked.y, nu)
     centre, scale = frame.centre + asked.offset, frame.scale
     reach = jnp.abs(draw(key, mu, _UNIT_SAMPLES) - centre[None, :]).max()
     unit = jnp.maximum(jnp.maximum(reach, scale), jnp.finfo(jnp.float32).tiny)

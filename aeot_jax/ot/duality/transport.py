@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.cells.samples import check_samples
 from aeot_jax.typing import ArrayLike, Heights, Index, Samples, Targets
@@ -27,14 +27,14 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
 
     Source: Lei et al., Engineering 6(3), 2020, section 3; Brenier 1991.
     """
-    near = problem.near(y, h)
+    near = centring.near(y, h)
     samples = check_samples(x, np.shape(y))
     # The user's own targets: adding back what the host has subtracted would change last bits.
-    targets = problem.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
+    targets = checks.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
     return targets[winner(jnp.atleast_2d(samples), near)].reshape(samples.shape)
 
 
-def winner(x: Samples, near: problem.Near) -> Index:
+def winner(x: Samples, near: centring.Near) -> Index:
     """The target whose cell holds each sample, as by ``assign``; derivatives are stopped.
 
     Args:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks
 from aeot_jax.ot.cells.samples import check_samples, in_chunks
 from aeot_jax.ot.extension.centres import Centres, check_known, nearest
 from aeot_jax.typing import ArrayLike, Given, Samples, Targets
@@ -141,7 +141,7 @@ def check_arguments(
     x: ArrayLike, y: ArrayLike, centres: Given[Centres]
 ) -> tuple[Float[Array, "..."], Float[Array, "m d"]]:
     """Check samples, targets and centres; return samples and targets as float32."""
-    targets = problem.check_targets(y)
+    targets = checks.check_targets(y)
     samples = check_samples(x, np.shape(y))
     arguments.instance("centres", centres, Centres, "what `mass_centres` returns")
     if centres.points.shape != targets.shape:

@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.cells import power, shift
-from aeot_jax.ot.problem import Frame
+from aeot_jax.ot.frames import Frame
 from aeot_jax.typing import Heights, Samples, Targets
 
 _PLANES = 17

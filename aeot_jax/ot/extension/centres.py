@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import repeat, safe_ratio
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality.assign import top_k
 from aeot_jax.ot.solver.solution import Solution, parts_of
@@ -50,7 +50,7 @@ class Centres(NamedTuple):
         Raises:
           ValueError: if a known count leaves int32.
         """
-        if problem.is_concrete(self.counts, other.counts):
+        if arguments.is_concrete(self.counts, other.counts):
             most = np.add(self.counts, other.counts, dtype=np.int64).max()
             if most > np.iinfo(np.int32).max:
                 raise ValueError(
@@ -89,8 +89,8 @@ def mass_centres(
     """
     key = arguments.key("key", key)
     mu, y, h, _ = parts_of(mu, y, h)
-    near = problem.near(y, h)
-    problem.check_measure(mu, near.y)
+    near = centring.near(y, h)
+    checks.check_measure(mu, near.y)
     num_targets = np.shape(y)[0]
     wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
     wanted = arguments.count("num_samples", wanted, 1, _MOST)
@@ -102,7 +102,7 @@ def mass_centres(
 
 
 def _mass_centres_body(
-    key: PRNGKey, mu: Measure, near: problem.Near, num_batches: Int[Array, ""], batch: int
+    key: PRNGKey, mu: Measure, near: centring.Near, num_batches: Int[Array, ""], batch: int
 ) -> Centres:
     rows, h, _ = shift.around(near.y, near.h)
 
@@ -145,7 +145,7 @@ def nearest(
 
 def check_known(centres: Centres, least: int, why: str) -> None:
     """Raise an error if the counts are known and fewer than ``least`` cells have a centre."""
-    if problem.is_concrete(centres.counts):
+    if arguments.is_concrete(centres.counts):
         known = int((np.asarray(centres.counts) > 0).sum())
         if known < least:
             raise ValueError(

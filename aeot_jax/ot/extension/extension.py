@@ -37,7 +37,7 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks, frames, problem
 from aeot_jax.ot.devices.placement import Parallel, placement
 from aeot_jax.ot.extension.learn import learn
 from aeot_jax.ot.solver.solution import Solution, parts_of
@@ -72,7 +72,7 @@ class Extension:
     mu: Measure
     y: Float[Array, "*batch m d"]
     h: Float[Array, "*batch m"]
-    frame: problem.Frame
+    frame: frames.Frame
     band: Float[Array, "*batch"]
     margin: Float[Array, "*batch"]
     threshold: Float[Array, "*batch"]
@@ -129,7 +129,7 @@ def extension(
     made = problem.make(mu, y, nu)
     heights = made.heights(h)
     check_options(threshold, num_samples)
-    concrete = problem.is_concrete(key, mu, y, h, nu)
+    concrete = arguments.is_concrete(key, mu, y, h, nu)
     where = placement(parallel, devices, inside_jit=not concrete)
     frame = _frame(made.y, made.nu)
     learned = learn(where, key, made, heights, frame, num_samples)
@@ -137,11 +137,11 @@ def extension(
         learned = learned._replace(threshold=jnp.float32(threshold))
     frame = frame._replace(centre=frame.centre + jnp.asarray(made.centre, jnp.float32))
     of_users = made.heights_of_users(heights)
-    targets = problem.check_targets(y)
+    targets = checks.check_targets(y)
     return Extension(mu=mu, y=targets, h=of_users, frame=frame, **learned._asdict())
 
 
-_frame = jax.jit(problem.frame)
+_frame = jax.jit(frames.frame)
 
 
 def check_options(threshold: Given[float | None], num_samples: Given[int | None]) -> None:

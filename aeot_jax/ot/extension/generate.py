@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from aeot_jax import arguments, measures
 from aeot_jax.numerics import isolated
-from aeot_jax.ot import problem
 from aeot_jax.ot.devices.parallel import local, map_items, place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
 from aeot_jax.ot.extension import blend
@@ -65,7 +64,7 @@ def generate(
     key = arguments.key("key", key)
     check_extension(ext)
     n = arguments.count("n", n, what="how many candidates to draw")
-    where = placement(parallel, devices, inside_jit=not problem.is_concrete(key, ext))
+    where = placement(parallel, devices, inside_jit=not arguments.is_concrete(key, ext))
     size = min(n, CHUNK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size), dtype=jnp.int32))
     drawn = draw(where, keys, place(where, ext), size)

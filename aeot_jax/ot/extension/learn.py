@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import safe_ratio
-from aeot_jax.ot import problem
+from aeot_jax.ot import frames
 from aeot_jax.ot.cells import blocks, power, shift
 from aeot_jax.ot.devices.parallel import local, map_items, place
 from aeot_jax.ot.devices.placement import Placement
@@ -67,7 +67,7 @@ def learn(
     key: PRNGKey,
     made: Prepared,
     h: Heights,
-    frame: problem.Frame,
+    frame: frames.Frame,
     num_samples: int | None = None,
 ) -> Learned:
     """Learn band, margin and threshold.
@@ -95,7 +95,7 @@ def learn(
         return learned
     # Every row was chosen, those that fill up included: drop these.
     angles = learned.neighbour_angles
-    if problem.is_concrete(angles):
+    if arguments.is_concrete(angles):
         angles = arguments.placed(np.asarray(angles)[: made.num_targets])
     return learned._replace(neighbour_angles=angles[: made.num_targets])
 
@@ -118,7 +118,7 @@ class _Probes(NamedTuple):
 
 @partial(jax.jit, static_argnames=("num_samples",))
 def _probes(
-    key: PRNGKey, mu: Measure, y: Targets, h: Heights, frame: problem.Frame, num_samples: int
+    key: PRNGKey, mu: Measure, y: Targets, h: Heights, frame: frames.Frame, num_samples: int
 ) -> _Probes:
     sample_key, code_key = jax.random.split(key)
     unit, num_targets, active = frame.normalise(y), y.shape[0], jnp.isfinite(h)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks
 from aeot_jax.ot.cells.samples import check_samples, in_chunks
 from aeot_jax.typing import ArrayLike, Heights, Samples, Targets
 
@@ -84,8 +84,8 @@ def smooth_transport(
 def _check(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, temperature: ArrayLike
 ) -> tuple[Samples, tuple[int, ...], Targets, Heights, Float[Array, ""]]:
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
+    targets = checks.check_targets(y)
+    heights = checks.check_heights(h, targets)
     samples = check_samples(x, np.shape(y))
     given = arguments.array("temperature", temperature)
     if given.ndim != 0:
@@ -93,7 +93,7 @@ def _check(
             f"`temperature` has shape {given.shape}; pass one number, and `vmap` for more."
         )
     eps = arguments.real("temperature", given)
-    if problem.is_concrete(given):
+    if arguments.is_concrete(given):
         smallest = float(jnp.finfo(jnp.float32).tiny)
         arguments.number("temperature", temperature, smallest, what="a positive number")
     return (

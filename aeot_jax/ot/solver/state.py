@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.ot import problem
+from aeot_jax.ot import frames
 from aeot_jax.ot.devices.placement import SHARDED
 from aeot_jax.ot.solver.moves.average import Average
 from aeot_jax.ot.solver.plan import Phases
@@ -47,7 +47,7 @@ class SolverState:
     adam: Any
     method: Any
     average: Average
-    frame: problem.Frame
+    frame: frames.Frame
     source: Float[Array, "*batch d"]
     tilt: Float[Array, "*batch t"]
 

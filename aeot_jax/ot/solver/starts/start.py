@@ -11,13 +11,14 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.measures import MOMENT_SAMPLES, Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
-from aeot_jax.ot import problem as problems
+from aeot_jax.ot import centring, checks, frames
 from aeot_jax.ot.cells import blockwise, shift
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
-from aeot_jax.ot.problem import Frame, Marginals
+from aeot_jax.ot.frames import Frame
+from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.moves import adam, average
@@ -89,7 +90,7 @@ def checked(
     mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None, axes: Axes = ALONE
 ) -> tuple[Marginals, int]:
     """The problem with this device's targets and weights, and how many targets all devices have."""
-    targets, _ = problems.near_points(y)
+    targets, _ = centring.near_points(y)
     if axes.targets is not None and axes.targets == axes.samples:
         raise ValueError(
             f"`axis_name` and `targets_axis` are both {axes.samples!r}; samples and targets are "
@@ -100,8 +101,8 @@ def checked(
             f"`nu` is None, but `targets_axis` is {axes.targets!r}; pass the weights of the "
             "targets of this device, whose sum over all devices is 1."
         )
-    weights = problems.check_weights(nu, targets)
-    problems.check_measure(mu, targets)
+    weights = checks.check_weights(nu, targets)
+    checks.check_measure(mu, targets)
     num_targets = blockwise.num_targets(targets.shape[0], axes.targets)
     return Marginals(mu, targets, weights), num_targets
 
@@ -126,7 +127,7 @@ def _init(
     """The body of ``init``, for the devices of the axes."""
     mu, y, nu = marginals
     moment_key, start_key, run_key = jax.random.split(key, 3)
-    frame = problems.frame(y, nu, axes.targets)
+    frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
     normal = isolated(Frame.normalise, frame, y)
     of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
