@@ -1,10 +1,9 @@
 """Strict surroundings for every test: eight CPU devices, no silent broadcasting.
 
 What the tests cost is compilation, so most of them compile quickly, to code that is not optimised.
-The rule: where a claim is about bits or rounding, the code that users run is run. So are the cells,
-the counts, the devices and the solver (the folders of `OPTIMISED`), and what says so by
-``pytestmark = pytest.mark.optimised``. All others look at formulas with a tolerance, at files,
-words, pictures and pipelines.
+The rule: where a claim is about bits, rounding or a compiled program, it is the one that users run:
+in the folders of `OPTIMISED`, and where a test says ``pytest.mark.optimised``. All others look at
+formulas with a tolerance, at why a solve ended, at files, words, pictures and pipelines.
 """
 
 import os
@@ -44,15 +43,21 @@ jax.devices()  # reads XLA_FLAGS, which from here on are those of processes that
 os.environ["XLA_FLAGS"] = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
 
 
-OPTIMISED = [
-    Path(__file__).parent / "ot" / name for name in ("cells", "counts", "devices", "solver")
-]
+OPTIMISED = [Path(__file__).parent / "ot" / name for name in ("cells", "counts", "devices")]
 
 
 class Compiler:
-    """The compiler of this process, which is quick while `quick` is true."""
+    """The compiler of this process, and what is known of the programs that it holds.
+
+    Attributes:
+      quick: whether it compiles quickly.
+      module: of the tests that run now.
+      stale: whether programs were traced while a test had changed what they are made of.
+    """
 
     quick = True
+    module: Path | None = None
+    stale = False
     original = staticmethod(compiler.get_compile_options)
 
     @classmethod
@@ -60,12 +65,6 @@ class Compiler:
         if cls.quick:
             env_options_overrides = {**QUICK, **(env_options_overrides or {})}
         return cls.original(*args, env_options_overrides=env_options_overrides, **kwargs)
-
-    @classmethod
-    def forget(cls):
-        """Drop what was compiled; what is needed again comes from the cache on disk."""
-        jax.clear_caches()
-        gc.collect()
 
 
 compiler.get_compile_options = Compiler.options
@@ -92,11 +91,20 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiler(request):
-    """Quick or optimised, by the rule above, and with room for what a module compiles."""
-    marked = request.node.get_closest_marker("optimised") is not None
-    quick = not marked and request.path.parent not in OPTIMISED
-    if quick != Compiler.quick or nearly_full():
-        Compiler.forget()
-    Compiler.quick = quick
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Set the compiler for a test, and drop programs that must not or cannot be kept.
+
+    Those that are needed again come from the cache on disk.
+    """
+    optimised = item.get_closest_marker("optimised") is not None or item.path.parent in OPTIMISED
+    drop = optimised == Compiler.quick
+    if item.path != Compiler.module:
+        drop |= Compiler.stale or nearly_full()
+        Compiler.stale = False
+    if drop:
+        jax.clear_caches()
+        gc.collect()
+    Compiler.quick, Compiler.module = not optimised, item.path
+    changed = "monkeypatch" in getattr(item, "fixturenames", ())
+    Compiler.stale |= changed and bool({"ot", "metrics"} & set(item.path.parts))

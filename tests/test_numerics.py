@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec as P
 from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blocks
 
+pytestmark = pytest.mark.optimised
+
 X = np.linspace(0.1, 3.7, 8, dtype=np.float32)
 MESH = Mesh(np.array(jax.devices()[:4]), ("s",))
 

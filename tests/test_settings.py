@@ -32,6 +32,9 @@ DTYPES = {"JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "strict"}
 OTHER_NUMBERS = {"JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}
 """Settings under which other numbers are drawn or rounded."""
 
+UNREAD = "ignore:Error reading persistent compilation cache entry"
+"""A program that another process was about to write is compiled instead."""
+
 ALONE = pytest.mark.parametrize(
     "settings",
     [{name: value} for name, value in {**CHECKS, **DTYPES}.items()],
@@ -51,7 +54,7 @@ def went(parts: str, *words: str, **settings: str) -> dict[str, Any]:
         "PYTHONPATH": os.pathsep.join([str(WHOLE_WAY.parent.parent), *sys.path]),
     }
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(WHOLE_WAY), parts, *words],
+        [sys.executable, "-W", "error", "-W", UNREAD, str(WHOLE_WAY), parts, *words],
         env={**os.environ, **environment, **settings},
         capture_output=True,
         text=True,

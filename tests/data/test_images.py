@@ -280,12 +280,14 @@ def test_a_set_is_named_so_that_it_can_be_printed(tmp_path):
 
 
 def test_a_user_who_is_not_there_is_a_path_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match=r"'~nobody-of-this-name/set.npz' is neither a"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'~nobody-of-this-name/set.npz' is neither a file"
+    ):
         images.load("~nobody-of-this-name/set.npz")
 
 
 def test_no_such_file_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="one of digits, mnist, fashion-mnist; check"):
+    with pytest.raises(FileNotFoundError, match="nor one of digits, mnist, fashion-mnist; check"):
         images.load(tmp_path / "missing")
 
 

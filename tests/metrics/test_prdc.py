@@ -146,6 +146,7 @@ def test_duplicates_shrink_a_ball_to_a_point_that_still_holds_copies():
     assert prdc(x, x[::4], k=3).precision == 1
 
 
+@pytest.mark.optimised
 def test_temporaries_stay_bounded_at_ten_thousand_points():
     def f(*shape):
         return jax.ShapeDtypeStruct(shape, np.float32)

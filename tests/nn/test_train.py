@@ -87,6 +87,7 @@ def test_every_device_holds_the_same_parameters(spread):
             np.testing.assert_array_equal(first, other)
 
 
+@pytest.mark.optimised
 def test_devices_share_images_and_exchange_nothing_but_sums(spread):
     images, key = jax.device_put((bars(), KEY), train._sharding(DEVICES))
     program = train.run_epoch.lower(

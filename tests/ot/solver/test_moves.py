@@ -11,6 +11,8 @@ import aeot_jax as aeot
 from aeot_jax.ot.counts.ways.table import WAYS, Sampling
 from aeot_jax.ot.solver.moves.table import MOVES, Method, MethodName
 
+pytestmark = pytest.mark.optimised
+
 KEY = jax.random.key(0)
 Y = jax.random.normal(jax.random.key(1), (60, 3))
 SAMPLING = [name for name in get_args(MethodName) if name not in ("auto", "exact")]
