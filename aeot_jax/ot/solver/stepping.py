@@ -87,7 +87,7 @@ def heights(state: SolverState) -> Heights:
 
 
 def num_own_samples(state: SolverState, plan: Plan) -> Int[Array, "*batch"]:
-    """Samples that the method has drawn beside those of the counts."""
+    """How many samples the method has drawn itself, for anything but the counts."""
     if plan.method not in MOVES:
         return jnp.zeros_like(state.step)
     return MOVES[plan.method].num_samples(state.method)

@@ -41,7 +41,7 @@ def test_inverted_heights_have_the_mass_that_was_asked_for(nu):
     for begin in (-100.0, 0.0, 100.0):
         h = tails._inverted(jnp.full_like(sigma, begin), weights, sigma, beta, r)
         # Beyond the top of its parabola a score rises no more, and a mass falls to 0 at once.
-        rises = SIGMA > -BETA * ndtri(nu)
+        rises = -BETA * ndtri(nu) < SIGMA
         assert rises.sum() >= 3
         np.testing.assert_allclose(tails._mass(h, sigma, beta, r)[0][rises], nu, rtol=0.03)
 

@@ -78,8 +78,9 @@ class NewtonState(NamedTuple):
     gap_draws: Int[Array, "*batch"]
 
 
-def init(spread: Float[Array, ""]) -> NewtonState:
+def init(h: Heights, spread: Float[Array, ""]) -> NewtonState:
     """Before the first step: the spread of the scores stands for the gap."""
+    del h
     return NewtonState(spread, jnp.zeros((), jnp.int32))
 
 

@@ -15,13 +15,14 @@ from aeot_jax.ot.solver.moves import newton
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights
 
 MethodName = Literal["auto", "newton", "adam", "exact"]
 """What the user may ask for."""
 
 
 class Method(IntEnum):
-    """What found the heights; files keep the number."""
+    """What found the heights. Files keep the number, so that none is ever used again."""
 
     NEWTON = 0
     ADAM = 1
@@ -31,10 +32,13 @@ class Method(IntEnum):
 class Move(Protocol):
     """A way to move the heights: a module with these functions."""
 
-    def init(self, spread: Float[Array, ""]) -> Any:
+    def init(self, h: Heights, spread: Float[Array, ""]) -> Any:
         """What it keeps from step to step, a NamedTuple of arrays: ``state.method``.
 
+        An array of the shape of ``h`` is sharded with the targets.
+
         Args:
+          h: heights of the start (m,).
           spread: standard deviation over targets of the scores, the unit of heights.
         """
         ...
@@ -44,8 +48,10 @@ class Move(Protocol):
     ) -> SolverState:
         """Move ``state.h`` (m,), and change nothing else but ``state.method``.
 
-        Sums over targets go through ``blockwise``: they have the same bits on any number of
-        devices. Heights are centred, averaged and counted afterwards (``stepping.py``).
+        Arithmetic element by element is safe; a sum over targets goes through ``blockwise``, or
+        its bits depend on the number of devices. Afterwards heights are centred and averaged
+        (``stepping.py``). After a far miss ``state.phases`` begin again and ``state.method`` is
+        kept (``running.planned_anew``).
 
         Args:
           state: before the step.
@@ -57,7 +63,7 @@ class Move(Protocol):
         ...
 
     def num_samples(self, own: Any) -> Int[Array, "*batch"]:
-        """Samples that it has drawn beside those of the counts.
+        """How many samples it has drawn itself, for anything but the counts.
 
         Args:
           own: what it keeps.

@@ -187,7 +187,8 @@ def _best(
 
 def _kept(h: Heights, spread: Float[Array, ""], *, plan: Plan) -> tuple[Any, Any]:
     """What the first phase and the method after it keep, before the first step."""
-    return adam.init(h, plan), MOVES[plan.method].init(spread) if plan.method in MOVES else ()
+    method = MOVES[plan.method].init(h, spread) if plan.method in MOVES else ()
+    return adam.init(h, plan), method
 
 
 _init_jitted = jax.jit(_init, static_argnames=("plan", "axes"))
