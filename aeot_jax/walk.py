@@ -177,11 +177,9 @@ def crossings(
     t = (intercept[before] - intercept[after]) / (slope[after] - slope[before])
     inside = (t > 0) & (t < 1)
     before, after = before[inside], after[inside]
-    unit = ext.frame.normalise(ext.y)
-    angle = np.asarray(blend.plane_angles(unit[before], unit[after]), np.float64)
-    return Crossings(
-        t[inside], np.stack([before, after], axis=1), angle, angle > float(ext.threshold)
-    )
+    cells = np.stack([before, after], axis=1)
+    angle = blend.face_angles(ext.y, ext.frame, cells).astype(np.float64)
+    return Crossings(t[inside], cells, angle, angle > float(ext.threshold))
 
 
 def _point(name: str, value: ArrayLike, ext: Extension) -> Float[np.ndarray, " d"]:

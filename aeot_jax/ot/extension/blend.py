@@ -37,6 +37,7 @@ Neyret, "High-performance by-example noise using a histogram-preserving blending
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.numerics import PRECISION
@@ -57,6 +58,10 @@ _TINY = 1e-30
 """Weight of a target's own plane where all weights would be 0."""
 
 
+_FACES = 4096
+"""Fewest faces whose angles are computed together."""
+
+
 def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
     """Angle between the planes of two normalised targets, radians; leading axes broadcast.
 
@@ -64,6 +69,23 @@ def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Ar
     small angles.
     """
     return _angles(_normals(a), _normals(b))
+
+
+def face_angles(y: Targets, frame: Frame, faces: Int[np.ndarray, "f 2"]) -> Float[np.ndarray, " f"]:
+    """Plane angles of faces, given as pairs of cells, on the host, radians.
+
+    How many faces there are is data: they are filled up, so that few programs serve all numbers.
+
+    Args:
+      y: targets (m, d).
+      frame: centre and scale of the targets.
+      faces: pairs of cells (f, 2).
+    """
+    number = len(faces)
+    pairs = np.zeros((max(_FACES, 1 << max(0, number - 1).bit_length()), 2), np.int32)
+    pairs[:number] = faces
+    unit = frame.normalise(y)
+    return np.asarray(plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]))[:number]
 
 
 def _angles(u: Float[Array, "*#b e"], v: Float[Array, "*#b e"]) -> Float[Array, "*b"]:

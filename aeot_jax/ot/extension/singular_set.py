@@ -103,8 +103,7 @@ def singular_set(
     winner, pairs, near, rejected = (np.concatenate(part) for part in zip(*seen, strict=True))
     crossed = np.sort(pairs[(pairs >= 0).all(1)], axis=1)
     faces, counts = np.unique(crossed, axis=0, return_counts=True)
-    unit = ext.frame.normalise(ext.y)
-    angles = np.asarray(blend.plane_angles(unit[faces[:, 0]], unit[faces[:, 1]]))
+    angles = blend.face_angles(ext.y, ext.frame, faces)
     cut = angles > float(ext.threshold)
     component, mass = _components(faces[~cut], winner, faces, num_targets)
     return SingularSet(
