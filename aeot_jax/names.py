@@ -11,7 +11,7 @@ from aeot_jax.drawing import sample_codes as sample_codes
 from aeot_jax.drawing import sample_with_info as sample_with_info
 from aeot_jax.fitting.events import Event as Event
 from aeot_jax.measures import Measure as Measure
-from aeot_jax.measures.sources import *  # noqa: F403 - every source that is listed there
+from aeot_jax.measures.public import *  # noqa: F403 - every source that is listed there
 from aeot_jax.model import AEOT as AEOT
 from aeot_jax.model import Config as Config
 from aeot_jax.model import ExtensionConfig as ExtensionConfig

@@ -1,5 +1,6 @@
 """Numerical traps with names: matmul precision, safe ratios, equal bits in every program."""
 
+import functools
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -96,6 +97,7 @@ def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
     operands = barrier(operands)
     structure = None
 
+    @functools.partial(jax.jit, inline=True)  # so that it is traced once for both uses
     def leaves_of_result(*operands: Any) -> list[Array]:
         nonlocal structure
         leaves, structure = jax.tree.flatten(function(*operands))

@@ -784,7 +784,7 @@ def test_help_explains_every_option(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for word in ("--tolerance", "(default: 0.1)", "--solver.method", "--hold-out", "fashion-mnist"):
         assert word in text
-    assert "optimizer" not in text.split("--solver.starts.start")[1].split("--solver.adam-share")[0]
+    assert "optimizer" not in text.split("--solver.start")[1].split("--solver.adam-share")[0]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])

@@ -11,4 +11,4 @@ from aeot_jax.measures.measure import Symmetry as Symmetry
 from aeot_jax.measures.moments import MOMENT_SAMPLES as MOMENT_SAMPLES
 from aeot_jax.measures.moments import draw as draw
 from aeot_jax.measures.moments import moments as moments
-from aeot_jax.measures.sources import *  # noqa: F403
+from aeot_jax.measures.public import *  # noqa: F403

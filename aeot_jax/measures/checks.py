@@ -7,10 +7,10 @@ from aeot_jax.typing import Given, PRNGKey
 
 
 def check_dim(measure: Any) -> None:
-    """Check the `dim` of a frozen measure, and keep it as Python's own integer.
+    """Check the `dim` of a frozen measure, and keep it as a Python integer.
 
     Raises:
-      ValueError: if it is no whole number of at least 1.
+      ValueError: if it is not a whole number of at least 1.
     """
     what = "the dimension of the targets"
     object.__setattr__(measure, "dim", arguments.count("dim", measure.dim, what=what))
@@ -20,7 +20,7 @@ def check_draw(key: Given[PRNGKey], n: Given[int]) -> tuple[PRNGKey, int]:
     """Check the arguments of `sample`.
 
     Raises:
-      ValueError: if `key` is not one key, or `n` is no whole number of at least 0.
+      ValueError: if `key` is not one key, or `n` is not a whole number of at least 0.
     """
     what = "how many samples to draw"
     return arguments.key("key", key), arguments.count("n", n, least=0, what=what)

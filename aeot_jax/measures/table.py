@@ -5,10 +5,10 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from aeot_jax.measures import sources
+from aeot_jax.measures import public
 from aeot_jax.measures.measure import Measure
 
-ALL: tuple[type, ...] = tuple(kind for kind in vars(sources).values() if isinstance(kind, type))
+ALL: tuple[type, ...] = tuple(kind for kind in vars(public).values() if isinstance(kind, type))
 """Every source of this package."""
 
 CHOICES: dict[str, Callable[[int], Measure]] = {

@@ -264,7 +264,7 @@ def _training(n: Numbers) -> Iterable[Finding]:
         yield Finding("fair", "Training", text, "Train for more --epochs.")
     elif n.falling is not None and n.falling > _FALLING:
         text = f"The loss fell by {_percent(n.falling)} over the last tenth of the epochs."
-        yield Finding("fair", "Training", text, "It was not done: train for more --epochs.")
+        yield Finding("fair", "Training", text, "It was still learning: train for more --epochs.")
 
 
 def _rejection(n: Numbers) -> Iterable[Finding]:
@@ -309,7 +309,7 @@ def _scores(n: Numbers) -> Iterable[Finding]:
         )
         near = ratio <= _NEAR_FLOOR
         level = "good" if near else "fair" if ratio <= _FAR_FROM_FLOOR else "weak"
-        advice = "" if near else "Look whether samples are blurred (more --epochs) or kinds miss."
+        advice = "" if near else "See if samples are blurred (more --epochs) or kinds are missing."
         wrong = "its images, as a whole, are unlike the real ones"
         yield Finding(level, "Likeness", text, advice, wrong)
     said = {

@@ -99,7 +99,7 @@ def sentence(error: KeyboardInterrupt, arguments: list[str]) -> str:
       arguments: the arguments of the command.
     """
     if not isinstance(error, Interrupted):
-        return "Interrupted; no file is written by half."
+        return "Interrupted; no file is left half-written."
     same = [part for part in arguments if part not in ("--resume", "--overwrite")]
     again = shlex.join(["aeot-jax", *same, error.way])
     if error.kept:

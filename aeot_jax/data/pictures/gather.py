@@ -139,7 +139,7 @@ class _Result:
 def _first_size(
     files: Files, rows: Sequence[int], pictures: Pictures, shown: str
 ) -> tuple[int, int]:
-    """Height and width of the first picture of which the header can be read."""
+    """Height and width of the first picture whose header can be read."""
     broken: list[tuple[int, str]] = []
     with contextlib.closing(files.stream(rows)) as stream:
         for item in stream:

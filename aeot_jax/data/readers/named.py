@@ -32,7 +32,7 @@ LISTS = ("list_classes", "label_names")
 
 
 class UnclearError(ValueError):
-    """It is not clear which array holds images; a sentence."""
+    """It is not clear which array holds images; the text is a sentence."""
 
 
 def pick(shapes: Mapping[str, Shape], split: str, source: str) -> tuple[str, str | None]:
@@ -69,5 +69,5 @@ def pick(shapes: Mapping[str, Shape], split: str, source: str) -> tuple[str, str
 
 
 def _length(shape: Shape) -> int:
-    """Length of an array of one axis, or of one with more of length one."""
+    """Length of an array with one axis, or with further axes of length 1."""
     return max(shape, default=0)

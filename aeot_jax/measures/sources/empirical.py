@@ -42,7 +42,7 @@ class Empirical:
 
     @property
     def variance(self) -> None:
-        """Unknown: estimated from samples where it is needed."""
+        """Unknown: the solver estimates it from samples."""
         return None
 
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:

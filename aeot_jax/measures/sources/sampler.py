@@ -32,7 +32,7 @@ class FromSampler:
 
     @property
     def variance(self) -> None:
-        """Unknown: estimated from samples where it is needed."""
+        """Unknown: the solver estimates it from samples."""
         return None
 
     def sample(self, key: Given[PRNGKey], n: Given[int]) -> Samples:
