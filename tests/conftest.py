@@ -77,12 +77,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def nearly_full() -> bool:
-    """Has this process mapped half of the regions that it may? Every program takes a few."""
+    """Does this process hold much? Every program takes memory, and a few of the regions of it that
+    a process may map.
+    """
     try:
         limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-        return Path("/proc/self/maps").read_bytes().count(b"\n") > limit / 2
+        maps = Path("/proc/self/maps").read_bytes().count(b"\n")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return True  # of other systems nothing is known
+    return maps > limit / 2 or pages * os.sysconf("SC_PAGE_SIZE") > 3 * 2**30
 
 
 def pytest_collection_finish() -> None:

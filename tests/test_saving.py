@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,10 +28,7 @@ def extended(mu: aeot.Measure, solution: aeot.Solution) -> aeot.Extension:
 
 
 def same(found, expected) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(found, expected, strict=True)
 
 
 def test_a_solution_comes_back_to_the_last_bit(solution, tmp_path):
