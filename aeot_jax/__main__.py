@@ -8,14 +8,14 @@ import sys
 from typing import Any
 
 _NEEDED = ("tyro", "rich", "platformdirs")
-"""What the command line imports, beyond what the package needs."""
+"""Libraries that only the command line imports."""
 
 
 def main() -> int:
-    """Import the command line and the command, in a second or more, and run it.
+    """Import the command line and the command, which takes a second or more, and run it.
 
-    Until it is imported Ctrl-C and SIGTERM end the process at once: an exception in the middle of
-    an import is caught by whoever imports, and a traceback is no answer.
+    Until then Ctrl-C and SIGTERM end the process at once, because an exception in the middle of an
+    import may be caught by the importer.
 
     Returns:
       The exit code.
@@ -28,13 +28,13 @@ def main() -> int:
         )
         return 2
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        from aeot_jax import cli  # in the background Ctrl-C is ignored, and shall be
+        from aeot_jax import cli  # a background process ignores Ctrl-C, and must
 
         return cli.main()
     before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
     from aeot_jax import cli
 
-    with contextlib.suppress(ImportError):  # which is said once the command runs
+    with contextlib.suppress(ImportError):  # reported when the command runs
         cli.prepare()
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -1,7 +1,7 @@
-"""Per-class transport: labels make one problem per class, and all are solved in one call.
+"""Per-class transport: one problem for each label, all solved in one call.
 
-Classes differ in size, arrays do not: the codes of a class are followed by copies of its first one
-that have no weight, and hence no cell.
+Classes differ in size, but arrays must not: the codes of a class are padded with copies of its
+first code, which have weight 0 and no cell.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks, merging
 from aeot_jax.ot.extension import extension
 from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.problem import Marginals
@@ -28,7 +28,7 @@ from aeot_jax.reprs import numbers, or_brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _LARGEST_VMAP_DIM = 12
-"""Above, on a CPU, the kernel is faster on one problem after the other."""
+"""In more dimensions, on a CPU, the kernel is faster on one problem after the other."""
 
 _SHOWN_LABELS = 20
 
@@ -36,13 +36,13 @@ _SHOWN_LABELS = 20
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ClassMaps:
-    """The transport marginals of each of c classes, in arrays of the size of the largest.
+    """The transport of each of c classes, padded to the size of the largest.
 
     Attributes:
-      labels: of the classes, ascending (c,).
-      shares: part of all codes that each class has (c,), sum 1.
-      solution: heights and certificates; every field has the classes in front.
-      extension: maps; every array has the classes in front.
+      labels: labels of the classes, ascending (c,).
+      shares: share of the codes in each class (c,), sum 1.
+      solution: heights and certificates; the first axis of every field is the class.
+      extension: maps; the first axis of every array is the class.
     """
 
     labels: Int[Array, "*batch c"]
@@ -52,7 +52,7 @@ class ClassMaps:
 
     @or_brief
     def __repr__(self) -> str:
-        """The labels, and how many classes reached the tolerance."""
+        """The labels, the number of converged classes, and the class with the largest bound."""
         labels, codes = numbers(self.labels), numbers(self.solution.status)
         upper = numbers(self.solution.certificate.upper)
         shown = ", ".join(map(str, labels[:_SHOWN_LABELS])) + ", ..." * (
@@ -69,10 +69,10 @@ class ClassMaps:
         """The map of one class.
 
         Args:
-          label: of the class.
+          label: label of the class.
 
         Raises:
-          ValueError: if there is no such class, or it is not one label.
+          ValueError: if `label` is not one integer, or no class has it.
         """
         index = _place(label, np.asarray(self.labels))
         return jax.tree.map(lambda leaf: leaf[index], self.extension)
@@ -90,48 +90,37 @@ def solve_classes(
 ) -> ClassMaps:
     """Solve the transport onto the codes of each class, and learn its extension.
 
-    All take the same steps, twice what is planned for the largest class, because all must pass. If
-    a class is not certified after them, all are solved again with twice as many, up to the limits
-    of ``config`` (its time limit has no meaning here).
+    All classes take the same number of steps: twice the plan for the largest class, because every
+    class must pass. If one is not certified, all are solved again with twice as many steps, up to
+    the limits of ``config`` (its time limit is ignored).
 
     Args:
       key: consumed.
-      mu: source measure, without arrays in it; the same for all classes.
+      mu: source measure, the same for all classes; it may not hold arrays.
       codes: (m, d).
       labels: the class of each code (m,), integers.
       config: the user's decisions, as for one problem.
-      threshold: of every extension; see ``extension``.
-      num_samples: of every extension; see ``extension``.
+      threshold: see ``extension``.
+      num_samples: see ``extension``.
 
     Returns:
-      The classes; ``solution.status`` says of each whether it converged.
+      The classes; ``solution.status`` says whether each converged.
 
     Raises:
-      ValueError: if the shapes disagree, a label is no integer of 32 bits, or the configuration
-        does not fit.
+      ValueError: if the shapes disagree, a label is not a 32-bit integer, or the configuration does
+        not fit.
     """
     way = "call it outside of `jax.jit` and `jax.vmap`"
     arguments.refuse_trace("solve_classes", way, key=key, mu=mu, codes=codes, labels=labels)
     key = arguments.key("key", key)
     check_config(config)
-    targets = problem.check_targets(codes, "codes")
-    problem.check_measure(mu, targets)
+    targets = checks.check_targets(codes, "codes")
+    checks.check_measure(mu, targets)
     extension.check_options(threshold, num_samples)
     known = _check_labels(labels, targets.shape[0])
     names, y, nu = _stack(np.asarray(targets), known)
-    plan = planning.plan(y.shape[1], mu, config)
-    budget = planning.budget(y.shape[1], mu, config)
-    most = max(1, budget.max_samples // plan.batch.size)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    num_steps = budget.phases.end
-    if config.tolerance is not None:
-        num_steps = min(2 * num_steps, most)
-    while True:
-        solution = _solve(solve_keys, mu, y, nu, config=config, num_steps=num_steps)
-        done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
-        if done or config.tolerance is None or num_steps >= most:
-            break
-        num_steps = min(2 * num_steps, most)
+    solution = _solve_all(solve_keys, mu, y, nu, config)
     maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
     counts = np.bincount(np.searchsorted(names, known))
     return ClassMaps(
@@ -140,6 +129,27 @@ def solve_classes(
         solution=solution,
         extension=maps,
     )
+
+
+def _solve_all(
+    keys: Array,
+    mu: Measure,
+    y: Float[Array, "c k d"],
+    nu: Float[Array, "c k"],
+    config: SolverConfig,
+) -> Solution:
+    """Solve all classes; double the steps until each is certified or a limit is reached."""
+    budget = planning.budget(y.shape[1], mu, config)
+    most = max(1, budget.max_samples // planning.plan(y.shape[1], mu, config).batch.size)
+    num_steps = budget.phases.end
+    if config.tolerance is not None:
+        num_steps = min(2 * num_steps, most)
+    while True:
+        solution = _solve(keys, mu, y, nu, config=config, num_steps=num_steps)
+        done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
+        if done or config.tolerance is None or num_steps >= most:
+            return solution
+        num_steps = min(2 * num_steps, most)
 
 
 def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
@@ -161,7 +171,7 @@ def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
 
 
 def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:
-    """Where a label is among those of the classes."""
+    """The position of a label among those of the classes."""
     if np.ndim(label) != 0:
         raise ValueError(f"`label` has shape {np.shape(label)}; pass one label, an integer.")
     is_whole = hasattr(label, "__index__") and not isinstance(label, bool | np.bool_)
@@ -178,7 +188,7 @@ def _stack(
 ) -> tuple[Int[np.ndarray, " c"], Float[Array, "c k d"], Float[Array, "c k"]]:
     """Labels, and the codes and weights of each class, padded to the largest.
 
-    Of coinciding codes of a class the first gets the weight of all, as in ``solve``.
+    If codes of a class are equal, the first gets the weight of all, as in ``solve``.
     """
     names = np.unique(labels)
     members = [codes[labels == name] for name in names]
@@ -186,7 +196,7 @@ def _stack(
     y = np.stack([np.concatenate([c, np.repeat(c[:1], largest - len(c), 0)]) for c in members])
     nu = np.zeros(y.shape[:2], np.float32)
     for weights, own in zip(nu, members, strict=True):
-        same = problem.representatives(jnp.asarray(own))
+        same = merging.representatives(jnp.asarray(own))
         np.add.at(weights, np.arange(len(own)) if same is None else same, 1 / len(own))
     return names, jnp.asarray(y), jnp.asarray(nu)
 

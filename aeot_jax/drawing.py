@@ -1,4 +1,4 @@
-"""New data from a fitted model: exactly as many as asked for, by drawing again where it rejects."""
+"""New data from a fitted model: exactly n, because rejected candidates are drawn again."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from aeot_jax import arguments
+from aeot_jax.inputs.networks import BATCH, Network, check_function, data_of
 from aeot_jax.model import AEOT, check_model, extension_of, raw_codes
 from aeot_jax.model import decode as images_of
-from aeot_jax.networks import BATCH, Network, check_function, data_of
 from aeot_jax.ot.devices.parallel import place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
 from aeot_jax.ot.extension.extension import Extension
@@ -20,7 +20,7 @@ from aeot_jax.ot.extension.generate import CHUNK, GenerateInfo, draw
 from aeot_jax.typing import Devices, Given, PRNGKey
 
 _MAX_CANDIDATES = CHUNK
-"""Candidates of one draw of ``sample``, at most."""
+"""Most candidates of one draw of ``sample``."""
 
 _LEAST_ACCEPTED = 0.01
 """Share of candidates below which ``sample`` gives up."""
@@ -31,13 +31,13 @@ class SampleError(RuntimeError):
 
 
 class SampleInfo(NamedTuple):
-    """What ``sample_with_info`` saw.
+    """Counts of ``sample_with_info``.
 
     Attributes:
-      candidates: drawn from the source.
-      rejected: of them, in the singular set.
+      candidates: number of candidates drawn from the source.
+      rejected: number of candidates in the singular set.
       share_rejected: rejected / candidates.
-      copies: accepted candidates that are codes of the data, with nothing blended in.
+      copies: number of accepted candidates that are codes of the data, without blending.
     """
 
     candidates: int
@@ -57,33 +57,32 @@ def sample(
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Array | np.ndarray:
-    """New images, or rows of a table: exactly n, drawn again where the singular set rejects.
+    """Make exactly n new images, or rows of a table; rejected candidates are drawn again.
 
-    A host loop (how many draws it takes depends on the data); under jit use ``generate`` and
-    ``decode``. Several processes call it together, or choose "none".
+    This is a loop on the host, as the number of draws depends on the data; under jit use
+    ``generate`` and ``decode``. Several processes must all call it, or set `parallel` to "none".
 
     Args:
       key: consumed.
       model: from ``fit`` or ``fit_codes``.
-      n: images.
-      label: draw from this class, a number or a name; None draws from all, by the transport onto
-        all codes.
-      decode: somebody's own decoder, codes (b, z) in their own units -> data (b, ...): a pure
+      n: number of images.
+      label: the class to draw, a number or a name; None uses the transport onto all codes.
+      decode: the user's own decoder, codes (b, z) in the encoder's units -> data (b, ...): a pure
         function, called in batches outside of any jit of this library, and never saved. A model of
-        codes needs it; None is what the model was fitted with.
-      batch: codes that ``decode`` is given at once; the last batch is filled up.
-      parallel: how the draws of more than 4096 candidates are sharded over devices, with the same
-        images to the last bit; as in ``certify``.
-      devices: the devices to use; None is all.
+        codes needs it. None is the decoder that the model was fitted with.
+      batch: codes per call of ``decode``; the last batch is padded.
+      parallel: how draws of more than 4096 candidates are sharded over devices, with the same bits;
+        see ``certify``.
+      devices: devices to use; None is all.
 
     Returns:
       Images (n, height, width, channels), float32 in [0, 1]; rows (n, D) of a table, in the units
-      of its columns; or what ``decode`` gives, as NumPy's array.
+      of its columns; or the output of ``decode``, as a NumPy array.
 
     Raises:
-      ValueError: if n is not positive, the label unknown, a decoder is missing or gives other
+      ValueError: if n is not positive, the label is unknown, a decoder is missing or gives other
         shapes, or the devices do not fit.
-      SampleError: if more than 99 % of the candidates fall into the singular set.
+      SampleError: if more than 99 % of the candidates are in the singular set.
     """
     images, _ = sample_with_info(
         key, model, n, label=label, decode=decode, batch=batch, parallel=parallel, devices=devices
@@ -102,7 +101,7 @@ def sample_with_info(
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Array | np.ndarray, SampleInfo]:
-    """``sample``, with how many candidates it took; see there."""
+    """``sample``, and the number of candidates that it took."""
     check_model(model)
     check_function("decode", decode)
     batch = arguments.count("batch", batch)
@@ -128,11 +127,10 @@ def sample_codes(
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Float[Array, "n z"]:
-    """New codes, in the units of the encoder that they came from; else as ``sample``.
+    """Make exactly n new codes, in the units of the encoder; arguments as in ``sample``.
 
     Returns:
-      Codes (n, z), float32, for the decoder that belongs to that encoder. The same key gives the
-      codes of the images of ``sample``.
+      Codes (n, z), float32. The same key gives the codes of the images of ``sample``.
     """
     n = arguments.count("n", n, what="how many codes to make")
     codes, _ = draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
@@ -148,7 +146,7 @@ def draw_codes(
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Float[np.ndarray, "n z"], SampleInfo]:
-    """Standardised codes that are not rejected, exactly n, and how many candidates they took."""
+    """Draw exactly n accepted standardised codes, and count the candidates."""
     way = "under it use `generate` and `decode`"
     arguments.refuse_trace("sample", way, key=key, model=model)
     key = arguments.key("key", key)
@@ -157,7 +155,7 @@ def draw_codes(
     size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
     where = placement(parallel, devices)
     if n <= size and where.kind != "none":
-        where = Placement("none")  # one draw is enough, or nearly
+        where = Placement("none")  # one draw is usually enough
     ext = place(where, extension_of(model, label))
     parts: list[np.ndarray] = []
     found = candidates = accepted_all = copies = 0
@@ -184,7 +182,7 @@ def draw_codes(
 def _draws(
     where: Placement, key: PRNGKey, ext: Extension, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, GenerateInfo]]:
-    """Draw after draw without end, computed one for each device at once."""
+    """Draws without end; each step computes one draw on each device."""
     abreast = max(1, len(where.devices))
     for first in itertools.count(0, abreast):
         keys = _draw_keys(key, first + np.arange(abreast))
@@ -195,5 +193,5 @@ def _draws(
 
 @jax.jit
 def _draw_keys(key: PRNGKey, draws: Int[Array, " c"]) -> Key[Array, " c"] | UInt32[Array, "c 2"]:
-    """Each draw is one of ``generate`` by a key of its own, of a single chunk."""
+    """The key of each draw: a draw is one chunk of ``generate`` with its own key."""
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 0))(draws)

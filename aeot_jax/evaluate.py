@@ -1,4 +1,4 @@
-"""How good a model is, in numbers: transport, reconstruction, generated images, memory."""
+"""Scores of a model: transport, reconstruction, generated images, memorisation."""
 
 import dataclasses
 import math
@@ -11,50 +11,53 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import aeot_jax as aeot
-from aeot_jax import arguments, columns, pixels
+from aeot_jax import arguments
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
 from aeot_jax.drawing import draw_codes
+from aeot_jax.inputs import columns, pixels
+from aeot_jax.inputs.networks import Network, check_function
 from aeot_jax.metrics import comparison
 from aeot_jax.metrics.comparison import MIN_SET
 from aeot_jax.metrics.memory import MemoryReport, memory_report
 from aeot_jax.model import check_model, kind_of, raw_codes
-from aeot_jax.networks import Network, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _BATCH = 512
-"""Images encoded and decoded at once."""
+"""Images per batch of encoding and decoding."""
 
 _MAX_RECONSTRUCTED = 10_000
-"""Images whose reconstruction is measured at most."""
+"""Most images whose reconstruction is measured."""
 
 _LEAST_LEARNED = 0.05
-"""Share of the mean image's error that a model which has learned something removes at least."""
+"""A model has learned something if it removes at least this share of the mean image's error."""
 
 STAGES = ("certificate", "reconstruction", "samples", "features", "distances", "memory")
-"""What `evaluate` does, in order."""
+"""The stages of `evaluate`, in order."""
 
 
 def reconstruction(
     model: Given[aeot.AEOT], images: ArrayLike, mean: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """Measure how well images, or the rows of a table, survive being encoded and decoded.
+    """Measure the error of encoding and decoding images, or rows of a table.
+
+    If mse / variance is 1, the model reconstructs no better than the mean image.
 
     Args:
       model: the fitted model.
-      images: (n, h, w, c), integers in 0..255 or floats in [0, 1]; of more than 10,000, an evenly
-        spaced 10,000 are taken. Or rows (n, D) of a table, measured in units of its columns.
-      mean: the mean of the training images, (h, w, c) in [0, 1], from `mean_image`. None: that of
-        `images`; rows have the training's mean, 0.
+      images: (n, h, w, c), integers in 0..255 or floats in [0, 1]; or rows (n, D) of a table. If
+        there are more than 10,000, an evenly spaced 10,000 are used.
+      mean: the mean of the training images, (h, w, c) in [0, 1], from `mean_image`. None is the
+        mean of `images`, or 0 for rows, which are standardised.
 
     Returns:
-      ``mse``, the mean squared error a pixel with pixels in [0, 1]; ``variance``, the same for the
-      mean image in place of the decoded one; ``learned``, whether the first is below the second by
-      5 % of it at least; ``num_images``.
+      ``mse``, the mean squared error per pixel, with pixels in [0, 1], or per standardised column;
+      ``variance``, the mean squared error of the mean image; ``learned``, whether ``mse`` is at
+      most 95 % of ``variance``; ``num_images``.
 
     Raises:
-      ValueError: if the images are not of the model's size, their values are out of range, or the
-        model is of codes.
+      ValueError: if the images have another size than the model's, their values are out of range,
+        or the model was fitted to codes.
     """
     x = _data(model, images, "images")
     if model.image_shape is None:
@@ -79,17 +82,17 @@ def reconstruction(
 
 
 def mean_image(images: ArrayLike) -> Float[np.ndarray, "h w c"]:
-    """The mean of images, (n, h, w, c) -> (h, w, c) in [0, 1]: what there is without learning."""
+    """The mean of images, (n, h, w, c) -> (h, w, c) in [0, 1]: the baseline of reconstruction."""
     x = pixels.checked(np.asarray(images), "`images`")
     return x.mean(axis=0, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
 
 
 def nothing_learned(measured: dict[str, Any]) -> str | None:
-    """A sentence if what `reconstruction` found is no better than the mean image, else None."""
+    """A warning if `reconstruction` found no better error than that of the mean image, or None."""
     if measured["learned"]:
         return None
     return (
-        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} a pixel, is not "
+        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} per pixel, is not "
         f"clearly below that of the mean image, {measured['variance']:.4f}, so new images will not "
         "look like the data; train for more epochs, or on more images."
     )
@@ -105,7 +108,7 @@ def _unit(model: aeot.AEOT, x: np.ndarray) -> Float[np.ndarray, "n ..."]:
 def _round_trips(
     model: aeot.AEOT, images: np.ndarray
 ) -> Iterator[tuple[slice, Float[np.ndarray, "b ..."]]]:
-    """Encode and decode a batch at a time; the last is padded, so that one shape is compiled."""
+    """Encode and decode in batches; the last is padded, so that one shape is compiled."""
     for start in range(0, len(images), _BATCH):
         part = slice(start, min(start + _BATCH, len(images)))
         x = images[part]
@@ -131,22 +134,22 @@ def evaluate(
     num_samples: Given[int] = 5000,
     on_stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Judge a model by fresh samples, against data it has seen and data it has not.
+    """Score a model by fresh samples, against training data and held-out data.
 
-    Distances are taken in a feature space learned from `train` (a small classifier where there are
-    labels, else principal components; of tables and codes the standardised columns), so they
-    compare models of one data set only, and each stands beside its floor: what real data score. All
-    sets are cut to bounded sizes, so that the whole takes minutes.
+    Distances are computed in a feature space learned from `train`: a small classifier if there are
+    labels, else principal components; for tables and codes, the standardised columns. So they
+    compare models of one data set only. Beside each score is its floor, the score of real data.
+    Sets are cut to bounded sizes, so that an evaluation takes minutes.
 
     Args:
-      key: of everything random here; must not be a key that led to the model.
+      key: key of all random numbers here; must not be a key that the model was fitted with.
       model: the fitted model.
       train: the images, the table or the codes that it was fitted to.
       held_out: data of the same kind that it was not fitted to, if there are any. Fewer than 20
-        are used for reconstruction alone.
-      features: somebody's own, in place of those learned: a batch of the data (images as floats in
-        [0, 1]) -> (b, f), called outside of any jit of this library.
-      num_samples: data generated, and real data compared with, at most.
+        are used for reconstruction only.
+      features: the user's own features: a batch of the data (images as floats in [0, 1]) -> (b, f),
+        called outside of any jit of this library. None learns them.
+      num_samples: most data to generate, and to compare with.
       on_stage: called with the name of each of `STAGES` as it begins.
 
     Returns:
@@ -156,8 +159,8 @@ def evaluate(
 
     Raises:
       ValueError: if there are fewer than 40 training images, fewer than 20 samples are asked for,
-        or the data are not of the model's size.
-      SampleError: if the model rejects nearly everything it draws.
+        or the data have another size than the model's.
+      SampleError: if the model rejects nearly all candidates.
     """
     key = arguments.key("key", key)
     check_model(model)
@@ -198,7 +201,7 @@ def evaluate(
 
 
 def _certified(key: PRNGKey, model: aeot.AEOT) -> dict[str, Any]:
-    """A fresh certificate, on as many samples as that of the fit."""
+    """A fresh certificate, with as many samples as that of the fit."""
     map_ = model.extension
     asked = int(model.solution.certificate.num_samples)
     certificate = aeot.certify(key, map_.mu, map_.y, map_.h, num_samples=asked)
@@ -220,7 +223,7 @@ def _reconstructed(
 
 
 def _generated(key: PRNGKey, model: aeot.AEOT, n: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fresh images or rows, or codes of a model of codes, and what they took."""
+    """Fresh images, rows or codes, and the number of candidates that they took."""
     if model.image_shape is None:
         standard, info = draw_codes(key, model, n)
         generated = raw_codes(model, jnp.asarray(standard))
@@ -241,10 +244,10 @@ def _remembered(
     real: np.ndarray,
     held: np.ndarray,
 ) -> MemoryReport:
-    """Whether generated data are nearer to the training data than unseen data are.
+    """Test whether generated data are nearer to the training data than held-out data are.
 
-    Unseen images and rows are decoded from their codes, so that the autoencoder's blur is on both
-    sides of the comparison.
+    Held-out images and rows are encoded and decoded first, so that the blur of the autoencoder is
+    on both sides of the comparison.
     """
     if model.image_shape is not None:
         held = np.concatenate([decoded for _, decoded in _round_trips(model, held)])
@@ -259,7 +262,7 @@ def _check(
     held_out: Given[ImageSet | Table | None],
     num_samples: Given[int],
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The data, checked."""
+    """Check the arguments, and return the arrays of both sets."""
     found = []
     for name, data in (("train", train), ("held_out", held_out)):
         if data is None:
@@ -279,7 +282,7 @@ def _check(
 
 
 def _data(model: Given[aeot.AEOT], data: ArrayLike, name: str) -> np.ndarray:
-    """Images as bytes or floats in [0, 1], or rows, if they are of the model's size."""
+    """Images as bytes or floats in [0, 1], or rows; raises unless they have the model's size."""
     check_model(model)
     x = arguments.host_array(name, data)
     shape = model.centre.shape if model.image_shape is None else model.image_shape

@@ -1,4 +1,4 @@
-"""The fitted model: a record of arrays, and the pure functions that use it."""
+"""The fitted model: a record of arrays, and pure functions of it."""
 
 import difflib
 import unicodedata
@@ -13,43 +13,36 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.classes import ClassMaps
-from aeot_jax.columns import Columns, measured
-from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
-from aeot_jax.networks import Networks, codes_of, data_of
+from aeot_jax.inputs.columns import Columns, measured
+from aeot_jax.inputs.networks import Networks, codes_of, data_of
+from aeot_jax.inputs.pixels import check_floats
+from aeot_jax.measures import table
+from aeot_jax.measures.table import Source
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
-from aeot_jax.ot import problem
 from aeot_jax.ot.extension.extension import Extension, check_options
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
-from aeot_jax.pixels import check_floats
 from aeot_jax.reprs import known, or_brief, short
 from aeot_jax.typing import ArrayLike, Given
 
 _SHOWN_NAMES = 5
-"""Names of classes that an error lists."""
+"""Most class names that an error lists."""
 
 _BLOCK = 1024
-"""Images encoded or decoded at once."""
-
-SOURCES: dict[str, Callable[[int], Measure]] = {
-    "gaussian": Gaussian,
-    "cube": UniformCube,
-    "ball": UniformBall,
-}
-"""Sources by the name that the configuration gives them."""
+"""Images per block of encoding and decoding."""
 
 
 @dataclass(frozen=True)
 class ExtensionConfig:
-    """How codes between the data's codes are made.
+    """Options of the extension, the map between the codes of the data.
 
     Attributes:
       threshold: plane angle above which a face of the cells is singular, radians in (0, pi]; None
         learns it from the codes.
-      num_samples: samples of the source to learn the extension from; None is 4096.
+      num_samples: samples of the source from which the extension is learned; None is 4096.
     """
 
     threshold: float | None = None
@@ -61,20 +54,20 @@ class ExtensionConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All that the user decides; the defaults serve every data set.
+    """The configuration of a fit; the defaults suit every data set.
 
     Attributes:
       autoencoder: the networks.
       training: the autoencoder's training.
-      source: law of the noise: "gaussian" N(0, I), "cube" uniform on [-1/2, 1/2]^d, or "ball"
-        uniform on the unit ball.
+      source: distribution of the noise: "gaussian" is N(0, I), "cube" is uniform on
+        [-1/2, 1/2]^d, "ball" is uniform on the unit ball.
       solver: the transport problem.
       extension: the map between the cells.
     """
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
-    source: Literal["gaussian", "cube", "ball"] = "gaussian"
+    source: Source = "gaussian"
     solver: SolverConfig = field(default_factory=SolverConfig)
     extension: ExtensionConfig = field(default_factory=ExtensionConfig)
 
@@ -87,7 +80,7 @@ class Config:
         ):
             way = f"an `aeot_jax.{kind.__name__}(...)`"
             arguments.instance(name, getattr(self, name), kind, way)
-        arguments.choice("source", self.source, tuple(SOURCES))
+        arguments.choice("source", self.source, tuple(table.CHOICES))
 
 
 @jax.tree_util.register_dataclass
@@ -96,21 +89,20 @@ class AEOT:
     """A fitted model: a pytree, with its configuration as static data.
 
     Attributes:
-      params: of encoder and decoder; None where the model was fitted to codes.
+      params: parameters of encoder and decoder; None if the model was fitted to codes.
       centre: mean of the raw codes (z,).
       scale: standard deviation of each coordinate of the raw codes (z,).
-      losses: the autoencoder's mean loss of each epoch (e,).
+      losses: mean loss of the autoencoder in each epoch (e,).
       solution: heights with their certificate.
       extension: the map; ``extension.y`` are the standardised codes (m, z).
       seconds: wall time of each stage of ``STAGES``.
       config: as passed to ``fit``.
-      image_shape: (height, width, channels); (D,) of a table; None where the model was fitted to
+      image_shape: (height, width, channels); (D,) for a table; None if the model was fitted to
         codes.
-      classes: one transport problem per class, if ``fit`` was given labels.
+      classes: one transport problem per class, if ``fit`` got labels.
       columns: centre and scale of the columns of a table.
-      networks: somebody's own encoder and decoder, of the fit; no file holds them.
-      label_names: names of the classes, of which a label is the index; None where labels are plain
-        numbers.
+      networks: the user's own encoder and decoder, if ``fit`` got them; no file holds them.
+      label_names: names of the classes, indexed by label; None if the labels have no names.
     """
 
     params: models.Params | None
@@ -129,7 +121,7 @@ class AEOT:
 
     @or_brief
     def __repr__(self) -> str:
-        """What it makes, and how good each part is, a line each."""
+        """What the model makes, and the quality of each part, one per line."""
         makes = "codes" if self.image_shape is None else " x ".join(map(str, self.image_shape))
         lines = [
             f"AEOT({makes}, codes in {np.shape(self.centre)[-1]} dimensions",
@@ -143,7 +135,7 @@ class AEOT:
 
 
 def _ends(losses: object) -> str:
-    """The first and the last loss, where they are known."""
+    """The first and the last loss, if they are known."""
     values = known(losses)
     if values is None or values.size == 0:
         return short(losses)
@@ -152,14 +144,14 @@ def _ends(losses: object) -> str:
 
 
 def check_model(model: Given[AEOT]) -> None:
-    """Refuse what is no fitted model."""
+    """Raise a ValueError unless this is a fitted model."""
     arguments.instance("model", model, AEOT, "what `aeot_jax.fit` or `aeot_jax.load` returns")
 
 
 def _blocks(
     function: Callable[[Float[Array, "b ..."]], Float[Array, "b ..."]], rows: Array
 ) -> Array:
-    """Apply a function to rows a block at a time, so that memory does not grow with them."""
+    """Apply a function to rows in blocks, so that memory does not grow with the number of rows."""
     n = rows.shape[0]
     if n <= _BLOCK:
         return function(rows)
@@ -170,21 +162,22 @@ def _blocks(
 
 
 def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
-    """Standardised codes of images, of the rows of a table, or of codes; pure and jit-able.
+    """Encode images, rows of a table, or raw codes to standardised codes; pure and jit-able.
 
     Args:
       model: from ``fit`` or ``fit_codes``.
       images: (n, height, width, channels), or (n, height, width) for one channel; uint8 in 0..255
-        or floats in [0, 1]. Of a model of a table, rows (n, D) in the units of its columns. Of a
-        model that was fitted with ``encode``, what that function takes, which is called in batches;
-        of one that was fitted to codes or loaded since, codes (n, z) in their own units.
+        or floats in [0, 1]. If the model was fitted to a table: rows (n, D) in the units of its
+        columns. If it was fitted with ``encode``: the input of that function, which is called in
+        batches. If it was fitted to codes, or loaded from a file of such a model: codes (n, z) in
+        the units of the encoder.
 
     Returns:
-      Codes (n, z): on the training data about zero mean and unit variance in each coordinate.
+      Codes (n, z). On the training data, each coordinate has about zero mean and unit variance.
 
     Raises:
-      ValueError: if the images are of another size than the model's, or floats whose values are
-        known (not traced) leave [0, 1].
+      ValueError: if the images have another size than the model's, or known (not traced) floats
+        are outside [0, 1].
     """
     check_model(model)
     if model.networks is not None and model.networks.encode is not None:
@@ -202,40 +195,40 @@ def encode(model: Given[AEOT], images: ArrayLike) -> Float[Array, "n z"]:
     if model.image_shape is None:
         return _standardise(model, x)
     if model.columns is not None:
-        if problem.is_concrete(x, model):
+        if arguments.is_concrete(x, model):
             x = measured(np.asarray(x), *model.columns)
         else:
             x = (x - model.columns.centre[None, :]) / model.columns.scale[None, :]
         return _encode(model, arguments.real("images", x))
     if jnp.issubdtype(x.dtype, jnp.floating):
-        if problem.is_concrete(x):
+        if arguments.is_concrete(x):
             check_floats(np.asarray(x), "`images`")
         x = arguments.real("images", x)
     return _encode(model, x)
 
 
 def _own_networks(model: AEOT) -> tuple[models.Params, tuple[int, ...]]:
-    assert model.params is not None  # it is no model of codes
+    assert model.params is not None  # the model was not fitted to codes
     assert model.image_shape is not None
     return model.params, model.image_shape
 
 
 def kind_of(model: AEOT) -> Literal["images", "rows", "codes"]:
-    """What a model was fitted to, and makes."""
+    """The kind of data that a model was fitted to, and makes."""
     if model.image_shape is None:
         return "codes"
     return "rows" if models.is_table(model.image_shape) else "images"
 
 
 def _standardise(model: AEOT, codes: ArrayLike) -> Float[Array, "n z"]:
-    """Codes in their own units as the model's; known ones are centred in float64."""
+    """Standardise codes in the encoder's units; known ones are centred in float64."""
     found = arguments.array("images", codes)
     if found.shape[1:] != model.centre.shape:
         raise ValueError(
-            f"`encode` gave codes of shape {found.shape[1:]} a row, but the model's have "
+            f"`encode` gave codes of shape {found.shape[1:]} per row, but the model's have "
             f"{model.centre.shape[0]} dimensions; use the encoder that it was fitted with."
         )
-    if not problem.is_concrete(found, model):
+    if not arguments.is_concrete(found, model):
         return (arguments.real("images", found) - model.centre[None, :]) / model.scale[None, :]
     return arguments.real("images", measured(np.asarray(found), model.centre, model.scale))
 
@@ -249,17 +242,17 @@ def _encode(model: AEOT, x: Array) -> Float[Array, "n z"]:
 
 
 def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n ..."]:
-    """Images of standardised codes, or rows of a table, or codes; pure and jit-able.
+    """Decode standardised codes to images, rows of a table, or raw codes; pure and jit-able.
 
     Args:
       model: from ``fit`` or ``fit_codes``.
       z: standardised codes (n, latent).
 
     Returns:
-      Images (n, height, width, channels), float32 in [0, 1]; of a model of a table, rows (n, D) in
-      the units of its columns. Of a model that was fitted with ``decode``, what that function
-      gives, which is called in batches; of one that was fitted to codes or loaded since, the codes
-      (n, latent) in their own units.
+      Images (n, height, width, channels), float32 in [0, 1]. If the model was fitted to a table:
+      rows (n, D) in the units of its columns. If it was fitted with ``decode``: the output of that
+      function, which is called in batches. If it was fitted to codes, or loaded from a file of such
+      a model: codes (n, latent) in the units of the encoder.
 
     Raises:
       ValueError: if the codes have another dimension than the model's.
@@ -281,7 +274,7 @@ def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n ..."]:
 
 @jax.jit
 def raw_codes(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n z"]:
-    """Standardised codes in their own units."""
+    """Convert standardised codes to the units of the encoder."""
     return z * model.scale[None, :] + model.centre[None, :]
 
 
@@ -299,11 +292,11 @@ def extension_of(model: AEOT, label: Given[int | str | None]) -> Extension:
     """The map onto all codes, or onto those of one class.
 
     Args:
-      model: from ``fit``; with labels, if a label is asked for.
+      model: from ``fit``.
       label: number or name of a class; None for all codes.
 
     Raises:
-      ValueError: if the model knows no classes, or not this one.
+      ValueError: if the model was fitted without labels, or has no such class.
     """
     if label is None:
         return model.extension
@@ -320,19 +313,19 @@ def extension_of(model: AEOT, label: Given[int | str | None]) -> Extension:
 
 
 def was_interrupted(model: AEOT) -> bool:
-    """Whether the transport was ended early, before the maps of classes."""
+    """Whether the transport was interrupted, before the maps of classes."""
     status = model.solution.status
     return arguments.is_concrete(status) and int(status) == Status.INTERRUPTED
 
 
 def name_of_class(model: AEOT, label: int) -> str:
-    """The name of a class, or its number where classes have none."""
+    """The name of a class, or its number if classes have no names."""
     return str(label) if model.label_names is None else model.label_names[label]
 
 
 def _number_of(model: AEOT, name: str) -> int:
     """The number of a class, by its name."""
-    assert model.classes is not None  # as the caller saw
+    assert model.classes is not None  # checked by the caller
     numbers = np.asarray(model.classes.labels).tolist()
     if model.label_names is None:
         shown = ", ".join(map(str, numbers[:_SHOWN_NAMES]))

@@ -1,5 +1,7 @@
-"""The public names, which `aeot_jax` gives as its own."""
+"""The public names of `aeot_jax`."""
 
+from aeot_jax.checkpoints.saving import load as load
+from aeot_jax.checkpoints.saving import save as save
 from aeot_jax.classes import ClassMaps as ClassMaps
 from aeot_jax.classes import solve_classes as solve_classes
 from aeot_jax.drawing import SampleError as SampleError
@@ -7,13 +9,9 @@ from aeot_jax.drawing import SampleInfo as SampleInfo
 from aeot_jax.drawing import sample as sample
 from aeot_jax.drawing import sample_codes as sample_codes
 from aeot_jax.drawing import sample_with_info as sample_with_info
-from aeot_jax.events import Event as Event
-from aeot_jax.measures import Empirical as Empirical
-from aeot_jax.measures import FromSampler as FromSampler
-from aeot_jax.measures import Gaussian as Gaussian
+from aeot_jax.fitting.events import Event as Event
 from aeot_jax.measures import Measure as Measure
-from aeot_jax.measures import UniformBall as UniformBall
-from aeot_jax.measures import UniformCube as UniformCube
+from aeot_jax.measures.public import *  # noqa: F403 - every source that is listed there
 from aeot_jax.model import AEOT as AEOT
 from aeot_jax.model import Config as Config
 from aeot_jax.model import ExtensionConfig as ExtensionConfig
@@ -74,11 +72,9 @@ from aeot_jax.ot.solver.stepping import step as step
 from aeot_jax.pipeline import Progress as Progress
 from aeot_jax.pipeline import fit as fit
 from aeot_jax.pipeline import fit_codes as fit_codes
-from aeot_jax.saving import load as load
-from aeot_jax.saving import save as save
 from aeot_jax.walk import Crossings as Crossings
 from aeot_jax.walk import Walk as Walk
 from aeot_jax.walk import interpolate as interpolate
 
 Classes = ClassMaps
-"""The old name, for one version."""
+"""The old name, kept for one version."""

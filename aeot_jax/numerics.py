@@ -1,5 +1,6 @@
-"""Numerical traps with names: matmul precision, safe ratios, floats that no program rounds anew."""
+"""Numerical traps with names: matmul precision, safe ratios, equal bits in every program."""
 
+import functools
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -41,10 +42,10 @@ def axis_size(axis_name: Hashable, argument: str = "axis_name") -> int:
 
 
 def on_accelerator() -> bool:
-    """Whether JAX compiles for an accelerator, which wants few large computations.
+    """Whether JAX compiles for an accelerator, where few large computations are best.
 
-    Every turn of a loop there costs the time of some launches, and one whose number of turns only
-    the device knows waits for the host besides (measured: 30 microseconds a turn on a GPU).
+    Every turn of a loop costs some kernel launches there. If only the device knows the number of
+    turns, every turn also waits for the host: 30 microseconds on an H200.
     """
     return jax.default_backend() != "cpu"
 
@@ -53,27 +54,27 @@ _Value = TypeVar("_Value")
 
 
 def repeat(number: ArrayLike, body: Callable[[Any, _Value], _Value], value: _Value) -> _Value:
-    """``lax.fori_loop`` from 0 on, counted in int32 whatever JAX's settings.
+    """``lax.fori_loop`` that starts at 0 and counts in int32 whatever JAX's settings.
 
     Args:
-      number: turns, known or traced.
-      body: from the number of the turn and a value to the next value.
-      value: the first.
+      number: how many turns, known or traced.
+      body: maps the number of the turn and a value to the next value.
+      value: the first value.
     """
     last = np.int32(number) if isinstance(number, int) else jnp.asarray(number, jnp.int32)
 
     def turn(i: Any, value: _Value) -> _Value:
-        return body(jnp.asarray(i, jnp.int32), value)  # without jit it is a number of Python
+        return body(jnp.asarray(i, jnp.int32), value)  # without jit, i is a Python int
 
     return jax.lax.fori_loop(np.int32(0), last, turn, value)
 
 
 @contextmanager
 def usual_dtypes() -> Iterator[None]:
-    """JAX's default rules of dtypes, for other libraries' code that is called within.
+    """Set JAX's default dtype rules while other libraries' code runs.
 
-    Optax raises floats to powers of counts, which strict promotion refuses and 64-bit mode rounds
-    otherwise; some of JAX's samplers draw other numbers in 64-bit mode.
+    Optax raises floats to the power of a count: strict promotion refuses that, and 64-bit mode
+    rounds it differently. Some of JAX's samplers draw different numbers in 64-bit mode.
     """
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
@@ -96,6 +97,7 @@ def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
     operands = barrier(operands)
     structure = None
 
+    @functools.partial(jax.jit, inline=True)  # so that it is traced once for both uses
     def leaves_of_result(*operands: Any) -> list[Array]:
         nonlocal structure
         leaves, structure = jax.tree.flatten(function(*operands))
@@ -115,8 +117,9 @@ def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
 def barrier(tree: _Value) -> _Value:
     """Pass every array through an optimization barrier: XLA folds and fuses nothing across it.
 
-    Each has a barrier of its own: a common one would let all vary over every axis of a mesh over
-    which one does. Keys pass as their numbers: a key that passed itself would count as used.
+    Each array has its own barrier. Under ``shard_map`` the results of a common barrier would all
+    vary over every mesh axis over which one of them does. Keys pass as their numbers, because
+    JAX's key checker counts a key that passes through a barrier as used.
     """
     numbers = jax.tree.map(_numbers, tree)
     return jax.tree.map(_like, tree, jax.tree.map(jax.lax.optimization_barrier, numbers))

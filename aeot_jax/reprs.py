@@ -1,7 +1,7 @@
-"""Reprs that fit a screen: records of large arrays say what they are, and not every number.
+"""Short reprs: large arrays are shown by dtype and shape.
 
-A record may hold tracers, shapes or anything else that JAX puts into a pytree; nothing here looks
-at a value that is not known, and nothing raises.
+A record may hold tracers, shapes or anything else that JAX puts into a pytree. The functions here
+read only known values.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ import numpy as np
 from jax.core import Tracer
 
 _FEW = 4
-"""Numbers that an array may have to be shown itself."""
+"""Most numbers of an array that is shown in full."""
 
 
 def known(value: object) -> np.ndarray | None:
-    """The numbers of an array, or None where they cannot be looked at."""
+    """The numbers of an array, or None if they are not known on this host."""
     if isinstance(value, Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
         return None
     if isinstance(value, jax.Array):
@@ -30,7 +30,7 @@ def known(value: object) -> np.ndarray | None:
 
 
 def numbers(value: object) -> np.ndarray:
-    """The numbers of an array; raises TypeError where they cannot be looked at."""
+    """The numbers of an array; raises TypeError if they are not known on this host."""
     found = known(value)
     if found is None:
         raise TypeError(f"{type(value).__name__} has no known numbers")
@@ -38,15 +38,15 @@ def numbers(value: object) -> np.ndarray:
 
 
 def number(value: object) -> float:
-    """The number that an array of no dimension holds; raises TypeError otherwise."""
+    """The number in an array without axes; raises TypeError otherwise."""
     found = numbers(value)
     if found.ndim:
-        raise TypeError(f"an array of shape {found.shape} is no number")
+        raise TypeError(f"an array of shape {found.shape} is not a number")
     return float(found)
 
 
 def short(value: object) -> str:
-    """An array by its type and shape, or by its numbers where they are few; else a short repr."""
+    """The short repr of a value: a small array by its numbers, a large one by dtype and shape."""
     found = known(value)
     if found is not None and found.size <= _FEW and found.ndim <= 1:
         return np.array2string(found, precision=4, separator=", ")
@@ -59,7 +59,7 @@ def short(value: object) -> str:
 
 
 def or_brief(function: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Let a repr that reads the numbers of a record give way to ``brief`` where it cannot."""
+    """Decorate a repr that reads numbers: it falls back to ``brief`` if they are not known."""
 
     @functools.wraps(function)
     def wrapped(self: Any) -> str:
@@ -72,7 +72,7 @@ def or_brief(function: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 def brief(self: Any) -> str:
-    """The repr of a dataclass or a named tuple, with its arrays shortened: `__repr__ = brief`."""
+    """The repr of a dataclass or named tuple with short arrays; use as `__repr__ = brief`."""
     if dataclasses.is_dataclass(self):
         names = [field.name for field in dataclasses.fields(self) if field.repr]
     else:

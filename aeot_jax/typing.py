@@ -1,6 +1,6 @@
-"""Array types used throughout: n samples, m targets, d dimensions, k neighbours.
+"""Array types: n samples, m targets, d dimensions, k neighbours.
 
-Records annotate their arrays with ``*batch`` in front: under ``vmap`` a record holds a batch.
+The arrays of records have ``*batch`` in front, because under ``vmap`` a record holds a batch.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,25 +10,25 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 Samples = Float[Array, "n d"]
-"""Samples of the source measure, one a row."""
+"""Samples of the source measure, one per row."""
 
 Targets = Float[Array, "m d"]
-"""Target points (codes), one a row."""
+"""Target points (codes), one per row."""
 
 WorkingTargets = Float[Array, "rows d"]
-"""Targets as the kernel takes them; rows beyond the heights own no cell."""
+"""Targets padded for the kernel; rows beyond the heights have no cell."""
 
 Heights = Float[Array, " m"]
-"""Heights of the supporting planes of Brenier's potential, one a target."""
+"""Heights of the supporting planes of Brenier's potential, one per target."""
 
 Weights = Float[Array, " m"]
 """Weights of the targets; they sum to 1."""
 
 HostWeights = Float[np.ndarray, " m"]
-"""Weights, or heights, that no device holds whole."""
+"""Weights, or heights, on the host; no device holds all of them."""
 
 Counts = Int[Array, " m"]
-"""Number of samples that fell into each cell."""
+"""Number of samples in each cell."""
 
 Index = Int[Array, " n"]
 """Index of the target whose cell holds each sample."""
@@ -41,17 +41,18 @@ _T = TypeVar("_T")
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ArrayLike
 
-    Given = Annotated[_T, "looked at by the function itself"]
+    Given = Annotated[_T, "checked by the function itself"]
     Devices = tuple[Any, ...]  # JAX does not tell checkers what a Device is
 else:
     Devices = tuple[jax.Device, ...]
     """Devices to compute on."""
 
-    # A checker of types at run time shall not come before the sentence that names the argument.
+    # A run-time type checker must not raise before the function's own error, which names the
+    # argument.
     ArrayLike = Annotated[Any, "an array of real numbers, or lists of them"]
 
     class Given:
-        """An argument at the border: the type that it should have, which ``arguments`` checks."""
+        """The type of a public argument, which ``arguments`` checks."""
 
         def __class_getitem__(cls, kind: object) -> object:
             return Annotated[Any, kind]

@@ -1,11 +1,11 @@
-r"""Latent walks: what lies between two images, and where a walk crosses the singular set.
+r"""Latent walks: the images between two images, and the faces of the singular set on the way.
 
 On a segment :math:`x(t) = (1 - t) x_0 + t x_1` Brenier's potential is an upper envelope of lines,
 :math:`u_h(x(t)) = \max_i \langle x_1 - x_0, y_i\rangle t + \langle x_0, y_i\rangle + h_i`. So the
-cells that a walk passes, and the times at which it changes from one to the next, are known in
-closed form; none is missed between two frames. A walk through the codes themselves passes their
-Voronoi cells, which is the same computation with the heights :math:`-|y_i|^2/2`. A face is singular
-if its plane angle is above the extension's threshold.
+cells that a walk visits, and the times at which it enters each, are known in closed form: no cell
+between two frames is missed. A walk through the codes visits their Voronoi cells, which are the
+cells of the heights :math:`-|y_i|^2/2`. A face is singular if its plane angle is above the
+extension's threshold.
 
 Source: Lei et al., Engineering 6(3), 2020, section 5: a walk across the singular set gives a face
 with one brown and one blue eye.
@@ -38,7 +38,7 @@ class Crossings(NamedTuple):
     """Faces that a walk crosses, in order.
 
     Attributes:
-      t: when, in (0, 1).
+      t: times of the crossings, in (0, 1).
       cells: the cells before and after.
       angle: plane angle of the face, radians.
       singular: whether the angle is above the threshold.
@@ -57,11 +57,11 @@ class Walk:
     """Images along a segment.
 
     Attributes:
-      along: what the segment lies in.
+      along: the space of the segment.
       t: times of the frames, from 0 to 1.
       z: standardised codes of the frames.
       images: the frames, in [0, 1].
-      rejected: whether the extension rejects the frame; nothing is rejected off the source.
+      rejected: whether the extension rejects each frame; False unless the walk is in the source.
       crossings: the faces between start and end.
       threshold: plane angle above which a face is singular, radians.
     """
@@ -86,11 +86,11 @@ def interpolate(
     along: Given[Along] = "source",
     label: Given[int | str | None] = None,
 ) -> Walk:
-    r"""Walk along a straight line and decode what is met.
+    r"""Walk along a straight line, and decode the points on it.
 
-    * ``"source"``: from one point of the source to another, x(t) carried by the continuous
-      extension. The codes turn from one kind into the next where the walk crosses a face; at a
-      singular face they jump, or mix two kinds.
+    * ``"source"``: from one point of the source to another; the continuous extension maps x(t) to
+      codes. The codes change where the walk crosses a face; at a singular face they jump, or mix
+      two kinds of data.
     * ``"codes"``: from one standardised code (of ``encode``) to another. A straight line through
       the codes leaves the data where the manifold bends or has a hole.
     * ``"displacement"``: from a point x of the source to its code, (1 - t) x + t T(x): McCann's
@@ -99,17 +99,17 @@ def interpolate(
     Args:
       model: from ``fit``.
       start: a point of the source, or for "codes" a standardised code (z,).
-      end: where to go, of the same kind; None for "displacement", which ends at T(start).
-      num: frames, the ends included.
-      along: what the segment lies in.
-      label: walk by the map onto this class; None by the map onto all codes.
+      end: the last point, of the same kind; None for "displacement", which ends at T(start).
+      num: number of frames, with both ends.
+      along: the space of the segment.
+      label: the class whose map is used; None for the map onto all codes.
 
     Returns:
       The walk, with every face that it crosses.
 
     Raises:
-      ValueError: if a point has another shape, is not finite, both ends are the same, or an option
-        is out of range, or the label unknown.
+      ValueError: if a point has another shape or is not finite, both ends are the same, an option
+        is out of range, or the label is unknown.
     """
     check_model(model)
     arguments.choice("along", along, ("source", "codes", "displacement"))
@@ -117,6 +117,23 @@ def interpolate(
     if not 2 <= num <= _MAX_FRAMES:
         raise ValueError(f"`num` is {num}; pass from 2 frames, the two ends, to {_MAX_FRAMES}.")
     ext = extension_of(model, label)
+    a, b = _ends(start, end, along, ext)
+    t = np.linspace(0.0, 1.0, num)
+    points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
+    if along == "source":
+        z, accepted, _ = _extend(points, ext)
+        rejected = ~np.asarray(accepted)
+        found = crossings(a, b, ext)
+    else:
+        z, rejected = points, np.zeros(num, bool)
+        found = crossings(a, b, ext, voronoi=True)
+    return Walk(along, t, z, decode(model, z), rejected, found, float(ext.threshold))
+
+
+def _ends(
+    start: ArrayLike, end: ArrayLike | None, along: Along, ext: Extension
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Both ends of a walk; raises unless they differ."""
     a = _point("start", start, ext)
     if along == "displacement":
         if end is not None:
@@ -131,16 +148,7 @@ def interpolate(
     if np.array_equal(a, b):
         what = "its own target" if along == "displacement" else "`end`"
         raise ValueError(f"`start` equals {what}, {_shown(a)}; pass two different points.")
-    t = np.linspace(0.0, 1.0, num)
-    points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)
-    if along == "source":
-        z, accepted, _ = _extend(points, ext)
-        rejected = ~np.asarray(accepted)
-        found = crossings(a, b, ext)
-    else:
-        z, rejected = points, np.zeros(num, bool)
-        found = crossings(a, b, ext, voronoi=True)
-    return Walk(along, t, z, decode(model, z), rejected, found, float(ext.threshold))
+    return a, b
 
 
 def crossings(
@@ -151,8 +159,8 @@ def crossings(
     Args:
       start: first point (d,).
       end: last point (d,).
-      ext: of the map.
-      voronoi: cross the Voronoi cells of the codes in place of the cells of the source.
+      ext: the extension of the map.
+      voronoi: use the Voronoi cells of the codes instead of the cells of the source.
 
     Returns:
       The faces, by increasing time; none if the segment stays in one cell.
@@ -169,11 +177,9 @@ def crossings(
     t = (intercept[before] - intercept[after]) / (slope[after] - slope[before])
     inside = (t > 0) & (t < 1)
     before, after = before[inside], after[inside]
-    unit = ext.frame.normalise(ext.y)
-    angle = np.asarray(blend.plane_angles(unit[before], unit[after]), np.float64)
-    return Crossings(
-        t[inside], np.stack([before, after], axis=1), angle, angle > float(ext.threshold)
-    )
+    cells = np.stack([before, after], axis=1)
+    angle = blend.face_angles(ext.y, ext.frame, cells).astype(np.float64)
+    return Crossings(t[inside], cells, angle, angle > float(ext.threshold))
 
 
 def _point(name: str, value: ArrayLike, ext: Extension) -> Float[np.ndarray, " d"]:

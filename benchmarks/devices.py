@@ -40,7 +40,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax import meshes
+from aeot_jax.machines import meshes
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import placement

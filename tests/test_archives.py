@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from aeot_jax import archives
+from aeot_jax.storage import archives
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -65,12 +65,12 @@ LIES = {
     "more than the file": (header((2**49,)) + bytes(9), "announces 562949953421312 bytes"),
     "less than the file": (header((4,)) + bytes(9), r"shape \(4,\), but 9 follow"),
     "nothing times much": (header((0, 2**40, 2**40)), "which no memory holds"),
-    "a side of -1": (header((-1, -4)) + bytes(4), "a side that no array has"),
-    "a side of 2^40000": (header((2**999,)), "a side that no array has"),
+    "a side of -1": (header((-1, -4)) + bytes(4), "an impossible side"),
+    "a side of 2^40000": (header((2**999,)), "an impossible side"),
     "99 axes": (header((1,) * 99) + b"\0", "announces 99 axes"),
     "objects": (header((1,), "|O") + bytes(8), "holds objects, which would need pickle"),
-    "fields": (header((1,), [("a", "<f8")]) + bytes(8), "is none that is read"),
-    "texts without letters": (header((2**40,), "<U0"), "is none that is read"),
+    "fields": (header((1,), [("a", "<f8")]) + bytes(8), "is not one that is read"),
+    "texts without letters": (header((2**40,), "<U0"), "is not one that is read"),
     "a header of 4 GiB": (b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(2**20), "EOF: reading array h"),
     "another version": (header((1,), version=3) + b"\0", "its format is 3.0, not 1.0 or 2.0"),
     "no header": (b"text", "EOF: reading magic string"),
@@ -187,7 +187,7 @@ def test_a_long_list_of_members_is_refused(tmp_path):
 def test_kinds_can_be_narrowed(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array(["cat"]))
     assert read(tmp_path / "a.npz")[0] == "cat"
-    with pytest.raises(ValueError, match=r"its type <U3 is none that is read"):
+    with pytest.raises(ValueError, match=r"its type <U3 is not one that is read"):
         read(tmp_path / "a.npz", kinds="biuf")
 
 

@@ -20,7 +20,7 @@ from ml_dtypes import bfloat16
 
 import aeot_jax as aeot
 from aeot_jax import arguments, plot, walk
-from aeot_jax.data.pictures import Pictures
+from aeot_jax.data.pictures.shaping import Pictures
 from aeot_jax.nn import train
 from aeot_jax.ot.duality import interop
 from aeot_jax.ot.exact import exact, laguerre

@@ -15,15 +15,14 @@ from aeot_jax import (
     ExtensionConfig,
     SolverConfig,
     TrainConfig,
-    checkpoint,
-    contents,
-    identity,
     load,
-    records,
     sample,
     save,
 )
+from aeot_jax.checkpoints import checkpoint, contents, identity
+from aeot_jax.measures import table
 from aeot_jax.ot.solver.result import Status
+from aeot_jax.storage import records
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +55,11 @@ def test_a_folder_stands_for_the_model_in_it(path, model):
     assert_same(load(str(path)), model)
 
 
-@pytest.mark.parametrize("source", ["cube", "ball"])
+@pytest.mark.parametrize("source", sorted(table.CHOICES))
 def test_the_source_comes_back(tmp_path, model, source):
     config = replace(model.config, source=source)
     save(replace(model, config=config), tmp_path / "m.npz")
-    assert load(tmp_path / "m.npz").extension.mu == checkpoint.SOURCES[source](3)
+    assert load(tmp_path / "m.npz").extension.mu == table.CHOICES[source](3)
 
 
 def test_every_decision_survives_json():

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import SolverConfig, Status, identity
+from aeot_jax import SolverConfig, Status
+from aeot_jax.checkpoints import identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.extension import generate

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,16 +20,19 @@ import pytest
 from PIL import Image
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, documents, report
+from aeot_jax import report
+from aeot_jax.checkpoints import checkpoint
 from aeot_jax.cli import evaluate as cli_evaluate
-from aeot_jax.cli import figures, folder, main, source
+from aeot_jax.cli import figures, main
 from aeot_jax.cli import fit as cli_fit
 from aeot_jax.cli import sample as cli_sample
-from aeot_jax.cli.pictures import AS_THEY_ARE
-from aeot_jax.cli.progress import progress
-from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax.cli.options import folder, source
+from aeot_jax.cli.options.pictures import AS_THEY_ARE
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.screen.progress import progress
 from aeot_jax.data import images
-from aeot_jax.locks import locked
+from aeot_jax.storage import documents
+from aeot_jax.storage.locks import locked
 
 TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5", "--no-report"]
 """One set of shapes: compilation is most of the time; tests/report looks at reports."""
@@ -551,7 +555,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("fit --data nowhere --out OUT", "is no file, no folder and none of digits"),
+        ("fit --data nowhere --out OUT", "is neither a file nor a folder nor one of digits"),
         ("fit --data EMPTY --out OUT", "holds nothing; pass a folder of images"),
         ("fit --data digits --out FILE", "'FILE', which is a file; pass a folder"),
         ("fit --data digits --out OUT --limit 1", "`--limit` is 1"),
@@ -573,7 +577,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data LABELS.npz --out OUT", "one label per image"),
         ("fit --data ONE.npz --out OUT", "at least two"),
         ("fit --data NOLABELS.npz --out OUT --labels", "'NOLABELS.npz' has no labels; pass them"),
-        ("fit --data OTHER.npz --out OUT --labels-file no.npy", "no.npy' is no file"),
+        ("fit --data OTHER.npz --out OUT --labels-file no.npy", "no.npy' is not a file"),
         ("fit --data OTHER.npz --out OUT --labels-file FILE", "FILE' cannot be read"),
         ("fit --data OTHER.npz --out OUT --labels-file ONE.npz", "is an .npz file; pass an .npy"),
         ("fit --data OTHER.npz --out OUT --labels-file SHORT.npy", "does not fit 180 images"),
@@ -606,8 +610,8 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("compare FITTED EMPTY", "the folder holds no model.npz"),
         ("compare FITTED HALF", "holds a fit that is not finished"),
         ("compare FITTED FILE --out a.pdf", "ends in .html"),
-        ("data nowhere", "`PATH` 'nowhere' is no file"),
-        ("fit --data nowhere --out OUT", "/nowhere' is no file"),
+        ("data nowhere", "`PATH` 'nowhere' is neither a file"),
+        ("fit --data nowhere --out OUT", "/nowhere' is neither a file"),
         ("fit --data FILE --out OUT", "Error: `--data` '"),
         ("fit --codes FILE --out OUT", "Error: `--codes` '"),
         ("fit --data EMPTY --out OUT", "Error: `--data` '"),
@@ -780,7 +784,7 @@ def test_help_explains_every_option(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for word in ("--tolerance", "(default: 0.1)", "--solver.method", "--hold-out", "fashion-mnist"):
         assert word in text
-    assert "optimizer" not in text.split("--solver.starts.start")[1].split("--solver.adam-share")[0]
+    assert "optimizer" not in text.split("--solver.start")[1].split("--solver.adam-share")[0]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
@@ -830,15 +834,11 @@ def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", start, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    timer = threading.Timer(240, process.kill)
-    timer.start()
-    try:
+    with process:
         while not (tmp_path / "run" / "checkpoint.npz").exists() and process.poll() is None:
-            timer.join(0.05)
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-    finally:
-        timer.cancel()
     assert process.returncode == 130, err
     assert "aeot-jax fit --data digits --out run --epochs 100000 --resume" in err
     assert "Traceback" not in err

@@ -77,6 +77,7 @@ def every_function(m: int, seed: int) -> list[Any]:
     ]
 
 
+@pytest.mark.optimised
 def test_the_second_size_of_a_bucket_compiles_nothing_and_changes_no_bit():
     """Whatever was solved before: a problem is filled up to a size that it shares with others."""
     first = [np.array(leaf) for leaf in jax.tree.leaves(every_function(300, seed=1))]

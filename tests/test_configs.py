@@ -6,8 +6,9 @@ from typing import Literal
 
 import pytest
 
-from aeot_jax import Config, SolverConfig, configs
-from aeot_jax.records import NewerError
+from aeot_jax import Config, SolverConfig
+from aeot_jax.checkpoints import configs
+from aeot_jax.storage.records import NewerError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from aeot_jax import documents
+from aeot_jax.storage import documents
 
 CONTENT = {"name": "é", "n": 3, "x": 0.1, "none": None, "list": [1, {"a": True}], "large": 1e300}
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from aeot_jax.files import check_writable, open_file, reason, replacing
+from aeot_jax.storage.files import check_writable, open_file, reason, replacing
 
 
 def test_the_file_appears_whole_when_the_body_ends(tmp_path):
@@ -106,7 +106,7 @@ def test_reasons_are_one_short_line():
 
 WRITE = """
 import os, signal, sys
-from aeot_jax.files import replacing
+from aeot_jax.storage.files import replacing
 with replacing(sys.argv[1]) as temporary:
     temporary.write_text("half")
     if sys.argv[2] == "killed":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aeot_jax.cli import interrupts
+from aeot_jax.cli.screen import interrupts
 
 _PATIENCE = 60.0
 """Seconds after which an interruption counts as lost; far more than it takes."""

@@ -10,11 +10,11 @@ import threading
 
 import pytest
 
-from aeot_jax import files, locks
+from aeot_jax.storage import files, locks
 
 HOLD = """
 import pathlib, sys, time
-from aeot_jax.locks import locked
+from aeot_jax.storage.locks import locked
 with locked(pathlib.Path(sys.argv[1]), "run_dir"):
     print("held", flush=True)
     sys.stdin.read()

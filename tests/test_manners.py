@@ -12,9 +12,11 @@ import pytest
 from rich.console import Console
 
 import aeot_jax
-from aeot_jax.cli import cache, commands, main, manual, notices, parse, parsing, pieces, presets
-from aeot_jax.cli.recipe import read
-from aeot_jax.ot.problem import CoincidenceWarning
+from aeot_jax.cli import cache, commands, main, parse, parsing, pieces
+from aeot_jax.cli.options import presets
+from aeot_jax.cli.options.recipe import read
+from aeot_jax.cli.screen import manual, notices
+from aeot_jax.ot.merging import CoincidenceWarning
 
 CONFIG = {"version": aeot_jax.__version__, "config": {"solver": {"tolerance": 0.3}}}
 
@@ -74,9 +76,9 @@ def test_neither_help_nor_version_imports_jax():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("fitt --data x", "`fitt` is no command (did you mean fit?)"),
+        ("fitt --data x", "`fitt` is not a command (did you mean fit?)"),
         ("", "no command is given; there are fit, sample, evaluate, "),
-        ("fit --epoch 3", "`--epoch` is no option of `aeot-jax fit` (did you mean --epochs?)"),
+        ("fit --epoch 3", "`--epoch` is not an option of `aeot-jax fit` (did you mean --epochs?)"),
         ("fit --solver.tolerence=1", "(did you mean --solver.tolerance?)"),
         ("fit", "`aeot-jax fit` needs --out"),
         ("fit --out o --data x --epochs many", "`--epochs` is 'many', which cannot be read"),

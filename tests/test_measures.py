@@ -1,26 +1,123 @@
 """Sources: what they claim about themselves is what their samples show."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sources
+from scipy.stats import ks_2samp
 
-from aeot_jax import measures
-from aeot_jax.measures import Empirical, FromSampler, Gaussian, Measure, UniformBall, UniformCube
+import aeot_jax as aeot
+from aeot_jax import cli, measures
+from aeot_jax.measures import (
+    Empirical,
+    FromSampler,
+    Gaussian,
+    Measure,
+    UniformBall,
+    UniformCube,
+    table,
+)
 
-KEY = jax.random.key(3)
+KEY, OTHER = jax.random.key(3), jax.random.key(4)
 N = 40_000
 
+every = pytest.mark.parametrize("mu", sources.EVERY, ids=lambda mu: type(mu).__name__)
 
-@pytest.mark.parametrize("mu", [Gaussian(3), UniformCube(3), UniformBall(3)])
+
+@functools.cache
+def drawn(kind, key):
+    """Many samples of a source, in float64; drawn once for all tests."""
+    mu = next(one for one in sources.EVERY if type(one) is kind)
+    return np.asarray(mu.sample((KEY, OTHER)[key], N), np.float64)
+
+
+def directions(count=3):
+    v = np.random.default_rng(0).normal(size=(count, sources.DIM))
+    return v / np.linalg.norm(v, axis=1, keepdims=True)
+
+
+def same_law(x, y):
+    """No direction tells two sets of independent samples apart, at one in a million."""
+    views = np.concatenate([np.eye(sources.DIM), directions()])
+    pvalues = [float(np.asarray(ks_2samp(x @ v, y @ v))[1]) for v in views]
+    return min(pvalues) > 1e-6
+
+
+@every
+def test_a_source_is_a_measure_whose_samples_are_float32(mu):
+    assert isinstance(mu, Measure)
+    for n in (0, 8):
+        assert mu.sample(KEY, n).shape == (n, sources.DIM)
+        with jax.enable_x64(True):
+            assert measures.draw(KEY, mu, n).dtype == jnp.float32
+    with pytest.raises(ValueError, match="`n` is -1"):
+        mu.sample(KEY, -1)
+
+
+@every
+def test_a_source_crosses_jit_as_an_argument(mu):
+    draw = jax.jit(lambda key, mu: mu.sample(key, 8))
+    np.testing.assert_array_equal(draw(KEY, mu), mu.sample(KEY, 8))
+    assert (mu.sample(KEY, 8) != mu.sample(OTHER, 8)).any()
+
+
+@every
 def test_moments_are_those_of_the_samples(mu):
-    x = np.asarray(mu.sample(KEY, N), np.float64)
-    mean, covariance = measures.moments(KEY, mu)
-    assert x.shape == (N, 3)
+    x = drawn(type(mu), 0)
+    mean, covariance = measures.moments(OTHER, mu)
+    n = N if mu.variance is not None else measures.MOMENT_SAMPLES
     # Five standard errors of a mean and of a variance.
-    np.testing.assert_allclose(x.mean(0), mean, atol=5 * np.sqrt(mu.variance / N))
-    spread = 5 * np.sqrt(2 / N) * mu.variance
-    np.testing.assert_allclose(np.cov(x.T), covariance, atol=spread)
+    sizes = x.var(0).max()
+    np.testing.assert_allclose(x.mean(0), mean, atol=5 * np.sqrt(sizes * (1 / N + 1 / n)))
+    atol = 5 * np.sqrt(2 * (1 / N + 1 / n)) * sizes
+    np.testing.assert_allclose(np.cov(x.T), covariance, atol=atol)
+    if mu.variance is not None:
+        np.testing.assert_allclose(covariance, mu.variance * np.eye(sources.DIM), rtol=1e-6)
+
+
+@every
+def test_a_symmetry_leaves_the_law_as_it_is(mu):
+    symmetry = getattr(mu, "symmetry", None)
+    x, y = (drawn(type(mu), key) for key in (0, 1))
+    if symmetry is not None:
+        assert measures.is_centred(mu)
+        assert same_law(x, y * [-1, 1, 1])
+    if symmetry == "rotations":
+        turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+        assert same_law(x, y @ turn)
+
+
+@every
+def test_uniform_points_are_carried_onto_the_law(mu):
+    if not hasattr(mu, "from_uniform"):
+        pytest.skip("the source offers no map of uniform points")
+    u = jax.random.uniform(KEY, (N, sources.DIM), jnp.float32, 1e-6, 1 - 1e-6)
+    carried = mu.from_uniform(u)
+    assert same_law(np.asarray(carried, np.float64), drawn(type(mu), 1))
+    # Coordinate by coordinate: another second coordinate changes no first.
+    moved = mu.from_uniform(u.at[:, 1].set(0.5))
+    np.testing.assert_array_equal(np.delete(carried, 1, axis=1), np.delete(moved, 1, axis=1))
+
+
+@every
+def test_the_law_less_its_mean_is_centred(mu):
+    mean, _ = measures.moments(KEY, mu)
+    shifted = measures.around(mu, mean)
+    assert hasattr(shifted, "from_uniform") == hasattr(mu, "from_uniform")
+    x = np.asarray(mu.sample(KEY, 8)) - (0 if shifted is mu else np.asarray(mean))
+    np.testing.assert_allclose(shifted.sample(KEY, 8), x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("option", table.CHOICES)
+def test_a_source_is_chosen_by_its_option(option):
+    assert aeot.Config(source=option).source == option
+    options = cli.parse(["fit", "--data", "digits", "--out", "x", "--source", option])
+    assert options.full_config().source == option
+    assert getattr(aeot, table.CHOICES[option].__name__) is table.CHOICES[option]
+    assert type(table.CHOICES[option](sources.DIM)) in table.IN_FILES.values()
 
 
 def test_supports_are_as_documented():
@@ -42,13 +139,6 @@ def test_unknown_moments_are_estimated():
     mean, covariance = measures.moments(KEY, mu)
     np.testing.assert_allclose(mean, [2.0, 0.0], atol=0.1)
     np.testing.assert_allclose(covariance, [[1.0, 0.0], [0.0, 0.0]], atol=0.05)
-
-
-def test_a_measure_crosses_jit_as_an_argument():
-    draw = jax.jit(lambda key, mu: mu.sample(key, 8))
-    for mu in (Gaussian(2), Empirical(jnp.eye(2))):
-        np.testing.assert_array_equal(draw(KEY, mu), mu.sample(KEY, 8))
-        assert isinstance(mu, Measure)
 
 
 def test_a_sampler_of_the_wrong_shape_is_named():

@@ -8,10 +8,12 @@ import tiny
 from tiny import assert_same
 
 import aeot_jax as aeot
-from aeot_jax import SolverConfig, Status, TrainConfig, stages
-from aeot_jax.checkpoint import MODEL_FILE, TRAINING_FILE
-from aeot_jax.pipeline import STAGES, _devices_for
-from aeot_jax.runs import NEXT
+from aeot_jax import SolverConfig, Status, TrainConfig
+from aeot_jax.checkpoints.checkpoint import MODEL_FILE, TRAINING_FILE
+from aeot_jax.fitting import stages
+from aeot_jax.fitting.inputs import devices_for
+from aeot_jax.pipeline import STAGES
+from aeot_jax.storage.runs import NEXT
 
 SAMPLE_KEY = jax.random.key(3)
 
@@ -85,10 +87,10 @@ def test_devices_that_nobody_named_refuse_no_batch(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for size, number in ((20, 4), (16, 8), (15, 1), (None, 8)):
         training = TrainConfig(batch_size=size)
-        assert _devices_for(60, training, tiny.CONFIG.solver) == devices[:number]
+        assert devices_for(60, training, tiny.CONFIG.solver) == devices[:number]
     # 5,000 images have batches of 156, of 152 where eight devices are asked for.
-    assert _devices_for(5_000, TrainConfig(), SolverConfig()) == devices[:4]
-    assert _devices_for(5_000, TrainConfig(), SolverConfig(devices=devices)) == devices
+    assert devices_for(5_000, TrainConfig(), SolverConfig()) == devices[:4]
+    assert devices_for(5_000, TrainConfig(), SolverConfig(devices=devices)) == devices
 
 
 def test_devices_that_do_not_fit_are_refused_before_any_work():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aeot_jax import files, plot
+from aeot_jax import plot
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.solver.result import Method, Status
 from aeot_jax.ot.solver.solution import History, Solution
+from aeot_jax.storage import files
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aeot_jax import documents, records, runs
+from aeot_jax.storage import documents, records, runs
 
 OLD = {name: f"old {name}" for name in runs.FILES}
 NEW = {name: f"new {name}" for name in (runs.MODEL_FILE, runs.CONFIG, runs.SAMPLES)}

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sources
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import records
+from aeot_jax.storage import records
 
 KEY = jax.random.key(0)
 Y = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
@@ -26,10 +28,7 @@ def extended(mu: aeot.Measure, solution: aeot.Solution) -> aeot.Extension:
 
 
 def same(found, expected) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(found, expected, strict=True)
 
 
 def test_a_solution_comes_back_to_the_last_bit(solution, tmp_path):
@@ -77,11 +76,7 @@ def test_a_solution_of_code_comes_back_with_the_source_that_is_passed(solution, 
         aeot.load(tmp_path / "u.npz", mu=mu)
 
 
-@pytest.mark.parametrize(
-    "mu",
-    [aeot.Gaussian(3), aeot.UniformCube(3), aeot.UniformBall(3), aeot.Empirical(jnp.asarray(Y))],
-    ids=lambda mu: type(mu).__name__,
-)
+@pytest.mark.parametrize("mu", sources.EVERY, ids=lambda mu: type(mu).__name__)
 def test_an_extension_comes_back_with_its_source(mu, solution, tmp_path):
     made = extended(mu, solution)
     aeot.save(made, tmp_path / "e.npz")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aeot_jax import sobol
+from aeot_jax.measures import sobol
 
 KEY = jax.random.key(4)
 

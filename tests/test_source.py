@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from aeot_jax.cli import source
-from aeot_jax.cli.source import Source
+from aeot_jax.cli.options import source
+from aeot_jax.cli.options.source import Source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
 
@@ -42,7 +42,7 @@ def test_labels_that_cannot_be_used_are_refused(path, tmp_path, write, message):
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_labels_that_are_no_file_are_not_waited_for(path, tmp_path, make):
     make(tmp_path / "labels.npy")
-    with pytest.raises(FileNotFoundError, match="is no file; check the path"):
+    with pytest.raises(FileNotFoundError, match="is not a file; check the path"):
         source.load(Source(path, labels=str(tmp_path / "labels.npy")))
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+import chex
 import jax
 import numpy as np
 
@@ -36,6 +37,4 @@ def model() -> AEOT:
 def assert_same(found: AEOT, expected: AEOT) -> None:
     """The same to the last bit, but for the seconds that the stages took."""
     found, expected = (replace(model, seconds={}) for model in (found, expected))
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(found, expected)

@@ -41,9 +41,9 @@ def main(what: str, address: str, rank: int, folder: str) -> None:
         address,
         2,
         rank,
-        initialization_timeout=30,
-        heartbeat_timeout_seconds=10,
-        shutdown_timeout_seconds=10,
+        initialization_timeout=300,
+        heartbeat_timeout_seconds=10 if what == "die" else 100,
+        shutdown_timeout_seconds=10 if what == "die" else 100,
     )
     import numpy as np
 

@@ -1,8 +1,8 @@
 """The command line: aeot-jax fit | sample | evaluate | report | compare | data.
 
 Each command is a module with a dataclass, from which tyro makes the options and their help, and a
-function that runs it. What a user may do wrong ends in one sentence and exit code 2; an
-interruption in 130; a run that did not reach its tolerance in 0 and a warning.
+function ``run``. A user's mistake ends with one sentence and exit code 2, an interruption with 130,
+and a run that did not reach its tolerance with 0 and a warning.
 """
 
 import os
@@ -13,13 +13,14 @@ from typing import Any
 from rich.console import Console
 
 import aeot_jax
-from aeot_jax import files
-from aeot_jax.cli import cache, commands, interrupts, manual, notices, parsing
-from aeot_jax.nearest import nearest
+from aeot_jax.cli import cache, commands, parsing
+from aeot_jax.cli.screen import interrupts, manual, notices
+from aeot_jax.inputs.nearest import nearest
+from aeot_jax.storage import files
 
 _BAD_INPUT = 2
 _CLOSED = 141
-"""Exit code where whoever reads the output has gone, as a shell gives it."""
+"""Exit code of a broken pipe, as in a shell."""
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -27,13 +28,13 @@ def parse(arguments: Sequence[str]) -> Any:
 
     Raises:
       SystemExit: with code 0, for ``--help``.
-      ValueError: a sentence, for what does not parse.
+      ValueError: with a sentence, for options that do not parse.
     """
     return _command(arguments)[1]
 
 
 def prepare() -> None:
-    """Import the command that the process was started with, and what it needs.
+    """Import the command that the process was started with, and its libraries.
 
     Raises:
       ImportError: if a library is missing.
@@ -62,14 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 return _run(arguments, out, err)
             finally:
-                sys.stdout.flush()  # here, where a reader that has gone is foreseen
+                sys.stdout.flush()  # here, where a broken pipe is handled
     except KeyboardInterrupt as error:
         _say(err, interrupts.sentence(error, arguments))
         return interrupts.CODE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python reports an error when it exits
         return _CLOSED
-    except _foreseen() as error:
+    except _expected() as error:
         if debug:
             raise
         _say(err, f"Error: {_sentence(error)}")
@@ -95,7 +96,7 @@ def _command(arguments: Sequence[str]) -> tuple[commands.Command, Any]:
     name = arguments[0] if arguments else ""
     if name not in commands.ABOUT:
         known = ", ".join(commands.ABOUT)
-        said = f"`{name}` is no command" if name else "no command is given"
+        said = f"`{name}` is not a command" if name else "no command is given"
         raise ValueError(
             f"{said}{nearest(name, commands.ABOUT)}; there are {known}, and `aeot-jax --help`."
         )
@@ -114,8 +115,8 @@ def _overview(columns: int) -> str:
     return "\n".join([*lines, "", *manual.wrap(more, columns)])
 
 
-def _foreseen() -> tuple[type[BaseException], ...]:
-    """What a user's input, disk or network may cause (missing files are OSErrors)."""
+def _expected() -> tuple[type[BaseException], ...]:
+    """Errors that a user's input, disk or network may cause (missing files are OSErrors)."""
     drawing = sys.modules.get("aeot_jax.drawing")
     sampling = () if drawing is None else (drawing.SampleError,)
     return (ValueError, OSError, ImportError, FloatingPointError, *sampling)

@@ -1,8 +1,8 @@
-"""Compiled programs, kept in the user's cache folder, so that the next command need not wait.
+"""A cache of compiled programs in the user's cache folder, so that the next command starts faster.
 
-For commands alone: a program that imports the package decides for itself. JAX's own variables rule:
-JAX_ENABLE_COMPILATION_CACHE=false keeps nothing, JAX_COMPILATION_CACHE_DIR names another folder,
-JAX_COMPILATION_CACHE_MAX_SIZE another size.
+Only commands use it; a program that imports the package decides for itself. JAX's own variables
+take precedence: JAX_ENABLE_COMPILATION_CACHE=false turns the cache off, JAX_COMPILATION_CACHE_DIR
+names another folder, and JAX_COMPILATION_CACHE_MAX_SIZE another size.
 """
 
 import hashlib
@@ -13,28 +13,28 @@ from pathlib import Path
 import platformdirs
 from rich.console import Console
 
-from aeot_jax import files
-from aeot_jax.cli import notices
+from aeot_jax.cli.screen import notices
+from aeot_jax.storage import files
 
 _MAX_BYTES = 512 * 2**20
-"""Of the folder; what was not used for longest goes first."""
+"""Largest size of the folder; the least recently used programs are removed first."""
 
 _LEAST_SECONDS = 0.1
-"""Programs that compile faster are not kept."""
+"""Programs that compile faster are not cached."""
 
 
 def folder() -> Path:
-    """Where programs are kept: a place for each kind of processor, whose instructions they use."""
+    """The folder of the cache; each kind of processor has its own, as programs differ."""
     return (
         Path(platformdirs.user_cache_dir("aeot_jax", appauthor=False)) / "programs" / _processor()
     )
 
 
 def enable(err: Console) -> None:
-    """Let JAX keep its programs, unless the user has decided otherwise; before the first of them.
+    """Turn on JAX's cache, unless the user has set it; to be called before anything compiles.
 
     Args:
-      err: where to say that they cannot be kept.
+      err: console for a warning if the folder cannot be written.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""The commands by name, each imported when it is called: JAX is not needed to read a help text."""
+"""The commands by name; each is imported when it is called, so that a help text needs no JAX."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,20 +12,19 @@ ABOUT = {
     "compare": "Compare runs: a table, and a page with their samples.",
     "data": "Say what data sets are known, or what a path holds.",
 }
-"""What each does. A command is a module here, of the same name: the class of its options has the
-name with a capital letter, and ``run`` runs it."""
+"""What each command does. A command is a module with the same name in this folder: its options are
+a class with the capitalised name, and ``run`` runs it."""
 
 
 class Command(NamedTuple):
-    """A command that was imported.
+    """An imported command.
 
     Attributes:
-      name: as it is typed.
-      options: class of its options.
-      run: runs it, given its options and consoles for results and for the rest.
-      base: options that hold where the arguments say nothing else, made from the arguments; None
-        where a command has none but its class's.
-      words: what the help says of options whose docstrings are for Python, by their names.
+      name: its name.
+      options: the class of its options.
+      run: runs it, with its options, a console for results and a console for messages.
+      base: makes default options from the arguments; None if the class has the only defaults.
+      words: help texts, by option, in place of docstrings that are written for Python.
     """
 
     name: str

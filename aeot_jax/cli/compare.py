@@ -1,4 +1,4 @@
-"""``aeot-jax compare``: several runs in one table, and on one page."""
+"""``aeot-jax compare``: several runs in one table and on one page."""
 
 import dataclasses
 from pathlib import Path
@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aeot_jax import files, report, runs
-from aeot_jax.cli import folder
+from aeot_jax import report
+from aeot_jax.cli.options import folder
 from aeot_jax.cli.report import document, evaluation, load
+from aeot_jax.storage import files, runs
 
 _SUFFIX = ".html"
 
 _LARGEST = 2**24
-"""Bytes of a picture of a run at most."""
+"""Most bytes of a picture of a run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Compare:
     """Compare runs: one table here, and one page with their samples.
 
     Attributes:
-      runs: Folders that `aeot-jax fit` wrote, two or more, one after the other.
+      runs: Two or more folders that `aeot-jax fit` wrote.
       out: Page to write, an .html file.
       overwrite: Replace the page if there is one.
       debug: Show where an error comes from.
@@ -46,8 +47,8 @@ def run(options: Compare, out: Console, err: Console) -> None:
 
     Args:
       options: from the command line.
-      out: for the table.
-      err: for warnings.
+      out: console for the table.
+      err: console for warnings.
 
     Raises:
       ImportError: before any work, if a library for the page is missing.
@@ -83,7 +84,7 @@ def run(options: Compare, out: Console, err: Console) -> None:
 
 
 def _check_different(folders: tuple[Path, ...]) -> None:
-    """Refuse a run that would stand beside itself."""
+    """Refuse a run that is given twice."""
     seen: dict[Path, Path] = {}
     for one in folders:
         real = one.resolve()
@@ -118,7 +119,7 @@ def _entry(run: Path, err: Console) -> report.Entry:
 
 
 def _picture(path: Path) -> bytes | None:
-    """The bytes of a picture, if it is one."""
+    """The bytes of a picture; None if the file is not a picture."""
     from PIL import Image
 
     if not path.is_file() or path.stat().st_size > _LARGEST:

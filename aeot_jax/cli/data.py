@@ -1,4 +1,4 @@
-"""``aeot-jax data``: what can be learned, and what a path holds."""
+"""``aeot-jax data``: the known data sets, and the content of a path."""
 
 import dataclasses
 import importlib.util
@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aeot_jax.cli import source
-from aeot_jax.cli.pictures import AS_THEY_ARE, PictureOptions
-from aeot_jax.cli.reading import reading, say
+from aeot_jax.cli.options import source
+from aeot_jax.cli.options.pictures import AS_THEY_ARE, PictureOptions
+from aeot_jax.cli.options.reading import reading, say
 from aeot_jax.data import images
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table as Rows
 from aeot_jax.data.tree import title
 
 _SHOWN = 20
-"""Classes that are listed by name."""
+"""Most classes that are listed by name."""
 
 _SHAPE = "height x width x channels"
 
@@ -29,7 +29,7 @@ class Data:
     """Say what data sets are known, or what a path holds.
 
     Attributes:
-      path: A known name, a file or a folder; without it, all that can be read is listed.
+      path: A known name, a file or a folder; without it, all data sets and formats are listed.
       pictures: How pictures become images.
       quiet: Show no progress.
       debug: Show where an error comes from.
@@ -48,12 +48,12 @@ def run(options: Data, out: Console, err: Console) -> None:
 
     Args:
       options: from the command line.
-      out: for the table.
-      err: for progress, and what was left out.
+      out: console for the table.
+      err: console for progress and remarks.
 
     Raises:
-      ValueError: if what is at the path cannot be used.
-      FileNotFoundError: if there is nothing.
+      ValueError: if the data at the path cannot be used.
+      FileNotFoundError: if the path does not exist.
       ConnectionError: if a download fails.
     """
     table = _known() if options.path is None else _held(options, options.path, err)
@@ -86,7 +86,7 @@ def _known() -> Table:
 
 
 def _extra(module: str, extra: str) -> str:
-    """How to install what is missing."""
+    """How to install a missing library; empty if it is installed."""
     if importlib.util.find_spec(module) is not None:
         return ""
     return escape(f"; pip install 'aeot-jax[{extra}]'")
@@ -103,7 +103,7 @@ def _held(options: Data, path: str, err: Console) -> Table:
         if found is not None:
             shape = " x ".join(str(side) for side in found.values.shape[1:])
             table.add_row(name, f"{len(found):,}", shape, _labels(found))
-            say(found, err, quiet=options.quiet or found is test)  # the same notes once
+            say(found, err, quiet=options.quiet or found is test)  # print notes once
     return table
 
 
@@ -115,4 +115,4 @@ def _labels(found: ImageSet | Rows) -> str:
         return f"{len(classes)} classes of {counts.min():,} to {counts.max():,}"
     names = [title(found.label_names[number]) for number in classes]
     listed = ", ".join(f"{name} ({count:,})" for name, count in zip(names, counts, strict=True))
-    return escape(listed)  # names may hold brackets, which rich would take for its own
+    return escape(listed)  # names may hold brackets, which are markup for rich

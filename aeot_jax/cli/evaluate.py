@@ -1,4 +1,4 @@
-"""``aeot-jax evaluate``: how good a fitted model is."""
+"""``aeot-jax evaluate``: the scores of a fitted model."""
 
 import dataclasses
 import importlib
@@ -12,31 +12,32 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from aeot_jax import documents, files, metrics, runs
-from aeot_jax.cli import folder, source
-from aeot_jax.cli.notices import warn
-from aeot_jax.cli.reading import reading, say
-from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax import metrics
+from aeot_jax.cli.options import folder, source
+from aeot_jax.cli.options.reading import reading, say
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.screen.notices import warn
 from aeot_jax.data.found import Report
 from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.inputs.networks import Network
 from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.model import kind_of
-from aeot_jax.networks import Network
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.storage import documents, files, runs
 
 _LARGE = 1e5
-"""Distances from which on decimals say nothing."""
+"""Larger distances are shown without decimals."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Judge a fitted model, and write evaluation.json into its folder.
 
-    A fresh certificate of the transport; reconstruction; Fréchet and kernel distance, precision,
-    recall, density and coverage in a feature space learned from the data, each beside what real
-    data score; and whether the model repeats its training data, for which it needs some that it was
-    not fitted to: the data's own test images, or what `fit --hold-out` set aside. With --real and
-    --generated it compares data that come from elsewhere, and writes nothing.
+    A fresh certificate of the transport; the reconstruction error; Fréchet and kernel distance,
+    precision, recall, density and coverage in a feature space learned from the data, each beside
+    the score of real data; and whether the model repeats its training data, which needs data that
+    it was not fitted to: test images of the data set, or those of `fit --hold-out`. With --real and
+    --generated it compares any two data sets, and writes nothing.
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote.
@@ -44,11 +45,11 @@ class Evaluate:
       real: Real data to compare with, in place of a run: whatever `fit --data` takes, images or
         rows of numbers.
       generated: Generated data of the same kind.
-      features: A function of your own in place of the learned features, as module:function; it
-        takes a batch of the data, images as floats in [0, 1], and gives (batch, features). The
-        module is imported from the present folder, and its code is run.
-      num: Images, rows or codes to generate, and to compare with, at most; more take longer.
-      seed: Of the evaluation.
+      features: Your own function in place of the learned features, as module:function. It takes a
+        batch of the data, images as floats in [0, 1], and returns (batch, features). The module is
+        imported from the present folder, and its code is run.
+      num: Most images, rows or codes to generate, and to compare with; more take longer.
+      seed: Seed of the evaluation.
       quiet: Show no progress.
       debug: Show where an error comes from.
     """
@@ -79,8 +80,8 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
 
     Args:
       options: from the command line.
-      out: for the table.
-      err: for progress and warnings.
+      out: console for the table.
+      err: console for progress and warnings.
 
     Raises:
       ValueError: if an option, the model or the images do not fit.
@@ -102,10 +103,10 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
 
 
 def _function(name: str) -> Network:
-    """Somebody's own function, by module:name.
+    """Import the user's function, module:name.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if it does not exist.
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
@@ -113,7 +114,7 @@ def _function(name: str) -> Network:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except (Exception, SystemExit) as error:  # whatever somebody's code does
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         missing = isinstance(error, ModuleNotFoundError)
         if missing and error.name in (module, module.partition(".")[0]):
             raise ValueError(
@@ -136,15 +137,15 @@ def _function(name: str) -> Network:
 
 
 def _raised(name: str, what: str, error: BaseException) -> ValueError:
-    """The error for somebody's code that raised one."""
+    """The error for user code that raised one."""
     return ValueError(
         f"`--features` is {name!r}, but {what} raised {type(error).__name__} "
-        f"({files.reason(error)}); mend it there, --debug shows where."
+        f"({files.reason(error)}); correct it; --debug shows where."
     )
 
 
 def _compare(options: Evaluate, features: Network | None, out: Console, err: Console) -> None:
-    """Compare data that come from elsewhere."""
+    """Compare two data sets, without a run."""
     assert options.real is not None
     assert options.generated is not None
     with reading(err, quiet=options.quiet) as report:
@@ -183,7 +184,7 @@ def _judge(
     where, sha256 = source.Source(""), None
     if options.data is None or (run / runs.CONFIG).is_file():
         where, sha256 = folder.read_source(run)
-    if options.data is not None:  # moved, perhaps, but cut as it was
+    if options.data is not None:  # the same selection, perhaps from another place
         where = dataclasses.replace(where, path=source.absolute(options.data))
     with reading(err, quiet=options.quiet) as report:
         splits = source.load(where, report, option="--data")
@@ -224,7 +225,7 @@ def _headed(made: str, things: str) -> Table:
 
 
 def _say_few(results: dict[str, Any], things: str, out: Console) -> None:
-    """Say how uncertain the scores of few images are."""
+    """Warn if the scores come from few images."""
     if said := uncertain(results["frechet"]["num_samples"], things):
         out.print(said, soft_wrap=True, markup=False, highlight=False)
 
@@ -251,7 +252,7 @@ def _table(results: dict[str, Any], kind: str | None, things: str) -> Table:
 
 
 def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
-    """Rows of what generated and real data score."""
+    """Add the scores of generated and real data."""
     frechet, kernel, prdc = results["frechet"], results["kernel"], results["prdc"]
     floor = frechet["floor_train"] if frechet["floor_test"] is None else frechet["floor_test"]
     size = f"lower; of {frechet['num_samples']:,} {things}"
@@ -284,5 +285,5 @@ def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
 
 
 def _short(value: float, digits: int) -> str:
-    """A number with so many decimals; in powers of ten where features of one's own are large."""
+    """A number with `digits` decimals, or in scientific notation if it is large."""
     return f"{value:.{digits}f}" if abs(value) < _LARGE else f"{value:.{digits}g}"

@@ -1,4 +1,4 @@
-"""The pictures of a run, and what drawing them tells."""
+"""The pictures of a run, and the numbers that they show."""
 
 import contextlib
 from pathlib import Path
@@ -8,38 +8,39 @@ import jax
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax import plot, runs
-from aeot_jax.cli.seeds import Purpose, key
-from aeot_jax.cli.source import Splits
+from aeot_jax import plot
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.options.source import Splits
 from aeot_jax.data.images import ImageSet
 from aeot_jax.drawing import SampleError, draw_codes
 from aeot_jax.evaluate import mean_image, reconstruction
 from aeot_jax.model import name_of_class
+from aeot_jax.storage import runs
 from aeot_jax.typing import PRNGKey
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SHOWN = 64
-"""Images in samples.png."""
+"""Number of images in samples.png."""
 
 _CLASSES, _OF_CLASS = 16, 8
-"""Classes in samples.png, and images of each, where there are classes."""
+"""With classes: most classes in samples.png, and images of each."""
 
 _DRAWN = 512
-"""Images drawn, to know the share rejected."""
+"""Images drawn, to estimate the share rejected."""
 
 _PAIRS = 48
-"""Pairs in reconstructions.png."""
+"""Number of pairs in reconstructions.png."""
 
 
 class Drawn(NamedTuple):
-    """What the figures show, in numbers.
+    """The numbers behind the figures.
 
     Attributes:
-      samples: how many candidates the new images took.
-      reconstruction: from `evaluate.reconstruction`, and ``images``: "test", "held out" or
-        "training"; None of codes.
+      samples: number of candidates of the new images.
+      reconstruction: from `evaluate.reconstruction`, with ``images``: "test", "held out" or
+        "training"; None for codes.
     """
 
     samples: aeot.SampleInfo
@@ -65,7 +66,7 @@ def draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> Drawn:
 def _images(
     draw_key: PRNGKey, model: aeot.AEOT, train: ImageSet, judged: ImageSet, kind: str, out: Path
 ) -> Drawn:
-    # By this process alone: of several, the others are done.
+    # In this process alone: others have ended.
     images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
     by_class = None if model.classes is None else _by_class(draw_key, model)
     plot.save(by_class or plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
@@ -75,7 +76,7 @@ def _images(
         plot.reconstructions(
             some,
             np.asarray(aeot.decode(model, aeot.encode(model, some))),
-            title=f"{judged.name}: mean squared error {measured['mse']:.4f} a pixel, "
+            title=f"{judged.name}: mean squared error {measured['mse']:.4f} per pixel, "
             f"{measured['num_images']:,} {kind} images",
         ),
         out / runs.RECONSTRUCTIONS,
@@ -84,12 +85,12 @@ def _images(
 
 
 def _by_class(draw_key: PRNGKey, model: aeot.AEOT) -> "Image | None":
-    """A row of new images of each class under its name; None where every candidate is rejected."""
+    """A row of new images for each class; None if every candidate is rejected."""
     assert model.classes is not None
     rows = []
     for i, label in enumerate(np.asarray(model.classes.labels)[:_CLASSES].tolist()):
         key_ = jax.random.fold_in(draw_key, i)
-        with contextlib.suppress(SampleError):  # the others are worth a look all the same
+        with contextlib.suppress(SampleError):  # the other classes are still shown
             images = aeot.sample(key_, model, _OF_CLASS, label=label, parallel="none")
             title = name_of_class(model, label)
             rows.append(plot.image_grid(images, columns=_OF_CLASS, title=title))
@@ -97,7 +98,7 @@ def _by_class(draw_key: PRNGKey, model: aeot.AEOT) -> "Image | None":
 
 
 def _stacked(pictures: "list[Image]") -> "Image":
-    """Pictures one below the other, on white."""
+    """Stack pictures vertically, on white."""
     from PIL import Image
 
     width = max(picture.width for picture in pictures)
@@ -118,7 +119,7 @@ def _rows(
     kind: str,
     out: Path,
 ) -> Drawn:
-    """The same of a table or of codes, as clouds of points."""
+    """Draw rows or codes as scatter plots."""
     standard, info = draw_codes(draw_key, model, _DRAWN, parallel="none")
     new = np.asarray(aeot.decode(model, standard))
     plot.save(plot.clouds({"data": train, "new": new}), out / runs.SAMPLES)

@@ -1,4 +1,4 @@
-"""What metrics.json says of a run."""
+"""The content of metrics.json."""
 
 import importlib.metadata
 import platform
@@ -10,13 +10,13 @@ import numpy as np
 
 import aeot_jax as aeot
 from aeot_jax.cli.figures import Drawn
-from aeot_jax.cli.progress import Report
-from aeot_jax.cli.source import Splits
+from aeot_jax.cli.options.source import Splits
+from aeot_jax.cli.screen.progress import Report
 from aeot_jax.model import name_of_class
 
 
 def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
-    """What the model and its pictures tell, but for the seconds of the whole run."""
+    """The numbers of the model and its pictures."""
     solution, certificate = model.solution, model.solution.certificate
     losses, info, measured = np.asarray(model.losses), drawn.samples, drawn.reconstruction
     seconds = {name: float(value) for name, value in model.seconds.items()}
@@ -60,7 +60,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
 
 
 def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
-    """The autoencoder's error; of codes of somebody's own there is none."""
+    """The reconstruction error; None for codes."""
     if measured is None:
         return {"reconstruction": None}
     return {
@@ -69,7 +69,7 @@ def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
         "learned": measured["learned"],
         "reconstruction": {
             **measured,
-            "meaning": "mean squared error a pixel, pixels in [0, 1], or a number of a table, in "
+            "meaning": "mean squared error per pixel, pixels in [0, 1], or a number of a table, in "
             "deviations of its column; variance is that of the training data's mean; learned is "
             "whether the error is clearly below it",
         },
@@ -78,7 +78,7 @@ def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
 
 def _of_classes(model: aeot.AEOT) -> list[dict[str, Any]]:
     classes = model.classes
-    assert classes is not None  # as the caller saw
+    assert classes is not None  # checked by the caller
     certificate = classes.solution.certificate
     columns = {
         "label": classes.labels,
@@ -96,7 +96,7 @@ def _of_classes(model: aeot.AEOT) -> list[dict[str, Any]]:
 
 
 def peak_memory_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None where it is not counted."""
+    """Largest resident memory of this process so far, in MiB; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource
@@ -106,14 +106,14 @@ def peak_memory_mib() -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made the run."""
+    """Versions of Python and the libraries."""
     names = ("jax", "jaxlib", "flax", "optax", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "aeot_jax": aeot.__version__}
 
 
 def device() -> dict[str, Any]:
-    """What the run computed on."""
+    """The devices of the run."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,
@@ -126,14 +126,14 @@ class Peaks:
     """The largest memory of this process so far, at the end of each stage.
 
     Attributes:
-      mib: by the name of the stage, MiB.
+      mib: largest memory by stage, MiB.
     """
 
     def __init__(self):
         self.mib: dict[str, float | None] = {}
 
     def watching(self, report: Report) -> Report:
-        """Look at the memory at each report, and pass it on."""
+        """A progress callback that records the memory, and then calls `report`."""
 
         def watch(news: aeot.Progress) -> None:
             self.mib[news.stage] = peak_memory_mib()

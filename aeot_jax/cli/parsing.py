@@ -1,4 +1,4 @@
-"""From arguments to options, by tyro; its answers are set as sentences here."""
+"""Arguments to options, by tyro; its messages become sentences here."""
 
 import contextlib
 import io
@@ -11,26 +11,27 @@ from typing import Annotated, Any
 
 import tyro
 
-from aeot_jax.cli import commands, manual
-from aeot_jax.nearest import nearest
+from aeot_jax.cli import commands
+from aeot_jax.cli.screen import manual
+from aeot_jax.inputs.nearest import nearest
 
 _MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 """--resume but no --no-resume; an unset optimizer is not a sub-command of its own."""
 
 COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
-"""Options of tyro that write a completion for a shell."""
+"""Options of tyro that write a shell completion."""
 
 
 def options(command: commands.Command, arguments: Sequence[str]) -> Any:
     """Read the options of a command.
 
     Args:
-      command: whose options they are.
-      arguments: without the command's name.
+      command: the command.
+      arguments: the arguments without the name of the command.
 
     Raises:
       SystemExit: with code 0, after ``--help``.
-      ValueError: a sentence, for what does not parse or is out of its range.
+      ValueError: with a sentence, for options that do not parse or are out of range.
     """
     base = None if command.base is None else command.base(arguments)
     known = {} if base is None else {"default": base}
@@ -56,7 +57,7 @@ def options(command: commands.Command, arguments: Sequence[str]) -> Any:
 
 
 def complete(arguments: Sequence[str]) -> None:
-    """Write the completion of a shell; raises SystemExit."""
+    """Write a shell completion; raises SystemExit."""
     kinds: list[Any] = [
         Annotated[commands.load(name).options, tyro.conf.subcommand(name)]
         for name in commands.ABOUT
@@ -66,7 +67,7 @@ def complete(arguments: Sequence[str]) -> None:
 
 
 def names(command: commands.Command) -> list[str]:
-    """All options of a command, as they are typed."""
+    """The names of all options of a command."""
     said = _paper()
     with contextlib.suppress(SystemExit), _captured(said, said):
         tyro.cli(command.options, prog="aeot-jax", args=["--help"], config=_MARKERS)
@@ -79,13 +80,13 @@ def names(command: commands.Command) -> list[str]:
 
 
 def _sentence(command: commands.Command, arguments: Sequence[str], said: str) -> str:
-    """What is wrong with arguments that tyro refuses."""
+    """A sentence on arguments that tyro refuses."""
     known = [*names(command), "--help"]
     for part in arguments:
         name = part.partition("=")[0].replace("_", "-")
         if name.startswith("--") and name != "--" and name not in known:
             return (
-                f"`{name}` is no option of `aeot-jax {command.name}`{nearest(name, known)}; "
+                f"`{name}` is not an option of `aeot-jax {command.name}`{nearest(name, known)}; "
                 f"`aeot-jax {command.name} --help` lists all."
             )
     lines = [re.sub(r"^[│╭╰] ?| *[│╮╯]$", "", line) for line in said.splitlines()]
@@ -105,7 +106,7 @@ def _sentence(command: commands.Command, arguments: Sequence[str], said: str) ->
 
 
 def value_of(arguments: Sequence[str], name: str) -> str | None:
-    """What is given for an option, before all are read: ``--name VALUE`` or ``--name=VALUE``."""
+    """The value of an option, before parsing: ``--name VALUE`` or ``--name=VALUE``."""
     found = None
     for i, part in enumerate(arguments):
         option, equals, value = part.partition("=")
@@ -115,7 +116,7 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _paper() -> io.TextIOWrapper:
-    """Something to print to, with an encoding, without which tyro draws no boxes."""
+    """A buffer to print to; it has an encoding, because tyro draws no boxes otherwise."""
     return io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
 
 
@@ -126,7 +127,7 @@ def _read(paper: io.TextIOWrapper) -> str:
 
 @contextlib.contextmanager
 def _captured(out: io.TextIOWrapper, err: io.TextIOWrapper) -> Iterator[None]:
-    """Let tyro print to texts, at a width at which they can be taken apart."""
+    """Let tyro print to buffers, at the width that `manual` can parse."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = str(manual.TYRO_WIDTH)
     try:

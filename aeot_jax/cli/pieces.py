@@ -1,4 +1,4 @@
-"""A large array, written a piece at a time to an .npy or .npz file, which is whole or not there."""
+"""A large array, written in pieces to an .npy or .npz file, atomically."""
 
 import contextlib
 import shutil
@@ -9,19 +9,19 @@ from typing import IO
 
 import numpy as np
 
-from aeot_jax import files
+from aeot_jax.storage import files
 
 
 def check_room(path: Path, num_bytes: int, name: str) -> None:
-    """Refuse, before any work, what the disk cannot hold.
+    """Check, before any work, that the disk has room.
 
     Args:
-      path: of the file.
-      num_bytes: of the array; packed it may take less.
-      name: of the option that says how many, for the error.
+      path: the file.
+      num_bytes: bytes of the array; compressed, it may take less.
+      name: the option that sets the number, for the error.
 
     Raises:
-      ValueError: if less is free.
+      ValueError: if less space is free.
     """
     folder = path.absolute().parent
     while not folder.exists():
@@ -38,13 +38,13 @@ def check_room(path: Path, num_bytes: int, name: str) -> None:
 def writing(
     path: Path, name: str, rows: int, row: np.ndarray
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Open a file for an array of so many rows.
+    """Open a file for an array.
 
     Args:
-      path: ends in .npy or .npz; an older file stays until the new one is whole.
-      name: of the array in an .npz file.
-      rows: of the array.
-      row: any row of it, for shape and dtype.
+      path: ends in .npy or .npz; an older file stays until the new one is complete.
+      name: name of the array in an .npz file.
+      rows: number of rows of the array.
+      row: any row, for shape and dtype.
 
     Yields:
       A function that writes the next rows.

@@ -1,4 +1,4 @@
-"""``aeot-jax report``: one page that shows what a run is worth."""
+"""``aeot-jax report``: a page that shows the quality of a run."""
 
 import dataclasses
 from pathlib import Path
@@ -8,11 +8,12 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax import files, report, runs
-from aeot_jax.cli import folder, source
-from aeot_jax.cli.notices import warn
-from aeot_jax.cli.seeds import Purpose, key
-from aeot_jax.cli.source import Splits
+from aeot_jax import report
+from aeot_jax.cli.options import folder, source
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.options.source import Splits
+from aeot_jax.cli.screen.notices import warn
+from aeot_jax.storage import files, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Report:
       run: Folder that `aeot-jax fit` wrote.
       data: Where the data are; by default where `fit` found them. Without them the page shows
         what it can.
-      seed: Of what is drawn for the page.
+      seed: Seed of the samples on the page.
       debug: Show where an error comes from.
     """
 
@@ -45,8 +46,8 @@ def run(options: Report, out: Console, err: Console) -> None:
 
     Args:
       options: from the command line.
-      out: for where it is.
-      err: for warnings.
+      out: console for the path of the page.
+      err: console for warnings.
 
     Raises:
       ImportError: before any work, if a library for the page is missing.
@@ -62,7 +63,7 @@ def run(options: Report, out: Console, err: Console) -> None:
     model = load(options.run)
     folder.warn_of_pictures(options.run, err)
     splits, absent = None, None
-    if model.image_shape is not None:  # it was not fitted to codes, which it holds itself
+    if model.image_shape is not None:  # a model of codes holds its data
         splits, absent = _images(options.run, options.data)
     if absent is not None:
         warn(err, absent)
@@ -101,7 +102,7 @@ def load(run: Path) -> aeot.AEOT:
 
 
 def document(run: Path, name: str) -> dict[str, Any]:
-    """The content of a file of JSON in a run's folder; empty if there is none.
+    """The content of a JSON file in the folder of a run; empty if it does not exist.
 
     Raises:
       ValueError: if it is damaged.
@@ -110,7 +111,7 @@ def document(run: Path, name: str) -> dict[str, Any]:
 
 
 def evaluation(run: Path, err: Console) -> dict[str, Any] | None:
-    """What `aeot-jax evaluate` found of the model in the folder; None if it was not asked.
+    """The content of evaluation.json, if it belongs to the model in the folder; else None.
 
     Raises:
       ValueError: if it is damaged.
@@ -125,7 +126,7 @@ def evaluation(run: Path, err: Console) -> dict[str, Any] | None:
 
 
 def _images(run: Path, data: str | None) -> tuple[Splits | None, str | None]:
-    """The images that the model was fitted to, or a sentence on why they are not there.
+    """The images that the model was fitted to, or a sentence on why they are not shown.
 
     Raises:
       ValueError: if config.json is damaged or of another version.

@@ -13,24 +13,26 @@ import tyro
 from rich.console import Console
 
 import aeot_jax as aeot
-from aeot_jax import files, plot
-from aeot_jax.cli import devices, folder, pieces
-from aeot_jax.cli.devices import Number
-from aeot_jax.cli.progress import progress
-from aeot_jax.cli.seeds import Purpose, key
+from aeot_jax import plot
+from aeot_jax.cli import pieces
+from aeot_jax.cli.options import devices, folder
+from aeot_jax.cli.options.devices import Number
+from aeot_jax.cli.options.seeds import Purpose, key
+from aeot_jax.cli.screen.progress import progress
 from aeot_jax.drawing import draw_codes
 from aeot_jax.model import kind_of, was_interrupted
+from aeot_jax.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
 _MOST_SHOWN = 10_000
-"""Images in a picture, at most."""
+"""Most images in a picture."""
 
 _PIECE = 8192
 _PIECE_BYTES = 2**28
-"""Images made at once, and the memory that they may take as floats."""
+"""Most images per piece, and most bytes of a piece as floats."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +41,15 @@ class Sample:
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote, or a model file.
-      num: Images, rows or codes to make; any number, as they are written as they are made.
-      out: Picture to write, a .png file with all of them in a grid; of up to 10,000. Rows of a
-        table and codes are points in a plane, beside those of the data.
-      npz: File to write them to as numbers: "images", bytes of shape (num, height, width,
-        channels); "rows" or "codes", floats of shape (num, dimensions), where the model is of a
-        table or of codes. An .npy file holds the same, not packed.
-      label: Make those of this class, by its name or number; the model must be one of `fit
-        --labels`.
-      devices: Devices to draw on, the first so many: 1, 2, 4 or 8.
-      seed: Of the draw; the same seed gives the same ones.
+      num: Number of images, rows or codes to make; any number, because they are written in pieces.
+      out: Picture to write, a .png file with a grid of up to 10,000 images. Rows of a table and
+        codes are points in a plane, beside those of the data.
+      npz: File to write the numbers to: "images", bytes of shape (num, height, width, channels);
+        for a table or codes, "rows" or "codes", floats of shape (num, dimensions). An .npy file
+        holds the same, not compressed.
+      label: Make images of this class, a name or a number; needs a model of `fit --labels`.
+      devices: Number of devices to draw on: 1, 2, 4 or 8.
+      seed: Seed of the draw; the same seed gives the same images.
       quiet: Show no progress.
       debug: Show where an error comes from.
     """
@@ -71,8 +72,8 @@ def run(options: Sample, out: Console, err: Console) -> None:
 
     Args:
       options: from the command line.
-      out: for the result.
-      err: for progress and warnings.
+      out: console for the result.
+      err: console for progress and warnings.
 
     Raises:
       ValueError: if an option does not fit, the disk has no room, or the model is damaged.
@@ -129,7 +130,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
 
 
 def _picture(model: aeot.AEOT, name: str, made: np.ndarray, title: str) -> "Figure | Image":
-    """A grid of images; or a cloud of points beside what the codes of the data stand for."""
+    """A grid of images; or a scatter plot of new rows beside decoded codes of the data."""
     if name == "images":
         return plot.image_grid(made, title=title)
     codes = np.asarray(model.extension.y)
@@ -145,7 +146,7 @@ class _Tally:
 
 
 def _check(options: Sample) -> None:
-    """Refuse what can be refused before the model is read."""
+    """Check the options before the model is read."""
     if options.out is None and options.npz is None:
         raise ValueError("neither `--out` nor `--npz` is given; pass a file to write.")
     if options.num < 1:
@@ -168,7 +169,7 @@ def _check(options: Sample) -> None:
 
 
 def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
-    """A class as it was typed: by its name where it has one, else by its number."""
+    """A class name as typed, or the class number."""
     if given is None or (model.label_names is not None and given in model.label_names):
         return given
     try:
@@ -180,7 +181,7 @@ def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
 def _drawn(
     options: Sample, model: aeot.AEOT, label: str | int | None, size: int, tally: _Tally
 ) -> Iterator[np.ndarray]:
-    """Images as bytes, a piece after the other; all of one piece are those of ``aeot.sample``."""
+    """Yield images as bytes, in pieces; a single piece equals the result of ``aeot.sample``."""
     own = key(options.seed, Purpose.SAMPLE)
     first = devices.first(options.devices)
     for i, start in enumerate(range(0, options.num, size)):

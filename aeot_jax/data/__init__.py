@@ -1,1 +1,1 @@
-"""Data sets: toy densities with known modes, and images from files."""
+"""Data sets: images and tables from files and downloads, and toy densities with known modes."""

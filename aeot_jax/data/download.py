@@ -1,4 +1,4 @@
-"""Downloads: published image sets, checked and kept in a cache."""
+"""Downloads of published image sets, with checksums, into a cache."""
 
 import gzip
 import io
@@ -11,24 +11,24 @@ from typing import Any
 import pooch
 import requests
 
-from aeot_jax.data.idx import DAMAGED_GZIP, is_gzip
+from aeot_jax.data.readers.idx import DAMAGED_GZIP, is_gzip
 
 URL_VARIABLE = "AEOT_JAX_DATA_URL"
 """Environment variable that replaces the base address of every set."""
 
 
 LARGEST = 2**27
-"""Most bytes of a file, received or decompressed; the largest that is published has 47 million."""
+"""Most bytes of a file, compressed or not; the largest published one has 47 million."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where a set is published and what its files must contain.
+    """The URL of a set, and the checksums of its files.
 
     Attributes:
-      url: the address of the folder that holds the files.
-      md5: for each file name, without ``.gz``, the MD5 of the decompressed bytes. Mirrors compress
-        anew, so the compressed bytes differ between them; these do not.
+      url: URL of the folder that holds the files.
+      md5: for each file name, without ``.gz``, the MD5 of the decompressed bytes. (The compressed
+        bytes differ between mirrors.)
     """
 
     url: str
@@ -55,7 +55,7 @@ REGISTRY: dict[str, Published] = {
         },
     ),
 }
-"""The sets that can be fetched by name."""
+"""The sets that can be downloaded, by name."""
 
 
 def fetch(
@@ -66,27 +66,27 @@ def fetch(
     base_url: str | None = None,
     registry: Mapping[str, Published] = REGISTRY,
 ) -> Path:
-    """Make sure that a split of a published set lies in the cache.
+    """Download a split of a published set to the cache, unless it is there.
 
-    Files are kept decompressed, as raw IDX. A file appears under its name only once its checksum
-    has been found right, so nothing is left by a wrong or interrupted download; a file that went
-    bad in the cache is fetched again.
+    Files are stored decompressed, as raw IDX. A file gets its name only after its checksum was
+    verified, so a wrong or interrupted download leaves nothing. A damaged file in the cache is
+    downloaded again.
 
     Args:
       name: a name in the registry.
       split: "train" or "test".
       cache_dir: folder of the cache; by default the user's cache folder of the operating system.
-      base_url: address of the folder that holds the ``.gz`` files; "{name}" in it stands for the
-        name of the set. By default the environment variable `URL_VARIABLE`, then the set's own.
-      registry: the sets that are known.
+      base_url: URL of the folder that holds the ``.gz`` files; "{name}" in it is replaced by the
+        name of the set. By default the environment variable `URL_VARIABLE`, then the published URL.
+      registry: the known sets.
 
     Returns:
       The folder that holds the files.
 
     Raises:
-      ValueError: if what was downloaded does not have the checksum or is too large, or the cache
-        holds something else in the place of a file.
-      ConnectionError: if the address cannot be reached or has no such file.
+      ValueError: if a downloaded file has another checksum or is too large, or the cache holds a
+        folder in place of a file.
+      ConnectionError: if the server cannot be reached or has no such file.
     """
     published = registry[name]
     base = base_url or os.environ.get(URL_VARIABLE) or published.url
@@ -112,7 +112,7 @@ def _fetch_file(cache: pooch.Pooch, file: str, name: str, md5: str) -> None:
     if kept.exists() and not kept.is_file():
         raise ValueError(f"the cache holds {str(kept)!r}, which is not a file; remove it.")
     try:
-        # pooch names the parameters of its protocol otherwise than those of its downloaders
+        # pooch's protocol and its downloaders name their parameters differently
         cache.fetch(file, downloader=_download)  # pyright: ignore[reportArgumentType]
     except requests.RequestException as error:
         raise ConnectionError(
@@ -132,12 +132,12 @@ def _fetch_file(cache: pooch.Pooch, file: str, name: str, md5: str) -> None:
 
 
 def _download(url: str, output_file: str, cache: pooch.Pooch) -> None:
-    """Download to pooch's temporary file and decompress it there, before its checksum is compared.
+    """Download to pooch's temporary file and decompress it there, before the checksum is compared.
 
-    It may come decompressed: a server that declares the compression has it undone on the way.
+    It may arrive decompressed: requests does so if the server declares the compression.
     """
     received = _Bounded()
-    # pooch says that it takes paths, and takes files too
+    # pooch's annotations allow only paths, but files work too
     pooch.HTTPDownloader()(url, received, cache)  # pyright: ignore[reportArgumentType]
     Path(output_file).write_bytes(gunzip(received.getvalue()))
 
@@ -157,7 +157,7 @@ def gunzip(data: bytes) -> bytes:
 
 
 class _Bounded(io.BytesIO):
-    """Memory that takes up to `LARGEST` bytes."""
+    """A buffer of at most `LARGEST` bytes."""
 
     def write(self, data: Any, /) -> int:
         if self.tell() + len(data) > LARGEST:

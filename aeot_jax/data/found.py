@@ -1,4 +1,4 @@
-"""Data sets that were found and not yet read: what they hold, in which classes."""
+"""Data sets that were found but not yet decoded: names, classes, and how to read them."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 Report = Callable[[int, int], None]
-"""Called with how many pictures are done, and how many there are."""
+"""Called with the number of pictures done and the total."""
 
 
 class NoSplitError(FileNotFoundError):
-    """A source does not tell the asked split apart."""
+    """A source does not have the requested split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +20,10 @@ class Arrays:
     """Images in one array.
 
     Attributes:
-      images: as they were stored.
-      labels: of each image as they were stored, or None.
-      label_names: of the classes that integers in `labels` count, or None.
-      notes: what a user should know, one sentence each.
+      images: the images as stored.
+      labels: the label of each image as stored, or None.
+      label_names: names of the classes, indexed by integer labels, or None.
+      notes: remarks for the user, one sentence each.
     """
 
     images: np.ndarray
@@ -41,9 +41,9 @@ class Item:
     """A picture in a file.
 
     Attributes:
-      row: its place in the data set.
-      open: opens it; may be called by another thread.
-      num_bytes: that it holds in memory already.
+      row: its row in the data set.
+      open: opens the file; may be called by another thread.
+      num_bytes: bytes of it that are in memory already.
     """
 
     row: int
@@ -56,12 +56,12 @@ class Files:
     """Pictures in files, an archive or a table.
 
     Attributes:
-      names: of the pictures.
-      stream: gives the pictures of some rows, which ascend, in their order.
+      names: names of the pictures.
+      stream: yields the pictures of ascending rows, in this order.
       labels: the class of each (n,), or None.
-      label_names: of the classes.
-      notes: what a user should know, one sentence each.
-      full_name: the name of a picture as a user would find it.
+      label_names: names of the classes.
+      notes: remarks for the user, one sentence each.
+      full_name: maps the name of a picture to its path, for errors.
     """
 
     names: Sequence[str]

@@ -1,4 +1,4 @@
-"""Image sets: bytes with labels, from arrays, files or the network."""
+"""Image sets: bytes with labels, from arrays, files or downloads."""
 
 import dataclasses
 import os
@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from aeot_jax import extras
-from aeot_jax.data import archive, axes, cifar, hdf5, idx, parquet, share
-from aeot_jax.data.convert import to_bytes, to_labels
+from aeot_jax.data import share
 from aeot_jax.data.found import Arrays, Files, NoSplitError, Report
-from aeot_jax.data.pictures import Pictures
-from aeot_jax.data.resample import resample
+from aeot_jax.data.pictures import axes
+from aeot_jax.data.pictures.convert import to_bytes, to_labels
+from aeot_jax.data.pictures.resample import resample
+from aeot_jax.data.pictures.shaping import Pictures
+from aeot_jax.data.readers import archive, cifar, hdf5, idx, parquet
 from aeot_jax.data.tables import Table, is_table
 from aeot_jax.data.tree import title
-from aeot_jax.nearest import nearest
+from aeot_jax.inputs import extras
+from aeot_jax.inputs.nearest import nearest
 
 NAMES = ("digits", "mnist", "fashion-mnist")
-"""The sets that `load` knows by name."""
+"""Names of the data sets that `load` knows."""
 
 CLASSES = {
     "fashion-mnist": (
@@ -28,7 +30,7 @@ CLASSES = {
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     )
 }
-"""Names of the classes of sets that are known by name."""
+"""Class names of these sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,10 @@ class ImageSet:
     Attributes:
       images: bytes, 0 black to 255 full; one channel (grey) or three (red, green, blue).
       labels: the class of each image, or None.
-      name: what to call the set in titles.
-      label_names: names of the classes that `labels` count from 0; None where they are numbers.
-      notes: what a user should know of how the set was read, one sentence each.
-      skipped: pictures that were left out because they are broken, each with the reason.
+      name: name of the set, for titles.
+      label_names: names of the classes, indexed by label; None if they have no names.
+      notes: remarks on how the set was read, one sentence each.
+      skipped: broken pictures that were left out, each with the reason.
     """
 
     images: UInt8[np.ndarray, "n h w c"]
@@ -57,10 +59,10 @@ class ImageSet:
         return self.images
 
     def take(self, rows: Int[np.ndarray, " k"]) -> "ImageSet":
-        """Some of the images, with their labels.
+        """Select images, with their labels.
 
         Raises:
-          ValueError: if they are too few, or all equal.
+          ValueError: if the selected images are too few, or all equal.
         """
         labels = None if self.labels is None else self.labels[rows]
         return dataclasses.replace(self, images=to_bytes(self.images[rows]), labels=labels)
@@ -76,14 +78,14 @@ def from_arrays(images: Any, labels: Any = None, name: str = "array") -> ImageSe
     Args:
       images: (n, h, w) or (n, h, w, c), sides of 4 to 256 pixels, c 1 or 3, n at least 2; integers
         in 0..255, floats in [0, 1], or bools. Bytes are not copied.
-      labels: (n,) or (n, 1) integers or texts, or None.
-      name: what to call the set.
+      labels: (n,) or (n, 1) integers or strings, or None.
+      name: name of the set.
 
     Returns:
       The set.
 
     Raises:
-      ValueError: if a shape, a type or a range is another, a pixel is NaN or infinite, or all
+      ValueError: if a shape, a type or a range does not fit, per pixel is NaN or infinite, or all
         images are equal.
     """
     pixels = to_bytes(images)
@@ -106,7 +108,7 @@ def load(
     base_url: str | None = None,
     on_progress: Report | None = None,
 ) -> ImageSet:
-    """Load images from where they are.
+    """Load images by name, or from a file or a folder.
 
     Args:
       source: one of
@@ -116,29 +118,29 @@ def load(
         * an ``.npz`` file with x_train, y_train, x_test, y_test, or x, y, or images, labels, or a
           single array; an ``.npy`` file; a MATLAB or HDF5 file with such names;
         * a folder of IDX files as MNIST has them, gzipped or raw, with or without labels;
-        * the batches of CIFAR-10 or CIFAR-100, in a folder or in the tar file as it is published;
+        * the batches of CIFAR-10 or CIFAR-100, in a folder or in the published tar file;
         * a folder of pictures, or a zip or tar file of them; sub-folders are classes, by name,
           unless they are called train, val and test;
-        * a parquet file or a folder of them, with pictures as Hugging Face keeps them.
+        * a parquet file or a folder of them, with pictures in the format of Hugging Face.
 
-        A name wins over a path; write "./digits" for a folder of that name.
-      split: "train" or "test"; a source that does not tell them apart is all "train".
+        A name takes precedence over a path; write "./digits" for a folder of that name.
+      split: "train" or "test"; a source without splits is all "train".
       pictures: how pictures become images of one size.
-      labels: of all images of the source (n,), in place of its own.
-      labels_are: what messages call these labels.
-      limit: so many images at random, the same share of every class; None is all.
-      seed: of that choice.
-      cache_dir: where downloads are kept; by default the user's cache folder.
-      base_url: the address of the folder to download from, in place of the usual one; the
-        environment variable AEOT_JAX_DATA_URL does the same.
-      on_progress: called with the pictures decoded so far, and all.
+      labels: labels of all images of the source (n,), in place of its own.
+      labels_are: name of these labels, for errors.
+      limit: number of images to take at random, the same share of every class; None is all.
+      seed: seed of this choice.
+      cache_dir: folder of downloads; by default the user's cache folder.
+      base_url: URL of the folder to download from; the environment variable AEOT_JAX_DATA_URL sets
+        it too.
+      on_progress: called with the number of pictures decoded and the total.
 
     Returns:
       The set, named after its source.
 
     Raises:
-      FileNotFoundError: if there is no such file, folder or split.
-      ValueError: if what is there is damaged or cannot be used; see `from_arrays`.
+      FileNotFoundError: if the file, the folder or the split does not exist.
+      ValueError: if the data are damaged or cannot be used; see `from_arrays`.
       ConnectionError: if a download fails.
       ImportError: if a library that the source needs is missing.
     """
@@ -175,7 +177,7 @@ def read(
     base_url: str | None = None,
     on_progress: Report | None = None,
 ) -> ImageSet | Table:
-    """Load images as `load` does, or a table where the source holds floats of two axes."""
+    """Load images as `load` does, or a table if the source holds floats with two axes."""
     if split not in ("train", "test"):
         raise ValueError(f"`split` is {split!r}; pass 'train' or 'test'.")
     found, name = _find(source, split, cache_dir, base_url)
@@ -191,14 +193,14 @@ def read(
         names = names or (found.label_names if labels is None else None)
     rows = None
     if limit is not None and limit < len(found):
-        # By its own labels where it has any, so that labels from elsewhere choose no other rows.
+        # Use the source's own labels if it has any, so that other labels do not change the choice.
         strata = numbers
         if labels is not None and found.labels is not None:
             strata, _ = to_labels(found.labels, len(found), f"the labels of `source` {shown}")
         rows = share.pick(strata, len(found), limit, seed)
     if isinstance(found, Files):
         extras.require("PIL", "cli", "reads pictures")
-        from aeot_jax.data.gather import gather  # pillow takes a while to import
+        from aeot_jax.data.pictures.gather import gather  # pillow takes a while to import
 
         wanted = range(len(found)) if rows is None else rows.tolist()
         gathered = gather(found, wanted, pictures, shown, on_progress)
@@ -222,23 +224,23 @@ def _find(
     cache_dir: str | os.PathLike[str] | None,
     base_url: str | None,
 ) -> tuple[Arrays | Files, str]:
-    """What is at a source, not yet read where it is pictures; and its name."""
+    """Find the data of a source (pictures are not decoded yet), and its name."""
     if source == "digits":
         return Arrays(*_digits(split)), "digits"
     if source in NAMES:
-        # pooch and requests take a while to import, and nothing else needs them
+        # pooch and requests are slow to import, and needed only here
         for library in ("pooch", "requests"):
             extras.require(library, "cli", "downloads data")
         from aeot_jax.data import download
 
         found = download.fetch(str(source), split, cache_dir=cache_dir, base_url=base_url)
         return Arrays(*idx.read_folder(found, split), CLASSES.get(str(source))), str(source)
-    path = Path(os.path.expanduser(source))  # as it is, where there is no such user
+    path = Path(os.path.expanduser(source))  # unchanged if there is no such user
     if path.is_dir():
         return _in_folder(path, split), title(path.resolve().name)
     if not path.exists():
         raise FileNotFoundError(
-            f"`source` {str(path)!r} is no file, no folder and none of {', '.join(NAMES)}"
+            f"`source` {str(path)!r} is neither a file nor a folder nor one of {', '.join(NAMES)}"
             f"{nearest(path.name, NAMES)}; check the path."
         )
     return _in_file(path, split), title(path.stem)
@@ -251,13 +253,13 @@ def _in_folder(path: Path, split: str) -> Arrays | Files:
         return cifar.read_folder(path, split)
     if parquet.is_folder(path):
         return parquet.find(path, split)
-    from aeot_jax.data import folder
+    from aeot_jax.data.readers import folder
 
     return folder.find(path, split)
 
 
 def _in_file(path: Path, split: str) -> Arrays | Files:
-    from aeot_jax.data import archived
+    from aeot_jax.data.readers import archived
 
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -271,7 +273,7 @@ def _in_file(path: Path, split: str) -> Arrays | Files:
     if suffix in (".h5", ".hdf5") or (suffix == ".mat" and hdf5.is_hdf5(path)):
         return hdf5.read(path, split)
     if suffix == ".mat":
-        from aeot_jax.data import matlab
+        from aeot_jax.data.readers import matlab
 
         return matlab.read(path, split)
     if suffix == ".parquet":

@@ -1,4 +1,4 @@
-"""A part of a data set: rows at random, of every class the same share."""
+"""A random part of a data set, with the same share of every class."""
 
 import numpy as np
 from jaxtyping import Int
@@ -9,14 +9,14 @@ def pick(
 ) -> Int[np.ndarray, " k"]:
     """Choose rows at random, from every class in proportion to its size.
 
-    The numbers of the classes are rounded so that they sum to `limit`: the largest remainders are
+    The numbers per class are rounded so that they sum to `limit`: the largest remainders are
     rounded up.
 
     Args:
       labels: the class of each row; None is one class.
-      num: rows that there are.
-      limit: rows to choose, less than `num`.
-      seed: of the choice.
+      num: number of rows.
+      limit: number of rows to choose, less than `num`.
+      seed: seed of the choice.
 
     Returns:
       The rows, ascending.

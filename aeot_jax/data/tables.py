@@ -1,4 +1,4 @@
-"""Tables: rows of numbers, as embeddings and point clouds come."""
+"""Tables: rows of numbers, such as embeddings and point clouds."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,12 @@ class Table:
     """Rows of numbers.
 
     Attributes:
-      rows: as they were stored (n, d), of any float type.
+      rows: the rows as stored (n, d), of any float type.
       labels: the class of each row, or None.
-      name: what to call the table.
-      label_names: of the classes that `labels` count, or None.
-      notes: what a user should know of how the table was read, one sentence each.
-      skipped: nothing is.
+      name: name of the table.
+      label_names: names of the classes, indexed by label, or None.
+      notes: remarks on how the table was read, one sentence each.
+      skipped: always empty; image sets have it too.
     """
 
     rows: Float[np.ndarray, "n d"]
@@ -32,7 +32,7 @@ class Table:
         return self.rows
 
     def take(self, rows: Int[np.ndarray, " k"]) -> "Table":
-        """Some of the rows, with their labels."""
+        """Select rows, with their labels."""
         labels = None if self.labels is None else self.labels[rows]
         return replace(self, rows=self.rows[rows], labels=labels)
 
@@ -42,5 +42,5 @@ class Table:
 
 
 def is_table(array: np.ndarray) -> bool:
-    """Whether an array is a table and no images: floats of two axes."""
+    """Whether an array is a table: floats with two axes."""
     return array.ndim == 2 and array.dtype.kind == "f"

@@ -1,4 +1,4 @@
-"""Toy densities with known modes or a known curve, to measure what a generator misses."""
+"""Toy densities with known modes or a known curve, to find what a generator misses."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from aeot_jax.typing import PRNGKey
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """A sample of a toy density: noise of one scale around modes or around a curve.
+    """A sample of a toy density: noise around modes or around a curve.
 
     Attributes:
       points: the sample.
@@ -70,7 +70,7 @@ def clusters(
       k: the number of clusters.
       dim: the dimension.
       sigma: standard deviation of each cluster, in every direction.
-      seed: of the centres; apart from the key, so that other samples share them.
+      seed: seed of the centres, so that samples with other keys share them.
 
     Returns:
       The sample.

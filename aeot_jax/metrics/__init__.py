@@ -1,4 +1,4 @@
-"""Measures of quality for generated samples; arrays in, numbers out."""
+"""Scores of generated samples: arrays in, numbers out."""
 
 from aeot_jax.metrics.comparison import compare as compare
 from aeot_jax.metrics.features import ClassifierConfig as ClassifierConfig
@@ -16,5 +16,4 @@ from aeot_jax.metrics.memory import memory_report as memory_report
 from aeot_jax.metrics.modes import ModeReport as ModeReport
 from aeot_jax.metrics.modes import mode_report as mode_report
 from aeot_jax.metrics.prdc import PRDC as PRDC
-from aeot_jax.metrics.prdc import neighbour_radii as neighbour_radii
 from aeot_jax.metrics.prdc import prdc as prdc

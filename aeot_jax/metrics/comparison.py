@@ -1,4 +1,4 @@
-"""Generated data against real, in distances and shares, each beside what real data score."""
+"""Generated data against real data: distances and shares, each beside the score of real data."""
 
 import dataclasses
 import math
@@ -9,32 +9,33 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from aeot_jax import arguments, columns, pixels
+from aeot_jax import arguments
+from aeot_jax.inputs import columns, pixels
+from aeot_jax.inputs.networks import BATCH, Network, apply, check_function
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
 from aeot_jax.metrics.memory import remembered
 from aeot_jax.metrics.prdc import prdc
-from aeot_jax.networks import BATCH, Network, apply, check_function
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 ENOUGH = 100
-"""Data in a set from which on a share is known to a tenth, by two standard errors."""
+"""With this many rows, two standard errors of a share are at most a tenth."""
 
 _FARTHEST = 1e15
-"""Distance from 0, in the units of a space, up to which sixth powers are far from overflow."""
+"""Largest distance from 0 in a feature space: sixth powers stay far from overflow."""
 
 MIN_SET = 20
-"""Rows without which a quantile or an average over blocks says nothing."""
+"""Fewest rows for a quantile or an average over blocks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Where data are compared.
+    """A feature space, in which data are compared.
 
     Attributes:
       name: "classifier", "principal components", "standardised columns" or "own".
       features: data (n, ...) -> (n, f).
-      classifier: of the data's labels, where the space is that of one.
+      classifier: the classifier of the labels, if its features are used.
     """
 
     name: str
@@ -48,13 +49,13 @@ def space(
     labels: ArrayLike | None = None,
     features: Network | None = None,
 ) -> Space:
-    """The space in which data are compared, learned from the real ones unless it is given.
+    """The feature space of a comparison: learned from the real data, or the user's own.
 
     Args:
       key: consumed.
       real: images (n, h, w, c) or rows (n, d).
       labels: integer classes of the images (n,), or None.
-      features: somebody's own: a batch of the data (images as floats in [0, 1]) -> (b, f).
+      features: the user's own features: a batch of the data (images as floats in [0, 1]) -> (b, f).
     """
     if features is not None:
         own = features
@@ -71,10 +72,10 @@ def space(
 
 
 def _flat(found: np.ndarray) -> np.ndarray:
-    """One row of features each, that float32 holds."""
+    """Features as rows (n, f); raises if float32 cannot hold them."""
     rows = found.reshape(len(found), -1)
     if not rows.shape[1]:
-        raise ValueError("`features` made no number of a row; pass a function that gives some.")
+        raise ValueError("`features` returned no number for a row; pass one that gives some.")
     with np.errstate(over="ignore"):
         good = np.isfinite(rows.astype(np.float32)).all(axis=1)
     if not good.all():
@@ -99,22 +100,22 @@ def compare(
     features: Network | None = None,
     num_samples: Given[int] = 5000,
 ) -> dict[str, Any]:
-    """Compare generated data with real data, wherever they come from.
+    """Compare generated data with real data from any source.
 
-    Every number stands beside its floor: what real data score against other real data, held out
-    where there are such. Rows (n, d) are compared in units of the real ones' columns, images in a
-    feature space learned from the real ones, so that numbers compare for one data set only; or all
-    in somebody's own features.
+    Beside every score is its floor: the score of real data against other real data, held out if
+    there are any. Rows (n, d) are compared in units of the real columns. Images are compared in a
+    feature space that is learned from the real ones, so scores compare models of one data set only.
+    The user's own `features` replace both.
 
     Args:
-      key: of everything random here.
+      key: key of all random numbers here.
       real: images (n, h, w, c), integers in 0..255 or floats in [0, 1]; or rows (n, d).
       generated: of the same kind.
-      held_out: real data that the generator has not seen, or None.
-      labels: integer classes of real images (n,), by which a classifier is learned, or None.
+      held_out: real data that the generator was not fitted to, or None.
+      labels: integer classes of the real images (n,), from which a classifier is learned, or None.
       features: a pure function, a batch of the data (images as floats in [0, 1]) -> (b, ...),
         called 64 rows at a time outside of any jit of this library.
-      num_samples: rows of each set, at most.
+      num_samples: most rows of each set.
 
     Returns:
       Nested dicts of numbers: ``features`` (the space), ``frechet``, ``kernel``, ``prdc``,
@@ -125,24 +126,7 @@ def compare(
     """
     key = arguments.key("key", key)
     check_function("features", features)
-    sets = {"real": real, "generated": generated, "held_out": held_out}
-    found = {
-        name: _checked(name, x)
-        for name, x in sets.items()
-        if x is not None or name != "held_out"  # which alone may be missing
-    }
-    shape = found["real"].shape[1:]
-    for name, x in found.items():
-        if x.shape[1:] != shape:
-            raise ValueError(
-                f"`{name}` has rows of shape {x.shape[1:]}, but `real` has rows of shape {shape}; "
-                "bring both to one shape."
-            )
-    if labels is not None and np.shape(labels) != (len(found["real"]),):
-        raise ValueError(
-            f"`labels` has shape {np.shape(labels)}; pass one integer for each of "
-            f"{len(found['real'])} rows of `real`."
-        )
+    found = _check_sets({"real": real, "generated": generated, "held_out": held_out}, labels)
     if arguments.count("num_samples", num_samples) < MIN_SET:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")
     feature_key, distance_key = jax.random.split(key)
@@ -158,6 +142,26 @@ def compare(
             new, known, held = (where.features(part) for part in (new, known, held))
         results["memory"] = dataclasses.asdict(remembered(new, known, held, "real"))
     return results
+
+
+def _check_sets(sets: dict[str, Any], labels: ArrayLike | None) -> dict[str, np.ndarray]:
+    """The sets, checked and of one shape; `held_out` alone may be None, and is then left out."""
+    found = {
+        name: _checked(name, x) for name, x in sets.items() if x is not None or name != "held_out"
+    }
+    shape = found["real"].shape[1:]
+    for name, x in found.items():
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"`{name}` has rows of shape {x.shape[1:]}, but `real` has rows of shape {shape}; "
+                "bring both to one shape."
+            )
+    if labels is not None and np.shape(labels) != (len(found["real"]),):
+        raise ValueError(
+            f"`labels` has shape {np.shape(labels)}; pass one integer for each of "
+            f"{len(found['real'])} rows of `real`."
+        )
+    return found
 
 
 def _checked(name: str, value: Any) -> np.ndarray:
@@ -191,8 +195,8 @@ def distances(
       generated: data (g, ...).
       real: data (n, ...).
       held_out: data (p, ...), or None.
-      labels: of the real ones, if the space is that of a classifier.
-      num_samples: data of each set, at most.
+      labels: labels of the real data, if the space is that of a classifier.
+      num_samples: most rows of each set.
     """
     room = [num_samples, len(real) // 2, len(generated)]
     n = min(room if held_out is None else [*room, len(held_out)])
@@ -222,7 +226,7 @@ def distances(
 
 
 def _check_near(name: str, x: np.ndarray | None) -> None:
-    """Refuse what lies so far off that powers of it, as the kernel takes, overflow."""
+    """Refuse features that are so far from 0 that the kernel, a cubic polynomial, overflows."""
     largest = 0.0 if x is None else float(np.abs(x).max())
     if largest > _FARTHEST:
         raise ValueError(
@@ -232,13 +236,13 @@ def _check_near(name: str, x: np.ndarray | None) -> None:
 
 
 def uncertain(num_samples: int, things: str = "images") -> str | None:
-    """A sentence where scores come from so few data that their digits say little, else None.
+    """A warning if scores come from few rows and are uncertain, else None.
 
-    A share of n has a standard error of at most 1 / (2 sqrt(n)): 0.05 of 100.
+    A share of n has a standard error of at most 1 / (2 sqrt(n)): 0.05 for n = 100.
 
     Args:
-      num_samples: data of each set.
-      things: what they are.
+      num_samples: rows of each set.
+      things: what the rows are.
     """
     if num_samples >= ENOUGH:
         return None
@@ -253,7 +257,7 @@ def uncertain(num_samples: int, things: str = "images") -> str | None:
 def _classes(
     classifier: FeatureMap | None, generated: np.ndarray, labels: ArrayLike | None
 ) -> dict[str, Any] | None:
-    """How the generated images are spread over the classes of the real ones."""
+    """The classes of the generated images, against those of the real ones."""
     if classifier is None or labels is None:
         return None
     made = np.bincount(predict(classifier, generated), minlength=classifier.num_classes)
@@ -267,5 +271,5 @@ def _classes(
 
 
 def evenly(x: np.ndarray, n: int) -> Float[np.ndarray, "n ..."] | np.ndarray:
-    """At most n rows, evenly spaced: files are often sorted by class."""
+    """At most n rows, evenly spaced, because files are often sorted by class."""
     return x[np.linspace(0, len(x) - 1, min(n, len(x))).round().astype(int)]

@@ -1,10 +1,10 @@
-"""Exact nearest neighbours in bounded memory: the one kernel under every distance-based metric.
+"""Exact nearest neighbours in bounded memory: the kernel of every distance-based metric.
 
-Scores come from the expansion |a-b|^2 = |a|^2 + |b|^2 - 2<a,b>, which is one matrix product, but
-loses the last digits exactly where they matter: at copies and wherever points crowd at a small
-part of their norm. So the sets are centred first, the expansion comes with a bound of its rounding
-and only nominates candidates, and what is returned is summed from the differences themselves. What
-the bound leaves undecided is done again in float64.
+Scores come from the expansion |a-b|^2 = |a|^2 + |b|^2 - 2<a,b>, which is one matrix product. It
+loses digits where they matter: at copies, and where distances are much smaller than norms. So the
+sets are centred first, and the expansion, with a bound of its rounding error, only selects
+candidates; their distances are computed from the differences. Cases that the bound leaves open are
+computed again in float64.
 """
 
 import math
@@ -21,37 +21,37 @@ from aeot_jax.numerics import PRECISION
 from aeot_jax.typing import ArrayLike, Given
 
 MEMORY = 32 * 2**20
-"""Bytes that one chunk of a streamed computation may take."""
+"""Most bytes of one chunk of a streamed computation."""
 
 _CANDIDATE_BLOCKS = 2
 _SUITED = 1e-9, 1e15
-"""Sizes of sets whose squares float32 holds."""
+"""Range of coordinates whose squares float32 holds."""
 
 _LEAST = 1e-36
-"""Added to a bound of rounding: below it float32 has no digits."""
+"""Added to a rounding bound, for the underflow of float32."""
 
 
 def nearest(
     x: ArrayLike, reference: ArrayLike, *, block: Given[int] = 64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest reference point of each point, and how far it is.
+    """Find the nearest reference of each point, and its distance.
 
     Points are streamed in chunks and references ``block`` at a time; temporaries stay under 64 MiB.
     The expansion of the squared distance gives the smallest value in each block (a maximum fuses
-    into the product; an argmax does not), and the two best blocks are measured again from the
-    differences. Where more than two may hold the nearest, as where references crowd at 1e-3 of
-    their distance from the middle, the point is done again in float64, on the host; so is
-    everything that came as float64. The distance is accurate to a few ulp: exactly 0 for a copy.
+    into the product; an argmax does not). In the two best blocks, distances are computed again from
+    the differences. If more than two blocks may hold the nearest reference, the point is computed
+    again in float64 on the host; so is all float64 input. The distance is accurate to a few ulp,
+    and exactly 0 for a copy.
 
     Args:
       x: points, (n, ...), flattened to rows. Pictures, (n, h, w) or (n, h, w, c), and bytes are
         pixels in [0, 1]; rows of other numbers are taken as they are.
-      reference: the points searched, (m, ...), of the same size.
+      reference: the reference points, (m, ...), of the same size.
       block: references scored at once.
 
     Returns:
-      Distances (n,) float32, and indices into `reference` (n,) int32; ties go to the lowest index
-      among references whose scores rounding can tell apart.
+      Distances (n,) float32, and indices into `reference` (n,) int32. Ties go to the lowest index,
+      up to rounding.
 
     Raises:
       ValueError: if the sizes or the value ranges differ, a set is empty or a value is not finite.
@@ -71,7 +71,7 @@ def nearest(
 
 
 def _suits_float32(where: exact.Frame, *sets: np.ndarray) -> bool:
-    """Whether float32 holds the values as they came, and their squares."""
+    """Whether float32 holds the values and their squares."""
     low, high = _SUITED
     return low < where.scale < high and not any(x.dtype == np.float64 for x in sets)
 
@@ -84,7 +84,7 @@ def _nominate(
     index: Int[np.ndarray, " n"],
     sure: Bool[np.ndarray, " n"],
 ) -> None:
-    """Fill in which reference is the nearest, and where that is sure."""
+    """Set the nearest reference of each point, and whether it is certain."""
     (n, d), m = points.shape, references.shape[0]
     on_device, centre = jnp.asarray(references), where.centre.astype(np.float32)
     for part in chunks(n, 4 * (2 * d + 2 * -(-m // block))):
@@ -92,10 +92,10 @@ def _nominate(
 
 
 def chunks(n: int, bytes_per_row: int) -> list[slice]:
-    """Cover range(n) by slices of one length, so that a jitted body compiles once.
+    """Cover range(n) with slices of one length, so that a jitted body compiles once.
 
-    The last slice ends at n and may overlap the one before it, which needs neither padding nor
-    masks: rows computed twice are written twice.
+    The last slice ends at n and may overlap the one before it: no padding and no masks; some rows
+    are computed twice.
     """
     size = 2 ** max(0, (MEMORY // max(bytes_per_row, 1)).bit_length() - 1)
     size = min(n, size)
@@ -105,7 +105,7 @@ def chunks(n: int, bytes_per_row: int) -> list[slice]:
 
 def centred(x: Array, centre: Array) -> Float[Array, "n d"]:
     """Subtract the centre from points in float32; uint8 pixels become [0, 1] first."""
-    # In their own units, so that pixels that hardly differ keep their digits.
+    # Subtract in the original units, so that nearly equal pixels keep their digits.
     points = jnp.asarray(x)
     unit = _unit(points)
     return (points.astype(jnp.float32) - jnp.asarray(centre)[None, :] / unit) * unit
@@ -114,17 +114,17 @@ def centred(x: Array, centre: Array) -> Float[Array, "n d"]:
 def squared_distances(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-    """Expand |a_i - b_j|^2 as one matrix product, and bound its rounding error and that of a, b."""
+    """Expand |a_i - b_j|^2 as one matrix product, with a bound of the rounding error."""
     scale = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
     product = jnp.dot(a, b.T, precision=PRECISION)
     return scale - 2 * product, rounding(a.shape[1]) * scale + _LEAST
 
 
 def rounding(d: int) -> float:
-    """Error of a squared distance in `d` dimensions from the expansion, over |a|^2 + |b|^2.
+    """Bound of the error of an expanded squared distance in `d` dimensions, over |a|^2 + |b|^2.
 
-    Points rounded to float32 and then sums whose errors do not conspire: d of them grow like
-    sqrt(d) (Higham, Mary, SIAM Journal on Scientific Computing 2019).
+    It covers points rounded to float32, and sums of d terms with independent rounding errors, which
+    grow like sqrt(d) (Higham, Mary, SIAM Journal on Scientific Computing 2019).
     """
     return float(np.finfo(np.float32).eps) * (4 + math.sqrt(d))
 
@@ -133,9 +133,9 @@ def rounding(d: int) -> float:
 def _nearest(
     x: Array, reference: Array, centre: Array, *, block: int
 ) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
-    """The nearest reference of each point, and whether no block but those measured can hold it."""
+    """The nearest reference of each point, and whether no other block can hold a nearer one."""
     (n, d), m = x.shape, reference.shape[0]
-    # The last block is moved back to fit: a reference scored twice does no harm.
+    # The last block is moved back to fit; scoring a reference twice does no harm.
     starts = jnp.minimum(jnp.arange(0, m, block, dtype=jnp.int32), m - block)
     a = centred(x, centre)
     slack_a = rounding(d) / 2 * jnp.sum(a * a, axis=1) + _LEAST
@@ -167,7 +167,7 @@ def _nearest(
 
 
 def _difference(a: Array, b: Array) -> Array:
-    # Scaled after the subtraction: a fused multiply-add would leave a residue at copies.
+    # Scale after the subtraction: a fused multiply-add would leave a residue at copies.
     if a.dtype == b.dtype:
         return (a.astype(jnp.float32) - b.astype(jnp.float32)) * _unit(a)
     return a.astype(jnp.float32) * _unit(a) - b.astype(jnp.float32) * _unit(b)

@@ -1,7 +1,7 @@
-"""Squared distances in float64, on the host: for what float32 cannot decide.
+"""Squared distances in float64 on the host, for cases that float32 cannot decide.
 
-Each is summed from the differences of the values as they came in, so it has its digits however
-close two points lie and however far from the origin.
+They are sums of squared differences of the original values, so they are accurate however close two
+points are, and however far from the origin.
 """
 
 import hashlib
@@ -15,23 +15,23 @@ from jaxtyping import Bool, Float, Int
 from aeot_jax.metrics.points import Rows
 
 TIE = 1e-12
-"""What two equal distances may differ by, relative, when each is summed in float64."""
+"""Relative difference of two equal distances by rounding in float64."""
 
 _AT_ONCE = 2**20
-"""Numbers in a block."""
+"""Most numbers in a block."""
 
 FEW = 16
-"""One undecided pair in so many is dear enough to measure: below that, not worth a product."""
+"""If at most one pair in this many is undecided, each is computed alone; else all, by a product."""
 
 
 class Frame(NamedTuple):
-    """Where some sets lie, and how large they are.
+    """The centre and the size of some sets.
 
     Attributes:
-      centre: about their middle (d,).
-      scale: a power of two; no coordinate is further from the centre.
-      levels: what a byte stands for (256,). Beside float32 they are rounded to it, so that a
-        picture is a copy of itself in either form.
+      centre: mean of the first set (d,).
+      scale: a power of two, at least the distance of every coordinate from the centre.
+      levels: the value of each byte (256,). If a set is float32 they are rounded to float32, so
+        that bytes equal their float32 copy.
     """
 
     centre: Float[np.ndarray, " d"]
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 
 def frame(*sets: np.ndarray) -> Frame:
-    """Find where sets lie; the first is at the centre."""
+    """The frame of sets; the centre is the mean of the first."""
     single = any(x.dtype == np.float32 for x in sets)
     levels = (np.arange(256) / 255).astype(np.float32 if single else np.float64)
     x = sets[0]
@@ -54,7 +54,7 @@ def frame(*sets: np.ndarray) -> Frame:
 
 
 def placed(x: Rows, where: Frame, dtype: Any = np.float64) -> Float[np.ndarray, "n d"]:
-    """Points about the origin, no coordinate beyond 1, rounded once."""
+    """Points moved and scaled to [-1, 1], rounded once."""
     out = np.empty(x.shape, dtype)
     for part in _parts(*x.shape):
         out[part] = (_values(x[part], where.levels) - where.centre[None, :]) / where.scale
@@ -64,7 +64,7 @@ def placed(x: Rows, where: Frame, dtype: Any = np.float64) -> Float[np.ndarray, 
 def squared(
     a: Rows, i: Int[np.ndarray, " p"], b: Rows, j: Int[np.ndarray, " p"], where: Frame
 ) -> Float[np.ndarray, " p"]:
-    """|a_i - b_j|^2 of pairs, from the differences."""
+    """|a_i - b_j|^2 for pairs (i, j), from the differences."""
     out = np.empty(len(i))
     for part in _parts(len(i), a.shape[1]):
         difference = _values(a[i[part]], where.levels) - _values(b[j[part]], where.levels)
@@ -75,11 +75,11 @@ def squared(
 def expanded(
     a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
 ) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]]:
-    """|a_i - b_j|^2 by one product, and a bound of what rounding did to it.
+    """|a_i - b_j|^2 by one product, and a bound of the rounding error.
 
     Args:
-      a: from `placed`, which rounds too: that is in the bound.
-      b: the same.
+      a: from `placed`; the bound includes its rounding.
+      b: from `placed`.
     """
     ulp = float(np.finfo(np.float64).eps)
     scale = np.einsum("nd,nd->n", a, a)[:, None] + np.einsum("md,md->m", b, b)[None, :]
@@ -91,7 +91,7 @@ def expanded(
 def expansion(
     a: Rows, b: Rows, where: Frame
 ) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]]:
-    """`expanded` for points as they came in, over the square of the frame's scale."""
+    """`expanded` for original points, divided by the square of the frame's scale."""
     value = np.empty((len(a), len(b)))
     slack = np.empty_like(value)
     few = placed(a, where)
@@ -101,7 +101,7 @@ def expansion(
 
 
 def alike(*sets: np.ndarray) -> list[np.ndarray]:
-    """Number the points, the same number for those that are the same to the bit."""
+    """Number the points; points with the same bits get the same number."""
     numbers: dict[bytes, int] = {}
 
     def number(row: np.ndarray) -> int:
@@ -112,14 +112,14 @@ def alike(*sets: np.ndarray) -> list[np.ndarray]:
 
 
 def is_crowded(undecided: Bool[np.ndarray, "n m"]) -> bool:
-    """Whether a product in float64 costs less than measuring every undecided pair."""
+    """Whether a product in float64 costs less than computing every undecided pair."""
     return FEW * int(np.count_nonzero(undecided)) > undecided.size
 
 
 def indices(
     mask: Bool[np.ndarray, "n m"],
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """Rows and columns of what is true, row by row: NumPy's own takes 30 times as long."""
+    """`np.nonzero` of a mask, row by row, 30 times as fast."""
     i, j = np.divmod(np.flatnonzero(mask), mask.shape[1])
     return i, j
 

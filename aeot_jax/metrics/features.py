@@ -1,83 +1,28 @@
-"""A feature space for judging images, learned from the data at hand, without a download.
+"""A feature space to compare images in, learned from the data, without a download.
 
-With labels: a small classifier, whose last hidden layer knows what distinguishes the classes.
-Without: principal components of the pixels. A randomly initialised network, the usual makeshift,
-barely notices that a class is missing.
+With labels it is the last hidden layer of a small classifier, which separates the classes. Without
+labels it is the principal components of the pixels. (The features of an untrained network hardly
+change when a class is missing.)
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from aeot_jax import arguments, pixels
+from aeot_jax import arguments
+from aeot_jax.inputs import pixels
+from aeot_jax.metrics.classifier import GRID, fit_network, functions
+from aeot_jax.metrics.classifier import ClassifierConfig as ClassifierConfig
+from aeot_jax.metrics.components import leading_directions
 from aeot_jax.metrics.distances import chunks
-from aeot_jax.numerics import PRECISION, usual_dtypes
+from aeot_jax.numerics import PRECISION
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
-
-_CHUNK_BYTES = 16 * 2**20
-_GRID = 8
-"""Patches along the longer side of an image, at most."""
-
-_PASSES = 6
-"""Passes over the images that find the principal components."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassifierConfig:
-    """How the classifier is built and trained.
-
-    The defaults reach 99.1 % of MNIST's test digits.
-
-    Attributes:
-      num_features: width of the last hidden layer, the dimension of the feature space.
-      width: channels of a patch.
-      epochs: passes over the images. None: as many as make about 2,500 steps, at least 3 and at
-        most 60.
-      batch_size: images a step; fewer where there are fewer.
-      learning_rate: of AdamW, at the peak of its cosine.
-      weight_decay: of AdamW.
-    """
-
-    num_features: Given[int] = 128
-    width: Given[int] = 64
-    epochs: Given[int | None] = None
-    batch_size: Given[int] = 128
-    learning_rate: Given[float] = 2e-3
-    weight_decay: Given[float] = 1e-2
-
-    def __post_init__(self):
-        for name in ("num_features", "width", "batch_size"):
-            arguments.count(name, getattr(self, name))
-        if self.epochs is not None:
-            arguments.count("epochs", self.epochs)
-        arguments.number("weight_decay", self.weight_decay, 0.0)
-        if not 0 < arguments.number("learning_rate", self.learning_rate) < 1:
-            raise ValueError(
-                f"`learning_rate` is {self.learning_rate}; pass a value between 0 and 1."
-            )
-
-
-class Functions(NamedTuple):
-    """The classifier as pure functions.
-
-    Attributes:
-      init: key -> params, nested dicts of float32 arrays.
-      features: params, images (n, h, w, c) -> last hidden layer (n, num_features).
-      logits: params, features (n, num_features) -> (n, num_classes).
-    """
-
-    init: Callable[[PRNGKey], Any]
-    features: Callable[[Any, Array], Array]
-    logits: Callable[[Any, Array], Array]
 
 
 @jax.tree_util.register_dataclass
@@ -85,18 +30,18 @@ class Functions(NamedTuple):
 class FeatureMap:
     """A learned map from images to features.
 
-    The features of the images it was learned from have mean 0 and, averaged over dimensions,
-    variance 1: one shift and one scale for the whole space, so that distances of different data
-    sets are of one size.
+    On the images it was learned from, features have mean 0 and, averaged over dimensions, variance
+    1. There is one scale for the whole space, so that distances have the same size for different
+    data sets.
 
     Attributes:
       params: the classifier's parameters; or ``components``, (h * w * c, d), and ``mean``, the mean
         image, (h * w * c,).
       shift: subtracted from raw features, (d,).
-      scale: divides them, ().
+      scale: then divides them, ().
       image_shape: (height, width, channels).
       num_classes: classes of the classifier; 0 for principal components.
-      config: the classifier's; None for principal components.
+      config: options of the classifier; None for principal components.
     """
 
     params: Any
@@ -107,105 +52,25 @@ class FeatureMap:
     config: ClassifierConfig | None = dataclasses.field(metadata={"static": True})
 
 
-class _Classifier(nnx.Module):
-    """Overlapping patches, merged two by two, one hidden layer: products, a CPU's fast path."""
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        num_classes: int,
-        config: ClassifierConfig,
-        rngs: nnx.Rngs,
-    ):
-        side, w = patch_side(image_shape), config.width
-        rows, columns = (math.ceil(length / (2 * side)) for length in image_shape[:2])
-        self.patches = nnx.Linear(4 * side * side * image_shape[2], w, rngs=rngs)
-        self.merged = nnx.Linear(4 * w, 2 * w, rngs=rngs)
-        self.hidden = nnx.Linear(2 * w * rows * columns, config.num_features, rngs=rngs)
-        self.classes = nnx.Linear(config.num_features, num_classes, rngs=rngs)
-
-    def features(self, images: Array) -> Array:
-        x = nnx.gelu(self.patches(overlapping_patches(images)))
-        x = nnx.gelu(self.merged(_tiles(x, 2)))
-        return nnx.gelu(self.hidden(x.reshape(x.shape[0], -1)))
-
-
-@functools.lru_cache
-def functions(
-    image_shape: tuple[int, int, int], num_classes: int, config: ClassifierConfig
-) -> Functions:
-    """Build the classifier's pure functions; equal arguments give the same objects."""
-
-    def build(key: PRNGKey) -> _Classifier:
-        return _Classifier(image_shape, num_classes, config, nnx.Rngs(key))
-
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))), nnx.Param)
-
-    def init(key: PRNGKey) -> Any:
-        return nnx.to_pure_dict(nnx.split(build(key), nnx.Param)[1])
-
-    def merged(params: Any) -> _Classifier:
-        state = jax.tree.map(lambda leaf: leaf, abstract)  # a copy: the next line writes in place
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)
-
-    return Functions(
-        init=init,
-        features=lambda params, images: merged(params).features(images),
-        logits=lambda params, features: merged(params).classes(features),
-    )
-
-
-def patch_side(image_shape: tuple[int, int, int]) -> int:
-    """Choose the side of a patch in pixels: at least 2, at most 8 patches along the longer side."""
-    return max(2, math.ceil(max(image_shape[:2]) / _GRID))
-
-
-def overlapping_patches(images: Array) -> Float[Array, "n rows columns p"]:
-    """Cut images (n, h, w, c) into windows of twice the patch side, one a patch, pixels in [-1, 1].
-
-    Overlap in the first layer is nearly free: nothing is differentiated with respect to the pixels.
-    """
-    _, height, width, channels = images.shape
-    side = patch_side((height, width, channels))
-    scale = 2 / 255 if images.dtype == jnp.uint8 else 2.0
-    x = images.astype(jnp.float32) * scale - 1
-    before = side // 2
-    edges = [(before, -length % side + side - before) for length in (height, width)]
-    x = _tiles(jnp.pad(x, ((0, 0), *edges, (0, 0)), constant_values=-1.0), side)
-    rows, columns = x.shape[1] - 1, x.shape[2] - 1
-    corners = [x[:, i : i + rows, j : j + columns] for i in range(2) for j in range(2)]
-    return jnp.concatenate(corners, axis=3)
-
-
-def _tiles(x: Float[Array, "n h w c"], side: int) -> Float[Array, "n rows columns p"]:
-    """Move square tiles into the channels, padding with zeros at the lower right."""
-    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % side), (0, -x.shape[2] % side), (0, 0)))
-    n, height, width, channels = x.shape
-    rows, columns = height // side, width // side
-    x = x.reshape(n, rows, side, columns, side * channels).transpose(0, 1, 3, 2, 4)
-    return x.reshape(n, rows, columns, side * side * channels)
-
-
 def fit_features(
     key: Given[PRNGKey],
     images: ArrayLike,
     labels: ArrayLike | None = None,
     config: Given[ClassifierConfig | None] = None,
 ) -> FeatureMap:
-    """Learn a feature space: a classifier where there are labels, else principal components.
+    """Learn a feature space: a classifier if there are labels, else principal components.
 
     Args:
       key: initialises and shuffles; the same key gives the same features.
       images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
       labels: integer classes, (n,), or None.
-      config: the classifier's; None for its defaults.
+      config: options of the classifier; None for the defaults.
 
     Returns:
       The map; see `extract`.
 
     Raises:
-      ValueError: if images and labels do not fit each other or there are fewer than 2 of either.
+      ValueError: if images and labels do not fit, or there are fewer than 2.
     """
     config = ClassifierConfig() if config is None else config
     arguments.instance("config", config, ClassifierConfig, "a `ClassifierConfig`")
@@ -217,7 +82,7 @@ def fit_features(
 def fit_classifier(
     key: Given[PRNGKey], images: ArrayLike, labels: ArrayLike, config: Given[ClassifierConfig]
 ) -> FeatureMap:
-    """Train the classifier with AdamW under a cosine schedule, one jitted scan an epoch.
+    """Train the classifier with AdamW under a cosine schedule, one jitted scan per epoch.
 
     Args:
       key: initialises and shuffles.
@@ -233,8 +98,16 @@ def fit_classifier(
     """
     key = arguments.key("key", key)
     arguments.instance("config", config, ClassifierConfig, "a `ClassifierConfig`")
-    x, y = _images(images), np.asarray(arguments.host_array("labels", labels))
-    n = x.shape[0]
+    x = _images(images)
+    y = _labels(labels, len(x))
+    params, num_classes = fit_network(key, x, y, config)
+    none, one = jnp.zeros(config.num_features, jnp.float32), jnp.ones((), jnp.float32)
+    return _standardised(FeatureMap(params, none, one, x.shape[1:], num_classes, config), x)
+
+
+def _labels(labels: ArrayLike, n: int) -> Int[np.ndarray, " n"]:
+    """The labels of n images, if they are two classes or more, counted from 0."""
+    y = np.asarray(arguments.host_array("labels", labels))
     if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
         raise ValueError(
             f"`labels` has shape {y.shape} and type {y.dtype}; "
@@ -249,74 +122,7 @@ def fit_classifier(
             f"`labels` runs to {y.max()}, but there are {n} images; number the classes from 0, for "
             "instance with np.unique(labels, return_inverse=True)[1]."
         )
-    num_classes = int(y.max()) + 1
-    image_shape = x.shape[1:]
-    network = functions(image_shape, num_classes, config)
-    batch = min(config.batch_size, n)
-    steps = n // batch
-    epochs = min(60, max(3, round(2500 / steps))) if config.epochs is None else config.epochs
-    init_key, epoch_key = jax.random.split(key)
-    params = network.init(init_key)
-    optimiser = _optimiser(config, steps * epochs)
-    with usual_dtypes():
-        opt_state = optimiser.init(params)
-    x_device, y_device = jnp.asarray(x), jnp.asarray(y, jnp.int32)
-    for epoch in range(epochs):
-        order = jax.random.permutation(
-            jax.random.fold_in(epoch_key, epoch), jnp.arange(n, dtype=jnp.int32)
-        )
-        params, opt_state = _run_epoch(
-            params,
-            opt_state,
-            x_device,
-            y_device,
-            order[: steps * batch].reshape(steps, batch),
-            network=network,
-            optimiser=optimiser,
-        )
-    raw = FeatureMap(
-        params,
-        jnp.zeros(config.num_features, jnp.float32),
-        jnp.ones((), jnp.float32),
-        image_shape,
-        num_classes,
-        config,
-    )
-    return _standardised(raw, x)
-
-
-@functools.lru_cache
-def _optimiser(config: ClassifierConfig, num_steps: int) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, max(1, num_steps // 20), max(2, num_steps)
-    )
-    return optax.adamw(schedule, weight_decay=config.weight_decay)
-
-
-@jax.jit(static_argnames=("network", "optimiser"), donate_argnums=(0, 1))
-def _run_epoch(
-    params: Any,
-    opt_state: Any,
-    images: Array,
-    labels: Int[Array, " n"],
-    batches: Int[Array, "steps batch"],
-    *,
-    network: Functions,
-    optimiser: optax.GradientTransformation,
-) -> tuple[Any, Any]:
-    def loss(params: Any, rows: Array) -> Array:
-        logits = network.logits(params, network.features(params, images[rows]))
-        with usual_dtypes():
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
-
-    def step(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], None]:
-        params, opt_state = carry
-        grads = jax.grad(loss)(params, rows)
-        with usual_dtypes():
-            updates, opt_state = optimiser.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-    return jax.lax.scan(step, (params, opt_state), batches)[0]
+    return y
 
 
 def fit_components(
@@ -324,20 +130,20 @@ def fit_components(
 ) -> FeatureMap:
     """Project pixels on their leading principal components: the feature space without labels.
 
-    Why pixels: their mean and covariance do change when a class is missing or images are averaged,
-    which the activations of an untrained network hardly show. Still much blunter than a classifier:
-    learn that where there are labels.
+    Mean and covariance of the pixels change when a class is missing or images are averaged; the
+    activations of an untrained network hardly do. A classifier is much more sensitive: use it if
+    there are labels.
 
     Args:
       key: starts the subspace iteration.
       images: integers in 0..255, bools, or floats in [0, 1]; (n, h, w, c).
-      num_features: components; fewer where pixels or images are fewer.
+      num_features: components; fewer if there are fewer pixels or images.
 
     Returns:
       The map onto the components.
 
     Raises:
-      ValueError: if there are fewer than 2 images, all are equal or a pixel is not finite.
+      ValueError: if there are fewer than 2 images, all are equal or per pixel is not finite.
     """
     key = arguments.key("key", key)
     num_features = arguments.count("num_features", num_features)
@@ -347,7 +153,7 @@ def fit_components(
     flat = x.reshape(n, -1)
     mean = flat.mean(axis=0, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
     params = {
-        "components": _leading_directions(key, flat, k),
+        "components": leading_directions(key, flat, k),
         "mean": jnp.asarray(mean, jnp.float32),
     }
     none, one = jnp.zeros(k, jnp.float32), jnp.ones((), jnp.float32)
@@ -355,33 +161,8 @@ def fit_components(
     return _standardised(raw, x)
 
 
-def _leading_directions(key: PRNGKey, x: np.ndarray, k: int) -> Float[Array, "p k"]:
-    """Find the k leading principal directions by subspace iteration, x streamed.
-
-    Neither the covariance (12,288^2 for 64x64 colour) nor the Gram matrix (n^2) is formed. Halko,
-    Martinsson, Tropp, SIAM Review 2011: with 16 spare columns and a few passes, what is wrong with
-    the last directions is far below their sampling error.
-    """
-    n, p = x.shape
-    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    width = min(k + 16, p)
-    q = np.asarray(jax.random.normal(key, (p, width), jnp.float32))
-    q = np.linalg.qr(q)[0]
-    step = max(1, _CHUNK_BYTES // (4 * p))
-    for _ in range(_PASSES):
-        product = np.zeros((p, width), np.float32)
-        for start in range(0, n, step):
-            part = x[start : start + step].astype(np.float32) - mean
-            product += part.T @ (part @ q)
-        q, triangle = np.linalg.qr(product)
-    # The covariance within the subspace is q' C q = triangle q_before' q, whose left singular
-    # vectors turn q.
-    rotation = np.linalg.svd(triangle)[0]
-    return jnp.asarray((q @ rotation)[:, :k])
-
-
 def extract(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
-    """Compute features, streamed: memory beyond images and features stays under 64 MiB.
+    """Compute features in chunks; memory beyond images and features stays under 64 MiB.
 
     Args:
       feature_map: from `fit_features`.
@@ -391,14 +172,13 @@ def extract(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
       Features, (n, d) float32.
 
     Raises:
-      ValueError: if the images are not of the size the map was learned from, or a pixel is not
-        finite.
+      ValueError: if the images have another size than those of the map, or per pixel is not finite.
     """
     return _stream(_features, feature_map, images)
 
 
 def predict(feature_map: Given[FeatureMap], images: ArrayLike) -> np.ndarray:
-    """Classify images, (n, h, w, c) -> (n,) int32, for instance to count captured classes.
+    """Classify images, (n, h, w, c) -> (n,) int32.
 
     Raises:
       ValueError: if the map was learned without labels or the images do not fit it.
@@ -414,7 +194,7 @@ def _features(feature_map: FeatureMap, images: Array) -> Float[Array, "n d"]:
     if feature_map.config is None:
         scale = 1 / 255 if images.dtype == jnp.uint8 else 1.0
         pixels = images.reshape(images.shape[0], -1).astype(jnp.float32) * scale
-        # Centred first: where images hardly differ, the product would lose what does.
+        # Centre first: the product would lose small differences between images.
         pixels = pixels - feature_map.params["mean"][None, :]
         raw = jnp.dot(pixels, feature_map.params["components"], precision=PRECISION)
     else:
@@ -448,7 +228,7 @@ def _stream(function: Callable, feature_map: Given[FeatureMap], images: ArrayLik
     arguments.instance("feature_map", feature_map, FeatureMap, "what `fit_features` returned")
     x = _images(images, feature_map.image_shape)
     width = 64 if feature_map.config is None else feature_map.config.width
-    parts = chunks(x.shape[0], 16 * (math.prod(feature_map.image_shape) + _GRID**2 * width))
+    parts = chunks(x.shape[0], 16 * (math.prod(feature_map.image_shape) + GRID**2 * width))
     first = np.asarray(function(feature_map, x[parts[0]]))
     out = np.empty((x.shape[0], *first.shape[1:]), first.dtype)
     out[parts[0]] = first

@@ -1,8 +1,8 @@
-"""Distances between sets of features: Fréchet (two moments) and kernel (three), with their floors.
+"""Distances between sets of features: Fréchet and kernel (MMD), with their floors.
 
-Neither is FID or KID as published: those names belong to one network's features. Scores here
-depend on the features that were passed, so they are only comparable within one feature space and
-one sample size, and are printed beside what real data score against real data.
+These are not the published FID and KID, which use the features of one particular network. Scores
+depend on the features and on the sample size: compare them only for equal ones, and beside their
+floor, the score of real data against real data.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ from aeot_jax.metrics.points import together
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SKEW = 1e-4
-"""What float32 leaves of the symmetry of a covariance, and of its being no less than 0."""
+"""Relative rounding error of a float32 covariance, in its symmetry and its eigenvalues."""
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelDistance:
-    """The squared maximum mean discrepancy and what chance explains of it.
+    """The squared maximum mean discrepancy, and its standard error.
 
     Attributes:
       value: unbiased estimate; 0 in expectation for equal distributions, so it may be negative.
-      standard_error: from the spread over disjoint blocks.
-      num_blocks: blocks averaged.
+      standard_error: standard error over disjoint blocks.
+      num_blocks: number of blocks.
       block_size: samples of each set in a block.
     """
 
@@ -42,10 +42,10 @@ class FrechetReport:
 
     Attributes:
       distance: generated against training images.
-      floor_train: training images against other training images: the bias of the sample size alone.
-      floor_test: test images against training images: what a perfect generator would score. None
+      floor_train: training images against other training images: the bias by the sample size.
+      floor_test: test images against training images: the score of a perfect generator. None
         without a test set.
-      num_samples: images in each set. The distance falls with it, so it is part of the result.
+      num_samples: images in each set; the distance depends on it.
     """
 
     distance: float
@@ -59,7 +59,7 @@ def moments(features: ArrayLike, name: str = "features") -> tuple[np.ndarray, np
 
     Args:
       features: features, (n, d).
-      name: what to call them in an error.
+      name: their name, for errors.
 
     Returns:
       Mean (d,) and covariance (d, d).
@@ -89,9 +89,9 @@ def gaussian_frechet_distance(
     r"""Compute the squared 2-Wasserstein distance between two Gaussians.
 
     $|m_a - m_b|^2 + \operatorname{tr} S_a + \operatorname{tr} S_b - 2 \|S_a^{1/2} S_b^{1/2}\|_*$.
-    The trace of the root of $S_a S_b$ is taken as a nuclear norm: symmetric roots and singular
-    values, no root of an unsymmetric matrix, so that singular covariances (fewer samples than
-    dimensions) cost no accuracy and nothing turns complex.
+    The trace of the root of $S_a S_b$ is computed as a nuclear norm, from symmetric roots and
+    singular values. So singular covariances (fewer samples than dimensions) cost no accuracy, and
+    no number becomes complex.
 
     Args:
       mean_a: mean, (d,).
@@ -133,8 +133,8 @@ def gaussian_frechet_distance(
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the Fréchet distance between two sets of features.
 
-    Biased upwards, by an amount that falls like 1 / n and depends on the distribution: compare
-    sets of equal size only, and print the floors of `frechet_report` beside it.
+    It is biased upwards, by an amount that falls like 1 / n and depends on the distribution:
+    compare sets of equal size only, beside the floors of `frechet_report`.
 
     Args:
       a: features, (n, d).
@@ -168,7 +168,7 @@ def frechet_report(
       generated: features of generated images, (m, d).
       train: features of training images, (n, d); two disjoint halves of them are compared.
       test: features of test images, (p, d), if there are any.
-      num_samples: rows in each set. None: as many as every set has, at most n // 2.
+      num_samples: rows in each set. None: as many as possible, at most n // 2.
 
     Returns:
       The distance and its floors.
@@ -211,10 +211,10 @@ def kernel_distance(
 ) -> KernelDistance:
     r"""Compute the unbiased squared MMD with the kernel $(\langle x, y\rangle / d + 1)^3$.
 
-    Both sets are shuffled and cut into disjoint blocks; the blocks' unbiased estimates are
-    averaged. They are independent, so their spread gives an honest standard error, which estimates
-    from overlapping subsets do not. The kernel knows where 0 is and how large 1 is: pass features
-    about 0 and of size 1, as `extract` gives.
+    Both sets are shuffled and cut into disjoint blocks, whose unbiased estimates are averaged. The
+    blocks are independent, so their standard deviation gives a valid standard error; overlapping
+    subsets would not. The kernel is not invariant under shift and scale: pass features with mean 0
+    and variance 1, as `extract` gives.
 
     Args:
       key: shuffles.
@@ -282,7 +282,7 @@ def _mean_off_diagonal(k: np.ndarray) -> float:
 
 
 def _check_covariances(**covariances: np.ndarray) -> None:
-    """Refuse what no set of features can have, beyond rounding."""
+    """Refuse matrices that are no covariance, up to rounding."""
     for name, s in covariances.items():
         size = np.abs(s).max(initial=0.0)
         if np.abs(s - s.T).max(initial=0.0) > _SKEW * size:
@@ -296,6 +296,6 @@ def _check_covariances(**covariances: np.ndarray) -> None:
 
 
 def _root(s: np.ndarray) -> np.ndarray:
-    """Take the symmetric square root; rounding below 0 counts as 0."""
+    """The symmetric square root; eigenvalues below 0 count as 0."""
     values, vectors = np.linalg.eigh((s + s.T) / 2)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

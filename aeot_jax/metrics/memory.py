@@ -15,18 +15,18 @@ class MemoryReport:
     """Distances to the nearest training image, generated against held out.
 
     Attributes:
-      share_nearer: share of generated images within `cutoff` of a training image. About `alpha`
-        where the generator remembers no more than the data's own variety explains; 1 where it
-        copies.
-      standard_error: of `share_nearer`, if generated images were distributed like held-out images.
-      cutoff: the `alpha`-quantile of the held-out distances, without bias at any number of them.
-      alpha: share of held-out images within `cutoff`, by choice.
-      num_copies: generated images at distance 0.
+      share_nearer: share of generated images within `cutoff` of a training image. It is about
+        `alpha` if generated images are as near as held-out ones, and 1 if they are copies.
+      standard_error: standard error of `share_nearer`, if generated images were distributed like
+        held-out images.
+      cutoff: the `alpha`-quantile of the held-out distances, unbiased for any number of them.
+      alpha: chosen share of held-out images within `cutoff`.
+      num_copies: number of generated images at distance 0.
       median_generated: median distance from a generated image to its nearest training image.
       median_held_out: the same for held-out images.
       median_ratio: `median_generated / median_held_out`; well below 1 for copies, and for blur.
-      num_generated: generated images.
-      num_held_out: held-out images.
+      num_generated: number of generated images.
+      num_held_out: number of held-out images.
     """
 
     share_nearer: float
@@ -49,11 +49,11 @@ def memory_report(
     alpha: Given[float] = 0.05,
     block: Given[int] = 64,
 ) -> MemoryReport:
-    """Compare nearest-training-image distances of generated and of held-out images.
+    """Compare the distances of generated and held-out images to their nearest training images.
 
-    The trap: a smooth image lies near everything, so a blurry generator looks like one that
-    remembers. Where an autoencoder decodes the samples, pass the held-out images encoded and
-    decoded, which puts the same blur on both sides, or pass features instead of pixels.
+    The trap: a blurry image is near to all images, so a blurry generator seems to memorise. If an
+    autoencoder decodes the samples, encode and decode the held-out images too, so that both sides
+    have the same blur; or pass features instead of pixels.
 
     Args:
       generated: generated images, (n, h, w) or (n, h, w, c), pixels as bytes or floats in [0, 1];
@@ -86,7 +86,7 @@ def remembered(
     alpha: Given[float] = 0.05,
     block: Given[int] = 64,
 ) -> MemoryReport:
-    """``memory_report``, where the caller's argument of the training data has another name."""
+    """``memory_report``, with the name of the training data for errors."""
     if not 0 < arguments.number("alpha", alpha) < 1:
         raise ValueError(f"`alpha` is {alpha}; pass a share between 0 and 1, such as 0.05.")
     sets = {"generated": generated, "held_out": held_out, name: train}
@@ -105,7 +105,7 @@ def remembered(
             "data that were not trained on."
         )
     near, _ = nearest(new, known, block=block)
-    # Weibull's quantile: the next distance of the same law is below it with probability alpha.
+    # Weibull's quantile: a new distance of the same distribution is below with probability alpha.
     cutoff = float(np.quantile(far, alpha, method="weibull"))
     median_generated = float(np.median(near))
     return MemoryReport(

@@ -1,4 +1,4 @@
-"""Mode collapse, measured: which modes were captured, how well, and in what shares."""
+"""Mode collapse: the number of captured modes, their quality and their shares."""
 
 import dataclasses
 
@@ -17,14 +17,14 @@ class ModeReport:
 
     Attributes:
       num_captured: modes with at least one high-quality sample.
-      num_modes: modes there are.
+      num_modes: number of modes.
       high_quality_share: share of samples within `num_sigma` standard deviations of a mode.
-      expected_share: the same share for exact samples of isotropic Gaussian modes; a perfect
-        generator reaches this, not 1.
+      expected_share: the same share for exact samples of isotropic Gaussian modes: the score of a
+        perfect generator.
       reverse_kl: KL divergence, in nats, of the high-quality samples' mode histogram from the true
-        shares; infinite where no sample is of high quality, or a mode of share 0 has samples.
+        shares; infinite if no sample is of high quality, or a mode of share 0 has samples.
       total_variation: total variation between the same two.
-      num_samples: samples judged.
+      num_samples: number of samples.
     """
 
     num_captured: int
@@ -45,8 +45,8 @@ def mode_report(
 ) -> ModeReport:
     """Assign samples to their nearest mode and score the histogram.
 
-    A sample is of high quality within ``num_sigma * sigma`` of the nearest centre; a mode is
-    captured if it has one; the histogram counts high-quality samples only, as in the authors'
+    A sample is of high quality if it is within ``num_sigma * sigma`` of the nearest centre. A mode
+    is captured if it has one. The histogram counts high-quality samples only, as in the authors'
     code.
 
     Both distances are biased upwards: n exact draws over k modes of equal shares have a reverse KL
@@ -124,14 +124,13 @@ def total_variation(counts: ArrayLike, shares: ArrayLike | None = None) -> float
 
 
 def covered_share(distances: ArrayLike, radius: Given[float]) -> float:
-    """Give the share of samples at most `radius` away from the support.
+    """The share of samples at most `radius` away from the support.
 
-    For supports without modes (curves, surfaces): pass the distances to the curve and the radius
-    that holds the wanted share of real samples.
+    For supports without modes, such as curves and surfaces.
 
     Args:
       distances: distance from each sample to the support, (n,).
-      radius: in the same units.
+      radius: radius in the same units.
 
     Returns:
       The share, in [0, 1].
@@ -141,24 +140,25 @@ def covered_share(distances: ArrayLike, radius: Given[float]) -> float:
     """
     r = np.asarray(arguments.host_array("distances", distances))
     if r.ndim != 1 or r.size == 0:
-        raise ValueError(f"`distances` has shape {r.shape}; pass one non-negative number a sample.")
+        raise ValueError(
+            f"`distances` has shape {r.shape}; pass one number of at least 0 per sample."
+        )
     if not (r >= 0).all():
         wrong = int((r >= 0).argmin())
         raise ValueError(
-            f"`distances` holds {r[wrong]} at {wrong}; pass one non-negative number a sample."
+            f"`distances` holds {r[wrong]} at {wrong}; pass one number of at least 0 per sample."
         )
     radius = arguments.number("radius", radius, 0.0)
     return float((r <= radius).mean())
 
 
 def gaussian_share(num_sigma: Given[float], dim: Given[int]) -> float:
-    """Give the mass of a standard Gaussian in `dim` dimensions within radius `num_sigma`.
+    """The mass of a standard Gaussian in `dim` dimensions within radius `num_sigma`.
 
-    0.989 for 3 standard deviations in the plane, but 0.002 in 32 dimensions: "3 sigma" says nothing
-    without the dimension.
+    Three standard deviations hold 0.989 in the plane, but 0.002 in 32 dimensions.
 
     Raises:
-      ValueError: if `num_sigma` is negative or `dim` no positive integer.
+      ValueError: if `num_sigma` is negative, or `dim` is not a positive integer.
     """
     dim = arguments.count("dim", dim)
     num_sigma = arguments.number("num_sigma", num_sigma, 0.0)
@@ -166,10 +166,10 @@ def gaussian_share(num_sigma: Given[float], dim: Given[int]) -> float:
 
 
 def gaussian_radius(share: Given[float], dim: Given[int]) -> float:
-    """Give the radius that holds `share` of a standard Gaussian: 3.41 for 0.997 in the plane.
+    """The radius that holds `share` of a standard Gaussian: 3.41 for 0.997 in the plane.
 
     Raises:
-      ValueError: if `share` is not in (0, 1) or `dim` no positive integer.
+      ValueError: if `share` is not in (0, 1), or `dim` is not a positive integer.
     """
     dim = arguments.count("dim", dim)
     if not 0 < arguments.number("share", share) < 1:
@@ -183,7 +183,7 @@ def _histograms(
     c = np.asarray(arguments.host_array("counts", counts), np.float64)
     if c.ndim != 1 or c.size == 0 or not (np.isfinite(c) & (c >= 0)).all():
         raise ValueError(
-            f"`counts` is {arguments.shown(counts)}; pass one non-negative count a mode."
+            f"`counts` is {arguments.shown(counts)}; pass one non-negative count per mode."
         )
     q = np.full(c.size, 1 / c.size)
     if shares is not None:

@@ -1,8 +1,7 @@
-"""Sets of points as the metrics take them: checked, in units that agree, one point a row.
+"""Sets of points for the metrics: checked, in the same units, one point per row.
 
-Pictures and features come in by the same door, so this is where their units are settled. Pictures
-follow the one rule of ``pixels``, and bytes are pixels too; then all sets of a call must be. Only
-rows of numbers, (n, d), are taken as they are.
+The metrics take images and features. Images follow the rule of ``pixels``, and bytes count as
+pixels; if one set of a call holds pixels, all must. Rows of other numbers, (n, d), are unchanged.
 """
 
 from typing import Any
@@ -10,34 +9,34 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from aeot_jax import arguments, pixels
+from aeot_jax import arguments
+from aeot_jax.inputs import pixels
 
 _LARGEST = float(np.finfo(np.float32).max)
 _CHECKED = 2**22
-"""Numbers that are looked at together."""
+"""Numbers that are checked together."""
 
 Rows = UInt8[np.ndarray, "_ _"] | Float[np.ndarray, "_ _"]
-"""Points on the host, one a row: pixels as bytes, or float32 or float64."""
+"""Points on the host, one per row: pixels as bytes, or float32 or float64."""
 
 
 def together(**sets: Any) -> list[np.ndarray]:
     """Check sets of points that are compared with each other, and flatten each point to a row.
 
-    If one of them is of pictures, (n, h, w) or (n, h, w, c), or of bytes, all are pixels: bytes,
-    other integers in 0..255, bools, or floats in [0, 1]. Otherwise they are points in units of the
-    caller's own. Nothing is copied that is of uint8, float32 or float64: 60,000 pictures would take
-    four times the memory as floats.
+    If one set holds images, (n, h, w) or (n, h, w, c), or bytes, all must hold pixels: bytes, other
+    integers in 0..255, bools, or floats in [0, 1]. Otherwise the points are in the caller's units.
+    Arrays of uint8, float32 or float64 are not copied: 60,000 images would take four times the
+    memory as floats.
 
     Args:
-      **sets: points, (n, ...), by the names that errors call them by; the others are compared with
-        the last.
+      **sets: points, (n, ...), by name, for errors; the shape of each must be that of the last.
 
     Returns:
       The points, (n, d) each: bytes, or floats.
 
     Raises:
-      ValueError: if a set is empty, holds no real numbers or a value that is not finite, the sizes
-        differ, or one set is of pixels and another of something else.
+      ValueError: if a set is empty, does not hold finite real numbers, the sizes differ, or only
+        some sets hold pixels.
     """
     arrays = {name: _numbers(name, value) for name, value in sets.items()}
     if any(array.ndim in (3, 4) or array.dtype == np.uint8 for array in arrays.values()):
@@ -66,14 +65,14 @@ def _rows(name: str, array: np.ndarray) -> Rows:
     rows = array.reshape(array.shape[0], -1)
     if rows.dtype == np.uint8:
         return rows
-    if rows.dtype.kind not in "biuf":  # bfloat16, of which NumPy knows little
+    if rows.dtype.kind not in "biuf":  # bfloat16, which NumPy does not know
         rows = rows.astype(np.float32)
     wide = np.promote_types(rows.dtype, np.float32)  # integers of 32 bits or more need float64
     rows = rows.astype(np.float32 if wide == np.float32 else np.float64, copy=False)
     step = max(1, _CHECKED // rows.shape[1])
     for start in range(0, rows.shape[0], step):
         part = rows[start : start + step]
-        good = (np.abs(part) <= _LARGEST).all(axis=1)  # a NaN is not
+        good = (np.abs(part) <= _LARGEST).all(axis=1)  # False for NaN
         if not good.all():
             row = int(good.argmin())
             if np.isfinite(part[row]).all():

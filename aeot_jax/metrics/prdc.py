@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage: fidelity and diversity told apart by neighbour balls."""
+"""Precision, recall, density and coverage: fidelity and diversity by nearest-neighbour balls."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
 _AT_ONCE = 2**19
-"""Pairs that the host decides on together."""
+"""Pairs that the host processes together."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PRDC:
-    """The four scores, and what they were computed from.
+    """The four scores, and the sizes that they were computed from.
 
     Attributes:
       precision: share of generated points inside the ball of at least one real point.
@@ -28,8 +28,8 @@ class PRDC:
       density: mean number of real balls that hold a generated point, over k; may exceed 1.
       coverage: share of real points whose ball holds at least one generated point.
       k: the neighbour that sets the radius of a point's ball.
-      num_real: real points.
-      num_generated: generated points.
+      num_real: number of real points.
+      num_generated: number of generated points.
     """
 
     precision: float
@@ -42,20 +42,20 @@ class PRDC:
 
 
 def prdc(real: ArrayLike, generated: ArrayLike, *, k: Given[int] = 5) -> PRDC:
-    """Measure precision, recall, density and coverage.
+    """Compute precision, recall, density and coverage.
 
-    A point's ball reaches to its k-th nearest neighbour within its own set, itself not counted.
-    For two independent samples of one distribution, density is 1 and coverage 1 - (choose(2n-1-k,
+    The radius of a point's ball is the distance to its k-th nearest other point of its own set. For
+    two independent samples of one distribution, density is 1 and coverage 1 - (choose(2n-1-k,
     n) / choose(2n-1, n)), about 1 - 2^-k, in expectation; precision and recall depend on the
     dimension.
 
-    Balls are closed, as in Kynkäänniemi et al.: a copy of a real point counts as inside even where
-    duplicates shrink the ball to nothing. The code of Naeem et al. has open balls; the two differ
-    only on ties, that is for copies: identical sets have density (k+1)/k here and 1 there.
+    Balls are closed, as in Kynkäänniemi et al.: a copy of a real point is inside even if duplicates
+    shrink the ball to a point. The code of Naeem et al. has open balls. The two differ only on
+    ties, that is on copies: identical sets have density (k+1)/k here and 1 there.
 
-    Membership is that of float64: the expansion of the squared distance decides what its rounding
-    cannot turn, the other pairs are measured from their differences. Memory beyond one float32 copy
-    of the points stays under 64 MiB.
+    Membership is that of float64: the expansion of the squared distance decides the pairs that its
+    rounding error cannot change, and the other pairs are computed from their differences. Memory
+    beyond one float32 copy of the points stays under 64 MiB.
 
     Args:
       real: real points, (n, ...), flattened to rows; features rather than pixels. Pictures, (n, h,
@@ -93,34 +93,12 @@ def prdc(real: ArrayLike, generated: ArrayLike, *, k: Given[int] = 5) -> PRDC:
     )
 
 
-def neighbour_radii(x: ArrayLike, k: Given[int] = 5) -> np.ndarray:
-    """Measure the distance from each point to its k-th nearest other point.
-
-    Duplicates are neighbours at distance 0. Beyond one float32 copy of the points, temporaries
-    stay under 64 MiB.
-
-    Args:
-      x: points, (n, ...), flattened to rows.
-      k: which neighbour; 1 is the nearest.
-
-    Returns:
-      Radii, (n,) float32, accurate to a few ulp.
-
-    Raises:
-      ValueError: if a value is not finite or there are fewer than k + 1 points.
-    """
-    (points,) = together(x=x)
-    _check_k(k, x=points)
-    cloud = _Cloud(points, *exact.alike(points))
-    return np.sqrt(_squared_radii(cloud, k, exact.frame(points))).astype(np.float32)
-
-
 class _Cloud(NamedTuple):
     """One set of points.
 
     Attributes:
-      points: as they came in, (n, d).
-      number: the same for points that are the same, (n,).
+      points: the original points, (n, d).
+      number: equal for equal points, (n,).
     """
 
     points: Rows
@@ -154,7 +132,7 @@ def _squared_radii(cloud: _Cloud, k: int, where: exact.Frame) -> Float[np.ndarra
 def _kth(
     cloud: _Cloud, rows: slice, near: Bool[np.ndarray, "c n"], k: int, where: exact.Frame
 ) -> Float[np.ndarray, " c"]:
-    """The k-th smallest squared distance of some points, given which pairs may have it or less."""
+    """The k-th smallest squared distance of some points; `near` marks the candidate pairs."""
     if exact.is_crowded(near):
         value, slack = exact.expansion(cloud.points[rows], cloud.points, where)
         np.fill_diagonal(value[:, rows], np.inf)
@@ -173,7 +151,12 @@ def _memberships(
     radius_generated: Float[np.ndarray, " m"],
     where: exact.Frame,
 ) -> tuple[Int[np.ndarray, " m"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Real balls around each generated point; real points whose ball is reached; those held."""
+    """Count the real balls around each generated point, and find which real points are covered.
+
+    Returns:
+      The counts; whether the ball of each real point holds a generated point; whether each real
+      point is in the ball of a generated one.
+    """
     n, (m, d) = len(real.points), generated.points.shape
     x = jnp.asarray(exact.placed(real.points, where, np.float32))
     radius_x, radius_y = (
@@ -213,7 +196,7 @@ def _pairs(
     radius_b: Float[np.ndarray, " m"],
     where: exact.Frame,
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-    """The pairs of some points, and squared distances good enough to compare with the radii."""
+    """The marked pairs, and squared distances accurate enough to compare with the radii."""
     i, j = exact.indices(near)
     own = i + rows.start
     if not exact.is_crowded(near):
@@ -228,7 +211,7 @@ def _pairs(
 def _measured(
     a: _Cloud, i: Int[np.ndarray, " p"], b: _Cloud, j: Int[np.ndarray, " p"], where: exact.Frame
 ) -> Float[np.ndarray, " p"]:
-    """Squared distances of pairs; copies, of which there may be very many, cost nothing."""
+    """Squared distances of pairs; those of copies, which may be very many, are not computed."""
     found = np.zeros(len(i))
     differ = np.flatnonzero(a.number[i] != b.number[j])
     found[differ] = exact.squared(a.points, i[differ], b.points, j[differ], where)
@@ -236,20 +219,20 @@ def _measured(
 
 
 def _few(part: slice, width: int) -> Iterator[slice]:
-    """Rows of a chunk, as many as the host works on together."""
+    """Slices of a chunk that the host processes together."""
     step = max(1, _AT_ONCE // width)
     for start in range(part.start, part.stop, step):
         yield slice(start, min(start + step, part.stop))
 
 
 def _own(array: np.ndarray, rows: slice, part: slice) -> np.ndarray:
-    """Of an array that has a row for each of a chunk, some."""
+    """The rows `rows` of an array that holds those of the chunk `part`."""
     return array[rows.start - part.start : rows.stop - part.start]
 
 
 @jax.jit(static_argnames="k")
 def _kth_distance(x: Float[Array, "n d"], own: Int[Array, " c"], *, k: int) -> Bool[Array, "c n"]:
-    """Which others of some points may be no further than the k-th nearest: at least k a point."""
+    """Marks the points that may be among the k nearest of some points: at least k for each."""
     squared, slack = distances.squared_distances(x[own], x)
     itself = own[:, None] == jnp.arange(x.shape[0], dtype=jnp.int32)[None, :]
     most = jnp.where(itself, jnp.inf, squared + slack)
@@ -265,7 +248,7 @@ def _overlaps(
     radius_x: Float[Array, " n"],
     radius_y: Float[Array, " c"],
 ) -> tuple[Int[Array, " c"], Bool[Array, " n"], Bool[Array, " n"], Bool[Array, "c n"]]:
-    """What is sure of the memberships, by squared radii, and the pairs that may have one more."""
+    """The certain memberships, from squared radii, and the undecided pairs."""
     squared, slack = distances.squared_distances(y, x)
 
     def judge(radius: Float[Array, "..."]) -> tuple[Bool[Array, "c n"], Bool[Array, "c n"]]:

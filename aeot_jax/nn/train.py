@@ -1,15 +1,15 @@
-"""Training the autoencoder: loss, one step, one compiled epoch, and the short host loop around it.
+"""Training of the autoencoder: the loss, one step, one compiled epoch, and a loop on the host.
 
-The networks are deterministic and reconstruct; there is no adversary and no likelihood. Two terms
-prepare the codes for transport. `noise` moves every code by a fraction of the codes' standard
-deviation before it is decoded, so that what lies between neighbours decodes to an image too.
-`whitening` pulls the codes of a batch towards mean 0 and covariance I, so that no direction of the
-code space is left unused and one scale of noise serves them all.
+The loss is the squared error of the reconstruction: no adversary, no likelihood. Two terms prepare
+the codes for transport. `noise` moves every code by a fraction of the codes' standard deviation
+before it is decoded, so that points between neighbouring codes decode to images too. `whitening`
+pulls the codes of a batch towards mean 0 and covariance I, so that the codes use all directions and
+one scale of noise suits all of them.
 
-Over several devices the images of every batch are sharded and the compiler partitions the same
-program: it sums the gradients, and the moments of the codes that `whitening` reads are those of the
-whole batch. Sums of floats round by their order, so that numbers of devices agree to a few of the
-last digits and not, as the transport does, to the bit.
+Over several devices, every batch is sharded and the compiler partitions the same program: it sums
+the gradients, and `whitening` reads the moments of the whole batch. The order of float sums depends
+on the number of devices, so results agree to a few of the last digits; the transport agrees to the
+bit.
 
 Source: Lei et al. 2020 (the autoencoder); Ghosh et al. 2020, "From variational to deterministic
 autoencoders" (a regularised deterministic decoder interpolates as well as a VAE's).
@@ -17,7 +17,6 @@ autoencoders" (a regularised deterministic decoder interpolates as well as a VAE
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,49 +28,18 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
-from aeot_jax import arguments, meshes, processes
+from aeot_jax import arguments
+from aeot_jax.machines import meshes, processes
 from aeot_jax.nn import models
+from aeot_jax.nn.schedule import TrainConfig as TrainConfig
+from aeot_jax.nn.schedule import batch_size as batch_size
+from aeot_jax.nn.schedule import num_epochs as num_epochs
+from aeot_jax.nn.schedule import optimizer as optimizer
 from aeot_jax.numerics import usual_dtypes
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BATCH = "batch"
-"""Name of the axis of devices over which the images of a batch are sharded."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What the user decides about training; None is chosen from the number of images.
-
-    Attributes:
-      epochs: passes over the images.
-      batch_size: images of one step, over all devices together.
-      learning_rate: the peak, after the warm-up and before the cosine decay to zero.
-      weight_decay: AdamW's, per unit of learning rate.
-      warmup: share of all steps in which the learning rate rises from zero.
-      noise: standard deviation of the Gaussian noise on the codes, in units of the codes' own.
-      whitening: weight of the penalty on the distance of the codes' covariance from I.
-    """
-
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    noise: float = 0.1
-    whitening: float = 1e-3
-
-    def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) is not None:
-                what = "a number, or None for the default"
-                arguments.replace_field(self, name, arguments.count, what=what)
-        positive = {"above": True, "what": "a positive number"}
-        arguments.replace_field(self, "learning_rate", arguments.number, 0.0, **positive)
-        below_one = math.nextafter(1.0, 0.0)
-        share = "a share of the steps in [0, 1)"
-        arguments.replace_field(self, "warmup", arguments.number, 0.0, below_one, what=share)
-        for name in ("weight_decay", "noise", "whitening"):
-            arguments.replace_field(self, name, arguments.number, 0.0, what="0 or more")
+"""Name of the mesh axis over which the images of a batch are sharded."""
 
 
 @functools.partial(
@@ -79,67 +47,17 @@ class TrainConfig:
 )
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that the next epoch needs.
+    """The state of the training between two epochs.
 
     Attributes:
-      params: of the networks, {"encoder": ..., "decoder": ...}.
-      opt_state: of the optimiser.
-      epoch: epochs done, int32.
+      params: parameters of the networks, {"encoder": ..., "decoder": ...}.
+      opt_state: state of the optimiser.
+      epoch: number of finished epochs, int32.
     """
 
     params: models.Params
     opt_state: optax.OptState
     epoch: Any
-
-
-def num_epochs(num_images: int, config: TrainConfig) -> int:
-    """Passes over the images: the user's, or a number chosen from the number of images."""
-    if config.epochs is not None:
-        return config.epochs
-    return int(np.clip(2_400_000 // num_images, 20, 80))
-
-
-def batch_size(num_images: int, config: TrainConfig, num_devices: int = 1) -> int:
-    """Images of one step: the user's, or at most 256 and small enough for 32 steps an epoch.
-
-    Over several devices the number chosen here is rounded down to a multiple of theirs.
-
-    Raises:
-      ValueError: if there are fewer than two images, or fewer than the user's batch size; if the
-        devices do not divide it, or outnumber the images.
-    """
-    if num_images < 2:
-        raise ValueError(
-            f"`images` holds {num_images} image(s); pass at least 2, and hundreds to learn from."
-        )
-    if config.batch_size is None:
-        size = int(np.clip(num_images // 32, min(32, num_images), 256))
-        if size < num_devices:
-            raise ValueError(
-                f"`devices` holds {num_devices} devices, but a batch of {num_images} images has "
-                f"{size}; pass at most {size} devices."
-            )
-        return size // num_devices * num_devices
-    if config.batch_size > num_images:
-        raise ValueError(
-            f"`batch_size` is {config.batch_size}, but there are only {num_images} images; pass at "
-            f"most {num_images}, or None for the default."
-        )
-    if config.batch_size % num_devices:
-        raise ValueError(
-            f"`batch_size` is {config.batch_size}, which {num_devices} devices cannot share "
-            f"evenly; pass a multiple of {num_devices}, or other `devices`."
-        )
-    return config.batch_size
-
-
-def optimizer(num_images: int, config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW under a linear warm-up and a cosine decay that ends with the last epoch."""
-    steps = num_epochs(num_images, config) * (num_images // batch_size(num_images, config))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, int(config.warmup * steps), steps
-    )
-    return optax.adamw(schedule, weight_decay=config.weight_decay)
 
 
 def init(
@@ -168,7 +86,7 @@ def loss(
     functions: models.Functions,
     config: TrainConfig,
 ) -> Float[Array, ""]:
-    """Mean squared error per number of the noisy round trip, plus the whitening penalty."""
+    """Mean squared error per pixel of decoding noisy codes, plus the whitening penalty."""
     z = functions.encode(params, x)
     mean = z.mean(0)
     centred = z - mean[None]
@@ -189,7 +107,7 @@ def train_step(
     tx: optax.GradientTransformation,
     config: TrainConfig,
 ) -> tuple[Any, Any, Float[Array, ""]]:
-    """One step of the optimiser on one batch; the loss is that before the step."""
+    """One step of the optimiser on one batch; the loss is the one before the step."""
     x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
     value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
     with usual_dtypes():
@@ -207,22 +125,21 @@ def run_epoch(
     train_config: TrainConfig,
     devices: Devices = (),
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One pass over the images in a fresh order, compiled as one scan.
+    """One pass over the images in random order, compiled as one scan.
 
-    Images left over when they do not fill the last batch are skipped; which ones differs from epoch
-    to epoch.
+    Images that do not fill the last batch are skipped; they are others in each epoch.
 
     Args:
-      state: after the previous epoch.
-      key: of the whole run; the epoch's own key is folded in.
+      state: the state after the previous epoch.
+      key: key of the whole run; the number of the epoch is folded in.
       images: the data set, on the device.
       model_config: the networks.
       train_config: the training.
-      devices: over which every batch is sharded, two or more, where `state` and `images` have a
-        copy on each; none leaves all where it is.
+      devices: two or more devices over which every batch is sharded; `state` and `images` are
+        replicated on them. Empty: the arrays stay where they are.
 
     Returns:
-      The state after the epoch, on each of the devices, and the mean loss over its batches.
+      The state after the epoch, replicated on the devices, and the mean loss over its batches.
     """
     n, image_shape = images.shape[0], images.shape[1:]
     functions = models.functions(image_shape, model_config)
@@ -254,12 +171,12 @@ def run_epoch(
     (params, opt_state), values = jax.lax.scan(
         body, (state.params, state.opt_state), (jnp.arange(order.shape[0], dtype=jnp.int32), order)
     )
-    # One layout comes in and goes out, so that the next epoch runs the same program.
+    # The output is sharded like the input, so that the next epoch runs the same program.
     return shard((TrainState(params, opt_state, state.epoch + 1), values.mean()))
 
 
 def _sharding(devices: Devices, *axes: str) -> NamedSharding:
-    """Leading axes sharded over the devices, or with none of them a copy on each."""
+    """The sharding of leading axes over the devices; without axes, a copy on each device."""
     return NamedSharding(meshes.row(devices, _BATCH), P(*axes))
 
 
@@ -275,37 +192,37 @@ def fit(
 ) -> tuple[TrainState, list[float]]:
     """Train the autoencoder.
 
-    Stopped after any epoch and continued from that state with the same key, images, configs and
-    devices, the run gives the same parameters to the last bit.
+    A run that stops after any epoch, and continues from that state with the same key, images,
+    configs and devices, gives the same bits.
 
-    Several processes call this with the same arguments, and devices of all of them.
+    Several processes must call this with the same arguments, and with devices of all processes.
 
     Args:
-      key: starts the parameters, the order of the images and the noise.
+      key: key of the parameters, the order of the images and the noise.
       images: uint8 (n, height, width, channels), or float32 (n, D), the standardised columns
         of a table.
       model_config: the networks.
       train_config: the training.
-      state: continue from here; None starts afresh.
-      devices: to train on; every batch is sharded over them. None given is the default device.
-        Losses and parameters of different numbers of devices agree to about 1e-5.
+      state: the state to continue from; None starts a new run.
+      devices: devices to train on; every batch is sharded over them. Empty: the default device.
+        Losses and parameters with different numbers of devices agree to about 1e-5.
       on_epoch: called with the state and the mean loss after each epoch.
 
     Returns:
-      The last state, on the first of the devices (of this process), and the mean loss of each
-      epoch run by this call.
+      The last state, on the first device of this process, and the mean loss of each epoch of this
+      call.
 
     Raises:
       ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
         than a batch; if the devices cannot share a batch, or one is named twice.
-      FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has then seen every
-        earlier state.
+      FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has got every earlier
+        state.
     """
     key = arguments.key("key", key)
-    way = "an `aeot_jax.{}(...)`"
-    kind = models.AutoencoderConfig
-    arguments.instance("model_config", model_config, kind, way.format(kind.__name__))
-    arguments.instance("train_config", train_config, TrainConfig, way.format("TrainConfig"))
+    kinds = {"model_config": models.AutoencoderConfig, "train_config": TrainConfig}
+    for name, config in (("model_config", model_config), ("train_config", train_config)):
+        way = f"an `aeot_jax.{kinds[name].__name__}(...)`"
+        arguments.instance(name, config, kinds[name], way)
     images = _check_images(images)
     n = images.shape[0]
     meshes.check_distinct(devices)
@@ -315,13 +232,8 @@ def fit(
         train_config = dataclasses.replace(train_config, batch_size=size)
     init_key, run_key = jax.random.split(key)
     if state is None:
-        current = init(init_key, images.shape[1:], model_config, train_config, n)
-    else:
-        current = state
-    if devices:
-        where = _sharding(devices) if several else devices[0]
-        host = jax.tree.map(np.asarray, (processes.from_first(current), images))
-        current, images = jax.device_put(host, where)
+        state = init(init_key, images.shape[1:], model_config, train_config, n)
+    current, images = _placed(state, images, devices)
     history = []
     for epoch in range(int(current.epoch), num_epochs(n, train_config)):
         current, value = run_epoch(
@@ -332,76 +244,31 @@ def fit(
             train_config=train_config,
             devices=several,
         )
-        value = float(value)
-        if not np.isfinite(value):
-            raise FloatingPointError(
-                f"the loss of epoch {epoch + 1} is {value}; lower `learning_rate`, now "
-                f"{train_config.learning_rate}, and train again."
-            )
-        history.append(value)
+        history.append(_finite(float(value), epoch, train_config))
         if on_epoch is not None:
-            on_epoch(current, value)
+            on_epoch(current, history[-1])
     if several:
         current = jax.tree.map(lambda leaf: leaf.addressable_data(0), current)
     return current, history
 
 
-def encode_all(
-    params: models.Params,
-    images: ArrayLike,
-    model_config: models.AutoencoderConfig,
-    *,
-    batch: Given[int] = 1024,
-) -> Float[Array, "n z"]:
-    """The codes of a whole data set, `batch` images at a time.
-
-    One shape is compiled, and memory beyond the codes is bounded by the batch.
-
-    Args:
-      params: of the networks.
-      images: as in ``fit``.
-      model_config: the networks.
-      batch: images encoded at once.
-
-    Returns:
-      One code a row.
-    """
-    images = arguments.host_array("images", images)
-    return _in_batches(_encode, params, images, batch, tuple(images.shape[1:]), model_config)
+def _placed(state: TrainState, images: Array, devices: Devices) -> tuple[TrainState, Array]:
+    """The state and the images on one device, or a copy of both on each of several."""
+    if not devices:
+        return state, images
+    first, *others = devices
+    where = _sharding(devices) if others else first
+    host = jax.tree.map(np.asarray, (processes.from_first(state), images))
+    return jax.device_put(host, where)
 
 
-def decode_all(
-    params: models.Params,
-    z: ArrayLike,
-    image_shape: tuple[int, ...],
-    model_config: models.AutoencoderConfig,
-    *,
-    batch: Given[int] = 1024,
-) -> Float[Array, "n ..."]:
-    """The images of many codes, `batch` codes at a time; the inverse of `encode_all`."""
-    z = np.asarray(arguments.real("z", z))
-    return _in_batches(_decode, params, z, batch, image_shape, model_config)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _encode(params, x, image_shape, config):
-    return models.functions(image_shape, config).encode(params, x)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _decode(params, z, image_shape, config):
-    return models.functions(image_shape, config).decode(params, z)
-
-
-def _in_batches(function, params, rows, batch, image_shape, config):
-    batch = arguments.count("batch", batch)
-    parts = []
-    for start in range(0, max(1, len(rows)), batch):
-        part = rows[start : start + batch]
-        # The ragged tail is padded, so that it needs no compilation of its own.
-        filled = np.pad(part, [(0, batch - len(part))] + [(0, 0)] * (rows.ndim - 1))
-        parts.append(np.asarray(function(params, filled, image_shape, config))[: len(part)])
-    return jnp.asarray(np.concatenate(parts))
+def _finite(loss: float, epoch: int, config: TrainConfig) -> float:
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss of epoch {epoch + 1} is {loss}; lower `learning_rate`, now "
+            f"{config.learning_rate}, and train again."
+        )
+    return loss
 
 
 def _check_images(images: ArrayLike) -> Array:

@@ -1,6 +1,6 @@
 """Pictures: grids of images, histories of a run, walks, and the geometry of transport in the plane.
 
-Grids are pillow images, so that the pixels of tiny images stay crisp squares; everything with axes
+Grids are pillow images, so that the pixels of tiny images stay sharp squares. Everything with axes
 is a matplotlib ``Figure``, made without pyplot: no window, no global state, any thread. Both
 libraries are imported where they are used.
 """

@@ -1,4 +1,4 @@
-"""Clouds of rows, one beside the other in one plane."""
+"""Scatter plots of rows, side by side in the same plane."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST = 5000
-"""Rows of a cloud that are shown, evenly spaced."""
+"""Most rows of a set that are shown, evenly spaced."""
 
 _COLOURS = (GREY, ORANGE, BLUE)
 
 
 def clouds(sets: Mapping[str, ArrayLike], title: str = "") -> "Figure":
-    """Draw rows of numbers as points, all sets in one plane and in panels with the same limits.
+    """Draw sets of rows as points, one panel per set, all in the same plane.
 
-    Two columns are shown as they are. Of more, the plane is that of the first two principal
-    components of the first set, whose columns are standardised before; it says so.
+    Two columns are drawn directly. More columns are projected onto the first two principal
+    components of the first set, standardised; the labels of the axes say so.
 
     Args:
-      sets: rows (n, D) by the names that the panels bear; the first is the one to compare with.
-      title: of the figure.
+      sets: rows (n, D) by name; the names are the titles of the panels.
+      title: title of the figure.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: if there is no set, or one has other columns than the first.
+      ValueError: if there is no set, or one has another number of columns than the first.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -70,13 +70,13 @@ def _cycle(count: int) -> list[str]:
 
 
 def upright(axes: Float[np.ndarray, "D k"]) -> Float[np.ndarray, "D k"]:
-    """Principal axes, one a column, whose largest part is positive: their signs are arbitrary."""
+    """Flip principal axes, one per column, so that their largest entry is positive."""
     largest = axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])]
     return axes * np.where(largest < 0, -1.0, 1.0)
 
 
 def _plane(rows: Float[np.ndarray, "n D"]):
-    """A map of rows to points (n, 2), and the names of its axes."""
+    """A function from rows to points (n, 2), and the labels of its axes."""
     if rows.shape[1] == 1:
         return lambda x: np.column_stack([x[:, 0], np.zeros(len(x))]), ("column 0", "")
     if rows.shape[1] == 2:

@@ -1,4 +1,4 @@
-"""Walks as film strips: the frames above, the faces that the walk crosses below."""
+"""Walks as film strips: the frames, and below them the faces that the walk crosses."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _LEFT = 0.5
 _TITLE, _FACES, _BELOW, _AXIS = 0.25, 0.6, 0.3, 0.2
-"""Inches, of the parts of a figure; the strip's own height follows from the frames."""
+"""Heights of the parts of a figure, inches; that of the strip follows from the frames."""
 
 _FRAME, _STRIP = 0.92, 1.15
-"""Size of a frame, and height of the strip with its marks, in times between frames."""
+"""Size of a frame and height of a strip, in units of the distance between frames."""
 _TITLES = {
     "source": "along the source",
     "codes": "along the codes",
@@ -31,23 +31,23 @@ _TITLES = {
 def film_strip(
     *walks: Walk, titles: Sequence[str] | None = None, width: Given[float] = 7.0
 ) -> "Figure":
-    """Show walks, one below the other.
+    """Draw walks, one below the other.
 
-    Frames stand at their times; one that the extension rejects has a red frame. Below, a line for
-    each face that the walk crosses, as high as its plane angle: red above the threshold, which is
-    dashed, and pointed at from below the frames.
+    Each frame is at its time; a red border marks one that the extension rejects. Below is a line
+    for each face that the walk crosses, as high as its plane angle. Singular faces are red, and an
+    arrow below the frames marks them; the threshold is dashed.
 
     Args:
-      *walks: of ``interpolate``.
-      titles: one for each walk; None says what it lies in.
-      width: of a strip, inches.
+      *walks: from ``interpolate``.
+      titles: one title per walk; None names its space.
+      width: width of a strip, inches.
 
     Returns:
       The figure; `save` writes it.
 
     Raises:
-      ValueError: if there is no walk, something else than a walk, not one title for each, or the
-        width is not positive.
+      ValueError: if there is no walk, an argument is not a walk, the number of titles differs, or
+        the width is not positive.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def film_strip(
         figure = Figure(figsize=(_LEFT + width + 0.1, total))
 
         def add(bottom: float, inches: float) -> "Axes":
-            # By hand: a layout engine would shrink frames of equal aspect away from their times.
+            # By hand: a layout engine would move frames of equal aspect away from their times.
             whole = figure.get_figwidth()
             return figure.add_axes((_LEFT / whole, bottom / total, width / whole, inches / total))
 
@@ -98,7 +98,7 @@ def _check(walks: tuple[object, ...]) -> None:
 
 
 def _strip_inches(walk: Walk, width: float) -> float:
-    """Height of a strip whose frames are as wide as their share of the width."""
+    """Height of a strip, from its width and the shape of its frames."""
     k, rows, columns, _ = walk.images.shape
     return _STRIP * width / k * rows / columns
 

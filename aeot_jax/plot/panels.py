@@ -1,4 +1,4 @@
-"""Transport in the plane on one page: the geometry of a map, and where it jumps."""
+"""Figures of transport in the plane: the geometry of a map, and where it jumps."""
 
 from typing import TYPE_CHECKING
 
@@ -15,17 +15,16 @@ from aeot_jax.plot.planar import (
     draw_potential,
     draw_transport,
     draw_triangulation,
-    inside,
-    window,
 )
 from aeot_jax.plot.style import BLUE, RED, STYLE
+from aeot_jax.plot.window import inside, window
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SAMPLES, _ARROWS = 2000, 400
-"""Samples drawn as points, and with the way that they go."""
+"""Number of samples drawn as points, and as lines to their targets."""
 
 
 def plane(
@@ -36,13 +35,13 @@ def plane(
     *,
     half_width: Given[float | None] = None,
 ) -> "Figure":
-    """Show transport in the plane: cells, potential, triangulation, samples and where they go.
+    """Draw transport in the plane: cells, potential, triangulation, samples and their targets.
 
     Args:
-      key: of the samples that are drawn.
+      key: key of the samples.
       mu: source of dimension 2.
       y: targets (m, 2).
-      h: heights (m,); -inf for a target that owns no cell.
+      h: heights (m,); -inf for a target without a cell.
       half_width: see ``window``.
 
     Returns:
@@ -73,11 +72,11 @@ def plane(
 def singular_set(
     key: Given[PRNGKey], ext: Given[Extension], *, half_width: Given[float | None] = None
 ) -> "Figure":
-    """Show where the map jumps: singular faces, what crosses them, what is rejected, the cut.
+    """Draw where the map jumps: singular faces, edges across them, rejected samples, the threshold.
 
     Args:
-      key: of the samples that are drawn.
-      ext: of a map in the plane.
+      key: key of the samples.
+      ext: the extension of a map in the plane.
       half_width: see ``window``.
 
     Returns:

@@ -1,85 +1,39 @@
 """Transport in the plane: cells, the weighted Delaunay triangulation, potentials, singular faces.
 
-The ``draw`` functions draw on the axes that they are given; ``panels.py`` composes them. All
-geometry is exact (float64 polygons), nothing is a raster.
+The ``draw`` functions draw on given axes; ``panels.py`` composes them. The geometry is exact:
+float64 polygons, no raster.
 
-A target and all that belongs to it (its cell, its plane, the samples that it receives) have one
-colour: hue and strength say where the target lies, seen from the middle of the targets.
+A target, its cell, its plane and its samples have the same colour. Hue and saturation show the
+position of the target, relative to the mean of the targets.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Gaussian, Measure, UniformBall, UniformCube
+from aeot_jax.measures import Measure
 from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.exact import laguerre
 from aeot_jax.ot.extension import blend
 from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.plot.style import BLUE, GREY, RED
+from aeot_jax.plot.window import Floats, Window, frame_source, window
 from aeot_jax.typing import ArrayLike, Given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-Floats = Float[np.ndarray, "..."]
-
-_GAUSSIAN_RADIUS = 3.0
-"""Shown of N(0, I): 98.9 % of the plane's mass."""
 
 _DISC_SIDES = 180
-"""A disc is clipped as a polygon; its sides are off the circle by 0.02 % of the radius."""
-
-
-class Window(NamedTuple):
-    """What of the source's plane is shown.
-
-    Attributes:
-      half_width: the square [-R, R]^2, or the disc of radius R.
-      disc: which of the two.
-    """
-
-    half_width: float
-    disc: bool
-
-
-def window(mu: Given[Measure], half_width: Given[float | None] = None) -> Window:
-    """The support of a uniform source, three standard deviations of a Gaussian, else a square.
-
-    Args:
-      mu: source of dimension 2.
-      half_width: show this much; None follows from the source.
-
-    Raises:
-      ValueError: if the source is not of the plane, or says nothing of its size.
-    """
-    arguments.instance("mu", mu, Measure, "a source measure, as `aeot_jax.Gaussian(dim=2)`")
-    if mu.dim != 2:
-        raise ValueError(f"`mu` has dimension {mu.dim}; only transport in the plane can be drawn.")
-    if half_width is not None:
-        positive = {"above": True, "what": "a positive number"}
-        half_width = arguments.number("half_width", half_width, 0.0, **positive)
-    if isinstance(mu, UniformCube):
-        return Window(half_width or 0.5, disc=False)
-    if isinstance(mu, UniformBall | Gaussian):
-        radius = 1.0 if isinstance(mu, UniformBall) else _GAUSSIAN_RADIUS
-        return Window(half_width or radius, disc=True)
-    if half_width is None:
-        raise ValueError(
-            f"`half_width` is None, but {type(mu).__name__} does not say how far it reaches; pass "
-            "half the side of the square to show."
-        )
-    return Window(half_width, disc=False)
+"""Sides of the polygon that stands for a disc; they differ from the circle by 0.02 % of R."""
 
 
 def target_colours(y: ArrayLike) -> Float[np.ndarray, "m 3"]:
-    """Colour targets (m, 2), near ones alike: hue from the angle, strength from the distance.
-
-    Both as seen from the middle of the targets.
+    """Colours of targets (m, 2): hue is the angle, and saturation the distance, from their mean.
 
     Args:
       y: targets (m, 2).
@@ -110,10 +64,10 @@ def draw_cells(
     """Draw the cells of the source as exact polygons, each in the colour of its target.
 
     Args:
-      axes: to draw on.
-      mu: source of dimension 2; says what is shown.
+      axes: axes to draw on.
+      mu: source of dimension 2; it determines the window.
       y: targets (m, 2).
-      h: heights (m,); -inf for a target that owns no cell.
+      h: heights (m,); -inf for a target without a cell.
       half_width: see ``window``.
 
     Raises:
@@ -126,7 +80,7 @@ def draw_cells(
     cells = PolyCollection(polygons, facecolors=target_colours(y)[owner])
     cells.set(edgecolor="white", linewidth=_line(len(owner)))
     axes.add_collection(cells)
-    _frame_source(axes, shown)
+    frame_source(axes, shown)
 
 
 def draw_faces(
@@ -135,8 +89,8 @@ def draw_faces(
     """Draw the faces between cells: the singular ones in red, the others thin and grey.
 
     Args:
-      axes: to draw on.
-      ext: of a map in the plane.
+      axes: axes to draw on.
+      ext: the extension of a map in the plane.
       half_width: see ``window``.
 
     Raises:
@@ -158,7 +112,7 @@ def draw_faces(
         axes.add_collection(lines)
         if shown.disc:
             lines.set_clip_path(Circle((0, 0), shown.half_width, transform=axes.transData))
-    _frame_source(axes, shown)
+    frame_source(axes, shown)
 
 
 def draw_triangulation(
@@ -167,7 +121,7 @@ def draw_triangulation(
     """Draw the weighted Delaunay triangulation of the targets: the graph of u_h's conjugate.
 
     Args:
-      axes: to draw on.
+      axes: axes to draw on.
       y: targets (m, 2).
       h: heights (m,); a target at -inf is no vertex.
       ext: draws the edges across singular faces in red.
@@ -202,13 +156,13 @@ def draw_potential(
     *,
     half_width: Given[float | None] = None,
 ) -> None:
-    """Draw u_h as a surface: over each cell the plane of its target, in its colour, above the cell.
+    """Draw u_h as a surface: the plane of each target over its cell, and the cells below.
 
     Args:
       axes: three-dimensional, ``figure.add_subplot(projection="3d")``.
-      mu: source of dimension 2; says what is shown.
+      mu: source of dimension 2; it determines the window.
       y: targets (m, 2).
-      h: heights (m,); -inf for a target that owns no cell.
+      h: heights (m,); -inf for a target without a cell.
       half_width: see ``window``.
 
     Raises:
@@ -218,12 +172,12 @@ def draw_potential(
 
     shown = window(mu, half_width)
     polygons, owner = _polygons(y, h, shown)
-    # Of polygons of unequal length matplotlib reads memory that nobody wrote: repeat last corners.
+    # matplotlib reads uninitialised memory if polygons differ in length: repeat the last corners.
     most = max(map(len, polygons))
     polygons = [np.concatenate([p, np.repeat(p[-1:], most - len(p), 0)]) for p in polygons]
     points, heights = arguments.known("y", y), arguments.known("h", h, infinite_below=True)
     colours = target_colours(points)[owner]
-    # Lit from above: the steeper a plane, the darker.
+    # Light from above: a steeper plane is darker.
     slope = np.hypot(*(points[owner] - points[owner].mean(0)).T)
     light = 1 - 0.15 * slope / max(slope.max(), 1e-300)
     values = [p @ points[i] + heights[i] for p, i in zip(polygons, owner, strict=True)]
@@ -236,7 +190,7 @@ def draw_potential(
         collection = Poly3DCollection(
             faces, facecolors=shades, edgecolors="white", linewidths=width
         )
-        # Whole collections by this, polygons of one by depth.
+        # This sorts the two collections; polygons within one are sorted by depth.
         collection.set_sort_zpos(floor if faces is shadow else high)
         axes.add_collection3d(collection)
     reach = shown.half_width
@@ -248,13 +202,13 @@ def draw_potential(
 
 
 def draw_transport(axes: "Axes", x: ArrayLike, y: ArrayLike, h: ArrayLike) -> None:
-    """Draw samples, each with the segment to its target; no two meet on it at the same time.
+    """Draw samples, each with the segment to its target.
 
     Args:
-      axes: to draw on.
+      axes: axes to draw on.
       x: samples (n, 2).
       y: targets (m, 2).
-      h: heights (m,); -inf for a target that owns no cell.
+      h: heights (m,); -inf for a target without a cell.
 
     Raises:
       ValueError: if shapes or values do not fit.
@@ -274,19 +228,19 @@ def draw_transport(axes: "Axes", x: ArrayLike, y: ArrayLike, h: ArrayLike) -> No
 
 
 def draw_angles(axes: "Axes", ext: Given[Extension]) -> None:
-    """Draw the histogram of the face angles that samples met, with the cut; red is above it.
+    """Draw the histogram of the face angles at the samples; angles above the threshold are red.
 
     Args:
-      axes: to draw on.
-      ext: of a map in any dimension.
+      axes: axes to draw on.
+      ext: the extension of a map in any dimension.
     """
     check_extension(ext)
     angle = np.asarray(ext.face_angles, np.float64)
     angle = angle[np.isfinite(angle)]
     cut = float(ext.threshold)
-    top = max([cut, *angle]) * 1.05 or 1.0  # targets that all coincide have no angle but 0
-    # The cut is an edge of the bins, but for rounding, so that no bar has two colours; a cut in the
-    # lowest hundredth is not told from 0.
+    top = max([cut, *angle]) * 1.05 or 1.0  # all angles are 0 if the targets are equal
+    # The threshold is an edge of the bins, so that no bar has two colours; below a hundredth of the
+    # range it is treated as 0.
     width = max(cut / max(4, min(40, round(40 * cut / top))), top / 400)
     edges = np.arange(0, np.ceil(top / width) + 1) * (width * (1 + 1e-6))
     for part, colour in ((angle <= cut, BLUE), (angle > cut, RED)):
@@ -309,7 +263,7 @@ def draw_angles(axes: "Axes", ext: Given[Extension]) -> None:
 def _polygons(
     y: ArrayLike, h: ArrayLike, shown: Window
 ) -> tuple[list[Floats], Int[np.ndarray, " k"]]:
-    """Cells that show, with their targets; a disc cuts them."""
+    """The visible cells, clipped to the window, and their targets."""
     cells = laguerre.power_cells(y, h, half_width=shown.half_width)
     if shown.disc:
         cells = [laguerre.clip_to_disc(cell, shown.half_width, _DISC_SIDES) for cell in cells]
@@ -332,29 +286,8 @@ def _angles(ext: Extension, pairs: Int[np.ndarray, "k 2"]) -> Float[np.ndarray, 
     return np.asarray(blend.plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]), np.float64)
 
 
-def _frame_source(axes: "Axes", shown: Window) -> None:
-    from matplotlib.patches import Circle, Rectangle
-
-    reach = shown.half_width
-    if shown.disc:
-        outline = Circle((0, 0), reach)
-    else:
-        outline = Rectangle((-reach, -reach), 2 * reach, 2 * reach)
-    outline.set(fill=False, edgecolor=GREY, linewidth=0.8, zorder=5)
-    axes.add_patch(outline)
-    axes.set(xlim=(-1.02 * reach, 1.02 * reach), ylim=(-1.02 * reach, 1.02 * reach))
-    axes.set_aspect("equal")
-    axes.set_axis_off()
-
-
-def inside(x: Floats, shown: Window) -> Bool[np.ndarray, " n"]:
-    """Whether points (n, 2) lie in the window."""
-    reach = np.hypot(*x.T) if shown.disc else np.abs(x).max(1)
-    return reach <= shown.half_width
-
-
 def _line(count: int) -> float:
-    """Width of the lines between so many cells."""
+    """Width of the lines between `count` cells."""
     return float(np.clip(12 / max(count, 1) ** 0.5, 0.15, 1.0))
 
 

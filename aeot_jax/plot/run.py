@@ -1,4 +1,4 @@
-"""Pictures of a run: grids of images, reconstructions, histories."""
+"""Figures of a run: grids of images, reconstructions, histories."""
 
 import math
 from typing import TYPE_CHECKING
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _GRID_PIXELS = 960
-"""Longer side of a grid, about; tiles are enlarged by whole factors up to it."""
+"""Longer side of a grid, roughly; tiles are enlarged by whole factors up to it."""
 
 _TILE_PIXELS = 64
-"""Longer side to which a tile is enlarged at most."""
+"""Largest longer side of an enlarged tile."""
 
 
 def image_grid(
@@ -31,19 +31,19 @@ def image_grid(
     scale: Given[int | None] = None,
     title: str = "",
 ) -> "Image":
-    """Lay images out in rows, on white.
+    """Arrange images in a grid on white.
 
     Args:
       images: (n, h, w, c), uint8, or floats in [0, 1]; c 1 or 3.
-      columns: images in a row; None makes the grid about square.
-      scale: whole factor of enlargement; None makes small images easy to see.
-      title: written above, as the name of a class.
+      columns: images per row; None makes the grid about square.
+      scale: integer factor of enlargement; None enlarges small images.
+      title: text above the grid, such as the name of a class.
 
     Returns:
       The picture; `save` writes it.
 
     Raises:
-      ValueError: if the images are of another shape or range, or a number is less than 1.
+      ValueError: if the images have another shape or range, or a number is less than 1.
     """
     from PIL import Image
 
@@ -62,11 +62,11 @@ def image_grid(
 
 
 def _titled(grid: "Image", title: str) -> "Image":
-    """A grid below a line of text."""
+    """Add a line of text above a grid."""
     from PIL import Image, ImageDraw, ImageFont
 
     size = 16
-    try:  # a font of many alphabets, which comes with matplotlib
+    try:  # a font with many alphabets, from matplotlib
         from matplotlib import font_manager
 
         font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
@@ -83,19 +83,19 @@ def _titled(grid: "Image", title: str) -> "Image":
 def reconstructions(
     originals: ArrayLike, decoded: ArrayLike, *, title: str = "", columns: Given[int] = 12
 ) -> "Figure":
-    """Show originals above what the autoencoder makes of them, band by band.
+    """Draw originals above their reconstructions, in bands.
 
     Args:
       originals: (n, h, w, c), uint8, or floats in [0, 1].
-      decoded: encoded and decoded, of the same shape.
-      title: what was measured, on which images.
-      columns: pairs in a band.
+      decoded: the reconstructions, of the same shape.
+      title: title of the figure.
+      columns: pairs per band.
 
     Returns:
       The figure; `save` writes it.
 
     Raises:
-      ValueError: if the shapes differ, or the images are of another shape or range.
+      ValueError: if the shapes differ, or the images have another shape or range.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -138,16 +138,16 @@ def reconstructions(
 def history(
     losses: ArrayLike, solution: Given[Solution], *, tolerance: Given[float | None]
 ) -> "Figure":
-    """Show how the autoencoder learned and how the mass error fell.
+    """Draw the loss of the autoencoder, and the mass error of the transport.
 
-    On the right, the line is the running estimate of the solver and the point with its bar the
-    certified value and what it is at most, from samples that nothing else used. The dotted line
-    is sqrt(m / n), which no solver that knows the source by n samples alone can stay below.
+    On the right, the line is the solver's running estimate. The point with its bar is the certified
+    value and its upper bound, from samples that nothing else has used. The dotted line is
+    sqrt(m / n), the limit of a solver that only counts n samples.
 
     Args:
-      losses: mean loss of each epoch (epochs,); without any, the right side alone is drawn.
-      solution: of the transport problem.
-      tolerance: the mass error asked for; None if there was none.
+      losses: mean loss of each epoch (epochs,); if empty, only the right side is drawn.
+      solution: the solution of the transport problem.
+      tolerance: the requested mass error; None if there was none.
 
     Returns:
       The figure; `save` writes it.
@@ -173,7 +173,7 @@ def history(
 def _losses(losses: ArrayLike) -> np.ndarray:
     values = arguments.known("losses", losses)
     if values.ndim != 1:
-        raise ValueError(f"`losses` has shape {values.shape}; pass one number an epoch, (epochs,).")
+        raise ValueError(f"`losses` has shape {values.shape}; pass one number per epoch.")
     return values
 
 
@@ -181,7 +181,7 @@ def draw_losses(axes: "Axes", losses: ArrayLike) -> None:
     """Draw the mean loss of each epoch (epochs,) on a logarithmic axis.
 
     Raises:
-      ValueError: if the losses are no numbers, or not one an epoch.
+      ValueError: if the losses are not numbers, one per epoch.
     """
     losses = _losses(losses)
     epochs = np.arange(1, len(losses) + 1)
@@ -194,7 +194,7 @@ def draw_losses(axes: "Axes", losses: ArrayLike) -> None:
 
 
 def draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -> None:
-    """Draw the running estimate, the certified value with its bar, the tolerance; see history."""
+    """Draw the running estimate, the certified value with its bar, and the tolerance."""
     n = np.asarray(solution.history.num_samples, np.float64)
     error = np.asarray(solution.history.mass_error, np.float64)
     error_se = np.asarray(solution.history.mass_error_se, np.float64)
@@ -203,14 +203,14 @@ def draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -
     upper = float(solution.certificate.upper)
     words = in_words(certified, certified_se, upper)
     upper = upper if np.isfinite(upper) else certified + 2 * certified_se
-    told = certified >= 2 * certified_se  # from 0
+    told = certified >= 2 * certified_se  # whether it differs from 0
     certified = certified if told else upper
     axes.set_xscale("log")
     axes.set_yscale("log")
-    visible = error > 0  # an estimate at or below 0 has no place on a logarithmic axis
+    visible = error > 0  # a logarithmic axis cannot show an estimate at or below 0
     n, error, error_se = n[visible], error[visible], error_se[visible]
     shown = [value for value in (*error, certified, tolerance or 0.0) if 0 < value < np.inf]
-    if shown:  # the band of a noisy estimate may reach down to nothing; do not follow it
+    if shown:  # do not extend the axis to the band, which may reach 0
         axes.set_ylim(min(shown) / 3, 1.5 * max(shown))
     axes.fill_between(
         n,
@@ -250,7 +250,7 @@ def draw_mass_error(axes: "Axes", solution: Solution, tolerance: float | None) -
 
 
 def _number(axis: "Axis", values: np.ndarray) -> None:
-    """Number a logarithmic axis by 1, 2, 5 where it spans less than two decades, in few digits."""
+    """Label a logarithmic axis at 1, 2, 5 if it spans less than two decades, with few digits."""
     from matplotlib import ticker
 
     values = values[(values > 0) & np.isfinite(values)]
@@ -259,14 +259,14 @@ def _number(axis: "Axis", values: np.ndarray) -> None:
     low, high = float(values.min()), float(values.max())
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
     axis.set_major_formatter(ticker.EngFormatter(sep="") if low >= 1 else "{x:g}")
-    if high < 3 * low:  # none of these may lie between
+    if high < 3 * low:  # no tick may lie between
         axis.set_major_locator(ticker.FixedLocator([*{low, high}]))
         axis.set_major_formatter(ticker.EngFormatter(places=0, sep="") if low >= 1 else "{x:.2g}")
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
-    """Lay tiles (n, h, w, c) out in rows on white, enlarged by a whole factor, with thin gaps."""
+    """Arrange tiles (n, h, w, c) on white, enlarged by an integer factor, with thin gaps."""
     n, height, width, channels = tiles.shape
     rows = math.ceil(n / columns)
     gap = max(1, scale // 2)
@@ -281,13 +281,13 @@ def tiled(tiles: np.ndarray, columns: int, scale: int) -> np.ndarray:
 
 
 def to_bytes(images: ArrayLike, name: str = "images") -> np.ndarray:
-    """Images as bytes (n, h, w, c); an error names the argument."""
+    """Convert images to bytes (n, h, w, c); `name` is for errors."""
     x = np.asarray(arguments.host_array(name, images))
     if x.ndim != 4 or x.size == 0 or x.shape[3] not in (1, 3):
         raise ValueError(f"`{name}` has shape {x.shape}; pass (n, height, width, 1 or 3).")
     if x.dtype == np.uint8:
         return x
-    # NaN fails both comparisons; decoded images may be a rounding error outside
+    # NaN fails both comparisons; decoded images may be outside by a rounding error
     if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
         raise ValueError(
             f"`{name}` runs from {x.min():g} to {x.max():g}; pass uint8, or floats in [0, 1]."

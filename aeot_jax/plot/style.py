@@ -1,10 +1,10 @@
-"""What all figures share: colours, fonts, and how a picture is written."""
+"""Colours and fonts of all figures, and `save`."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aeot_jax import files
+from aeot_jax.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,21 +23,21 @@ STYLE: Any = {
 }
 
 SUFFIXES = (".png", ".pdf", ".svg")
-"""Endings of the files that `save` writes; a grid of images is always a .png."""
+"""Suffixes of the files that `save` writes; a grid of images is always a .png."""
 
 
 def save(picture: "Figure | Image", path: str | os.PathLike[str]) -> Path:
-    """Write a picture, whole or not at all: under another name first, renamed when complete.
+    """Write a picture atomically: under another name first, renamed when it is complete.
 
     Args:
       picture: a figure or a grid of images.
-      path: ends in .png, or for a figure in .pdf or .svg; folders on the way are made.
+      path: ends in .png, or for a figure in .pdf or .svg; missing parent folders are made.
 
     Returns:
       The path.
 
     Raises:
-      ValueError: if the ending is none of these.
+      ValueError: if the suffix is another.
       OSError: if the folder cannot be written or the disk is full; an older file stays.
     """
     from PIL.Image import Image

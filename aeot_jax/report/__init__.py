@@ -1,4 +1,4 @@
-"""Reports: what a run is worth, in words and pictures, on one page that needs nothing else."""
+"""Reports: the quality of a run in words and pictures, on one self-contained page."""
 
 from aeot_jax.report.comparison import Entry as Entry
 from aeot_jax.report.comparison import compare as compare

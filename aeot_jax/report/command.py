@@ -1,24 +1,24 @@
-"""The command that makes a run again, from what its config.json says."""
+"""The command that repeats a run, from its config.json."""
 
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aeot_jax.configs import config_to_json
+from aeot_jax.checkpoints.configs import config_to_json
 from aeot_jax.model import Config
 
 _SOURCE = {"path": "data", "labels": "labels-file"}
-"""Options that are called otherwise in config.json."""
+"""Options with another name in config.json."""
 
 _LEFT_OUT = ("seed", "at_random", "codes")
-"""Of the source: one seed is for all, how images are picked is no option, and codes are a path."""
+"""Fields of the source that are not options: one seed serves all, and codes have an option."""
 
 _USUAL = (None, False, 0, "crop")
-"""Values of options of the source that need not be said."""
+"""Default values of the options of the source."""
 
 
 def command(config: Mapping[str, Any]) -> str | None:
-    """The command line, with a folder to fill in; None if config.json does not say.
+    """The command line, with NEW for the folder; None if config.json has no source.
 
     Args:
       config: content of config.json.
@@ -52,7 +52,7 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def _changed(asked: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options that differ from their defaults, by their full names."""
+    """Options that differ from their defaults, by full name."""
     for name, value in asked.items() if isinstance(asked, dict) else ():
         usual = default.get(name) if isinstance(default, dict) else None
         full = f"{prefix}{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Several runs side by side: one table, for the terminal and for a page."""
+"""The comparison of several runs: one table, for the terminal and for a page."""
 
 import math
 import os
@@ -12,13 +12,13 @@ from jaxtyping import Float
 
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report import figures, page
-from aeot_jax.report.figures import Picture
-from aeot_jax.report.page import Table, number
+from aeot_jax.report.picture import Picture, photograph
+from aeot_jax.report.tables import Table, number
 
 Better = Literal["lower", "higher", ""]
 
 Interval = tuple[float, float]
-"""Where a number lies, as far as it is known."""
+"""An interval that holds a number, from its standard error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +26,12 @@ class Entry:
     """One run.
 
     Attributes:
-      name: of the run.
+      name: name of the run.
       metrics: content of metrics.json.
       config: content of config.json; may be empty.
       evaluation: content of evaluation.json; may be empty.
-      losses: of the autoencoder's epochs (e,); may be empty.
-      samples: the bytes of samples.png, if it is there.
+      losses: mean loss of each epoch (e,); may be empty.
+      samples: the bytes of samples.png, if it exists.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Entry:
 
 
 def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
-    """Compare runs, and say what cannot be compared.
+    """Compare runs, and say which scores are not comparable.
 
     Args:
       entries: the runs.
 
     Returns:
-      The table, a column a run, and sentences.
+      The table, with one column per run, and remarks.
     """
     rows: list[tuple[str, ...]] = []
     best: set[tuple[int, int]] = set()
     same = len({_at(entry.metrics, "data", "sha256") for entry in entries}) == 1
-    for row in _rows(entries):
+    for row in _Rows(entries):
         if all(text in ("", "-") for text in row.texts):
             continue
         if row.better and (same or not row.of_data):
@@ -80,11 +80,11 @@ def compare(entries: Sequence[Entry]) -> tuple[Table, tuple[str, ...]]:
 
 
 def write_comparison(entries: Sequence[Entry], path: str | os.PathLike[str]) -> Path:
-    """Write the page of a comparison, whole or not at all.
+    """Write the page of a comparison, atomically.
 
     Args:
       entries: the runs.
-      path: of the page.
+      path: the file.
 
     Returns:
       The path.
@@ -106,7 +106,7 @@ def write_comparison(entries: Sequence[Entry], path: str | os.PathLike[str]) -> 
 
 
 def _at(tree: Mapping[str, Any], *names: str) -> Any:
-    """A value inside of nested dicts; None where there is none."""
+    """A value in nested dicts; None if there is none."""
     value: Any = tree
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -117,11 +117,11 @@ class _Row(NamedTuple):
     """A row of the table.
 
     Attributes:
-      label: what it holds.
-      intervals: where the number of each run lies; None where it has none.
-      texts: the number of each run.
-      better: what is better.
-      of_data: whether it hangs on the data.
+      label: label of the row.
+      intervals: interval of each run's number; None if there is none.
+      texts: the number of each run, as text.
+      better: which direction is better.
+      of_data: whether the number depends on the data.
     """
 
     label: str
@@ -132,7 +132,7 @@ class _Row(NamedTuple):
 
 
 def _best(intervals: Sequence[Interval | None], better: Better) -> int | None:
-    """Which of two or more numbers is better than all others, as far as they are known."""
+    """The index of the number that is clearly better than all others, if there is one."""
     known = {i: one for i, one in enumerate(intervals) if one is not None}
     if len(known) < 2:
         return None
@@ -144,99 +144,134 @@ def _best(intervals: Sequence[Interval | None], better: Better) -> int | None:
 
 
 def _alone(value: float) -> Interval:
-    """A number that is exact, or whose error is not known."""
+    """The interval of a number that is exact, or whose error is not known."""
     return value, value
 
 
 def _give_or_take(value: float, error: Any) -> Interval:
-    """Two standard errors to each side; none where it is not known."""
+    """Two standard errors to each side; 0 if the error is not known."""
     error = error if isinstance(error, int | float) and math.isfinite(error) else 0.0
     return value - 2 * error, value + 2 * error
 
 
 def _took(entry: Entry, value: float) -> Interval | None:
-    """What the same run may take another time; of a resumed one the last part alone is known."""
+    """A cost may be a tenth larger in another run; None for a resumed run: its total is unknown."""
     return None if entry.metrics.get("resumed") else (value, 1.1 * value)
 
 
 def _share(value: float, count: Any) -> Interval:
-    """A share of so many."""
+    """The interval of a share of `count` items."""
     if not isinstance(count, int) or count < 1:
         return _alone(value)
     return _give_or_take(value, math.sqrt(max(0.0, value * (1 - value)) / count))
 
 
-def _rows(entries: Sequence[Entry]) -> Iterator[_Row]:
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of the table: a label, and the number of each run with its interval."""
+
+    entries: Sequence[Entry]
+
     def row(
+        self,
         label: str,
         get: Callable[[Entry], Any],
         show: Callable[[Any], str] = str,
         better: Better = "",
         *,
         of_data: bool = True,
-        spread: Callable[[Entry, float], Interval | None] = lambda _, value: _alone(value),
+        interval: Callable[[Entry, float], Interval | None] = lambda _, value: _alone(value),
     ) -> _Row:
-        values = [get(entry) for entry in entries]
+        values = [get(entry) for entry in self.entries]
         texts = ["-" if value is None else show(value) for value in values]
         intervals = [
-            spread(entry, float(value)) if isinstance(value, int | float) else None
-            for entry, value in zip(entries, values, strict=True)
+            interval(entry, float(value)) if isinstance(value, int | float) else None
+            for entry, value in zip(self.entries, values, strict=True)
         ]
         name = f"{label} ({better})" if better else label
         return _Row(name, intervals, texts, better, of_data)
 
-    def percent(value: Any) -> str:
-        return f"{100 * value:.1f} %"
+    def __iter__(self) -> Iterator[_Row]:
+        """All rows: options, quality, scores, costs."""
+        yield from self._asked()
+        yield from self._learned()
+        yield from self._scores()
+        yield from self._costs()
 
-    def metric(*names: str) -> Callable[[Entry], Any]:
-        return lambda entry: _at(entry.metrics, *names)
+    def _asked(self) -> Iterator[_Row]:
+        yield self.row("data", _metric("data", "name"))
+        yield self.row("learned from", _metric("data", "num_images"), "{:,}".format)
+        for name in _differing([_at(entry.config, "config") for entry in self.entries]):
+            yield self.row(f"--{name.replace('_', '-')}", _option(name))
+        yield self.row("seed", _metric("seed"))
 
-    def score(*names: str) -> Callable[[Entry], Any]:
-        return lambda entry: _at(entry.evaluation, *names)
+    def _learned(self) -> Iterator[_Row]:
+        yield _mass_error(self.entries)
+        yield self.row("converged", _metric("converged"), lambda value: "yes" if value else "no")
+        yield self.row("classes certified", _certified)
+        judged = {_at(entry.metrics, "reconstruction", "images") for entry in self.entries}
+        mse = _metric("reconstruction_mse")
+        error = self.row("reconstruction error", mse, "{:.4f}".format, "lower")
+        yield error if len(judged) == 1 else error._replace(better="")
+        yield self.row("images judged", _metric("reconstruction", "images"))
+        yield self.row("mean image's error", _metric("mean_image_error"), "{:.4f}".format)
+        drawn = _of_share(_metric("rejection", "candidates"))
+        share = _metric("share_rejected")
+        yield self.row("rejected", share, _percent, "lower", of_data=False, interval=drawn)
 
-    def se(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
-        return lambda entry, value: _give_or_take(value, get(entry))
+    def _scores(self) -> Iterator[_Row]:
+        yield self.row("Fréchet distance", _score("frechet", "distance"), number, "lower")
+        yield self.row("its floor, training", _score("frechet", "floor_train"), number)
+        yield self.row("its floor, unseen", _score("frechet", "floor_test"), number)
+        kernel = _of_error(_score("kernel", "standard_error"))
+        value = _score("kernel", "value")
+        show = "{:.4f}".format
+        yield self.row("kernel distance", value, show, "lower", interval=kernel)
+        compared = _of_share(_score("frechet", "num_samples"))
+        for name in ("precision", "recall", "coverage"):
+            yield self.row(name, _score("prdc", name), number, "higher", interval=compared)
+        yield self.row("density", _score("prdc", "density"), number, "higher")
+        near = _of_error(_score("memory", "standard_error"))
+        nearer = _score("memory", "share_nearer")
+        yield self.row("memory", nearer, number, "lower", interval=near)
 
-    def of(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
-        return lambda entry, value: _share(value, get(entry))
+    def _costs(self) -> Iterator[_Row]:
+        cost = {"better": "lower", "of_data": False, "interval": _took}
+        seconds = self.row("seconds", _metric("seconds"), "{:.1f}".format, **cost)
+        resumed = [entry.metrics.get("resumed") for entry in self.entries]
+        since = [", since resumed" if one else "" for one in resumed]
+        yield seconds._replace(texts=[a + b for a, b in zip(seconds.texts, since, strict=True)])
+        yield self.row("peak MiB", _metric("peak_memory_mib"), "{:,.0f}".format, **cost)
+        yield self.row("computed on", _metric("device", "kind"))
+        yield self.row("aeot_jax", _metric("versions", "aeot_jax"))
 
-    yield row("data", metric("data", "name"))
-    yield row("learned from", metric("data", "num_images"), "{:,}".format)
-    for name in _differing([_at(entry.config, "config") for entry in entries]):
-        yield row(f"--{name.replace('_', '-')}", _option(name))
-    yield row("seed", metric("seed"))
-    yield _mass_error(entries)
-    yield row("converged", metric("converged"), lambda value: "yes" if value else "no")
-    yield row("classes certified", _certified)
-    judged = {_at(entry.metrics, "reconstruction", "images") for entry in entries}
-    error = row("reconstruction error", metric("reconstruction_mse"), "{:.4f}".format, "lower")
-    yield error if len(judged) == 1 else error._replace(better="")
-    yield row("images judged", metric("reconstruction", "images"))
-    yield row("mean image's error", metric("mean_image_error"), "{:.4f}".format)
-    drawn = of(metric("rejection", "candidates"))
-    yield row("rejected", metric("share_rejected"), percent, "lower", of_data=False, spread=drawn)
-    yield row("Fréchet distance", score("frechet", "distance"), number, "lower")
-    yield row("its floor, training", score("frechet", "floor_train"), number)
-    yield row("its floor, unseen", score("frechet", "floor_test"), number)
-    kernel = se(score("kernel", "standard_error"))
-    yield row("kernel distance", score("kernel", "value"), "{:.4f}".format, "lower", spread=kernel)
-    compared = of(score("frechet", "num_samples"))
-    for name in ("precision", "recall", "coverage"):
-        yield row(name, score("prdc", name), number, "higher", spread=compared)
-    yield row("density", score("prdc", "density"), number, "higher")
-    near = se(score("memory", "standard_error"))
-    yield row("memory", score("memory", "share_nearer"), number, "lower", spread=near)
-    cost = {"better": "lower", "of_data": False, "spread": _took}
-    seconds = row("seconds", metric("seconds"), "{:.1f}".format, **cost)
-    since = [", since resumed" if entry.metrics.get("resumed") else "" for entry in entries]
-    yield seconds._replace(texts=[a + b for a, b in zip(seconds.texts, since, strict=True)])
-    yield row("peak MiB", metric("peak_memory_mib"), "{:,.0f}".format, **cost)
-    yield row("computed on", metric("device", "kind"))
-    yield row("aeot_jax", metric("versions", "aeot_jax"))
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _metric(*names: str) -> Callable[[Entry], Any]:
+    """An entry of metrics.json, by its keys."""
+    return lambda entry: _at(entry.metrics, *names)
+
+
+def _score(*names: str) -> Callable[[Entry], Any]:
+    """An entry of evaluation.json, by its keys."""
+    return lambda entry: _at(entry.evaluation, *names)
+
+
+def _of_error(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
+    """The interval of a number, from its standard error."""
+    return lambda entry, value: _give_or_take(value, get(entry))
+
+
+def _of_share(get: Callable[[Entry], Any]) -> Callable[[Entry, float], Interval]:
+    """The interval of a share, from the number of items."""
+    return lambda entry, value: _share(value, get(entry))
 
 
 def _mass_error(entries: Sequence[Entry]) -> _Row:
-    """Within two standard errors, and below the bound."""
+    """The row of the mass error: two standard errors, and the upper bound."""
     intervals, texts = list[Interval | None](), list[str]()
     for entry in entries:
         names = ("mass_error", "mass_error_se", "upper")
@@ -263,7 +298,7 @@ def _option(name: str) -> Callable[[Entry], Any]:
 
 
 def _differing(trees: Sequence[Any]) -> list[str]:
-    """Options, by their full names, that are not the same in all configurations."""
+    """Options, by full name, that differ between the configurations."""
     flat = [dict(_flat(tree)) for tree in trees if isinstance(tree, Mapping)]
     names = dict.fromkeys(name for one in flat for name in one)
     return [name for name in names if len({repr(one.get(name)) for one in flat}) > 1]
@@ -282,7 +317,7 @@ def _pictures(entries: Sequence[Entry]) -> Iterator[Picture]:
         yield figures.histories({entry.name: entry.losses for entry in entries})
     for entry in entries:
         if entry.samples is not None:
-            yield figures.photograph(
+            yield photograph(
                 entry.samples,
                 title=entry.name,
                 alt=f"A grid of new images of {entry.name}.",

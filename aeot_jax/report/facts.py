@@ -1,7 +1,7 @@
-"""What a report tells of a run: arrays and numbers, computed once, before anything is drawn.
+"""The arrays and numbers of a report, computed before anything is drawn.
 
-All is computed by this process alone, on a budget: of large sets a part is taken, and what would
-take longer than a few seconds is left out.
+This process computes them alone, on a budget: large sets are subsampled, and parts that would take
+more than a few seconds are left out.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import aeot_jax as aeot
 from aeot_jax import measures
 from aeot_jax.metrics.comparison import evenly
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.ot import problem
+from aeot_jax.ot import merging
 from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.plot.clouds import upright
 from aeot_jax.report.numbers import measured
@@ -35,40 +35,40 @@ from aeot_jax.report.trips import BATCH, errors, in_batches, round_trip, unit
 from aeot_jax.typing import PRNGKey
 
 _WORK = 2e10
-"""Multiplications and additions that one part may take: a second or two on two cores."""
+"""Most floating-point operations of one part: a second or two on two cores."""
 
 SHOWN = 30
-"""Samples shown, and real ones beside them."""
+"""Number of samples shown, and of real images beside them."""
 
 _WORST = 6
 """Pairs shown of each kind: best, middle, worst."""
 
 _COMPARED = 10
-"""Samples shown with their nearest training images."""
+"""Number of samples shown with their nearest training images."""
 
 PER_CLASS, MOST_CLASSES = 6, 12
-"""Samples of a class, and classes shown at most."""
+"""Samples shown per class, and most classes shown."""
 
 _DOTS = 3000
-"""Codes drawn at most."""
+"""Most codes drawn."""
 
 _FRAMES = 7
-"""Frames of a walk."""
+"""Number of frames in a walk."""
 
 _DRAWS = 4096
-"""Points of the source drawn at once; one shape is compiled."""
+"""Samples of the source drawn at once; one shape is compiled."""
 
 _SCORES = 2**22
-"""Scores that NumPy holds at once."""
+"""Most scores in memory at once."""
 
 _SMALL = 2**22
-"""Numbers of training data that are compared in float64 on the host, where nothing is compiled."""
+"""Up to this many numbers, training data are compared in float64 on the host, without compiling."""
 
 _HITS = 100
-"""Samples a cell that are drawn to look at masses, at most."""
+"""Most samples per cell to estimate masses."""
 
 _LEAST = 20
-"""Images without which a quantile says nothing."""
+"""Fewest images for a quantile."""
 
 
 def gather(key: PRNGKey, material: Material) -> Facts:
@@ -76,7 +76,7 @@ def gather(key: PRNGKey, material: Material) -> Facts:
 
     Args:
       key: consumed.
-      material: of the run.
+      material: the run.
     """
     model, form = material.model, form_of(material.model)
     keys = jax.random.split(key, 5)
@@ -86,7 +86,7 @@ def gather(key: PRNGKey, material: Material) -> Facts:
     unseen = _unseen(material, form)
     pairs = None if form == "codes" or train is None else _pairs(model, train, unseen, material)
     neighbours, shown = None, SHOWN if form == "images" else BATCH
-    if new is not None and train is not None and form != "codes":  # of codes some are meant to be
+    if new is not None and train is not None and form != "codes":  # new codes may be copies
         neighbours = _neighbours(model, form, new, train, unseen)
     classes = _classes(keys[1], model, form)
     found = measured(material, pairs, neighbours, classes)
@@ -110,7 +110,7 @@ def gather(key: PRNGKey, material: Material) -> Facts:
 def _drawn(
     key: PRNGKey, ext: Extension, n: int
 ) -> tuple[Float[np.ndarray, "k d"], float, float | None]:
-    """Up to n accepted codes of 2n candidates, the share rejected, and that of plain codes."""
+    """Up to n accepted codes of 2n candidates, the share rejected, and the share of copies."""
     z, accepted, info = aeot.generate(key, ext, 2 * n, parallel="none")
     keep = np.flatnonzero(np.asarray(accepted))
     copied = (np.asarray(info.num_blended)[keep] == 1).mean() if len(keep) else None
@@ -119,7 +119,7 @@ def _drawn(
 
 
 def _made(model: aeot.AEOT, form: Form, codes: np.ndarray) -> np.ndarray:
-    """What codes stand for, as the data has it."""
+    """Decode codes to the form of the data."""
     if form == "codes":
         return _plain(model, codes)
     made = in_batches(lambda z: aeot.decode(model, z), codes)
@@ -135,7 +135,7 @@ def _bytes(images: np.ndarray) -> np.ndarray:
 
 
 def _train(material: Material, form: Form) -> np.ndarray | None:
-    if form == "codes":  # they are in the model
+    if form == "codes":  # the model holds them
         return _plain(material.model, np.asarray(material.model.extension.y))
     return None if material.train is None else np.asarray(material.train.values)
 
@@ -156,7 +156,7 @@ def _pairs(
 
 
 def three_kinds(n: int) -> dict[str, slice]:
-    """Which of n pairs by increasing error are shown: the best, the middle, the worst."""
+    """Slices of n pairs, sorted by error, that are shown: best, middle, worst."""
     k = min(_WORST, max(1, n // 3))
     middle = max(k, n // 2 - k // 2)
     kinds = {"best": slice(0, k), "middle": slice(middle, middle + k), "worst": slice(n - k, n)}
@@ -170,7 +170,7 @@ def _neighbours(
     train: np.ndarray,
     unseen: np.ndarray | None,
 ) -> Neighbours | None:
-    """Compare new with real ones; decoded real ones too, which are as blurred as new ones are."""
+    """Distances to the nearest training image, of new, real, and decoded real images."""
     most = max(2 * _LEAST, int(_WORK / train.size))
     if unseen is not None and len(unseen) >= _LEAST:
         real, rest = evenly(unseen, min(BATCH, most)), train
@@ -185,7 +185,7 @@ def _neighbours(
         decoded = _bytes(decoded)
     new = new[:most]
     sets = [new, decoded, real, rest, train]
-    if form == "table" or train.size <= _SMALL:  # columns are of one unit then, as pixels are
+    if form == "table" or train.size <= _SMALL:  # one unit for all columns, as for pixels
         sets = [unit(model, x) for x in sets]
     far, _ = nearest(np.concatenate(sets[1:3]), sets[3])
     near, index = nearest(sets[0], sets[4])
@@ -201,7 +201,7 @@ def _neighbours(
 
 
 def _cells(key: PRNGKey, ext: Extension) -> Cells:
-    """Count by NumPy, which compiles nothing."""
+    """Count samples per cell with NumPy, without compiling."""
     y = np.asarray(ext.y, np.float32)
     m, d = y.shape
     planes = np.concatenate([y, np.asarray(ext.h, np.float32)[:, None]], axis=1).T
@@ -214,7 +214,7 @@ def _cells(key: PRNGKey, ext: Extension) -> Cells:
         for start in range(0, _DRAWS, step):
             index = (x[start : start + step] @ planes).argmax(axis=1)
             counts += np.bincount(index, minlength=m)
-    same = problem.representatives(y)
+    same = merging.representatives(y)
     weights = np.full(m, 1 / m) if same is None else np.bincount(same, minlength=m) / m
     return Cells(counts, weights)
 
@@ -250,14 +250,14 @@ def _cloud(key: PRNGKey, material: Material, new: np.ndarray) -> Cloud:
 
 
 def _walks(key: PRNGKey, model: aeot.AEOT) -> tuple[aeot.Walk, ...]:
-    """From a point of the source to one that goes far from it, and to one that stays near."""
+    """Two walks from a point of the source: to one with a far code, and to one with a near code."""
     ext = model.extension
     if len(ext.y) < 3:
         return ()
     x, y = np.asarray(measures.draw(key, ext.mu, _DRAWS))[:64], np.asarray(ext.y)
     scores = x @ y.T + np.asarray(ext.h)[None]
     highest = np.partition(scores, -2, axis=1)[:, -2:]
-    deep = np.argsort(highest[:, 0] - highest[:, 1], kind="stable")[:32]  # inside of their cells
+    deep = np.argsort(highest[:, 0] - highest[:, 1], kind="stable")[:32]  # far from faces
     x, codes = x[deep], y[scores[deep].argmax(axis=1)]
     distance = np.linalg.norm(codes - codes[:1], axis=1)
     if not distance.any():
@@ -299,7 +299,7 @@ def _classes(key: PRNGKey, model: aeot.AEOT, form: Form) -> tuple[OfClass, ...]:
 
 
 def _filled(ext: Extension, like: Extension) -> Extension:
-    """The map of a class in arrays of the size of another, for which all is compiled."""
+    """Pad the map of a class to the size of another map, so that nothing compiles again."""
     more = len(like.y) - len(ext.y)
     more_angles = len(like.neighbour_angles) - len(ext.neighbour_angles)
     if more < 0 or more_angles < 0:
@@ -307,6 +307,6 @@ def _filled(ext: Extension, like: Extension) -> Extension:
     return dataclasses.replace(
         ext,
         y=jnp.pad(ext.y, ((0, more), (0, 0))),
-        h=jnp.pad(ext.h, (0, more), constant_values=-jnp.inf),  # these own no cell
+        h=jnp.pad(ext.h, (0, more), constant_values=-jnp.inf),  # no cell
         neighbour_angles=jnp.pad(ext.neighbour_angles, (0, more_angles), constant_values=jnp.nan),
     )

@@ -1,14 +1,7 @@
-"""Pictures for a page: light and dark, small enough to stand in it, each with its words.
+"""The charts of a report, each with its words."""
 
-Charts are SVG, drawn once in the colours of a light page and written again in those of a dark one.
-Grids of images are PNG with see-through gaps, which serve both.
-"""
-
-import base64
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,32 +12,13 @@ from aeot_jax import plot
 from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.plot.clouds import upright
-from aeot_jax.plot.run import to_bytes
-from aeot_jax.plot.style import BLUE, GREY, ORANGE, RED, STYLE
+from aeot_jax.plot.style import BLUE, GREY, ORANGE
 from aeot_jax.report.parts import Cells, Cloud, Neighbours
+from aeot_jax.report.picture import PAGE_STYLE, Picture, chart, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_INK = "#20262c"
-_STYLE: Any = {
-    **STYLE,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
-    "axes.edgecolor": _INK,
-    "svg.hashsalt": "report",  # the same bytes of the same figure
-}
-
-_DARK = {
-    _INK: "#d9dee4",
-    "#000000": "#d9dee4",
-    "#ffffff": "#15191e",
-    BLUE: "#6aa7ea",
-    ORANGE: "#f0894f",
-    GREY: "#9aa3ad",
-    RED: "#ff6b7d",
-}
-"""What colours become on a dark page."""
 
 _KINDS = (
     *("#3b82d0", "#e07b39", "#3fa35f", "#d0486b", "#9168c9"),
@@ -52,141 +26,9 @@ _KINDS = (
 )
 """Colours of classes and pieces, which can be told apart on both pages."""
 
-_INCHES = (3.9, 2.7)
-"""Of a chart: as wide as a telephone, so that its letters keep their size."""
-
-_GRID = 480
-"""Pixels of the longer side of a picture that is made smaller."""
-
-_TILE = 64
-"""Pixels to which the side of a small image is enlarged, by a whole factor."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with its words.
-
-    Attributes:
-      title: what it shows, in a few words.
-      light: data URI.
-      alt: what is to be seen, for those who do not see it.
-      caption: what good looks like, in a sentence.
-      dark: data URI for a dark page; None where the same serves both.
-      labels: below the columns of a grid.
-      wide: whether it takes the width of the page.
-      crisp: whether its pixels are to stay squares.
-    """
-
-    title: str
-    light: str
-    alt: str
-    caption: str
-    dark: str | None = None
-    labels: tuple[str, ...] = ()
-    wide: bool = False
-    crisp: bool = False
-
-
-def grid(
-    images: np.ndarray,
-    *,
-    columns: int,
-    side: int,
-    title: str,
-    alt: str,
-    caption: str,
-    labels: Sequence[str] = (),
-    wide: bool = False,
-) -> Picture:
-    """Images in rows.
-
-    Args:
-      images: (n, h, w, c), bytes or floats in [0, 1].
-      columns: images in a row.
-      side: pixels of the longer side of an image at most.
-      title: see ``Picture``.
-      alt: see ``Picture``.
-      caption: see ``Picture``.
-      labels: see ``Picture``.
-      wide: see ``Picture``.
-    """
-    from PIL import Image
-
-    tiles = [_tile(image, side) for image in to_bytes(images)]
-    height, width = tiles[0].shape[:2]
-    gap = max(2, max(height, width) // 16)
-    rows = -(-len(tiles) // columns)
-    canvas = np.zeros(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, tiles[0].shape[2] + 1),
-        np.uint8,
-    )
-    for i, tile in enumerate(tiles):
-        top, left = i // columns * (height + gap), i % columns * (width + gap)
-        canvas[top : top + height, left : left + width, :-1] = tile
-        canvas[top : top + height, left : left + width, -1] = 255
-    file = io.BytesIO()
-    Image.fromarray(canvas).save(file, "PNG", optimize=True)
-    uri = _uri("image/png", file.getvalue())
-    crisp = tiles[0].shape[0] > images.shape[1]
-    return Picture(title, uri, alt, caption, labels=tuple(labels), wide=wide, crisp=crisp)
-
-
-def _tile(image: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    height, width, _ = image.shape
-    longest = max(height, width)
-    if longest > side:
-        size = max(1, width * side // longest), max(1, height * side // longest)
-        plain = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-        small = np.asarray(plain.resize(size, Image.Resampling.LANCZOS))
-        return small.reshape(*small.shape[:2], -1)
-    factor = max(1, min(_TILE, side) // longest)
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def chart(
-    draw: Callable[["Axes"], None], *, title: str, alt: str, caption: str, wide: bool = False
-) -> Picture:
-    """One pair of axes.
-
-    Args:
-      draw: draws on the axes.
-      title: see ``Picture``.
-      alt: see ``Picture``.
-      caption: see ``Picture``.
-      wide: see ``Picture``.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=_INCHES, layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.set_title("")  # it stands above the picture
-        light, dark = _written(figure)
-    return Picture(title, light, alt, caption, dark, wide=wide)
-
-
-def _written(figure: "Figure", **options: Any) -> tuple[str, str]:
-    """The data URIs of a figure for a light page and for a dark one; in the report's style."""
-    file = io.StringIO()
-    same: Any = {"Date": None}
-    figure.savefig(file, format="svg", transparent=True, dpi=160, metadata=same, **options)
-    text = file.getvalue()
-    dark = text
-    for colour, other in _DARK.items():
-        dark = dark.replace(colour, other)
-    return _uri("image/svg+xml", text.encode()), _uri("image/svg+xml", dark.encode())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
 
 def losses(values: Float[np.ndarray, " e"]) -> Picture:
-    """How the autoencoder learned."""
+    """The loss of the autoencoder."""
     return chart(
         lambda axes: plot.draw_losses(axes, values),
         title="Training of the autoencoder",
@@ -198,7 +40,7 @@ def losses(values: Float[np.ndarray, " e"]) -> Picture:
 
 
 def mass_error(solution: Solution, tolerance: float | None) -> Picture:
-    """How the transport was solved."""
+    """The mass error of the transport."""
     certified = f"{float(solution.mass_error):.3g}, at most {float(solution.certificate.upper):.3g}"
     asked = "" if tolerance is None else f" The tolerance, {tolerance:g}, is a dashed line."
 
@@ -219,16 +61,16 @@ def mass_error(solution: Solution, tolerance: float | None) -> Picture:
 
 
 def masses(cells: Cells) -> Picture:
-    """Counts of a fresh draw against what they would be if all masses were right."""
+    """Counts of fresh samples, against the counts expected for exact masses."""
     counts, weights = cells.counts[cells.weights > 0], cells.weights[cells.weights > 0]
     n = int(cells.counts.sum())
-    edges, expected, spread = _expected(counts, weights, n)
+    edges, expected, deviation = _expected(counts, weights, n)
     found = np.histogram(counts, edges)[0]
-    within = (np.abs(found - expected) <= 2 * spread).mean()
+    within = (np.abs(found - expected) <= 2 * deviation).mean()
 
     def draw(axes: "Axes") -> None:
         axes.stairs(found, edges, fill=True, color=BLUE, alpha=0.75, label="cells found")
-        low, high = np.maximum(expected - 2 * spread, 0), expected + 2 * spread
+        low, high = np.maximum(expected - 2 * deviation, 0), expected + 2 * deviation
         axes.stairs(high, edges, baseline=low, fill=True, color=ORANGE, alpha=0.3)
         axes.stairs(expected, edges, color=ORANGE, label="by chance, if all is right")
         axes.set(xlabel="samples in a cell", ylabel="cells")
@@ -239,15 +81,15 @@ def masses(cells: Cells) -> Picture:
         title="Masses of the cells",
         alt=f"Histogram of the samples that each of {len(counts):,} cells got of a fresh draw of "
         f"{n:,}, with a band for what chance allows; {100 * within:.0f} % of the bars lie in it.",
-        caption="Aim: the blue bars keep to the orange band, or spread beyond it no more than the "
-        "certified mass error allows; a tail on the left is cells that are drawn too seldom.",
+        caption="Aim: the blue bars keep to the orange band, or leave it no further than certified "
+        "mass errors allow; a tail on the left is cells that are drawn too rarely.",
     )
 
 
 def _expected(
     counts: Int[np.ndarray, " m"], weights: Float[np.ndarray, " m"], n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edges of bins, cells that would fall into each, and the standard deviation of that."""
+    """Edges of the bins, the expected number of cells in each, and its standard deviation."""
     mean = n * weights
     sigma = np.sqrt(mean)
     low = min(counts.min(), np.floor((mean - 4 * sigma).min()))
@@ -256,12 +98,12 @@ def _expected(
     step = max(1, int(np.ceil((high - low + 1) / 32)))
     edges = np.arange(low, high + 1 + step, step) - 0.5
     law, repeats = np.unique(weights, return_counts=True)
-    if len(law) > 1000:  # of many weights an even choice
+    if len(law) > 1000:  # quantiles stand for many weights
         law, repeats = (
             np.quantile(weights, np.linspace(0, 1, 500)),
             np.full(500, len(weights) / 500),
         )
-    # At the integer below each edge; below 0 there is nothing.
+    # The distribution function at the integer below each edge; 0 below 0.
     count = np.clip(np.floor(edges), 0, n)[:, None]
     below = np.where(edges[:, None] < 0, 0.0, special.bdtr(count, n, law[None, :]))
     inside = np.diff(below, axis=0)
@@ -270,7 +112,7 @@ def _expected(
 
 
 def angles(ext: Extension) -> Picture:
-    """Plane angles of the faces, with the cut."""
+    """Plane angles of the faces, with the threshold."""
     found = np.asarray(ext.face_angles)
     found = found[np.isfinite(found)]
     cut = float(ext.threshold)
@@ -286,7 +128,7 @@ def angles(ext: Extension) -> Picture:
 
 
 def pieces(cloud: Cloud) -> Picture:
-    """Codes by the piece that they belong to."""
+    """Codes, coloured by connected piece."""
     assert cloud.piece is not None
     rank = np.where(cloud.piece < (cloud.num_pieces or 0), cloud.piece, -1)
     several = cloud.num_pieces != 1
@@ -302,7 +144,7 @@ def pieces(cloud: Cloud) -> Picture:
 
 
 def groups(cloud: Cloud, names: Sequence[str]) -> Picture:
-    """Codes by class."""
+    """Codes, coloured by class."""
     assert cloud.group is not None
     return chart(
         lambda axes: _scatter(axes, cloud, cloud.group, names),
@@ -355,7 +197,7 @@ def _dots(
 
 
 def rows(real: np.ndarray, new: np.ndarray) -> Picture:
-    """New rows of a table above real ones, in the first two principal components of these."""
+    """New rows above real rows, in the first two principal components of the real rows."""
     flat = np.asarray(real, np.float64)
     centre, scale = flat.mean(axis=0)[None], np.maximum(flat.std(axis=0), 1e-12)[None]
     _, _, directions = np.linalg.svd((flat - centre) / scale, full_matrices=False)
@@ -381,7 +223,7 @@ def rows(real: np.ndarray, new: np.ndarray) -> Picture:
 
 
 def errors(values: Float[np.ndarray, " n"], of_mean: float | None) -> Picture:
-    """Errors of the reconstructions."""
+    """The errors of the reconstructions."""
 
     def draw(axes: "Axes") -> None:
         axes.hist(values, 30, color=BLUE)
@@ -403,7 +245,7 @@ def errors(values: Float[np.ndarray, " n"], of_mean: float | None) -> Picture:
 
 
 def distances(found: Neighbours) -> Picture:
-    """How far samples are from training images, beside how far real ones are."""
+    """Distances of new images to training images, beside those of real images."""
     sets = {
         "new": (found.of_samples, BLUE),
         "real, decoded": (found.of_decoded, ORANGE),
@@ -437,10 +279,10 @@ def film(walks: Sequence[aeot.Walk]) -> Picture:
     """Walks through the source, as film strips."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PAGE_STYLE):
         titles = ["to a far sample", "to a near sample"][: len(walks)]
         figure = plot.film_strip(*walks, titles=titles, width=4.2)
-        light, dark = _written(figure, bbox_inches="tight", pad_inches=0.03)
+        light, dark = written(figure, bbox_inches="tight", pad_inches=0.03)
     crossed = sum(int(walk.crossings.singular.sum()) for walk in walks)
     return Picture(
         "Walks through the source",
@@ -455,7 +297,7 @@ def film(walks: Sequence[aeot.Walk]) -> Picture:
 
 
 def histories(named: Mapping[str, Float[np.ndarray, " e"]]) -> Picture:
-    """How the autoencoders of several runs learned."""
+    """The losses of the autoencoders of several runs."""
 
     def draw(axes: "Axes") -> None:
         for i, (name, values) in enumerate(named.items()):
@@ -476,24 +318,3 @@ def histories(named: Mapping[str, Float[np.ndarray, " e"]]) -> Picture:
 def _short(name: str) -> str:
     name = name.replace("$", r"\$")
     return name if len(name) <= 24 else f"...{name[-21:]}"
-
-
-def photograph(data: bytes, *, title: str, alt: str, caption: str) -> Picture:
-    """A picture that is there already, made small enough for a page.
-
-    Args:
-      data: the bytes of a PNG file.
-      title: see ``Picture``.
-      alt: see ``Picture``.
-      caption: see ``Picture``.
-
-    Raises:
-      OSError: if it is no picture.
-    """
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        image.thumbnail((_GRID, _GRID))
-        file = io.BytesIO()
-        image.convert("L" if image.mode == "L" else "RGB").save(file, "PNG", optimize=True)
-    return Picture(title, _uri("image/png", file.getvalue()), alt, caption)

@@ -1,4 +1,4 @@
-"""The numbers that the verdict is made from."""
+"""The numbers that the verdict is computed from."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from aeot_jax.report.trips import BATCH, errors, unit
 from aeot_jax.report.verdict import Numbers
 
 ALPHA = 0.05
-"""Share of real images that counts as near."""
+"""Share of the real images that counts as near to a training image."""
 
 
 def measured(
@@ -24,7 +24,7 @@ def measured(
     neighbours: Neighbours | None,
     classes: tuple[OfClass, ...],
 ) -> Numbers:
-    """The numbers of the verdict, all but those of the draw."""
+    """The numbers of the verdict, without the shares of rejected and copied samples."""
     model = material.model
     solution, certificate = model.solution, model.solution.certificate
     losses = _losses(model)
@@ -66,7 +66,7 @@ def _falling(losses: np.ndarray) -> float | None:
 
 
 def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
-    """How well rows survive; as `fit` measured it on all of them, where it did."""
+    """The error of the reconstructions: from metrics.json if it has it, else from `pairs`."""
     assert material.train is not None
     train = np.asarray(material.train.values)
     error = float(pairs.error.mean())
@@ -89,9 +89,9 @@ def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
 
 
 def _nearness(found: Neighbours) -> dict[str, Any]:
-    """How many samples are nearer than the nearest real ones; see `metrics.memory`."""
+    """The share of samples that are very near to a training image; see `metrics.memory`."""
     near, far = found.of_samples, found.of_decoded
-    # The next distance of the same law is below this with probability alpha.
+    # A new distance of the same distribution is below this with probability alpha.
     cutoff = float(np.quantile(far, ALPHA, method="weibull"))
     return {
         "near": float((near <= cutoff).mean()),
@@ -102,7 +102,7 @@ def _nearness(found: Neighbours) -> dict[str, Any]:
 
 
 def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What `aeot-jax evaluate` found."""
+    """The numbers of evaluation.json."""
     if not evaluation:
         return {}
     found: dict[str, Any] = {"evaluated": True}

@@ -1,80 +1,36 @@
-"""The page of one run: a verdict in words, then pictures, each with what good looks like."""
+"""The page of one run: a verdict in words, then sections of pictures and tables."""
 
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import aeot_jax as aeot
-from aeot_jax import files
-from aeot_jax.metrics.comparison import ENOUGH, uncertain
-from aeot_jax.model import kind_of
-from aeot_jax.ot.counts.words import in_words
-from aeot_jax.plot.run import to_bytes
-from aeot_jax.report import facts, figures
-from aeot_jax.report.command import command
-from aeot_jax.report.figures import Picture
-from aeot_jax.report.parts import Facts, Material, name_of
+from aeot_jax.report import facts
+from aeot_jax.report.parts import Facts, Material
+from aeot_jax.report.sections import charts, sections, subtitle
 from aeot_jax.report.verdict import judge
+from aeot_jax.storage import files
 from aeot_jax.typing import PRNGKey
 
 _LIMIT = 2_900_000
-"""Bytes of a page at most."""
+"""Most bytes of a page."""
 
 _SIDES = (96, 64, 48, 32, 24)
-"""Sides of images that are tried until the page is small enough, pixels."""
+"""Sides of images, pixels, that are tried until the page is small enough."""
 
 _OPTION = re.compile(r"--[a-z][a-z.-]*[a-z]|aeot-jax [a-z]+")
 
-_ROWS = 60
-"""Rows of a table at most."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-      caption: what it holds.
-      head: names of the columns.
-      rows: cells; the first of each names its row.
-      best: rows and columns of the cells to stress.
-    """
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]] = frozenset()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page; what is empty vanishes."""
-
-    title: str
-    texts: tuple[str, ...] = ()
-    items: tuple[tuple[str, str], ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    tables: tuple[Table, ...] = ()
-    command: str | None = None
-
-    def __bool__(self) -> bool:
-        """Whether there is anything in it."""
-        return any((self.texts, self.items, self.pictures, self.tables, self.command))
-
 
 def write(key: PRNGKey, material: Material, path: str | os.PathLike[str]) -> Path:
-    """Write the report of a run, whole or not at all.
+    """Write the report of a run, atomically.
 
     Args:
-      key: of what is drawn for it; consumed.
-      material: of the run.
-      path: of the page.
+      key: key of the samples that it shows; consumed.
+      material: the run.
+      path: the file.
 
     Returns:
       The path.
@@ -87,7 +43,7 @@ def write(key: PRNGKey, material: Material, path: str | os.PathLike[str]) -> Pat
 
 
 def save(page: str, path: str | os.PathLike[str]) -> Path:
-    """Write a page under another name, and rename it when it is complete."""
+    """Write a page to a temporary file, and rename it when it is complete."""
     target = Path(path)
     with files.replacing(target) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
@@ -100,15 +56,15 @@ def render(found: Facts) -> str:
     Args:
       found: what it shows.
     """
-    charts = _charts(found)
+    drawn = charts(found)
     page = ""
     for side in _SIDES:
         page = fill(
             "report.html",
             title=found.material.name,
-            subtitle=_subtitle(found),
+            subtitle=subtitle(found),
             verdict=judge(found.numbers),
-            sections=[part for part in _sections(found, charts, side) if part],
+            sections=[part for part in sections(found, drawn, side) if part],
         )
         if len(page) <= _LIMIT:
             break
@@ -126,7 +82,7 @@ def fill(template: str, **parts: Any) -> str:
     import markupsafe
 
     def coded(text: str) -> markupsafe.Markup:
-        """Text with its options as code."""
+        """Text with command-line options marked as code."""
         return markupsafe.Markup(_OPTION.sub(r"<code>\g<0></code>", str(markupsafe.escape(text))))
 
     environment = jinja2.Environment(
@@ -140,316 +96,11 @@ def fill(template: str, **parts: Any) -> str:
     return environment.get_template(template).render(version=aeot.__version__, **parts)
 
 
-def _charts(found: Facts) -> dict[str, Picture]:
-    """Charts by name, which do not depend on the size of images."""
-    model, cloud = found.material.model, found.cloud
-    losses = getattr(model, "losses", None)
-    charts = {
-        "mass error": figures.mass_error(model.solution, model.config.solver.tolerance),
-        "masses": figures.masses(found.cells),
-        "angles": figures.angles(model.extension),
-        "new": figures.cloud_of_new(cloud),
-    }
-    if losses is not None and np.size(losses):
-        charts["losses"] = figures.losses(np.asarray(losses, np.float64))
-    if found.pairs is not None:
-        charts["errors"] = figures.errors(found.pairs.error, found.numbers.error_of_mean)
-    if found.neighbours is not None:
-        charts["distances"] = figures.distances(found.neighbours)
-    if cloud.piece is not None:
-        charts["pieces"] = figures.pieces(cloud)
-    if cloud.group is not None:
-        labels = found.material.train.labels if found.material.train is not None else None
-        assert labels is not None
-        names = [name_of(model, int(label)) for label in np.unique(labels)]
-        charts["groups"] = figures.groups(cloud, names)
-    if found.walks:
-        charts["film"] = figures.film(found.walks)
-    if found.form != "images" and found.new is not None and found.real is not None:
-        charts["rows"] = figures.rows(found.real, found.new)
-    return charts
-
-
-def _sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterator[Section]:
-    def some(*names: str) -> tuple[Picture, ...]:
-        return tuple(charts[name] for name in names if name in charts)
-
-    yield Section("What was run", items=tuple(_run(found)))
-    shown = some("rows") if found.form != "images" else tuple(_samples(found, side))
-    if shown or found.new is None:
-        none = () if found.new is not None else ("Every candidate was rejected.",)
-        yield Section("New beside real", none, pictures=shown)
-    if found.pairs is not None:
-        pictures = (*_reconstructions(found, side), *some("errors"))
-        yield Section("Reconstructions", pictures=pictures)
-    if found.neighbours is not None:
-        pictures = (*_nearest(found, side), *some("distances"))
-        yield Section("Nearest training data of new samples", pictures=pictures)
-    yield Section("How it was learned", pictures=some("losses", "mass error"))
-    # Of codes, the rows above are the codes: one picture of them is enough.
-    new = () if found.form == "codes" and "rows" in charts else ("new",)
-    pictures = some("masses", "angles", "groups", "pieces", *new, "film")
-    yield Section("The map", pictures=pictures)
-    if found.classes:
-        yield Section(
-            "Classes",
-            _more(len(found.classes), facts.MOST_CLASSES, "classes have samples here"),
-            pictures=tuple(_class_samples(found, side)),
-            tables=(_class_table(found),),
-        )
-    if found.material.evaluation:
-        few = uncertain(found.numbers.compared or ENOUGH, kind_of(found.material.model))
-        table = _scores(found.material.evaluation)
-        yield Section("Scores", () if few is None else (few,), tables=(table,))
-    yield Section("Time and memory", tables=tuple(_costs(found.material.metrics)))
-    yield Section(
-        "To make it again", items=tuple(_versions(found)), command=command(found.material.config)
-    )
-
-
-def _more(total: int, shown: int, what: str) -> tuple[str, ...]:
-    return (f"The first {shown} of {total} {what}.",) if total > shown else ()
-
-
-def _subtitle(found: Facts) -> str:
-    m, d = found.material.model.extension.y.shape
-    shape = found.material.model.image_shape
-    things = kind_of(found.material.model)
-    size = "" if not shape else f" of {' x '.join(map(str, shape))}"
-    name = _data(found).get("name")
-    return f"{f'{name}: ' if name else ''}{m:,} {things}{size}, codes of {d} dimensions"
-
-
-def _data(found: Facts) -> Mapping[str, Any]:
-    data = found.material.metrics.get("data") or found.material.config.get("data")
-    return data if isinstance(data, dict) else {}
-
-
-def _run(found: Facts) -> Iterator[tuple[str, str]]:
-    """What was run, and on what."""
-    material, model = found.material, found.material.model
-    data, metrics, config = _data(found), material.metrics, model.config
-    source = material.config.get("source")
-    m, d = model.extension.y.shape
-    if data.get("name"):
-        path = source.get("path") if isinstance(source, dict) else None
-        where = "" if path in (None, data["name"]) else f", from {path}"
-        yield "Data", f"{data['name']}{where}"
-    if material.absent:
-        yield "Missing", material.absent
-    yield "Learned from", f"{m:,} {kind_of(found.material.model)}"
-    if data.get("num_held_out"):
-        yield "Not learned from", f"{data['num_held_out']:,} {data.get('held_out')} images"
-    if found.classes:
-        names = ", ".join(one.name for one in found.classes[:20])
-        yield (
-            "Classes",
-            f"{len(found.classes)}: {names}" + (", ..." if len(found.classes) > 20 else ""),
-        )
-    if found.form != "codes":
-        epochs = found.numbers.epochs
-        kind = config.autoencoder.kind
-        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs} epochs"
-    yield "Source of noise", f"{config.source} in {d} dimensions"
-    solution = model.solution
-    method = aeot.Method(int(solution.method)).name.lower()
-    drawn = f"{int(solution.num_samples):,} samples"
-    yield "Transport", f"{method}, {drawn}, {int(solution.num_check_samples):,} more to check"
-    if isinstance(metrics.get("device"), dict):
-        device = metrics["device"]
-        count = device.get("count")
-        yield "Computed on", f"{device.get('kind')}" + (f", {count} of them" if count != 1 else "")
-
-
-def _samples(found: Facts, side: int) -> Iterator[Picture]:
-    if found.new is None:
-        return
-    new = found.new[: facts.SHOWN]
-    yield figures.grid(
-        new,
-        columns=6,
-        side=side,
-        title="New",
-        alt=f"{len(new)} new images in rows of six, not chosen.",
-        caption="Aim: at a glance they could be swapped with the real ones, and no two are alike.",
-    )
-    if found.real is not None:
-        yield figures.grid(
-            found.real,
-            columns=6,
-            side=side,
-            title="Real",
-            alt=f"{len(found.real)} real images in rows of six.",
-            caption="These are of the data, evenly spaced: what the new ones should look like.",
-        )
-
-
-def _reconstructions(found: Facts, side: int) -> Iterator[Picture]:
-    assert found.pairs is not None
-    if found.form != "images":
-        return
-    words = {
-        "best": "Aim: original above, decoded below, and no difference to be seen.",
-        "middle": "Aim: what matters in the original is still there; fine strokes may be softer.",
-        "worst": "Aim: even these are recognised; if they are rare kinds, more of them would help.",
-    }
-    for kind, part in facts.three_kinds(len(found.pairs.error)).items():
-        above, below = found.pairs.original[part], found.pairs.decoded[part]
-        errors = found.pairs.error[part]
-        yield figures.grid(
-            np.concatenate([to_bytes(above), to_bytes(below)]),
-            columns=len(above),
-            side=side,
-            title=f"The {kind} of {len(found.pairs.error):,} {found.pairs.judged} images",
-            alt=f"{len(above)} originals above what is decoded of them; mean squared errors "
-            f"{errors.min():.2g} to {errors.max():.2g}.",
-            caption=f"{words[kind]} Numbers are mean squared errors a pixel.",
-            labels=[f"{error:#.2g}" for error in errors],
-        )
-
-
-def _nearest(found: Facts, side: int) -> Iterator[Picture]:
-    near = found.neighbours
-    assert near is not None
-    if found.form != "images":
-        return
-    half = -(-len(near.sample) // 2)
-    for part in (slice(0, half), slice(half, None)):
-        above, below = near.sample[part], near.neighbour[part]
-        if not len(above):
-            continue
-        far = near.of_samples[: len(near.sample)][part]
-        rank = [float((near.of_decoded <= value).mean()) for value in far]
-        yield figures.grid(
-            np.concatenate([to_bytes(above), to_bytes(below)]),
-            columns=len(above),
-            side=side,
-            title="New above, nearest training image below",
-            alt=f"{len(above)} new images above the training image nearest to each, at distances "
-            f"{far.min():.2g} to {far.max():.2g}.",
-            caption="Aim: alike, but not the same. Numbers are the distance and, below it, the "
-            "share of real images, decoded, that are as near or nearer to a training image.",
-            labels=[f"{d:#.2g}\n{100 * r:.0f} %" for d, r in zip(far, rank, strict=True)],
-        )
-
-
-def _class_samples(found: Facts, side: int) -> Iterator[Picture]:
-    shown = [one for one in found.classes if one.samples is not None]
-    for one in shown:
-        assert one.samples is not None
-        yield figures.grid(
-            one.samples,
-            columns=facts.PER_CLASS,
-            side=min(side, 64),
-            title=one.name,
-            alt=f"{len(one.samples)} new images of the class {one.name}.",
-            caption="Aim: each is of its class at a glance.",
-        )
-
-
-def _class_table(found: Facts) -> Table:
-    rows = [
-        (
-            one.name,
-            f"{100 * one.share:.1f} %",
-            in_words(one.mass_error, one.mass_error_se, one.upper),
-            "yes" if one.converged else "no",
-        )
-        for one in found.classes[:_ROWS]
-    ]
-    left = len(found.classes) - len(rows)
-    caption = "The map of each class" + (f"; {left} more are not shown" if left else "")
-    return Table(caption, ("class", "share", "mass error", "certified"), tuple(rows))
-
-
-def _scores(evaluation: Mapping[str, Any]) -> Table:
-    """What `aeot-jax evaluate` found, beside both floors."""
-    frechet, kernel, prdc = (evaluation.get(name) or {} for name in ("frechet", "kernel", "prdc"))
-    floors = prdc.get("floor") or {}
-    classes, memory = evaluation.get("classes"), evaluation.get("memory")
-    # Kernel distance and the four scores have one floor: of unseen images where there are any.
-    seen = frechet.get("floor_test") is None
-
-    def one(name: str, value: Any, floor: Any) -> tuple[str, ...]:
-        return name, number(value), *((number(floor), "-") if seen else ("-", number(floor)))
-
-    rows: list[tuple[str, ...]] = []
-    if frechet:
-        both = number(frechet.get("floor_train")), number(frechet.get("floor_test"))
-        rows.append(("Fréchet distance (lower)", number(frechet.get("distance")), *both))
-    if kernel:
-        rows.append(one("kernel distance (lower)", kernel.get("value"), kernel.get("floor")))
-    for name in ("precision", "recall", "density", "coverage"):
-        if name in prdc:
-            rows.append(one(f"{name} (higher)", prdc[name], floors.get(name)))
-    if isinstance(classes, dict):
-        made = f"{classes.get('captured')} of {classes.get('of')}"
-        rows.append(("classes made", made, "-", "-"))
-    if isinstance(memory, dict):
-        near = number(memory.get("share_nearer"))
-        rows.append(("memory (not above)", near, "-", number(memory.get("alpha"))))
-    caption = (
-        f"In features of {_article(evaluation.get('features'))}; in brackets what is better. "
-        "Floors are what real images score: training images against other training images, and "
-        "unseen images against training images."
-    )
-    return Table(caption, ("", "model", "floor, training", "floor, unseen"), tuple(rows))
-
-
-def _article(features: Any) -> str:
-    return "a classifier" if features == "classifier" else str(features or "the data")
-
-
-def _costs(metrics: Mapping[str, Any]) -> Iterator[Table]:
-    stages = metrics.get("stages")
-    if not isinstance(stages, dict):
-        return
-    rows = []
-    for name, stage in stages.items():
-        memory = stage.get("peak_memory_mib")
-        samples = stage.get("samples")
-        rows.append(
-            (
-                name,
-                f"{stage.get('seconds', 0):.1f}",
-                "" if memory is None else f"{memory:,.0f}",
-                "" if samples is None else f"{samples:,}",
-            )
-        )
-    if metrics.get("seconds") is not None:
-        memory = metrics.get("peak_memory_mib")
-        size = "" if memory is None else f"{memory:,.0f}"
-        rows.append(("in all", f"{metrics['seconds']:.1f}", size, ""))
-    head = ("stage", "seconds", "peak MiB so far", "samples")
-    caption = "Wall time, compilation and figures included in all"
-    if metrics.get("resumed"):
-        caption += "; the run was resumed, so all and the stage that was cut off count from the "
-        caption += "last start only"
-    yield Table(caption, head, tuple(rows))
-
-
-def _versions(found: Facts) -> Iterator[tuple[str, str]]:
-    versions = found.material.metrics.get("versions")
-    if isinstance(versions, dict):
-        yield "Versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    fingerprint = _data(found).get("sha256")
-    if fingerprint:
-        yield "Data, SHA-256", str(fingerprint)
-    checksum = found.material.metrics.get("model")
-    if checksum:
-        yield "Model, SHA-256", str(checksum)
-
-
-def number(value: Any, places: int = 3) -> str:
-    """A number with some places, or a dash."""
-    return f"{value:.{places}f}" if isinstance(value, int | float) else "-"
-
-
 def check_libraries(names: Sequence[str] = ("matplotlib", "jinja2")) -> None:
-    """Find out, before any work, whether what draws and fills a page is there.
+    """Check, before any work, that the libraries of a page are installed.
 
     Raises:
-      ImportError: if it is not.
+      ImportError: if one is missing.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:

@@ -1,4 +1,4 @@
-"""What a report shows of a run, in arrays and numbers."""
+"""The records of a report: arrays and numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ from aeot_jax.data.tables import Table
 from aeot_jax.report.verdict import Numbers
 
 Form = Literal["images", "table", "codes"]
-"""What a model makes: pictures, rows of numbers, or codes without any network."""
+"""What a model makes: images, rows of a table, or codes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a report is made of.
+    """The input of a report.
 
     Attributes:
-      name: of the run.
-      model: fitted.
-      train: the images that it was fitted to, if they are there.
+      name: name of the run.
+      model: the fitted model.
+      train: the images that it was fitted to, if they are available.
       held_out: images of the same kind that it was not fitted to.
-      kind: "test" or "held out", of the latter.
-      absent: why the images are not there, a sentence.
+      kind: the kind of `held_out`: "test" or "held out".
+      absent: a sentence on why the images are not available.
       metrics: content of metrics.json; may be empty.
       config: content of config.json; may be empty.
       evaluation: content of evaluation.json, if there is one.
@@ -45,13 +45,13 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Originals with what the autoencoder makes of them, by increasing error.
+    """Originals and their reconstructions, by increasing error.
 
     Attributes:
       original: (n, ...), bytes or floats.
       decoded: (n, ...).
       error: mean squared error of each (n,).
-      judged: which images they are, in a word.
+      judged: the kind of images: "training", "test" or "held-out".
     """
 
     original: np.ndarray
@@ -62,7 +62,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Samples with their nearest training images, and how far such things are.
+    """Samples with their nearest training images, and distances.
 
     Distances are root mean squares over pixels, or columns.
 
@@ -70,9 +70,9 @@ class Neighbours:
       sample: the first samples (k, ...).
       neighbour: the training image nearest to each (k, ...).
       of_samples: distance from each new image to the nearest training image (n,).
-      of_real: the same of real images that were not compared with themselves (p,).
-      of_decoded: the same of these, encoded and decoded (p,).
-      unseen: whether the real ones were held out, or else trained on.
+      of_real: the same for real images, which are not compared with themselves (p,).
+      of_decoded: the same for these images, encoded and decoded (p,).
+      unseen: whether the real images were held out.
     """
 
     sample: np.ndarray
@@ -85,7 +85,7 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Counts of a fresh draw in the cells.
+    """Counts of fresh samples in the cells.
 
     Attributes:
       counts: samples in each cell (m,).
@@ -101,13 +101,13 @@ class Cloud:
     """Codes in the plane of their first two principal components.
 
     Attributes:
-      codes: of the data (m, 2), or some of them.
-      new: of samples (n, 2).
-      piece: component of each code when singular faces are cut (m,), the heaviest 0; None where
-        that would take too long.
-      num_pieces: that are no crumbs.
+      codes: codes of the data (m, 2), or some of them.
+      new: codes of samples (n, 2).
+      piece: connected piece of each code, without singular faces (m,), the heaviest 0; None if it
+        would take too long.
+      num_pieces: number of pieces, without very small ones.
       group: index of the class of each code (m,), if it is known.
-      explained: share of the variance in the plane.
+      explained: share of the variance in this plane.
     """
 
     codes: Float[np.ndarray, "m 2"]
@@ -123,13 +123,13 @@ class OfClass:
     """One class.
 
     Attributes:
-      name: of the class.
-      share: of all codes.
-      mass_error: certified.
+      name: name of the class.
+      share: its share of the codes.
+      mass_error: certified mass error.
       mass_error_se: its standard error.
-      upper: its bound.
+      upper: its upper bound.
       converged: whether it is certified to the tolerance.
-      samples: some (k, ...); None where they are not shown.
+      samples: some samples (k, ...); None if they are not shown.
     """
 
     name: str
@@ -143,20 +143,20 @@ class OfClass:
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """All that a report shows; None is what there is not.
+    """The content of a report; None for parts that are not available.
 
     Attributes:
-      material: what they are of.
+      material: the input.
       form: what the model makes.
-      numbers: for the verdict.
-      new: samples (n, ...): images as bytes, rows, or codes in the units they came in.
-      real: real ones (n, ...).
+      numbers: numbers of the verdict.
+      new: samples (n, ...): images as bytes, rows, or codes in the units of the encoder.
+      real: real data (n, ...).
       pairs: reconstructions.
-      neighbours: of samples.
-      cells: of a fresh draw.
-      cloud: the codes.
-      walks: through the source.
-      classes: one each.
+      neighbours: nearest training images of samples.
+      cells: counts of fresh samples.
+      cloud: the codes in a plane.
+      walks: walks through the source.
+      classes: one entry per class.
     """
 
     material: Material
@@ -180,6 +180,6 @@ def form_of(model: aeot.AEOT) -> Form:
 
 
 def name_of(model: Any, label: int) -> str:
-    """What to call a class."""
+    """The name of a class, or its number."""
     names = getattr(model, "label_names", None)
     return str(label) if names is None or not 0 <= label < len(names) else str(names[label])

@@ -1,4 +1,4 @@
-"""There and back: rows encoded and decoded, a batch at a time, and measured."""
+"""Round trips: rows encoded and decoded in batches, and their errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax import columns
+from aeot_jax.inputs import columns
 
 BATCH = 512
-"""Rows encoded or decoded at once; one shape is compiled, which `fit` has used before."""
+"""Rows per batch; one shape is compiled."""
 
 
 def in_batches(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray:
-    """Apply a function to rows, always as many at once; the last are repeated to fill up."""
+    """Apply a function to rows in batches of one size; the last is padded with its last row."""
     parts = []
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
@@ -23,7 +23,7 @@ def in_batches(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.nd
 
 
 def round_trip(model: aeot.AEOT, rows: np.ndarray) -> np.ndarray:
-    """Rows encoded and decoded."""
+    """Encode and decode rows."""
     return in_batches(lambda x: aeot.decode(model, aeot.encode(model, x)), rows)
 
 
@@ -35,7 +35,7 @@ def unit(model: aeot.AEOT, x: np.ndarray) -> np.ndarray:
 
 
 def errors(model: aeot.AEOT, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows encoded and decoded, and the mean squared error of each."""
+    """Encode and decode rows, and compute the mean squared error of each."""
     decoded = round_trip(model, rows)
     difference = (unit(model, decoded) - unit(model, rows)).reshape(len(rows), -1)
     return decoded, (difference**2).mean(axis=1)

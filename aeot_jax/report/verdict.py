@@ -1,4 +1,4 @@
-"""The verdict: what is good, what is weak and what to try, by plain rules from the numbers."""
+"""The verdict: what is good, what is weak and what to try, by rules on the numbers."""
 
 import math
 import re
@@ -10,38 +10,38 @@ from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.ot.counts.words import in_words
 
 Level = Literal["good", "fair", "weak", "open"]
-"""How something is; "open" is what was not measured."""
+"""A level of quality; "open" means not measured."""
 
 _ORDER: tuple[Level, ...] = ("weak", "fair", "good", "open")
 
 _GOOD_SHARE, _FAIR_SHARE = 0.25, 0.6
-"""Parts of the mean image's error that an autoencoder leaves: a good one, and one that will do."""
+"""Largest error of a good and of a fair autoencoder, over the error of the mean image."""
 
 _OVERFIT = 1.5
-"""Times by which the error of unseen images may exceed that of the training images; MNIST and
-Fashion-MNIST have 1.1, the digits 1.9 (measured)."""
+"""Largest ratio of the errors of held-out and training images; it was 1.1 for MNIST and
+Fashion-MNIST, 1.9 for the digits."""
 
 _FALLING = 0.1
-"""Part by which a loss that still falls does so in a tenth of the epochs."""
+"""A loss still falls if it fell by more than this part in the last tenth of the epochs."""
 
 _FEW_EPOCHS = 5
 
 _MANY_REJECTED, _MOST_REJECTED = 0.1, 0.3
-"""Shares rejected; images have about 0.04 (measured)."""
+"""Shares of rejected candidates above which a run is fair, or weak; images have about 0.04."""
 
 _MANY_COPIED = 0.6
-"""Share of samples that are plain codes of the data; images have about 0.25 (measured)."""
+"""Largest share of samples that are codes of the data; images have about 0.25."""
 
 _NEAR_FLOOR, _FAR_FROM_FLOOR = 2.0, 6.0
-"""Fréchet distances in floors; MNIST has 1.4, Fashion-MNIST 4.6 (measured)."""
+"""Fréchet distance over its floor, good and fair; it was 1.4 for MNIST, 4.6 for Fashion-MNIST."""
 
 _GOOD_PART, _FAIR_PART = 0.9, 0.6
-"""Parts of what real images score in precision, recall and coverage."""
+"""Precision, recall and coverage over the scores of real images, good and fair."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the verdict is made from; None is what was not measured.
+    """The numbers of the verdict; None means not measured.
 
     Attributes:
       converged: whether the transport is certified to its tolerance.
@@ -49,31 +49,31 @@ class Numbers:
       mass_error: certified, with its standard error and its bound:
       mass_error_se: see above.
       upper: see above.
-      tolerance: the mass error asked for, if one was.
-      num_empty: cells that no sample of the certificate met.
-      expected_empty: such cells by chance.
-      num_classes: classes with a map of their own; 0 without labels.
-      classes_short: names of those that are not certified.
-      error: mean squared error of what is encoded and decoded, of unseen images if there are any.
-      error_of_mean: that of the mean image in its place.
-      error_train: that of training images, where `error` is not.
-      judged: "test", "held-out" or "training": which images `error` is of.
+      tolerance: the requested mass error, or None.
+      num_empty: cells without a sample of the certificate.
+      expected_empty: expected number of such cells for exact masses.
+      num_classes: number of classes; 0 without labels.
+      classes_short: names of the classes that are not certified.
+      error: mean squared error of the reconstructions, of held-out images if there are any.
+      error_of_mean: mean squared error of the mean image.
+      error_train: the error of training images, if `error` is of others.
+      judged: the images of `error`: "test", "held-out" or "training".
       learned: whether `error` is clearly below `error_of_mean`.
-      epochs: of the training; 0 without an autoencoder.
-      falling: part by which the loss fell over the last tenth of the epochs.
-      share_rejected: candidates in the singular set.
-      share_copied: accepted candidates that are codes of the data, with nothing blended in.
-      near: share of new images nearer to a training image than the nearest `alpha` of real ones
-        that were not compared with themselves, encoded and decoded.
+      epochs: number of epochs; 0 without an autoencoder.
+      falling: relative decrease of the loss in the last tenth of the epochs.
+      share_rejected: share of the candidates in the singular set.
+      share_copied: share of the accepted candidates that are codes of the data, without blending.
+      near: share of new images nearer to a training image than the `alpha`-quantile of decoded
+        real images.
       near_se: its standard error, if new images were like real ones.
-      alpha: see above.
-      identical: new images that equal a training image.
-      frechet: Fréchet distance, beside what real images score.
-      frechet_floor: see above.
-      parts: precision, recall and coverage, as parts of what real images score.
+      alpha: see `near`.
+      identical: number of new images that equal a training image.
+      frechet: Fréchet distance.
+      frechet_floor: its floor, the score of real images.
+      parts: precision, recall and coverage, over the scores of real images.
       compared: images in each set that was scored.
       evaluated: whether `aeot-jax evaluate` has been run.
-      data_gone: why the images are not there.
+      data_gone: why the images are not available.
       things: what the data are: "images", "rows" or "codes".
     """
 
@@ -110,14 +110,14 @@ class Numbers:
 
 
 class Finding(NamedTuple):
-    """One thing that the numbers say.
+    """One finding of the verdict.
 
     Attributes:
-      level: how it is.
-      title: what it is about.
-      text: what was found, one or two sentences.
+      level: its level.
+      title: its subject.
+      text: the finding, in one or two sentences.
       advice: what to try, if anything.
-      weakness: of a weak one, a clause that says what is wrong with the model.
+      weakness: for a weak finding, a clause on what is wrong with the model.
     """
 
     level: Level
@@ -128,12 +128,12 @@ class Finding(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """All that the numbers say.
+    """The verdict on a run.
 
     Attributes:
-      level: of the whole.
-      headline: the whole in a sentence.
-      findings: the weak ones first.
+      level: overall level.
+      headline: the verdict in one sentence.
+      findings: the findings, weak ones first.
     """
 
     level: Level
@@ -145,7 +145,7 @@ def judge(numbers: Numbers) -> Verdict:
     """Judge a run by its numbers.
 
     Args:
-      numbers: of the run.
+      numbers: numbers of the run.
     """
     findings = [_of(numbers.things, one) for rule in _RULES for one in rule(numbers)]
     findings.sort(key=lambda finding: _ORDER.index(finding.level))
@@ -163,7 +163,7 @@ def judge(numbers: Numbers) -> Verdict:
 
 
 def _of(things: str, finding: Finding) -> Finding:
-    """A finding in the words of the data: its sentences are written for images."""
+    """Replace "images" in a finding by what the data are."""
     if things == "images":
         return finding
     words = {"images": things, "image": things[:-1], "pixel": "number"}
@@ -227,7 +227,7 @@ def _reconstruction(n: Numbers) -> Iterable[Finding]:
     share = n.error / n.error_of_mean if n.error_of_mean > 0 else math.inf
     text = (
         f"Encoding and decoding {n.judged} images leaves {_percent(share)} of the error that the "
-        f"mean alone makes ({n.error:.4f} of {n.error_of_mean:.4f} a pixel)."
+        f"mean alone makes ({n.error:.4f} of {n.error_of_mean:.4f} per pixel)."
     )
     longer = "Train for more --epochs, or with a larger --latent-dim."
     if n.learned is False:
@@ -264,7 +264,7 @@ def _training(n: Numbers) -> Iterable[Finding]:
         yield Finding("fair", "Training", text, "Train for more --epochs.")
     elif n.falling is not None and n.falling > _FALLING:
         text = f"The loss fell by {_percent(n.falling)} over the last tenth of the epochs."
-        yield Finding("fair", "Training", text, "It was not done: train for more --epochs.")
+        yield Finding("fair", "Training", text, "It was still learning: train for more --epochs.")
 
 
 def _rejection(n: Numbers) -> Iterable[Finding]:
@@ -309,7 +309,7 @@ def _scores(n: Numbers) -> Iterable[Finding]:
         )
         near = ratio <= _NEAR_FLOOR
         level = "good" if near else "fair" if ratio <= _FAR_FROM_FLOOR else "weak"
-        advice = "" if near else "Look whether samples are blurred (more --epochs) or kinds miss."
+        advice = "" if near else "See if samples are blurred (more --epochs) or kinds are missing."
         wrong = "its images, as a whole, are unlike the real ones"
         yield Finding(level, "Likeness", text, advice, wrong)
     said = {

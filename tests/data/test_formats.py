@@ -21,8 +21,10 @@ import pytest
 from PIL import Image
 from scipy import io as scipy_io
 
-from aeot_jax.data import axes, images, pickled
-from aeot_jax.data.pictures import Pictures
+from aeot_jax.data import images
+from aeot_jax.data.pictures import axes
+from aeot_jax.data.pictures.shaping import Pictures
+from aeot_jax.data.readers import pickled
 from aeot_jax.data.tables import Table
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from aeot_jax.data import idx, images
+from aeot_jax.data import images
+from aeot_jax.data.readers import idx
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 7), dtype=np.uint8)
@@ -67,7 +68,7 @@ def test_a_missing_split_is_no_such_file(tmp_path):
 def test_two_sets_in_one_folder_are_refused(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / f"{name}-train-images-idx3-ubyte", IMAGES)
-    with pytest.raises(ValueError, match=r"several sets of images .* keep one set a folder"):
+    with pytest.raises(ValueError, match=r"several sets of images .* keep one set per folder"):
         images.load(tmp_path)
 
 

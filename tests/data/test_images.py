@@ -113,7 +113,7 @@ REFUSED = {
         np.arange(18).reshape(2, 3, 3, 1),
         "3 x 3 of `images` is outside 4 to 256 .* enlarge",
     ),
-    "large": (np.zeros((2, 4, 257), np.uint8), "4 x 257 of .* 4 to 256 pixels a side; crop"),
+    "large": (np.zeros((2, 4, 257), np.uint8), "4 x 257 of .* 4 to 256 pixels per side; crop"),
     "all equal": (np.zeros((9, 4, 4)), "all 9 of `images` are equal"),
     "equal as bytes": (np.linspace(0, 1e-3, 96).reshape(6, 4, 4), "are equal once rounded"),
     "ragged": ([GREY[0], GREY[1, :4]], r"image 0 .* shape \(5, 4\), but image 1 .* \(4, 4\); crop"),
@@ -280,12 +280,14 @@ def test_a_set_is_named_so_that_it_can_be_printed(tmp_path):
 
 
 def test_a_user_who_is_not_there_is_a_path_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match=r"'~nobody-of-this-name/set.npz' is no file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'~nobody-of-this-name/set.npz' is neither a file"
+    ):
         images.load("~nobody-of-this-name/set.npz")
 
 
 def test_no_such_file_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none of digits, mnist, fashion-mnist; check"):
+    with pytest.raises(FileNotFoundError, match="nor one of digits, mnist, fashion-mnist; check"):
         images.load(tmp_path / "missing")
 
 

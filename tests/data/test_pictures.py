@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from aeot_jax.data import images, tree
-from aeot_jax.data.pictures import Pictures
+from aeot_jax.data.pictures.shaping import Pictures
 from aeot_jax.data.share import pick
 
 RNG = np.random.default_rng(0)

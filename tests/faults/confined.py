@@ -123,13 +123,10 @@ def forked(job: Callable[..., dict[str, Any]], arguments: list[Any]) -> dict[str
 
 def main(kind: str) -> None:
     if kind == "command":
-        import aeot_jax.cli
+        pass
     else:
         without_jax()
     import PIL.Image
-
-    import aeot_jax.data.folder
-    import aeot_jax.data.images  # noqa: F401
 
     PIL.Image.init()
     assert kind == "command" or "jax" not in sys.modules

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax import checkpoint, documents, runs
-from aeot_jax.cli import folder, source
+from aeot_jax.checkpoints import checkpoint
+from aeot_jax.cli.options import folder, source
 from aeot_jax.nn import models
-from aeot_jax.ot.problem import Frame
+from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.solution import History
+from aeot_jax.storage import documents, runs
 
 CONFIG = aeot.Config(
     aeot.AutoencoderConfig(kind="mlp", latent_dim=3, width=16), aeot.TrainConfig(epochs=2)

@@ -11,6 +11,7 @@ import pytest
 
 import aeot_jax as aeot
 from aeot_jax.ot.counts import estimate
+from aeot_jax.ot.counts.chi_square import samples_to_verify
 from aeot_jax.ot.exact.exact import exact_masses, solve_exact
 
 KEYS = 240
@@ -20,7 +21,7 @@ LEAST = 220
 _SEEDS = 20
 
 M = 200
-PLANNED = estimate.samples_to_verify(M, 0.085, 0.005)
+PLANNED = samples_to_verify(M, 0.085, 0.005)
 RNG = np.random.default_rng(0)
 EQUAL = np.full(M, 1.0)
 PARETO = RNG.pareto(1.2, M) + 1

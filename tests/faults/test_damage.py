@@ -13,9 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from aeot_jax import checkpoint, report, runs
+from aeot_jax import report
+from aeot_jax.checkpoints import checkpoint
 from aeot_jax.cli import evaluate, main, sample
 from aeot_jax.nn import train
+from aeot_jax.storage import runs
 
 SHORT, LONG = 27, 300
 

@@ -12,8 +12,10 @@ import handmade
 import numpy as np
 import pytest
 
-from aeot_jax import checkpoint, documents, load, records, runs
+from aeot_jax import load
+from aeot_jax.checkpoints import checkpoint
 from aeot_jax.cli import evaluate, main
+from aeot_jax.storage import documents, records, runs
 
 SECONDS, MEBIBYTES = 5.0, 512
 """What one form may take of the CPU, and all together of memory."""

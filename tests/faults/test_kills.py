@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 import aeot_jax as aeot
-from aeot_jax import runs
+from aeot_jax.storage import runs
 
 SHORT, LONG = 2, 60
 
@@ -44,7 +44,7 @@ class Machine:
         arguments = ["fit", "--data", str(data), "--out", str(folder), "--epochs=2", "--quiet"]
         arguments += ["--tolerance=0.5", "--latent-dim=3", "--autoencoder.width=16"]
         # Fewer programs, which are most of the time.
-        arguments += ["--solver.starts.start=zero", "--solver.sampling=independent", *more]
+        arguments += ["--solver.start=zero", "--solver.sampling=independent", *more]
         order = {"arguments": arguments, "folder": str(folder), "event": event, "after": after}
         assert self.process.stdin
         assert self.process.stdout

@@ -70,7 +70,7 @@ def test_ones_own_features_are_given_pixels_as_floats_in_batches():
         ({"generated": None}, "`generated` is None"),
         ({"labels": np.arange(7)}, r"`labels` has shape \(7,\); pass one integer for each of 200"),
         ({"features": lambda x: x * np.nan}, "`features` made a value of row 0 that is not finite"),
-        ({"features": lambda x: x[:, :0]}, "`features` made no number of a row"),
+        ({"features": lambda x: x[:, :0]}, "`features` returned no number for a row"),
         ({"features": lambda x: np.asarray(x, float) * 1e300}, "`features` made a value of row"),
         ({"generated": rows(1) * 1e25}, r"`generated` lies up to .*e\+25 from 0 where it is comp"),
         ({"held_out": rows(0)}, "`held_out` is at a median distance of 0 from `real`"),

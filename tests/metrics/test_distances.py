@@ -122,6 +122,7 @@ def test_chunks_cover_every_row_with_one_shape():
         assert set().union(*(range(part.start, part.stop) for part in parts)) == set(range(n))
 
 
+@pytest.mark.optimised
 def test_temporaries_stay_bounded_for_sixty_thousand_images():
     m, d, block = 60_000, 784, 64
     rows = distances.chunks(10_000, 4 * (2 * d + 2 * -(-m // block)))[0].stop

@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from aeot_jax.metrics.classifier import functions, overlapping_patches
 from aeot_jax.metrics.features import (
     ClassifierConfig,
     extract,
     fit_components,
     fit_features,
-    functions,
-    overlapping_patches,
     predict,
 )
 from aeot_jax.metrics.frechet import frechet_distance

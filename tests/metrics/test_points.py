@@ -24,7 +24,7 @@ from aeot_jax.metrics.frechet import (
 from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.modes import covered_share, mode_report, reverse_kl, total_variation
 from aeot_jax.metrics.points import together
-from aeot_jax.metrics.prdc import neighbour_radii, prdc
+from aeot_jax.metrics.prdc import prdc
 
 KEY = jax.random.key(0)
 CONFIG = ClassifierConfig(epochs=1, num_features=4)
@@ -40,7 +40,7 @@ PAIRS = {
     "memory_report, held out": lambda a, b: memory_report(b, b, a, alpha=0.1),
     "mode_report": lambda a, b: mode_report(a, b, 0.5),
 }
-SINGLES = {"neighbour_radii": neighbour_radii, "moments": moments}
+SINGLES = {"moments": moments}
 PICTURES = {
     "fit_features": lambda x: fit_features(KEY, x, config=CONFIG),
     "fit_features, labels": lambda x: fit_features(KEY, x, np.arange(len(x)) % 2, CONFIG),
@@ -189,7 +189,6 @@ def test_what_is_no_size_is_refused(size):
     for name, call in (
         ("block", lambda: nearest(x, x, block=size)),
         ("k", lambda: prdc(x, x, k=size)),
-        ("k", lambda: neighbour_radii(x, size)),
         ("num_samples", lambda: frechet_report(KEY, x, x, num_samples=size)),
         ("num_blocks", lambda: kernel_distance(KEY, x, x, num_blocks=size)),
         ("num_samples", lambda: evaluate(KEY, tiny.model(), SET, num_samples=size)),

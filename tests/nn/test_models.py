@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aeot_jax.nn import models
+from aeot_jax.nn import layers, models
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (30, 20, 1), (9, 9, 1), (13, 27, 3), (64, 64, 3)]
 
@@ -87,9 +87,9 @@ def test_the_key_decides_the_parameters():
 
 def test_depth_to_space_inverts_space_to_depth():
     x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
-    packed = models.space_to_depth(x, 2)
+    packed = layers.space_to_depth(x, 2)
     assert packed.shape == (2, 2, 3, 12)
-    np.testing.assert_array_equal(models.depth_to_space(packed, 2), x)
+    np.testing.assert_array_equal(layers.depth_to_space(packed, 2), x)
 
 
 def nine_shifts(x, kernel):
@@ -110,7 +110,7 @@ def test_conv3x3_and_its_gradient_equal_a_sum_over_nine_shifts():
     # A sum of 80 cubes up to 1e3 keeps about four digits in float32.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-2),
-        value_and_grad(models.conv3x3),
+        value_and_grad(layers.conv3x3),
         value_and_grad(nine_shifts),
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aeot_jax.nn import models, train
+from aeot_jax.nn import encode, models, train
 
 KEY = jax.random.key(0)
 MODEL = models.AutoencoderConfig(kind="mlp", latent_dim=2, width=16)
@@ -87,6 +87,7 @@ def test_every_device_holds_the_same_parameters(spread):
             np.testing.assert_array_equal(first, other)
 
 
+@pytest.mark.optimised
 def test_devices_share_images_and_exchange_nothing_but_sums(spread):
     images, key = jax.device_put((bars(), KEY), train._sharding(DEVICES))
     program = train.run_epoch.lower(
@@ -154,19 +155,17 @@ def test_encoding_in_batches_equals_encoding_at_once(fitted):
     params = fitted[0].params
     images = bars(11)
     functions = models.functions((6, 6, 1), MODEL)
-    z = train.encode_all(params, images, MODEL, batch=4)
+    z = encode.encode_all(params, images, MODEL, batch=4)
     np.testing.assert_allclose(z, functions.encode(params, images), atol=1e-6)
-    y = train.decode_all(params, z, (6, 6, 1), MODEL, batch=4)
-    np.testing.assert_allclose(y, functions.decode(params, z), atol=1e-6)
 
 
 def test_batches_of_any_tail_share_one_compilation(fitted):
     params = fitted[0].params
-    train.encode_all(params, bars(8), MODEL, batch=4)
-    before = compilations(train._encode)
+    encode.encode_all(params, bars(8), MODEL, batch=4)
+    before = compilations(encode._encode)
     for n in (0, 3, 9):
-        assert train.encode_all(params, bars(n), MODEL, batch=4).shape == (n, 2)
-    assert compilations(train._encode) == before
+        assert encode.encode_all(params, bars(n), MODEL, batch=4).shape == (n, 2)
+    assert compilations(encode._encode) == before
 
 
 @pytest.mark.parametrize("n", [2, 31, 33, 1_797, 60_000, 1_000_000])
@@ -188,7 +187,7 @@ def test_defaults_fit_the_number_of_images(n):
         (lambda: train.fit(KEY, np.zeros((4, 8, 8), np.uint8), MODEL, CONFIG), r"\(4, 8, 8\)"),
         (lambda: train.fit(KEY, np.zeros((4, 8, 8, 1)), MODEL, CONFIG), "dtype float64"),
         (lambda: train.fit(KEY, np.zeros((99, 2, 8, 1), np.uint8), MODEL, CONFIG), "resize"),
-        (lambda: train.encode_all({}, bars(2), MODEL, batch=0), "`batch` is 0"),
+        (lambda: encode.encode_all({}, bars(2), MODEL, batch=0), "`batch` is 0"),
         (
             lambda: train.fit(KEY, bars(), MODEL, CONFIG, devices=DEVICES[:3]),
             "`batch_size` is 16, which 3 devices cannot share evenly; pass a multiple of 3",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks, frames, merging
 
 KEY = jax.random.key(0)
 Y = jnp.array([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.5]])
@@ -73,30 +73,30 @@ def test_a_source_of_another_dimension_is_named():
 
 def test_a_known_array_can_be_checked_under_a_trace():
     def body(scale):
-        return problem.check_targets(Y) * scale
+        return checks.check_targets(Y) * scale
 
     np.testing.assert_array_equal(jax.jit(body)(2.0), 2 * Y)
     bad = Y.at[0, 0].set(jnp.nan)
     with pytest.raises(ValueError, match="`y` is nan at 0, 0"):
-        jax.jit(lambda s: problem.check_targets(bad) * s)(2.0)
+        jax.jit(lambda s: checks.check_targets(bad) * s)(2.0)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float64, np.float16])
 def test_other_dtypes_become_float32(dtype):
-    targets = problem.check_targets(np.ones((2, 2), dtype))
+    targets = checks.check_targets(np.ones((2, 2), dtype))
     assert targets.dtype == jnp.float32
 
 
 def test_weights_become_a_distribution():
-    nu = problem.check_weights(np.array([0.2, 0.3, 0.50001]), Y)
+    nu = checks.check_weights(np.array([0.2, 0.3, 0.50001]), Y)
     np.testing.assert_allclose(np.asarray(nu, np.float64).sum(), 1, atol=1e-7)
-    np.testing.assert_allclose(problem.check_weights(None, Y), 1 / 3)
+    np.testing.assert_allclose(checks.check_weights(None, Y), 1 / 3)
 
 
 def test_representatives_are_the_lowest_equal_targets():
     y = jnp.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0], [-0.0, 0.0], [3.0, 3.0]])
-    np.testing.assert_array_equal(problem.representatives(y), [0, 1, 0, 1, 4])
-    assert problem.representatives(Y) is None
+    np.testing.assert_array_equal(merging.representatives(y), [0, 1, 0, 1, 4])
+    assert merging.representatives(Y) is None
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
@@ -104,9 +104,9 @@ def test_representatives_are_the_lowest_equal_targets():
 def test_normalised_targets_do_not_know_where_they_came_from(scale, shift):
     y = jax.random.normal(jax.random.key(1), (50, 3))
     nu = jax.random.dirichlet(jax.random.key(2), jnp.ones(50))
-    plain = problem.frame(y, nu).normalise(y)
+    plain = frames.frame(y, nu).normalise(y)
     moved = (y + shift) * scale
-    frame = problem.frame(moved, nu)
+    frame = frames.frame(moved, nu)
     # Rounding of the shifted targets, 3 + O(1) in float32.
     np.testing.assert_allclose(frame.normalise(moved), plain, atol=3e-6)
     np.testing.assert_allclose(nu @ jnp.square(plain).mean(1), 1, rtol=1e-5)
@@ -115,7 +115,7 @@ def test_normalised_targets_do_not_know_where_they_came_from(scale, shift):
 def test_targets_that_coincide_have_a_finite_frame():
     for value in (0.0, 5.0, 1e-30, 1e30):
         y = jnp.full((4, 2), value)
-        frame = problem.frame(y, jnp.full(4, 0.25))
+        frame = frames.frame(y, jnp.full(4, 0.25))
         assert np.isfinite(frame.scale)
         assert frame.scale > 0
         np.testing.assert_allclose(frame.normalise(y), 0, atol=1e-6)
@@ -124,9 +124,9 @@ def test_targets_that_coincide_have_a_finite_frame():
 def test_many_small_weights_are_merged_without_loss():
     same = np.repeat(np.array([0, 100_000], np.int32), 100_000)
     nu = jnp.full(200_000, 1 / 200_000)
-    merged = problem.merged_weights(nu, same)
+    merged = merging.merged_weights(nu, same)
     np.testing.assert_array_equal(merged[np.array([0, 100_000])], [0.5, 0.5])
     assert merged.sum() == 1
     # Under a trace nothing can be looked at; few copies lose nothing.
-    few = jax.jit(lambda nu: problem.merged_weights(nu, np.array([0, 1, 0], np.int32)))
+    few = jax.jit(lambda nu: merging.merged_weights(nu, np.array([0, 1, 0], np.int32)))
     np.testing.assert_array_equal(few(jnp.array([0.25, 0.5, 0.25])), [0.5, 0.5, 0.0])

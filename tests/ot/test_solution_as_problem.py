@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -29,9 +30,7 @@ def solution():
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_solution_gives_what_its_parts_give(call, solution):
     found, expected = call(solution), call(MU, Y, solution.h, NU)
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(found, expected)
 
 
 def test_weights_are_not_forgotten(solution):

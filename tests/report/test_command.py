@@ -4,9 +4,10 @@ import dataclasses
 import shlex
 
 import aeot_jax as aeot
-from aeot_jax.cli import fit, parse, source
-from aeot_jax.cli.pictures import PictureOptions
-from aeot_jax.configs import config_to_json
+from aeot_jax.checkpoints.configs import config_to_json
+from aeot_jax.cli import fit, parse
+from aeot_jax.cli.options import source
+from aeot_jax.cli.options.pictures import PictureOptions
 from aeot_jax.report.command import command
 
 

@@ -17,7 +17,7 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax.data.images import ImageSet
-from aeot_jax.report import facts, figures, page
+from aeot_jax.report import facts, figures, page, picture
 from aeot_jax.report.parts import Material, OfClass, Pairs, name_of
 
 KEY = jax.random.key(7)
@@ -275,7 +275,7 @@ def test_a_grid_holds_every_pixel_and_gaps_that_are_seen_through(channels):
     from PIL import Image
 
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 6, channels), dtype=np.uint8)
-    uri = figures.grid(images, columns=3, side=64, title="t", alt="a", caption="c").light
+    uri = picture.grid(images, columns=3, side=64, title="t", alt="a", caption="c").light
     with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
         canvas = np.asarray(image)
     scale, gap = 8, 4
@@ -322,7 +322,6 @@ def test_a_browser_shows_it_whole(text, width, tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert ":CONSOLE" not in done.stderr
     said = re.search(r'<pre id="said">(.*?)</pre>', done.stdout, re.DOTALL)

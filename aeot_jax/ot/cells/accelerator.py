@@ -1,4 +1,4 @@
-"""The kernel's forms for an accelerator: few large products, whose scores its memory holds."""
+"""The kernel on an accelerator: few large products, whose scores are held in device memory."""
 
 import jax
 import jax.numpy as jnp
@@ -10,43 +10,43 @@ from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows
 
 _SUMMED_DIM = 4
-"""Up to here an accelerator sums scores coordinate by coordinate."""
+"""Largest dimension in which an accelerator sums scores coordinate by coordinate."""
 
 _CHUNK = 16_384
 """Samples scored together on an accelerator, where larger products gain little."""
 
 _SMALL_CHUNK = 65_536
-"""The same in so few dimensions that scores are summed within their reduction."""
+"""The same up to ``_SUMMED_DIM``, where scores are summed inside their reduction."""
 
 _SCORES = 1 << 26
-"""Scores of a block on an accelerator, at most: 256 MiB; blocks within its cache are no quicker,
-because each is some launches (measured)."""
+"""Most scores of a block: 256 MiB. Blocks that fit its cache are no faster, because each costs some
+launches (``benchmarks/kernel.py``)."""
 
 _TOP_CHUNKS = (256, 4096)
-"""Samples whose highest planes an accelerator finds together, at least and at most: fewer samples
-rather than several blocks, because to merge two lists costs as much as to make one (measured)."""
+"""Fewest and most samples whose highest planes are found together. Fewer samples in one block are
+faster than more in several: merging two lists costs as much as making one."""
 
 _TOP_SCORES = 1 << 27
-"""Scores that it looks through at once for the highest planes, at most."""
+"""Most scores that are searched together for the highest planes."""
 
 
 def chunk_of_best(dim: int) -> int:
-    """Samples that ``best`` shall be given at once."""
+    """Samples to give ``best`` at once."""
     return _CHUNK if dim > _SUMMED_DIM else _SMALL_CHUNK
 
 
 def chunk_of_highest(num_targets: int) -> int:
-    """Samples that ``highest`` shall be given at once."""
+    """Samples to give ``highest`` at once."""
     least, most = _TOP_CHUNKS
     chunk = min(most, max(least, _TOP_SCORES // num_targets))
     return chunk - chunk % blocks.RESCORE
 
 
 def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
-    """All scores of one block (n, block), for a device whose memory holds them."""
+    """All scores of one block (n, block)."""
     if x.shape[1] > _SUMMED_DIM:
         return jnp.matmul(x, yb.T, precision=PRECISION) + hb[None, :]
-    # As a sum it fuses into the reduction that follows; a product would be a kernel of its own.
+    # A sum fuses into the reduction that follows; a matrix product would be a separate kernel.
     score = hb[None, :]
     for axis in range(x.shape[1]):
         score = score + x[:, axis, None] * yb[None, :, axis]
@@ -54,7 +54,7 @@ def _scores(x: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
 
 
 def best(x: jax.Array, y: Rows, h: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Best plane by few large blocks; their number is known, or the host would wait each turn."""
+    """Best plane by few large blocks: a fixed number, so that no turn waits for the host."""
     del used
     n, m = x.shape[0], y.shape[0]
     block = blocks.equal_blocks(m, _SCORES // n)
@@ -74,10 +74,10 @@ def best(x: jax.Array, y: Rows, h: jax.Array, used: jax.Array) -> tuple[jax.Arra
 def highest(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, k: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The k best planes by merging the k best of each block into those of the blocks before.
+    """The k best planes: the k best of each block are merged into those of the blocks before it.
 
-    The list is full from the first block on, and what it holds goes before an equal newcomer: a
-    masked target of the tail's window, at -inf, never enters.
+    The list is full from the first block on, and its members win over equal newcomers. So a target
+    that the tail's window masks by -inf never enters it.
     """
     del used
     m = y.shape[0]

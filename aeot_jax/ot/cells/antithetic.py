@@ -4,11 +4,11 @@ Split the coordinates of x and y into four parts. The products of the parts, :ma
 give the score not only of x but of every sample that is x with the signs of some parts changed:
 :math:`\langle s \cdot x, y \rangle = \sum_k s_k p_k`. A source whose law such changes leave alone
 thus yields eight samples for the arithmetic of one product and a few additions. The eight sign
-patterns are the rows of a Hadamard matrix and their negatives: the scores of a target whose norm
-is spread evenly over the parts are uncorrelated, or opposite, within an orbit, so the orbit counts
-for eight independent samples (measured: the same mass error at the same number of samples).
+patterns are the rows of a Hadamard matrix and their negatives. If the parts of a target have equal
+norms, its scores within an orbit are uncorrelated or opposite, so that an orbit is worth eight
+independent samples: steps reach the same mass error with the same number of samples.
 
-Orbits move heights. They certify nothing: a certificate draws independent samples.
+Orbits are for steps only: a certificate draws independent samples.
 
 Source: Hammersley and Morton 1956 (antithetic variates); the use of all signs of a partial product
 is this library's.
@@ -32,15 +32,16 @@ SIZE = 8
 """Samples of an orbit."""
 
 LEAST_DIM = 32
-"""Dimension from which orbits pay on a CPU (measured): 1.25 times at d = 32, 2 at 64, 4 at 512."""
+"""Least dimension in which orbits are faster on a CPU: 1.25 times at d = 32, 2 at 64, 4 at 512
+(``benchmarks/kernel.py``)."""
 
 _PARTS = 4
 
 _PATTERNS = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]], np.float32)
-"""Signs of the parts; the other four patterns of an orbit are the negatives of these."""
+"""Signs of the parts; the other four patterns of an orbit are their negatives."""
 
 _CHUNK = 128
-"""Orbits scored together: their scores by a block stay in the first-level cache."""
+"""Orbits scored together: their scores with one block stay in the first-level cache."""
 
 _BLOCK = 64
 """Targets of a block on a CPU."""
@@ -52,12 +53,12 @@ _ACCELERATOR_CHUNK = 1024
 """Orbits scored together on an accelerator."""
 
 _ACCELERATOR_PRODUCTS = 1 << 26
-"""Products of parts of a block on an accelerator, at most: 256 MiB; smaller blocks are no quicker
-(measured)."""
+"""Most products of parts in a block on an accelerator: 256 MiB; smaller blocks are no faster
+(``benchmarks/kernel.py``)."""
 
 
 def signs(dim: int) -> Float[np.ndarray, "8 d"]:
-    """Signs of the coordinates in each of an orbit's samples; coordinates are dealt like cards."""
+    """Signs of the coordinates in each sample of an orbit; coordinate i belongs to part i mod 4."""
     patterns = np.concatenate([_PATTERNS, -_PATTERNS])
     return patterns[:, np.arange(dim) % _PARTS]
 
@@ -68,9 +69,9 @@ def members(x: Samples) -> Float[Array, "8 n d"]:
 
 
 def mixing(key: jax.Array, dim: int) -> Float[Array, "d d"]:
-    """A random rotation that spreads every direction over all coordinates, hence over all parts.
+    """A random rotation after which any vector has about the same norm in every part.
 
-    Random signs followed by an orthonormal discrete cosine transform (Ailon and Chazelle 2009).
+    Random signs, then an orthonormal discrete cosine transform (Ailon and Chazelle 2009).
     """
     frequency, place = np.arange(dim)[:, None], np.arange(dim)[None, :] + 0.5
     transform = np.cos(np.pi / dim * frequency * place) * np.sqrt(2 / dim)
@@ -81,16 +82,16 @@ def mixing(key: jax.Array, dim: int) -> Float[Array, "d d"]:
 
 
 def assign_orbits(x: Samples, y: Targets | Rows, h: Heights) -> Int[Array, "8 n"]:
-    """Find the cell of every sample of every orbit: ``assign`` of ``members(x)``, sooner.
+    """Find the cell of every sample of every orbit: ``assign`` of ``members(x)``, but faster.
 
     Args:
       x: one sample of each orbit (n, d).
       y: targets (m, d).
-      h: heights (m,), not all -inf; known to be good.
+      h: heights (m,), not all -inf; checked before.
 
     Returns:
-      For each of the 8 samples of ``members(x)`` the index that ``assign`` gives, up to the
-      rounding of planes that all but meet.
+      The index that ``assign`` gives for each of the 8 samples of ``members(x)``. Where two planes
+      differ by no more than rounding, it can be the other one's.
     """
     return leaders(x, y, h)[1]
 
@@ -98,11 +99,11 @@ def assign_orbits(x: Samples, y: Targets | Rows, h: Heights) -> Int[Array, "8 n"
 def leaders(
     x: Samples, y: Targets | Rows, h: Heights
 ) -> tuple[Float[Array, "8 n"], Int[Array, "8 n"]]:
-    """Indices as ``assign_orbits``, and before them the scores that decided for them.
+    """The scores by which ``assign_orbits`` decides (8, n), and the indices that it gives (8, n).
 
-    Of parts of the targets that begin at multiples of 128, the one with the highest score (the
-    first of several) holds the index that ``assign_orbits`` gives for all targets together, if
-    their number is such a multiple, too.
+    Say that the targets are cut into parts, each a multiple of 128 targets. Then the part with the
+    highest score, the first of equals, holds the index that ``assign_orbits`` gives for all
+    targets together.
     """
 
     def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -122,9 +123,9 @@ def _in_chunks(
     h: jax.Array,
     chunk: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Apply a kernel to chunks of orbits of one shape; the last are padded."""
+    """Apply a kernel to chunks of orbits of one shape; the last one is padded."""
     n, d = x.shape
-    chunk = min(chunk, n + -n % SIZE)  # eight of them fill what is scored again together
+    chunk = min(chunk, n + -n % SIZE)  # 8 orbits are 64 samples, which are scored again together
     padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
     used = blocks.used(h)
     best, index = lax.map(lambda part: kernel(part, y, h, used), padded)
@@ -136,13 +137,16 @@ def _in_chunks(
 
 
 def _parts(rows: jax.Array) -> jax.Array:
-    """Deal coordinates into parts (4, rows, k), zeros where they do not divide."""
+    """Split coordinates into parts (4, rows, k): i into part i mod 4, zeros at the end."""
     rows = jnp.pad(rows, ((0, 0), (0, -rows.shape[1] % _PARTS)))
     return rows.reshape(rows.shape[0], -1, _PARTS).transpose(2, 0, 1)
 
 
 def _products(rows: jax.Array, columns: jax.Array) -> list[jax.Array]:
-    """Scores without heights of the first four patterns, from parts of samples and of targets."""
+    """Scores without heights for the first four patterns, from parts of both factors.
+
+    The patterns are ``_PATTERNS``: p_0 + p_1 + p_2 + p_3, p_0 + p_1 - p_2 - p_3, and so on.
+    """
     p = jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION)
     near, far = (p[0] + p[1], p[0] - p[1]), (p[2] + p[3], p[2] - p[3])
     return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
@@ -151,7 +155,7 @@ def _products(rows: jax.Array, columns: jax.Array) -> list[jax.Array]:
 def _cells_by_group(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Keep the best group of every sample, then score that group again, as ``assign`` does."""
+    """Find the best group of every sample, then score that group again, as ``assign`` does."""
     n, m = x.shape[0], y.shape[0]
     block = blocks.whole_groups(_BLOCK, m, _GROUP)
     size = min(block, _GROUP)
@@ -191,7 +195,7 @@ def _cells_by_group(
 def _cells_by_argmax(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Few large blocks, as ``assign`` has them on an accelerator, targets along the vector."""
+    """Few large blocks, as ``assign`` uses on an accelerator; targets along the last axis."""
     del used
     m = y.shape[0]
     block = blocks.equal_blocks(m, _ACCELERATOR_PRODUCTS // (_PARTS * x.shape[0]))

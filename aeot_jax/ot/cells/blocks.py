@@ -1,4 +1,4 @@
-"""Work in blocks: what streams of targets share, and how blocks are scored and stacked."""
+"""Blocks of targets: how they are cut out, scored and reduced, and loops with fixed bits."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -9,29 +9,29 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
-from aeot_jax.numerics import PRECISION, barrier, on_accelerator, repeat
+from aeot_jax.numerics import PRECISION, barrier, is_typed_key, on_accelerator, repeat
 
 _Tree = TypeVar("_Tree")
 
 RESCORE = 64
-"""Most samples whose winning groups are gathered together; every chunk is a multiple of it."""
+"""Most samples whose winning groups are scored again together; chunks are multiples of it."""
 
 _VECTOR = 128
-"""Targets that an accelerator's block is a multiple of."""
+"""On an accelerator, blocks are multiples of so many targets."""
 
 RESCORE_FLOATS = 1 << 18
 """Most floats gathered together: 1 MiB, which stays in cache between the gather and the product."""
 
 
 class Rows(NamedTuple):
-    """Targets as a kernel takes them: they are shifted block by block when they are scored.
+    """Targets with a centre that a kernel subtracts block by block.
 
-    Scores around a centre near the targets keep the digits that an offset costs, and targets that
-    are stored whole are never copied for it.
+    Scores of targets far from the origin lose digits; around a centre they keep them. The stored
+    targets are never copied as a whole for that.
 
     Attributes:
-      points: as stored (m, d).
-      centre: what is taken off each (d,); None where they are near the origin already.
+      points: targets as stored (m, d).
+      centre: what is subtracted from each (d,); None where they are near the origin already.
     """
 
     points: jax.Array
@@ -43,20 +43,20 @@ class Rows(NamedTuple):
         return self.points.shape
 
     def part(self, start: jax.Array | int, size: int) -> jax.Array:
-        """The targets from ``start`` on (size, d), shifted."""
+        """``size`` targets from ``start`` on, shifted (size, d)."""
         rows = lax.dynamic_slice_in_dim(self.points, start, size)
         return rows if self.centre is None else rows - self.centre[None, :]
 
 
 def as_rows(y: jax.Array | Rows) -> Rows:
-    """Targets that are near the origin, or that know their centre."""
+    """Targets as ``Rows``; plain arrays are near the origin."""
     return y if isinstance(y, Rows) else Rows(y)
 
 
 def used(h: jax.Array) -> jax.Array:
-    """Number of targets up to the last one that has a height: what a kernel must score.
+    """Number of targets up to the last one with a height: a kernel must score these.
 
-    Targets that fill up an array come last and have none.
+    Targets that only fill up an array come last and have the height -inf.
     """
     places = jnp.arange(1, h.shape[0] + 1, dtype=jnp.int32)
     return jnp.max(jnp.where(h > -jnp.inf, places, 0))
@@ -76,15 +76,15 @@ def whole_groups(block: int, num_targets: int, group: int) -> int:
 def full(
     shape: tuple[int, ...], fill: float | int, dtype: DTypeLike, *data: jax.Array
 ) -> jax.Array:
-    """Fill a loop's carry so that it varies over every mesh axis that the data vary over.
+    """A constant array for a loop's carry, which varies over the same mesh axes as the data.
 
-    ``shard_map`` types each value by the mesh axes over which it varies; a bare constant varies
-    over none and would not match the carry that comes out of the loop.
+    ``shard_map`` types each value by the mesh axes over which it varies. A plain constant varies
+    over none, which does not match the carry that comes out of the loop.
     """
     varies = jnp.zeros((), bool)
     for array in data:
         varies = varies | jnp.isnan(array[(0,) * array.ndim])
-    # Both branches are the same number: the compiler drops the test, the type keeps it.
+    # Both choices are the same number: the compiler removes the test, the type keeps the axes.
     number = jnp.asarray(fill, dtype)
     return jnp.broadcast_to(jnp.where(varies, number, number), shape)
 
@@ -94,9 +94,9 @@ def window(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Block b of the targets, its heights, and the index of its first target.
 
-    The ragged tail is a full window over the last targets, those that the block before it owns
-    masked by -inf: y is never padded, and since every product has one shape, duplicates of a
-    target have bit-equal scores in whatever blocks they lie.
+    The last block is a full window over the last targets; those that the block before it owns are
+    masked by -inf. So y is never padded. Every product has one shape, so that equal targets have
+    bit-equal scores in any block.
     """
     start = jnp.minimum(b * block, y.shape[0] - block)
     heights = lax.dynamic_slice_in_dim(h, start, block)
@@ -105,7 +105,7 @@ def window(
 
 
 def group_scores(x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """Score again the groups that begin at ``start`` (n, k); the scores are (n, k, size)."""
+    """Score the groups that begin at ``start`` (n, k) again; the scores are (n, k, size)."""
     slices = jax.vmap(jax.vmap(lambda i: y.part(i, size)))(start)
     heights = jax.vmap(jax.vmap(lambda i: lax.dynamic_slice_in_dim(h, i, size)))(start)
     flat = slices.reshape(x.shape[0], -1, x.shape[1])
@@ -113,7 +113,7 @@ def group_scores(x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: in
 
 
 def together(floats: int) -> int:
-    """How many samples to gather together at so many floats each: a power of two up to 64."""
+    """How many samples of ``floats`` floats each to gather together: a power of two up to 64."""
     return 1 << (min(RESCORE, max(1, RESCORE_FLOATS // floats)).bit_length() - 1)
 
 
@@ -122,7 +122,7 @@ def best_of_groups(
 ) -> tuple[jax.Array, jax.Array]:
     """Best plane at each sample among the ``size`` targets from ``start`` (n,) on.
 
-    n is a multiple of ``RESCORE``. A group that reaches beyond the last target ends with it.
+    n is a multiple of ``RESCORE``. A group that would reach beyond the last target ends there.
     """
     n, d = x.shape
     last = y.shape[0] - size
@@ -143,9 +143,9 @@ def best_of_groups(
 
 
 def equal_blocks(num_targets: int, most: int) -> int:
-    """Targets of a block for an accelerator: whole vectors, no more blocks than ``most`` asks for.
+    """Size of equal blocks for an accelerator: a multiple of 128, at most about ``most`` targets.
 
-    The window over the ragged tail then scores few targets twice.
+    The window over the last targets then scores few of them twice.
     """
     number = -(-num_targets // max(_VECTOR, most))
     size = -(-num_targets // number)
@@ -156,10 +156,13 @@ def equal_blocks(num_targets: int, most: int) -> int:
 def first_best(scores: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], ...]:
     """Maxima over the last axis and the lowest places that attain them, by one reduction.
 
-    An accelerator reads once what the scores, arrays of one shape, are made of. A NaN never wins.
+    An accelerator then reads the operands of the scores only once. A NaN never wins.
+
+    Args:
+      scores: arrays of one shape.
 
     Returns:
-      The maxima of each array of scores, and their places.
+      The maxima of each array, and their places.
     """
     number, last = len(scores), scores[0].ndim - 1
 
@@ -190,14 +193,18 @@ def _(primals: tuple, tangents: tuple) -> tuple:
 
 
 def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
-    """Evaluate ``function(i, *operands)`` for i from 0 on and stack the results.
+    """Evaluate ``function(i, *operands)`` for i in 0 .. number - 1 and stack the results.
 
-    Nothing is fused across the border of a loop, nothing is known beyond a barrier, and a loop
-    whose length the compiler does not know stays a loop, even if it has one turn: each turn thus
-    has the same bits, wherever it stands and however many there are.
+    Each turn has the same bits in every program, and with any number of turns. The compiler fuses
+    nothing across the border of a loop and knows nothing beyond a barrier. It does not know the
+    number of turns either, so even a single turn stays a loop. That number depends on the operands:
+    under ``vmap`` each problem keeps its own.
     """
     operands = barrier(operands)
     shapes = jax.eval_shape(function, jnp.int32(0), *operands)
+    numbers = [leaf for leaf in jax.tree.leaves(operands) if not is_typed_key(leaf)]
+    # Never true, which the compiler does not know.
+    never = jnp.max(numbers[0].ravel()[:1]).astype(jnp.float32) < -jnp.inf
 
     def turn(i: jax.Array, stacked: _Tree) -> _Tree:
         return jax.tree.map(
@@ -206,15 +213,15 @@ def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _T
             function(i, *operands),
         )
 
-    empty = jax.tree.map(lambda s: jnp.zeros_like(s, shape=(number, *s.shape)), shapes)
-    return repeat(barrier(np.int32(number)), turn, empty)
+    empty = jax.tree.map(lambda s: full((number, *s.shape), 0, s.dtype, *numbers), shapes)
+    return repeat(jnp.where(never, 0, number), turn, empty)
 
 
 def map_abreast(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
-    """``map_range`` where an accelerator takes all turns at once, and its memory must hold them.
+    """``map_range``, but an accelerator evaluates all turns together, in its memory.
 
-    Nothing is known beyond a barrier nor fused across one: the results depend on nothing but the
-    number of turns.
+    Barriers on both sides keep the rest of the program out, so that the results depend on the
+    operands and the number of turns alone.
     """
     if not on_accelerator():
         return map_range(function, number, *operands)

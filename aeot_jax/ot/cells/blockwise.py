@@ -1,9 +1,9 @@
-"""Sums over the targets that have the same bits however the targets are sharded over devices.
+"""Sums over targets with the same bits however the targets are sharded over devices.
 
 A sum of floats depends on its order, hence on how many devices hold the targets. So the targets are
-sharded over ``NUM_BLOCKS`` logical blocks of one width; a device owns whole blocks. Every block is
-reduced by a computation of one shape, isolated from the program around it, and the results of all
-blocks are added in their order: alone, and over the devices of an axis.
+divided into ``NUM_BLOCKS`` logical blocks of one width, and a device owns whole blocks. Every block
+is reduced by a computation of one shape, isolated from the program around it. The results of the
+blocks are added in their order, on one device or over several.
 """
 
 import functools
@@ -22,7 +22,7 @@ NUM_BLOCKS = 8
 """Logical blocks of targets; devices own whole blocks."""
 
 ALIGNMENT = 128
-"""What the width of a block is a multiple of: the kernels' own blocks then end where it ends."""
+"""The width of a logical block is a multiple of it, so that the kernels' own blocks fit into it."""
 
 _Tree = TypeVar("_Tree")
 
@@ -38,7 +38,7 @@ def padded(num_targets: int) -> int:
 
 
 def num_shards(targets_axis: str | None) -> int:
-    """Devices among which the targets are sharded.
+    """Number of devices over which the targets are sharded.
 
     Raises:
       ValueError: if nothing maps the axis, or its size does not divide the number of blocks.
@@ -55,10 +55,10 @@ def num_shards(targets_axis: str | None) -> int:
 
 
 def num_targets(rows: int, targets_axis: str | None) -> int:
-    """Targets of all devices, those of weight 0 that fill up the blocks included.
+    """Number of targets of all devices, with those of weight 0 that fill up the blocks.
 
     Raises:
-      ValueError: as ``num_shards``, or if the rows of a device are no whole logical blocks.
+      ValueError: as ``num_shards``, or if a device does not hold whole logical blocks.
     """
     shards = num_shards(targets_axis)
     if targets_axis is not None and rows * shards != padded(rows * shards):
@@ -76,12 +76,12 @@ def sum_blocks(
     *operands: Any,
     targets_axis: str | None = None,
 ) -> _Tree:
-    """Add up what a function makes of each logical block.
+    """Evaluate a function on each logical block and add up the results.
 
     Args:
-      function: from the block's part of each array, and the operands, to a tree of arrays of
-        float32 or int32. Beyond the last target the parts are 0.
-      arrays: of the targets of this device, (m,) or (m, d).
+      function: maps the block's part of each array, and the operands, to a tree of float32 or
+        int32 arrays. Beyond the last target the parts are 0.
+      arrays: one row per target of this device, (m,) or (m, d).
       *operands: what else the function reads, trees of arrays.
       targets_axis: a mapped axis over whose devices the targets are sharded.
 
@@ -94,13 +94,13 @@ def sum_blocks(
 
 
 def count(mask: jax.Array, targets_axis: str | None) -> jax.Array:
-    """How many targets of all devices are true in a mask (m,)."""
+    """How many entries of a mask (m,) are true, over all devices."""
     own = mask.sum(dtype=jnp.int32)
     return own if targets_axis is None else lax.psum(own, targets_axis)
 
 
 def add_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
-    """Add up what ``map_blocks`` made of the blocks of all devices, in their order."""
+    """Add up the results of ``map_blocks`` over the blocks of all devices, in their order."""
     stacked = gather_blocks(tree, targets_axis)
     return jax.tree.map(lambda leaf: functools.reduce(operator.add, list(leaf)), stacked)
 
@@ -111,7 +111,10 @@ def map_blocks(
     *operands: Any,
     targets_axis: str | None = None,
 ) -> _Tree:
-    """Evaluate a function on each logical block of this device, stacked; as ``sum_blocks``."""
+    """Evaluate a function on each logical block of this device and stack the results.
+
+    Arguments as for ``sum_blocks``.
+    """
     own = NUM_BLOCKS // num_shards(targets_axis)
     rows = max(array.shape[0] for array in arrays)
     size = width(rows * NUM_BLOCKS // own)
@@ -125,7 +128,7 @@ def map_blocks(
     def one(block: jax.Array, arrays: tuple[jax.Array, ...], *operands: Any) -> _Tree:
         return function(*(part(array, block) for array in arrays), *operands)
 
-    # Vectors are filled up beforehand, which costs less than to fill them block by block.
+    # It is cheaper to fill up vectors beforehand than block by block.
     arrays = tuple(
         jnp.pad(array, (0, own * size - array.shape[0])) if array.ndim == 1 else array
         for array in arrays
@@ -136,16 +139,16 @@ def map_blocks(
 def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> jax.Array:
     """Apply a function of whole rows to ``ALIGNMENT`` targets at a time.
 
-    A product of matrices may round a row by its place and by how many there are; here both are the
-    same in every placement.
+    The last bits of a matrix product depend on the number of rows and on a row's place among them.
+    Here both are the same in every placement of the devices.
 
     Args:
-      function: from targets (128, d), and the operands, to an array (128, ...).
+      function: maps targets (128, d), and the operands, to an array (128, ...).
       y: targets (m, d).
       *operands: trees of arrays.
 
     Returns:
-      An array of as many rows as m, rounded up to a multiple of 128; from m on they mean nothing.
+      An array with m rows, rounded up to a multiple of 128; rows from m on mean nothing.
     """
     num_chunks = -(-y.shape[0] // ALIGNMENT)
 
@@ -158,9 +161,10 @@ def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -
 
 
 def gather_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
-    """What ``map_blocks`` made of the blocks of all devices (8, ...), by one reduction of integers.
+    """Gather the results of ``map_blocks`` from all devices (8, ...), by one sum of integers.
 
-    The bits of each number travel in a place of their own, to which the other devices add 0.
+    Each device writes the bits of its numbers into its own places and 0 into all others, so that
+    the sum over devices changes no bit.
     """
     if targets_axis is None:
         return tree

@@ -1,9 +1,9 @@
-r"""The kernel's forms for a CPU: maxima of groups, then the winning groups once more.
+r"""The kernel on a CPU: maxima of groups of targets, then the winning groups once more.
 
-XLA fuses a product with a *maximum*, not with an argmax. So targets are streamed in blocks, the
-highest maximum over a group of targets is kept with its group, and the one winning group of each
-sample is scored again. In few dimensions a product has nothing to reuse, and a scan over single
-targets is faster.
+XLA fuses a product with a *maximum*, not with an argmax. So targets are streamed in blocks, each
+sample keeps the highest maximum over a group of targets with that group, and in the end its winning
+group is scored again. In few dimensions a product reuses nothing, and a scan over single targets is
+faster.
 """
 
 import jax
@@ -15,10 +15,10 @@ from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows
 
 GROUP = 32
-"""Targets of which a CPU keeps one maximum: fewer are cheaper to score again, dearer to reduce."""
+"""Targets of a group: fewer are cheaper to score again, but dearer to reduce."""
 
 _MERGE = 256
-"""Groups whose maxima are merged at once into the list of the k highest."""
+"""Groups whose maxima are merged together into the list of the k highest."""
 
 _UNROLL = 8
 """Targets of one step of the single-target scan."""
@@ -39,7 +39,7 @@ def _group_maxima(x1: jax.Array, yb: jax.Array, hb: jax.Array) -> jax.Array:
 def best_by_block(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Best plane by way of group maxima, then the winning group of each sample again."""
+    """Best plane: by maxima of groups, then by scoring the winning group again."""
     _, winner = _winning_group(x, y, h, used, block)
     return blocks.best_of_groups(x, y, h, winner, min(block, GROUP))
 
@@ -47,7 +47,7 @@ def best_by_block(
 def leader_by_block(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The maximum that decided for the winning group, and the best plane of that group."""
+    """The maximum by which the winning group won, and the best plane of that group."""
     best, winner = _winning_group(x, y, h, used, block)
     return best, blocks.best_of_groups(x, y, h, winner, min(block, GROUP))[1]
 
@@ -57,7 +57,7 @@ def _winning_group(
 ) -> tuple[jax.Array, jax.Array]:
     """Highest maximum over a group at each sample, and where the first group with it begins.
 
-    Groups begin at multiples of their size, whatever m is: the ragged tail is filled up.
+    Groups begin at multiples of their size whatever m is: the last block is filled up.
     """
     n, m = x.shape[0], y.shape[0]
     size = min(block, GROUP)
@@ -98,7 +98,7 @@ def best_by_target(
 
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, index = carry
-        # The ragged tail scores some targets twice; ties keep the first, so that is harmless.
+        # The last turn scores some targets twice; ties keep the first, so that is harmless.
         start = jnp.minimum(b * unroll, m - unroll)
         yb = y.part(start, unroll)
         hb = lax.dynamic_slice_in_dim(h, start, unroll)
@@ -106,7 +106,7 @@ def best_by_target(
             score = hb[j]
             for axis in range(d):
                 score = score + coordinates[axis] * yb[j, axis]
-            # Not `jnp.maximum`: to hand on a NaN it takes three instructions where this takes one.
+            # `jnp.maximum` passes on a NaN, which takes three instructions in place of one.
             better = score > best
             best = jnp.where(better, score, best)
             index = jnp.where(better, start + j, index)
@@ -120,21 +120,21 @@ def best_by_target(
 def top_by_block(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, k: int, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The k best planes lie in the k groups of highest maxima: find those, score them again.
+    """The k best planes lie in the k groups with the highest maxima: find and score these again.
 
-    With maxima ordered from the highest down and ties by the lowest group, a target outside these
-    k groups has k others before it, one of each group, so it is not among the k best.
+    Order the maxima from the highest down, and equal ones by group. A target outside of the first k
+    groups comes after k others, one of each of them, so it is not among the k best.
     """
     n, m = x.shape[0], y.shape[0]
     size = min(block, GROUP)
     groups = block // size
     num_blocks = -(-m // block)
     keep = min(k, (num_blocks - 1) * groups + -(-(m - (num_blocks - 1) * block) // size))
-    # Many blocks are merged at a time: `lax.top_k` also looks at the list that it merges into.
+    # Many blocks are merged at a time, because `lax.top_k` reads the list each time as well.
     merge = -(-num_blocks // -(-num_blocks * groups // _MERGE))
-    # The list must fill up, if need be with targets that have no height.
+    # The list must fill up, even if that takes targets without a height.
     needed = jnp.maximum(blocks.number_of(used, block), min(num_blocks, -(-keep // groups)))
-    # Below a target's own -inf there must be room for what is masked or not yet filled.
+    # A target's own -inf becomes `lowest`: -inf is for places that are masked or not yet filled.
     lowest = jnp.finfo(x.dtype).min
     x1 = _with_one(x)
 
@@ -157,7 +157,7 @@ def top_by_block(
         blocks.full((n, keep), 0, jnp.int32, *data),
     )
     _, group = repeat(blocks.number_of(needed, merge), body, carry)
-    # In ascending order of targets, so that `top_k`, which keeps the first of equals, does right.
+    # In the order of the targets: `top_k` keeps the first of equals, which has the lowest index.
     group = jnp.sort(group, axis=1)
 
     def rescore(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -165,7 +165,7 @@ def top_by_block(
         start = jnp.minimum(b * block, m - block) + j * size
         index = start[:, :, None] + jnp.arange(size, dtype=jnp.int32)[None, None, :]
         score = blocks.group_scores(part[0], y, h, start, size)
-        # A target at -inf still goes before one that an earlier group owns.
+        # A target at -inf still comes before one that an earlier group owns, which is masked.
         score = jnp.where(index < (b * block)[:, :, None], -jnp.inf, jnp.maximum(score, lowest))
         value, position = lax.top_k(score.reshape(score.shape[0], -1), k)
         group, place = jnp.divmod(position, size)

@@ -1,9 +1,9 @@
 r"""The kernel: Brenier's potential $u_h(x) = \max_i \langle x, y_i\rangle + h_i$ and its argmax.
 
-One pass costs about a matrix product and writes no $n \times m$ scores: samples come in chunks,
-targets in blocks. The forms that score them are in ``maxima.py`` for a CPU and in
-``accelerator.py``; ``benchmarks/kernel.py`` times them against each other. All targets here are
-near the origin, or carry the centre that is taken off (``blocks.Rows``).
+One pass costs about one matrix product and writes no $n \times m$ scores: samples come in chunks,
+targets in blocks. How a block is scored is in ``maxima.py`` for a CPU and in ``accelerator.py``;
+``benchmarks/kernel.py`` times them. All targets here are near the origin, or come with the centre
+that is subtracted from them (``blocks.Rows``).
 """
 
 import functools
@@ -20,27 +20,28 @@ from aeot_jax.ot.cells import accelerator, blocks, maxima
 from aeot_jax.ot.cells.blocks import Rows, as_rows
 
 _SMALL_DIM = 5
-"""Up to here a scan over single targets beats a product on a CPU (measured)."""
+"""Largest dimension in which a scan over single targets beats a product on a CPU
+(``benchmarks/kernel.py``)."""
 
 _CHUNK = 4096
 """Samples scored together; 4096 x 64 floats are 1 MiB, the second-level cache of a core."""
 
 _CHUNK_FLOATS = 4096 * 256
-"""Bound of a chunk's size in floats: in high dimension the chunk shrinks."""
+"""Most floats of a chunk: in high dimension it holds fewer samples."""
 
 _MAX_BLOCK = 1024
-"""Largest block: each group of a block is a few more instructions in the compiled program."""
+"""Largest block: every group of a block adds some instructions to the compiled program."""
 
 
 def fitted(block: int, num_targets: int) -> int:
-    """A block of targets as the kernel takes it: whole groups, not too many."""
+    """The size of a block as the kernel takes it: whole groups, not too many."""
     return blocks.whole_groups(min(block, _MAX_BLOCK), num_targets, maxima.GROUP)
 
 
 def best(
     x: Float[Array, "n d"], y: Float[Array, "m d"] | Rows, h: Float[Array, " m"], block: int = 128
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """The highest plane, by arguments that are known to be good, of targets near the origin.
+    """The highest plane at each sample; arguments have been checked.
 
     Args:
       x: samples (n, d).
@@ -58,19 +59,19 @@ def highest(
     k: int,
     block: int = 128,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """The k highest planes, by arguments that are known to be good; as ``best``."""
+    """The k highest planes at each sample, from the highest down; arguments as for ``best``."""
     return _highest(x, as_rows(y), h, k=k, block=fitted(block, h.shape[0]))
 
 
 def leaders(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Find the best among some of the targets, to be compared with the best among others.
+    """Find the best of some targets, with a score to compare it to the best of others.
 
-    Where parts of the targets begin at multiples of 128, the part with the highest score (the first
-    of several) holds the index that :func:`assign` gives for all targets, to the last bit: these
-    are the scores by which it decides. They differ from its values by rounding.
+    These are the scores by which :func:`assign` decides; they differ from its values by rounding.
+    Say that the targets are cut into parts that begin at multiples of 128. Then the part with the
+    highest score, the first of equals, holds the index that ``assign`` gives for all targets.
 
     Args:
-      x: samples (n, d), known to be good.
+      x: samples (n, d), checked before.
       y: targets (m, d).
       h: heights (m,).
 
@@ -100,7 +101,7 @@ def _best(
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(accelerator.best, x, y, h, (), most=accelerator.chunk_of_best(x.shape[1]))
 
-    # A batched product leaves the fused path of a CPU: there problems take turns under `vmap`.
+    # A batched product is not fused on a CPU: under `vmap`, problems take turns there.
     on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
     return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
@@ -128,10 +129,10 @@ def _in_chunks(
     shape: tuple[int, ...],
     most: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Apply a kernel to chunks of samples, writing its values and indices in place.
+    """Apply a kernel to chunks of samples and write its values and indices in place.
 
-    Every chunk has one shape: the last is a window that overlaps its neighbour, and fewer samples
-    than a chunk are padded to a multiple of ``blocks.RESCORE``. So the answer at a sample hardly
+    Every chunk has one shape: the last is a window that overlaps the one before it. Fewer samples
+    than a chunk are padded to a multiple of ``blocks.RESCORE``. So the result at a sample hardly
     depends on how many others come with it, and ``x`` is not copied.
     """
     n, d = x.shape

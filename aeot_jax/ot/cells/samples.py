@@ -1,4 +1,4 @@
-"""Samples that a user passes: checked at the border, and carried a chunk at a time."""
+"""Samples that a user passes: checked on entry, and processed a chunk at a time."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,13 +12,13 @@ from aeot_jax import arguments
 from aeot_jax.typing import ArrayLike, Samples
 
 _CHUNK = 4096
-"""Samples carried together at most."""
+"""Most samples of a chunk."""
 
 _LEAST_CHUNK = 64
-"""And at least: the kernel scores whole multiples of it."""
+"""Fewest samples of a chunk: the kernel scores multiples of it."""
 
 _FLOATS = 1 << 21
-"""Floats that a chunk of more samples than that may hold at once, 8 MiB."""
+"""Most floats that a larger chunk may hold at once: 8 MiB."""
 
 T = TypeVar("T", bound=Array)
 
@@ -34,11 +34,11 @@ def check_samples(
     Args:
       x: one sample (d,) or samples (n, d).
       shape: of the targets (m, d).
-      ranks: of these two what is taken.
-      less: what is taken off each sample, before it is rounded where it is known.
+      ranks: which of the two shapes is allowed.
+      less: subtracted from each sample, in float64 where the samples are known.
 
     Raises:
-      ValueError: if the shape does not fit, or there is no real number, or none that float32 holds.
+      ValueError: if the shape does not fit, or a value is no real number or leaves float32.
     """
     given = arguments.array("x", x)
     if given.ndim not in ranks or given.size == 0 or given.shape[-1] != shape[1]:
@@ -59,10 +59,10 @@ def in_chunks(function: Callable[[Samples], T], x: Samples, floats: int) -> T:
     """Apply a function to chunks of samples, the last one padded.
 
     Args:
-      function: from samples (c, d) to an array (c, ...), row by row.
+      function: maps samples (c, d) to an array (c, ...), each row by itself.
       x: samples (n, d).
-      floats: how many it holds for each sample at once; chunks get so few samples that they hold
-        8 MiB together, but not less than 64.
+      floats: how many it holds at once for each sample. A chunk gets so few samples that it holds
+        at most 8 MiB, but no fewer than 64.
     """
     n = x.shape[0]
     fitting = _FLOATS // floats // _LEAST_CHUNK * _LEAST_CHUNK

@@ -1,12 +1,12 @@
-r"""What centring takes off the scores, so that they keep their digits wherever the targets lie.
+r"""Centring of targets and heights, so that scores keep their digits wherever the targets lie.
 
-A shift of all targets moves every score :math:`\langle x, y_i\rangle + h_i` of a sample alike, and
-so does one of all heights: the cells stay the same. Scores of targets near the origin round by the
-distances between targets; scores of targets at an offset round by the offset.
+A shift of all targets changes the scores :math:`\langle x, y_i\rangle + h_i` of a sample by one
+number, and so does a shift of all heights: the cells stay the same. Near the origin, scores are
+rounded relative to the distances between targets; at an offset, relative to the offset.
 
-What is taken off is a multiple of a power of two, four times the size of the targets or the
-heights and more. Where they are near the origin that is 0 and not a bit changes; elsewhere the
-difference of two float32 numbers that are near to each other is exact.
+The shift is a multiple of a power of two that is more than four times the size of the targets, or
+of the heights. Near the origin that multiple is 0 and no bit changes. Elsewhere the subtraction is
+exact, because the two float32 numbers are near to each other.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ _MANTISSA_BITS = 23
 """Bits of a float32 below its exponent."""
 
 _SPARE_BITS = 2
-"""Bits that an offset may cost before it is taken off: one of less than twice the size stays."""
+"""Bits that an offset may cost before it is subtracted: one of less than twice the size stays."""
 
 _EXPONENTS = 7, 247
 """Least and largest exponent of a unit, 2^-120 and 2^120: its multiples stay within float32."""
@@ -33,47 +33,47 @@ _EXACT = 2.0**24
 """Below, every integer is a float32."""
 
 _PART = 4096
-"""Targets that are looked at together."""
+"""Targets that are reduced together."""
 
 _HOST_ROWS = 1 << 16
-"""Targets that are shifted together on the host, which bounds the copies in float64."""
+"""Targets that are shifted together on the host: it bounds the copies in float64."""
 
 
 class Shift(NamedTuple):
-    """What the scores of a sample have lost: <x, centre> + level.
+    """What was subtracted from targets and heights; scores of x are lower by <x, centre> + level.
 
     Attributes:
-      centre: taken off every target (d,).
-      level: taken off every height.
+      centre: subtracted from every target (d,).
+      level: subtracted from every height.
     """
 
     centre: Float[Array | np.ndarray, " d"]
     level: Float[Array | np.ndarray, ""]
 
     def of(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
-        """What the scores of each sample have lost (n,)."""
+        """By how much the scores of each sample are lower (n,)."""
         centre, level = jnp.asarray(self.centre), jnp.asarray(self.level)
         return jnp.matmul(x, centre, precision=PRECISION) + level
 
 
 def none(dim: int) -> Shift:
-    """Nothing taken off."""
+    """A shift by 0."""
     return Shift(np.zeros(dim, np.float32), np.zeros((), np.float32))
 
 
 def around(
     y: Float[Array, "m d"], h: Float[Array, " m"], targets_axis: str | None = None
 ) -> tuple[Rows, Float[Array, " m"], Shift]:
-    """Targets and heights as kernels shall score them; under a trace.
+    """Centre targets and heights for a kernel; for use under a trace.
 
     Args:
       y: targets (m, d).
       h: heights (m,).
-      targets_axis: a mapped axis over whose devices the targets are sharded; all take off the same.
+      targets_axis: a mapped axis over whose devices the targets are sharded; all use one shift.
 
     Returns:
-      The targets, shifted when they are scored; the heights; what was taken off. No derivative
-      passes.
+      The targets with their centre, which is subtracted when they are scored; the shifted heights;
+      the shift. Derivatives are stopped.
     """
     y, h = lax.stop_gradient((y, h))
     active = h > -jnp.inf
@@ -84,11 +84,11 @@ def around(
 def on_host(
     y: Shaped[np.ndarray, "m d"], active: Bool[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, " d"]]:
-    """Targets around a centre, shifted in float64 and then rounded, and the centre in float64.
+    """Centre targets in float64 and round them; return them and the centre in float64.
 
     Args:
       y: targets in any real dtype (m, d), finite.
-      active: which of them count (m,); one at least.
+      active: the targets around whose middle to centre (m,); at least one.
     """
     own = y if active.all() else y[active]
     low, high = own.min(0).astype(np.float64), own.max(0).astype(np.float64)
@@ -106,9 +106,9 @@ def on_host(
 def _middle(
     values: Float[Array, "m *d"], active: Bool[Array, " m"], targets_axis: str | None
 ) -> Float[Array, "*d"]:
-    """Middle of the active values in each coordinate, rounded by the longest side; 0 if none is.
+    """Middle of the active values in each coordinate, rounded by ``rounded``; 0 if none is active.
 
-    A part at a time: the compiler would write all masked values before it reduces them.
+    Values are reduced a part at a time: otherwise the compiler writes all masked values first.
     """
     m = values.shape[0]
     size = min(_PART, m)
@@ -133,11 +133,11 @@ def _middle(
 
 
 def rounded(middle: Float[Array, "*d"], size: Float[Array, ""]) -> Float[Array, "*d"]:
-    """A place as a multiple of a power of two above a size: 0 for what is near to the origin.
+    """Round a middle to a multiple of a power of two above four times a size: to 0 near the origin.
 
     Args:
-      middle: the place; itself where the size is 0.
-      size: of what lies around it.
+      middle: what to round; it stays as it is where the size is 0.
+      size: longest side of the points around it.
     """
     exponent = lax.bitcast_convert_type(size, jnp.int32) >> _MANTISSA_BITS  # size is not negative
     exponent = jnp.clip(exponent + 1 + _SPARE_BITS, *_EXPONENTS)

@@ -1,9 +1,9 @@
-"""A short list of numbers of targets, to which problems are filled up: most sizes compile nothing.
+"""A short list of sizes, to which problems are filled up so that few programs serve all.
 
-Every shape of an array is a program of its own, which takes seconds to compile and memory to keep.
-So a problem is filled up by targets without weight or height, whose cells are empty and which the
-kernels pass over: it shares its programs with all others of about its size. Large problems stay as
-they are: to fill one up would copy it.
+Every shape of an array needs its own program, which takes seconds to compile and memory to keep. So
+a problem is filled up with targets of weight 0 and height -inf. Their cells are empty, and kernels
+skip them. The problem then shares its programs with others of about its size. Large problems stay
+as they are, because filling them up would copy them.
 """
 
 import jax
@@ -11,20 +11,20 @@ import jax
 from aeot_jax.ot.cells import blockwise
 
 LEAST = 256
-"""Smallest size: all problems with fewer targets share it."""
+"""Smallest size, for all problems with fewer targets."""
 
 _PARTS = 4, 5, 6
-"""Sizes between one power of two and the next, in quarters of it; at most a quarter is fill."""
+"""Sizes from one power of two to the next, in quarters of it; at most a quarter is filled up."""
 
 _MOST_TARGETS = 20_000
-"""Targets up to which a problem is filled up."""
+"""Most targets of a problem that is filled up."""
 
 _MOST_BYTES = 64 << 20
-"""And bytes of its targets."""
+"""Most bytes of its targets."""
 
 
 def padded(num_targets: int, dim: int) -> int:
-    """Number of targets with those that fill up: the next size of the list.
+    """The next size of the list: the number of targets with those that fill up.
 
     Args:
       num_targets: m.
@@ -40,21 +40,21 @@ def padded(num_targets: int, dim: int) -> int:
 
 
 def filled(num_targets: int, dim: int) -> int:
-    """Number of rows that a problem is given: its size, but as many as it has under a debug flag.
+    """Number of rows of a problem: its padded size, but no more than m under a debug flag.
 
-    What fills up has the height -inf and no angle, which the flags would report.
+    Targets that fill up have the height -inf and undefined angles, which these flags would report.
 
     Args:
       num_targets: m.
       dim: d.
     """
     flags = jax.config.values
-    looks = flags["jax_debug_infs"] or flags["jax_debug_nans"]
-    return num_targets if looks else padded(num_targets, dim)
+    debugging = flags["jax_debug_infs"] or flags["jax_debug_nans"]
+    return num_targets if debugging else padded(num_targets, dim)
 
 
 def sharded(num_targets: int, dim: int) -> int:
-    """The same where the targets are sharded over devices, in whole blocks.
+    """Number of rows where the targets are sharded over devices: whole logical blocks.
 
     Args:
       num_targets: m.

@@ -29,7 +29,7 @@ _CHUNK_WORK = 2e11
 """Floating-point operations of one call: about a second of two cores."""
 
 _ACCELERATOR_CHUNK_WORK = 1e13
-"""The same on an accelerator: about half a second of a GPU (measured)."""
+"""The same on an accelerator: about half a second of one H200."""
 
 
 def draw(

@@ -1,9 +1,4 @@
-r"""What integer counts of samples in the cells tell: chi^2, the mass error, the certificate.
-
-The mass error is :math:`\sqrt{\chi^2}` with :math:`\chi^2 = \sum_i (w_i - \nu_i)^2 / \nu_i`: the
-nu-weighted root mean square of the relative errors of the cell masses. Half of it bounds the total
-variation between the masses and the weights (Cauchy-Schwarz).
-"""
+"""The certificate: what counts of fresh samples tell about heights, and what they cannot tell."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -16,188 +11,13 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import light
+from aeot_jax.ot.counts.chi_square import ChiSums, chi_square_of, chi_sums, mass_error
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.typing import Counts, HostWeights, Weights
 
 _CONFIDENCE = 0.99
 """Simultaneous level of the bound behind ``Certificate.worst``."""
-
-
-class _Sums(NamedTuple):
-    """What the estimates of chi^2 need to know of all targets.
-
-    Attributes:
-      active: targets of positive weight.
-      scatter: see the function.
-      excess: the scatter less what chance gives it.
-      pairs: estimate of the sum of w^2 / nu^2.
-      triples: estimate of the sum of w^3 / nu^2.
-    """
-
-    active: Int[Array, ""]
-    scatter: Float[Array, ""]
-    excess: Float[Array, ""]
-    pairs: Float[Array, ""]
-    triples: Float[Array, ""]
-
-
-class _PooledSums(NamedTuple):
-    """What the bound of the mass error needs to know of all targets.
-
-    Attributes:
-      chi_square: for chi^2 of the pooled targets.
-      light_hits: samples in the cells of the light ones.
-      light_weight: their weight.
-      unseen: number of targets that are light, or pooled and not seen.
-      unseen_weight: their weight.
-    """
-
-    chi_square: _Sums
-    light_hits: Int[Array, ""]
-    light_weight: Float[Array, ""]
-    unseen: Int[Array, ""]
-    unseen_weight: Float[Array, ""]
-
-
-def scatter(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Float[Array, ""]:
-    """Sum over active targets of (c - n nu)^2 / nu."""
-    expected = jnp.asarray(num_samples, jnp.float32) * nu
-    excess = jnp.where(nu > 0, counts.astype(jnp.float32) - expected, 0.0)
-    return safe_ratio(excess * excess, nu).sum()
-
-
-def _sums(counts: Counts, nu: Weights, n: Float[Array, ""]) -> _Sums:
-    """The sums over some targets."""
-    active = nu > 0
-    c = jnp.where(active, counts, 0).astype(jnp.float32)
-    excess = c - n * nu
-    # Factorial moments: E c(c-1) = n(n-1) w^2 and E c(c-1)(c-2) = n(n-1)(n-2) w^3.
-    ratio = safe_ratio(c, n * nu)
-    pairs = ratio * jnp.maximum(safe_ratio(c - 1, (n - 1) * nu), 0.0)
-    return _Sums(
-        active=active.sum(dtype=jnp.int32),
-        scatter=scatter(counts, nu, n),
-        excess=safe_ratio(excess * excess - c, nu).sum(),
-        pairs=pairs.sum(),
-        triples=(pairs * jnp.maximum(c - 2, 0.0) / jnp.maximum(n - 2, 1.0)).sum(),
-    )
-
-
-def _pooled_sums(
-    counts: Counts, nu: Weights, n: Float[Array, ""], split: light.Split
-) -> _PooledSums:
-    """The sums over some targets that tell those that are light, or not seen."""
-    is_light = (nu > 0) & (light.group_of(nu) < split.first)
-    is_unseen = (nu > 0) & (nu < split.seen)
-    return _PooledSums(
-        chi_square=_sums(counts, jnp.where(is_light, 0.0, nu), n),
-        light_hits=jnp.where(is_light, counts, 0).sum(dtype=jnp.int32),
-        light_weight=jnp.where(is_light, nu, 0.0).sum(),
-        unseen=is_unseen.sum(dtype=jnp.int32),
-        unseen_weight=jnp.where(is_unseen, nu, 0.0).sum(),
-    )
-
-
-def chi_square_between(
-    counts: Counts,
-    within: Float[Array, " s"],
-    nu: Weights,
-    num_samples: ArrayLike,
-    num_batches: ArrayLike = 1,
-    targets_axis: str | None = None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""Estimate chi^2 from pairs of samples in different streams, which are independent.
-
-    Samples of one stream may depend on each other, as those of an orbit do. With k streams of equal
-    size over all batches, :math:`\chi^2` is about what :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i`
-    exceeds the sum of the same within streams by, over :math:`n^2 (1 - 1/k)`.
-
-    Args:
-      counts: over all streams and batches (m,).
-      within: of each stream (s,), summed over batches; from ``draw_counts``.
-      nu: weights (m,).
-      num_samples: n, the sum of the counts.
-      num_batches: batches drawn.
-      targets_axis: a mapped axis over whose devices the targets are sharded.
-
-    Returns:
-      The estimate, unbiased but for a net that spans the streams, and its standard error, as of
-      independent samples.
-    """
-    n = jnp.asarray(num_samples, jnp.float32)
-    between = 1 - 1 / (within.shape[0] * jnp.asarray(num_batches, jnp.float32))
-    sums = blockwise.sum_blocks(_sums, (counts, nu), n, targets_axis=targets_axis)
-    chi2 = (sums.scatter - within.sum()) / (n * n * between)
-    return chi2, _chi_square(sums, n)[1] / jnp.sqrt(between)
-
-
-def chi_square(
-    counts: Counts, nu: Weights, num_samples: ArrayLike, targets_axis: str | None = None
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""Estimate chi^2 without bias from the counts of n independent samples.
-
-    The estimate is the U-statistic :math:`\sum_i c_i (c_i - 1) / (n (n-1) \nu_i) - 1`, written
-    around its mean so that float32 keeps its digits:
-    :math:`\sum_i ((c_i - n \nu_i)^2 - c_i) / (n (n-1) \nu_i) + 1 / (n-1)`.
-    It may be negative. Its variance is Hoeffding's for a kernel of order two,
-    :math:`4 \zeta_1 (n-2) / (n (n-1)) + 2 \zeta_2 / (n (n-1))`, with
-    :math:`\zeta_1 = Var(w_X / \nu_X)` and :math:`\zeta_2 = \sum w_i^2 / \nu_i^2 - (1 + \chi^2)^2`,
-    each estimated from the same counts; :math:`\zeta_2` is not allowed below its value at w = nu,
-    m - 1, so that a lucky draw cannot claim certainty.
-
-    Args:
-      counts: samples in each cell (m,), independent of the heights that made the cells.
-      nu: weights (m,); entries of weight 0 are left out.
-      num_samples: n, the sum of the counts; at least 2.
-      targets_axis: a mapped axis over whose devices the targets are sharded.
-
-    Returns:
-      The estimate and its standard error, scalars.
-    """
-    n = jnp.asarray(num_samples, jnp.float32)
-    return _chi_square(blockwise.sum_blocks(_sums, (counts, nu), n, targets_axis=targets_axis), n)
-
-
-def _chi_square(
-    sums: _Sums, n: Float[Array, ""], outside: ArrayLike = 0, weight: ArrayLike = 0.0
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""``chi_square`` from the sums over some targets, of all or of those that are pooled.
-
-    A sample in no cell of theirs counts as well: :math:`\sum w_i^2 / \nu_i - 2 \sum w_i +
-    \sum \nu_i`, over those targets, is estimated by a U-statistic whose kernel is
-    :math:`1 / \nu_i` where both samples are in cell i, plus 1 for each that is outside, less
-    1 and the weight outside. Its projection is :math:`w_X / \nu_X`, or 1 outside, plus s, the
-    share outside; the sum of its squares is :math:`\sum w_i^2 / \nu_i^2 + 2 s + 2 s^2`.
-
-    Args:
-      sums: over those targets.
-      n: samples.
-      outside: samples in other cells.
-      weight: of the other targets.
-    """
-    s = jnp.asarray(outside, jnp.float32) / n
-    chi2 = sums.excess / (n * (n - 1)) + (1 + weight - 2 * s) / (n - 1)
-    mean = 1 + chi2 + weight
-    zeta1 = jnp.maximum(sums.triples + s - (mean - s) ** 2, 0.0)
-    active = sums.active.astype(jnp.float32)
-    zeta2 = jnp.maximum(sums.pairs + 2 * s * (1 + s) - mean * mean, active - 1.0)
-    variance = (4 * (n - 2) * zeta1 + 2 * zeta2) / (n * (n - 1))
-    # Weights near the least float32 may leave the range of its numbers: then nothing is known.
-    return chi2, jnp.where(jnp.isnan(variance), jnp.inf, jnp.sqrt(variance))
-
-
-def mass_error(
-    chi2: Float[Array, ""], chi2_se: Float[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Square root of chi^2 with its standard error.
-
-    The error is ``sqrt(chi2 + se) - sqrt(chi2)``: se / (2 sqrt(chi2)) for small se, and the finite
-    sqrt(se) at 0, where the linearised formula diverges.
-    """
-    root = jnp.sqrt(jnp.maximum(chi2, 0.0))
-    above = jnp.sqrt(jnp.maximum(chi2, 0.0) + chi2_se)
-    return root, above - root
 
 
 @jax.tree_util.register_dataclass
@@ -209,24 +29,24 @@ class Certificate:
       mass_error: square root of chi^2 = sum (w - nu)^2 / nu, at least 0; infinite if a target of
         weight 0 holds mass.
       mass_error_se: its standard error.
-      upper: what the mass error is at most, with confidence 95 %: the estimate plus two standard
-        errors where the draw sees every target, and more where it does not (see ``light``).
-        Infinite where a sample met a target of weight 0. It decides whether a solve converged.
+      upper: bound of the mass error with confidence 95 %: the estimate plus two standard errors
+        where the draw sees every target, and more where it does not (see ``light``). Infinite if a
+        target of weight 0 holds a sample. It decides whether a solve converged.
       chi2: the unbiased estimate of chi^2; may be negative.
       chi2_se: its standard error.
-      total_variation: what the total variation between w and nu is at most: half of ``upper``, or
-        less where light targets can matter to the mass error only; at most 1.
-      worst: largest relative error abs(w_i - nu_i) / nu_i beyond what chance explains: the excess
-        over a bound that all cells together obey with probability 99 % when w = nu; 0 if none.
-        It is what the draw has shown, and says nothing of targets that it cannot see.
+      total_variation: bound of the total variation between w and nu: half of ``upper``, or less
+        where light targets add much to the mass error and little mass; at most 1.
+      worst: largest relative error abs(w_i - nu_i) / nu_i beyond chance: its excess over a bound
+        that holds for all cells at once with probability 99 % if w = nu; 0 if none exceeds it. It
+        says nothing of targets too light for the draw to see.
       num_empty: targets of positive weight that no sample reached.
       expected_empty: how many would be empty by chance if w = nu.
       stray_mass: share of samples in cells of weight 0.
       num_samples: samples used.
-      num_unverified: targets of positive weight so light that one of them can hide an error from so
-        few samples; only ``upper`` and ``total_variation`` reckon with that.
+      num_unverified: targets of positive weight that are too light for so many samples: one of them
+        can hide an error, which only ``upper`` and ``total_variation`` take into account.
       unverified_weight: their total weight.
-      samples_to_verify: samples of a draw that would verify every target.
+      samples_to_verify: samples that a draw needs to verify every target.
     """
 
     mass_error: Float[Array, "*batch"]
@@ -259,9 +79,9 @@ class Certificate:
         return f"Certificate({'; '.join(parts)})"
 
     def unverified(self) -> str:
-        """What the draw could not verify, in a sentence; empty if it saw every target.
+        """A sentence on the targets that the draw could not verify; empty if there are none.
 
-        Of several certificates, as of classes, take one.
+        It reads one certificate: of a batch of them, as ``solve_classes`` returns, take one first.
         """
         number = int(self.num_unverified)
         if number == 0:
@@ -274,22 +94,55 @@ class Certificate:
         )
 
 
+class PooledSums(NamedTuple):
+    """Sums over targets, split by ``light`` into light and pooled ones, that ``upper`` is made of.
+
+    Attributes:
+      chi_square: those of the pooled targets.
+      light_hits: samples in the cells of the light targets.
+      light_weight: total weight of the light targets.
+      unseen: number of targets that are light, or pooled but too light to be seen.
+      unseen_weight: total weight of those.
+    """
+
+    chi_square: ChiSums
+    light_hits: Int[Array, ""]
+    light_weight: Float[Array, ""]
+    unseen: Int[Array, ""]
+    unseen_weight: Float[Array, ""]
+
+
+def _pooled_sums(
+    counts: Counts, nu: Weights, n: Float[Array, ""], split: light.Split
+) -> PooledSums:
+    """The sums over one block of targets."""
+    is_light = (nu > 0) & (light.group_of(nu) < split.first)
+    is_unseen = (nu > 0) & (nu < split.seen)
+    return PooledSums(
+        chi_square=chi_sums(counts, jnp.where(is_light, 0.0, nu), n),
+        light_hits=jnp.where(is_light, counts, 0).sum(dtype=jnp.int32),
+        light_weight=jnp.where(is_light, nu, 0.0).sum(),
+        unseen=is_unseen.sum(dtype=jnp.int32),
+        unseen_weight=jnp.where(is_unseen, nu, 0.0).sum(),
+    )
+
+
 class CertificateSums(NamedTuple):
-    """What a certificate needs to know of all targets.
+    """Sums over all targets from which a certificate is made.
 
     Attributes:
       chi_square: for chi^2 and its standard error.
       pooled: for the bound of the mass error.
-      groups: of all targets, by weight.
-      split: which of them are pooled.
+      groups: the targets by weight.
+      split: which groups are light, and which pooled.
       stray: samples in cells of weight 0.
       empty: targets of positive weight that no sample reached.
       expected_empty: how many would be empty by chance.
-      worst: largest relative error beyond what chance explains.
+      worst: largest relative error beyond chance.
     """
 
-    chi_square: _Sums
-    pooled: _PooledSums
+    chi_square: ChiSums
+    pooled: PooledSums
     groups: light.Groups
     split: light.Split
     stray: Int[Array, ""]
@@ -299,7 +152,7 @@ class CertificateSums(NamedTuple):
 
 
 def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certificate:
-    """Turn the counts of fresh samples into a certificate; the one residual that everything reads.
+    """Make a certificate from the counts of fresh samples.
 
     Args:
       counts: samples in each cell (m,).
@@ -312,7 +165,7 @@ def certificate(counts: Counts, nu: Weights, num_samples: ArrayLike) -> Certific
 def certificate_sums(
     counts: Counts, nu: Weights, num_samples: ArrayLike, targets_axis: str | None = None
 ) -> CertificateSums:
-    """The part of ``certificate`` that looks at all targets.
+    """The part of ``certificate`` that reads all targets.
 
     Args:
       counts: samples in each cell (m,).
@@ -322,45 +175,52 @@ def certificate_sums(
     """
     n = jnp.asarray(num_samples, jnp.float32)
     arrays = counts, nu
-
-    def sums(
-        counts: Counts, nu: Weights, n: Float[Array, ""]
-    ) -> tuple[tuple[_Sums, Int[Array, ""], Int[Array, ""], Float[Array, ""]], light.Groups]:
-        active = nu > 0
-        by_chance = jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0)))
-        own = (
-            _sums(counts, nu, n),
-            jnp.where(active, 0, counts).sum(dtype=jnp.int32),
-            (active & (counts == 0)).sum(dtype=jnp.int32),
-            jnp.where(active, by_chance, 0.0).sum(),
-        )
-        return own, light.grouped(counts, nu)
-
-    def beyond(
-        counts: Counts, nu: Weights, n: Float[Array, ""], active: Int[Array, ""]
-    ) -> Float[Array, ""]:
-        # Bernstein's inequality for a binomial share, over all cells and both sides at once.
-        log_level = jnp.log(2 * active.astype(jnp.float32) / (1 - _CONFIDENCE))
-        bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
-        excess = jnp.maximum(jnp.abs(counts.astype(jnp.float32) / n - nu) - bound, 0.0)
-        return jnp.max(safe_ratio(jnp.where(nu > 0, excess, 0.0), nu))
-
-    of_blocks, groups = blockwise.map_blocks(sums, arrays, n, targets_axis=targets_axis)
-    of_all, stray, empty, by_chance = blockwise.add_blocks(of_blocks, targets_axis)
-    groups = light.added(blockwise.gather_blocks(groups, targets_axis))
+    of_blocks, groups = blockwise.map_blocks(_block_sums, arrays, n, targets_axis=targets_axis)
+    chi, stray, empty, by_chance = blockwise.add_blocks(of_blocks, targets_axis)
+    groups = light.merged(blockwise.gather_blocks(groups, targets_axis))
     split = light.split(groups, n)
     pooled = blockwise.sum_blocks(_pooled_sums, arrays, n, split, targets_axis=targets_axis)
-    beyond_chance = blockwise.map_blocks(
-        beyond, arrays, n, of_all.active, targets_axis=targets_axis
+    worst = blockwise.map_blocks(_worst, arrays, n, chi.active, targets_axis=targets_axis)
+    worst = jnp.max(blockwise.gather_blocks(worst, targets_axis))
+    return CertificateSums(chi, pooled, groups, split, stray, empty, by_chance, worst)
+
+
+def _block_sums(
+    counts: Counts, nu: Weights, n: Float[Array, ""]
+) -> tuple[tuple[ChiSums, Int[Array, ""], Int[Array, ""], Float[Array, ""]], light.Groups]:
+    """Of one block of targets: sums for chi^2, stray samples, empty cells, those by chance; groups.
+
+    A cell of mass nu_i is empty with probability (1 - nu_i)^n.
+    """
+    active = nu > 0
+    by_chance = jnp.exp(n * jnp.log1p(-jnp.minimum(nu, 1.0)))
+    sums = (
+        chi_sums(counts, nu, n),
+        jnp.where(active, 0, counts).sum(dtype=jnp.int32),
+        (active & (counts == 0)).sum(dtype=jnp.int32),
+        jnp.where(active, by_chance, 0.0).sum(),
     )
-    worst = jnp.max(blockwise.gather_blocks(beyond_chance, targets_axis))
-    return CertificateSums(of_all, pooled, groups, split, stray, empty, by_chance, worst)
+    return sums, light.grouped(counts, nu)
+
+
+def _worst(
+    counts: Counts, nu: Weights, n: Float[Array, ""], active: Int[Array, ""]
+) -> Float[Array, ""]:
+    """Largest relative error in one block of targets beyond chance.
+
+    Bernstein's inequality bounds the deviation of a binomial share, in all cells and in both
+    directions at once: sqrt(2 nu (1 - nu) L / n) + 2 L / (3 n), L = log(2 m / (1 - confidence)).
+    """
+    log_level = jnp.log(2 * active.astype(jnp.float32) / (1 - _CONFIDENCE))  # L
+    bound = jnp.sqrt(2 * nu * (1 - nu) * log_level / n) + 2 * log_level / (3 * n)
+    excess = jnp.maximum(jnp.abs(counts.astype(jnp.float32) / n - nu) - bound, 0.0)
+    return jnp.max(safe_ratio(jnp.where(nu > 0, excess, 0.0), nu))
 
 
 def certificate_of(sums: CertificateSums, num_samples: ArrayLike) -> Certificate:
-    """The part of ``certificate`` that is the same for any number of targets."""
+    """The part of ``certificate`` that follows from the sums."""
     n = jnp.asarray(num_samples, jnp.float32)
-    chi2, chi2_se = _chi_square(sums.chi_square, n, sums.stray)
+    chi2, chi2_se = chi_square_of(sums.chi_square, n, sums.stray)
     stray = sums.stray.astype(jnp.float32) / n
     error, error_se = mass_error(chi2, chi2_se)
     error = jnp.where(stray > 0, jnp.inf, error)
@@ -389,14 +249,15 @@ def _bounds(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     r"""Bounds of the mass error and of the total variation, if there is no stray mass.
 
-    Chi^2 is at most that of the pooled targets, plus what one of them hides, plus that of the light
-    ones, and never more than with all mass in the lightest target. The total variation is half of
-    the sum of abs(w - nu): over the pooled targets at most the root of their weight times their
-    chi^2 (Cauchy-Schwarz), over the light ones at most what they hold plus their weight.
+    Chi^2 is at most the sum of three parts: chi^2 of the pooled targets, what one of them can hide,
+    and the part of the light targets. It is never more than 1 / min nu - 1, where the lightest
+    target holds all mass. The total variation is half of the sum of abs(w - nu). Over the pooled
+    targets that sum is at most the root of their weight times their chi^2 (Cauchy-Schwarz), over
+    the light targets at most their mass plus their weight.
     """
     unseen = light.bound(sums.groups, sums.split.first, n)
     outside, weight = sums.stray + sums.pooled.light_hits, sums.pooled.light_weight
-    error, error_se = mass_error(*_chi_square(sums.pooled.chi_square, n, outside, weight))
+    error, error_se = mass_error(*chi_square_of(sums.pooled.chi_square, n, outside, weight))
     seen = error + 2 * error_se
     more = unseen.hidden + unseen.chi2 + weight
     upper = jnp.where(more > 0, jnp.sqrt(seen * seen + more), seen)
@@ -408,13 +269,13 @@ def _bounds(
 def with_masses(
     found: Certificate, masses: Float[np.ndarray, " m"], nu: HostWeights
 ) -> Certificate:
-    """A certificate of heights whose exact masses are known: none of its targets is unverified.
+    """Certificate of heights whose exact masses are known, so that no target is unverified.
 
-    What was sampled must agree with them: ``upper`` is the root of the sum of the squares of what
-    the draw says of the targets that it sees and of the exact mass error.
+    The draw must agree with these masses: ``upper`` is the root of the sum of two squares, those of
+    the draw's own bound for the targets that it sees and of the exact mass error.
 
     Args:
-      found: of the same heights.
+      found: certificate of the same heights, from samples.
       masses: of the cells (m,).
       nu: weights (m,).
     """
@@ -432,19 +293,5 @@ def with_masses(
 
 
 def error_to_reduce(found: Certificate) -> float:
-    """The mass error that more samples must bring down: what light targets may hold is in it."""
+    """The error that more samples must reduce: the bound where light targets are unverified."""
     return float(found.upper if int(found.num_unverified) else found.mass_error)
-
-
-def samples_to_verify(num_targets: int, error: float, standard_error: float) -> int:
-    r"""Samples that estimate a mass error with a given standard error.
-
-    The law is :math:`\sqrt{m/2} / (e s)`: the standard error of chi^2 at w near nu is
-    :math:`\sqrt{2 m} / n`, and that of its root is a (2e)-th of it.
-
-    Args:
-      num_targets: m, targets of positive weight.
-      error: the mass error e to be measured.
-      standard_error: the standard error s wanted.
-    """
-    return max(2, int((num_targets / 2) ** 0.5 / (error * standard_error)) + 1)

@@ -1,25 +1,26 @@
-r"""Targets too light for a draw to see, and what their masses can be for all it knows.
+r"""Targets too light for a draw to see, and bounds of what their masses can be.
 
-A target that n samples did not meet can hold a mass of 3/n, which adds 9 / (n^2 nu_i) to chi^2:
-nothing beside other errors where nu_i is 1/m, anything where it is far less. The pooled estimate
-of chi^2 and its standard error (``estimate.chi_square``) know nothing of that. So the targets are
-split, by their weights and n alone, before anything is drawn:
+A target that none of n samples met can still hold a mass of 3/n, which adds 9 / (n^2 nu_i) to
+chi^2. That is small if nu_i is about 1/m, and has no limit as nu_i falls. The estimate of chi^2 and
+its standard error (``chi_square.py``) do not include it. So the targets are split, by their weights
+and n alone, before anything is drawn:
 
-* The heavier ones are pooled. At w = nu every target adds the same 2 / n^2 to the variance of the
-  estimate, so its standard error is at least :math:`\sqrt{2 m} / n`. Beside it stands what a single
-  target can hide, about :math:`E / (n^2 \nu_i)`; the ratio is a matter of the *sight*
-  :math:`S = n \nu_i \sqrt{2 m}`. One target that holds too much, whatever it is, while all others
-  have their share, is within two estimated standard errors in 94 draws of 100 or more from
-  S = 300 on; below, with :math:`E = 150 (1 - S / 300)` added (computed, for 10 to 1,000 targets;
-  errors that several targets share are seen better). Uniform weights have
-  :math:`S = n \sqrt{2 / m}`, 300 where chi^2 is known to 0.007: planned draws see every target.
-* The lighter ones fall into groups of weights within a factor of 4. What a group holds together is
-  at most p, by the number of samples in it (``most_mass``). Its part of chi^2 is convex in the
-  masses, so largest in a corner of :math:`\{w \ge 0, \sum w \le p\}`: at 0, where it is
-  :math:`\sum \nu_i`, or with all mass in one target, where it is
-  :math:`\sum \nu_i + p^2 / \nu_j - 2 p`, most for the lightest of the group.
+* The heavier targets are pooled: chi^2 is estimated for all of them together. A single one of them
+  can hide about :math:`E / (n^2 \nu_i)`. At w = nu every target adds 2 / n^2 to the variance of the
+  estimate, so the standard error is at least :math:`\sqrt{2 m} / n`. The ratio of the two depends
+  on the *sight* :math:`S = n \nu_i \sqrt{2 m}`. Suppose that one target holds too much and all
+  others their share. From S = 300 on, the error is within two estimated standard errors in 94 draws
+  of 100 or more, whatever the target holds; below, with :math:`E = 150 (1 - S / 300)` added. These
+  shares were computed for 10 to 1,000 targets; an error that several targets share is seen better.
+  Uniform weights have :math:`S = n \sqrt{2 / m}`, which is 300 where chi^2 is known to 0.007: a
+  draw of the planned size sees every target.
+* The lighter targets fall into groups of weights within a factor of 4. The mass p of a group is
+  bounded by the number of samples in it (``most_mass``). Its part of chi^2 is convex in the masses,
+  so it is largest in a corner of :math:`\{w \ge 0, \sum w \le p\}`: at 0, where it is
+  :math:`\sum \nu_i`, or with all mass in one target j, where it is
+  :math:`\sum \nu_i + p^2 / \nu_j - 2 p`, largest for the lightest target of the group.
 
-The split is the one with the least bound if all masses were right.
+Of all splits the one is taken whose bound would be the least if all masses were right.
 """
 
 import math
@@ -35,36 +36,37 @@ from aeot_jax.numerics import isolated, repeat
 from aeot_jax.typing import Counts, HostWeights, Weights
 
 _NUM_GROUPS = 64
-"""Every float32 up to 1 is in one of so many groups of weights within a factor of 4."""
+"""Groups of weights, each within a factor of 4: they cover every float32 up to 1."""
 
 _EXPONENT_PAIRS = 24
-"""Bits of a float32 below those that two neighbouring exponents share."""
+"""Shift that leaves the exponent of a float32 without its last bit: two exponents to a group."""
 
 _NO_WEIGHT = 2.0
-"""Stands for the least weight of an empty group: finite, and above all weights."""
+"""Least weight of an empty group: finite, and above all weights."""
 
 _SEEN = 300.0
-"""Sight from which a single target hides nothing that two standard errors do not cover."""
+"""Sight S from which two standard errors cover what a single target can hide."""
 
 _HIDDEN = 150.0
-"""Most that one target hides beyond two standard errors, in units of 1 / (n^2 nu)."""
+"""Largest E: what one target hides beyond two standard errors, in units of 1 / (n^2 nu)."""
 
 _MISSED = 0.01
-"""Probability that any bound on what a group holds is wrong."""
+"""Probability that the bound of the mass of any group is wrong."""
 
 _NEWTON_STEPS = 5
+"""Newton steps for the bound of a group's mass."""
 
 _LARGEST = 2_000_000_000
 """Most samples of a draw: counts are int32."""
 
 
 class Groups(NamedTuple):
-    """Targets of positive weight by weight, the lightest first.
+    """Targets of positive weight in groups, from the lightest up.
 
     Attributes:
-      count: targets of the group.
+      count: targets of each group.
       hits: samples in their cells.
-      least: their least weight; 2 where there is none.
+      least: their least weight; 2 in an empty group.
     """
 
     count: Int[Array, " g"]
@@ -77,7 +79,7 @@ class Split(NamedTuple):
 
     Attributes:
       first: the first group that is pooled.
-      seen: least weight of a target that is seen: from here on it can hide nothing.
+      seen: least weight of a target that is seen, so that it can hide nothing.
     """
 
     first: Int[Array, ""]
@@ -85,12 +87,12 @@ class Split(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """What the light targets, and the lightest of the others, can add unseen.
+    """Bounds of what the draw cannot see.
 
     Attributes:
-      chi2: to chi^2 by the light targets, less their weight.
-      mass: of the light targets together.
-      hidden: to chi^2 by a target of those that are pooled.
+      chi2: what the light targets add to chi^2, less their weight.
+      mass: mass of the light targets together.
+      hidden: what one pooled target can hide of chi^2.
     """
 
     chi2: Float[Array, ""]
@@ -99,12 +101,12 @@ class Bound(NamedTuple):
 
 
 def group_of(nu: Weights) -> Int[Array, " m"]:
-    """The group of each weight: half of its exponent, so that it is exact and the same anywhere."""
+    """The group of each weight: half of its binary exponent, which no program rounds."""
     return lax.bitcast_convert_type(nu.astype(jnp.float32), jnp.int32) >> _EXPONENT_PAIRS
 
 
 def grouped(counts: Counts, nu: Weights) -> Groups:
-    """Group some targets; integers and least weights do not depend on any order."""
+    """Group some targets. The order of the targets changes no bit: only integers are added."""
     active, group = nu > 0, group_of(nu)
     zero = jnp.zeros_like(counts, shape=_NUM_GROUPS)
     none = jnp.full_like(nu, _NO_WEIGHT, shape=_NUM_GROUPS)
@@ -115,17 +117,17 @@ def grouped(counts: Counts, nu: Weights) -> Groups:
     )
 
 
-def added(blocks: Groups) -> Groups:
-    """The groups of all blocks of targets, each stacked in front."""
+def merged(blocks: Groups) -> Groups:
+    """Merge the groups of several blocks of targets, stacked along the first axis."""
     return Groups(
         blocks.count.sum(0, jnp.int32), blocks.hits.sum(0, jnp.int32), blocks.least.min(0)
     )
 
 
 def split(groups: Groups, num_samples: Float[Array, ""]) -> Split:
-    """Split the targets, alike in every program.
+    """Split the targets, with the same bits in every program.
 
-    It depends on the weights and the number of samples only, so that no draw chooses its bound.
+    The split depends on weights and number of samples only, so a draw cannot choose its own bound.
     """
     return isolated(_split, groups, num_samples)
 
@@ -138,7 +140,7 @@ def _split(groups: Groups, n: Float[Array, ""]) -> Split:
 
 
 def _expected(groups: Groups, n: Float[Array, ""]) -> Float[Array, " g"]:
-    """What would be added to chi^2 at w = nu, for each group that could be the first pooled."""
+    """Bound of what is not seen of chi^2 at w = nu, for each group as the first pooled one."""
     count = groups.count.astype(jnp.float32)
     weight = jnp.minimum(2 * count * groups.least, 1.0)  # within a factor of 2
     own, _ = _light(groups, n * weight, n)
@@ -151,19 +153,25 @@ def _expected(groups: Groups, n: Float[Array, ""]) -> Float[Array, " g"]:
 def _hidden(
     least: Float[Array, "*g"], number: Float[Array, "*g"], n: Float[Array, ""]
 ) -> Float[Array, "*g"]:
-    """What one of so many pooled targets can hide, the lightest of weight ``least``."""
+    """What one pooled target can hide, E / (n^2 nu), for the lightest of them of weight ``least``.
+
+    Args:
+      least: least weight of the pooled targets.
+      number: how many they are.
+      n: samples.
+    """
     hits = n * least
-    sight = hits * jnp.sqrt(2 * number)
+    sight = hits * jnp.sqrt(2 * number)  # S
     return _HIDDEN * jnp.maximum(1 - sight / _SEEN, 0.0) / (n * hits)
 
 
 def _light(
     groups: Groups, hits: Float[Array, " g"], n: Float[Array, ""]
 ) -> tuple[Float[Array, " g"], Float[Array, " g"]]:
-    """Bounds of every group's part of chi^2, less its weight, and of its mass, if it is light."""
+    """Bounds p^2 / nu_j - 2 p of each group's part of chi^2, less its weight, and p of its mass."""
     present = (groups.count > 0).astype(jnp.float32)
-    # The probabilities of the groups, the lightest first, sum to at most that of all:
-    # 1 / (1 * 2) + 1 / (2 * 3) + ... = 1. The lightest matter most.
+    # Probabilities of error, from the lightest group up, are _MISSED times 1 / (1 * 2),
+    # 1 / (2 * 3), ..., whose sum is at most 1. The lightest group matters most and has the largest.
     rank = lax.cumsum(present)
     log_level = jnp.log(jnp.maximum(rank, 1.0) * (rank + 1) / _MISSED)
     mass = present * most_mass(hits, n, log_level)
@@ -175,13 +183,13 @@ def most_mass(
 ) -> Float[Array, "*g"]:
     r"""Upper confidence bound of the mass of a set that c of n samples hit.
 
-    With L the logarithm of 1 / (probability of error), it is the :math:`\lambda / n` above c / n
-    at which :math:`\lambda - c - c \log(\lambda / c) = L`. For a binomial count X of mean
-    :math:`\lambda`, :math:`E e^{-tX} \le \exp(\lambda (e^{-t} - 1))`, hence
-    :math:`P(X \le c) \le \exp(-(\lambda - c - c \log(\lambda / c)))`: a larger mass would have
-    given so few hits with a smaller probability. The left side is convex in :math:`\lambda` and at
-    least :math:`(\lambda - c)^2 / (2 \lambda)`, so :math:`c + L + \sqrt{L^2 + 2 c L}` lies above
-    the solution, and so does every Newton step from there: wherever it ends, the bound holds.
+    With L = log(1 / probability of error), the bound is the :math:`\lambda / n` above c / n at
+    which :math:`f(\lambda) = \lambda - c - c \log(\lambda / c)` equals L. A binomial count X of
+    mean :math:`\lambda` has :math:`E e^{-tX} \le \exp(\lambda (e^{-t} - 1))`, hence
+    :math:`P(X \le c) \le \exp(-f(\lambda))`: with a larger mass, so few hits are less probable
+    than the error allowed. f is convex and at least :math:`(\lambda - c)^2 / (2 \lambda)`, so
+    :math:`c + L + \sqrt{L^2 + 2 c L}` lies above the solution, and so does every Newton step from
+    there: the bound holds after any number of steps. The code solves for :math:`\lambda - c`.
 
     Args:
       hits: c, samples in the set.
@@ -190,19 +198,19 @@ def most_mass(
 
     Source: Boucheron, Lugosi, Massart, "Concentration Inequalities", 2013, section 2.2.
     """
-    some = jnp.where(hits > 0, hits, 1.0)
+    some = jnp.where(hits > 0, hits, 1.0)  # c
 
     def newton(_: Int[Array, ""], above: Float[Array, "*g"]) -> Float[Array, "*g"]:
-        value = above - some * jnp.log1p(above / some) - log_level
+        value = above - some * jnp.log1p(above / some) - log_level  # f(lambda) - L
         return above - jnp.maximum(value, 0.0) * (some + above) / above
 
-    above = log_level + jnp.sqrt(log_level * log_level + 2 * some * log_level)
+    above = log_level + jnp.sqrt(log_level * log_level + 2 * some * log_level)  # lambda - c
     above = repeat(_NEWTON_STEPS, newton, above)
     return jnp.minimum((hits + jnp.where(hits > 0, above, log_level)) / num_samples, 1.0)
 
 
 def bound(groups: Groups, first: Int[Array, ""], num_samples: Float[Array, ""]) -> Bound:
-    """Bound what is not seen, with the groups before ``first`` light."""
+    """Bound what is not seen, where the groups before ``first`` are light."""
     is_light = jnp.arange(_NUM_GROUPS, dtype=jnp.int32) < first
     chi2, mass = _light(groups, groups.hits.astype(jnp.float32), num_samples)
     number = jnp.where(is_light, 0, groups.count).sum(dtype=jnp.int32).astype(jnp.float32)
@@ -215,21 +223,21 @@ def bound(groups: Groups, first: Int[Array, ""], num_samples: Float[Array, ""]) 
 
 
 def samples_to_see(least: Float[Array, ""], number: Int[Array, ""]) -> Float[Array, ""]:
-    """Samples from which so many targets, the lightest of weight ``least``, hide nothing."""
+    """Samples from which ``number`` targets hide nothing, the lightest of weight ``least``."""
     return _SEEN / (least * jnp.sqrt(2 * number.astype(jnp.float32)))
 
 
 def samples_to_see_equal(num_targets: int) -> int:
-    """``samples_to_see`` for equal weights, and one for what float32 weights are rounded by."""
+    """``samples_to_see`` for equal weights, plus 1 because float32 weights are rounded."""
     return math.ceil(_SEEN * math.sqrt(num_targets / 2)) + 1
 
 
 def samples_to_bound(nu: HostWeights, allowed: float, num_samples: int, most: int) -> int:
-    """Samples after which what is not seen should add at most so much to chi^2.
+    """Samples after which the bound of what is not seen should be at most ``allowed``.
 
     Args:
       nu: weights (m,) on the host.
-      allowed: what may be added, if all masses are right.
+      allowed: of chi^2, if all masses are right.
       num_samples: samples at least.
       most: samples at most.
     """

@@ -15,7 +15,7 @@ from aeot_jax.measures import is_centred
 from aeot_jax.numerics import axis_size, on_accelerator
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.cells.blocks import Rows, as_rows
-from aeot_jax.ot.counts.estimate import scatter
+from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.ways.way import Batch, Way
 from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals
@@ -218,7 +218,7 @@ def cells_abreast(
     def drawn(stream: Int[Array, ""]) -> Samples:
         return batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
 
-    # Of a law of one's own nobody knows whether its sampler can be mapped.
+    # The sampler of a user's own source may not work under `vmap`.
     x = jax.vmap(drawn)(streams) if is_centred(marginals.mu) else jax.lax.map(drawn, streams)
     rows, heights = _whole(as_rows(marginals.y), h)
     flat = x.reshape(-1, x.shape[2])

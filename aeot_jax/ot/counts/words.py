@@ -8,17 +8,18 @@ from aeot_jax.typing import ArrayLike
 
 
 def in_words(error: ArrayLike, error_se: ArrayLike, upper: ArrayLike | None = None) -> str:
-    """A mass error as far as it is known.
+    """A mass error in words.
 
     Args:
       error: the estimate.
       error_se: its standard error.
-      upper: a bound on the error, if there is a better one than two standard errors above it, for
-        instance one that counts what the samples could not see.
+      upper: bound of the error; None is two standard errors above the estimate. Pass one that
+        includes what the samples could not see, if there is one.
 
     Returns:
-      "0.0132 ± 0.0021", within two standard errors; "at most 0.29" where it cannot be told from 0;
-      both where the bound is far above the rest; "unknown" or "infinite".
+      "0.0132 ± 0.0021", the estimate and two standard errors; "at most 0.29" if the estimate is
+      less than two standard errors; both if the bound is far above the estimate; "unknown" or
+      "infinite".
     """
     value, se = float(np.asarray(error)), float(np.asarray(error_se))
     if math.isinf(value):

@@ -6,7 +6,8 @@ import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from aeot_jax import arguments, meshes
+from aeot_jax import arguments
+from aeot_jax.machines import meshes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.typing import Devices, Given
 

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.typing import ArrayLike, Given
 
@@ -17,20 +17,19 @@ def assign(
 
     Samples are streamed in chunks and targets in blocks: extra memory stays under 64 MiB at any
     size (on an accelerator 0.5 GiB), and no copy of ``y`` is made. Ties go to the lowest index.
-    Composes with ``jit``, ``vmap``, ``pmap`` and ``shard_map``. It is not made to be
-    differentiated: the gradient is a gather of the winner, which ``energy`` and ``kantorovich``
-    know.
+    Composes with ``jit``, ``vmap``, ``pmap`` and ``shard_map``. Do not differentiate it: ``energy``
+    and ``kantorovich`` have their gradients in closed form.
 
     Args:
       x: samples (n, d).
       y: targets (m, d).
       h: heights (m,); a target at -inf owns no cell. If all are -inf, the answer is -inf and 0.
-      block: targets scored together on a CPU, at most 1024, rounded down to a multiple of 32 if
-        above; an accelerator has a size of its own. It changes the time, not the answer.
+      block: targets scored together on a CPU, at most 1024; sizes above 32 are rounded down to a
+        multiple of 32. An accelerator ignores it. It changes the time, not the answer.
 
     Returns:
       The potential (n,) and the lowest index (n,) that attains it, computed in float32 around the
-      middle of the targets: an offset of all targets moves no cell.
+      middle of the targets, so that an offset of all targets moves no cell.
 
     Raises:
       ValueError: if shapes disagree, ``block`` is not positive, or an argument whose values are
@@ -75,10 +74,10 @@ def top_k(
 
 def _validated(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, block: Given[int]
-) -> tuple[Float[Array, "n d"], problem.Near]:
-    """Samples, and targets with heights near the origin, or what is wrong with them."""
+) -> tuple[Float[Array, "n d"], centring.Near]:
+    """Check arguments; return the samples, and targets with heights near the origin."""
     arguments.count("block", block, what="how many targets are scored at once")
-    near = problem.near(y, h, some=False)
+    near = centring.near(y, h, some=False)
     samples = arguments.real("x", x)
     if samples.ndim != 2 or samples.size == 0:
         raise ValueError(
@@ -93,7 +92,7 @@ def _validated(
 
 
 def _assign_body(
-    x: Float[Array, "n d"], near: problem.Near, *, block: int
+    x: Float[Array, "n d"], near: centring.Near, *, block: int
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     rows, h, taken = shift.around(near.y, near.h)
     value, index = power.best(x, rows, h, block)
@@ -104,7 +103,7 @@ _assign = jax.jit(_assign_body, static_argnames="block")
 
 
 def _top_k_body(
-    x: Float[Array, "n d"], near: problem.Near, *, k: int, block: int
+    x: Float[Array, "n d"], near: centring.Near, *, k: int, block: int
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     rows, h, taken = shift.around(near.y, near.h)
     values, index = power.highest(x, rows, h, k, block)

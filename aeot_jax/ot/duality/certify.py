@@ -28,8 +28,8 @@ def certify(
 ) -> Certificate:
     """Measure the mass error of heights on samples that nothing else has used.
 
-    Coinciding targets count as one, with the sum of their weights (outside jit; inside, values
-    cannot be compared and each group's mass is found at its lowest index).
+    Equal targets count as one, with the sum of their weights. Inside jit values cannot be compared:
+    there the whole mass of a group of equal targets counts for the lowest index.
 
     Args:
       key: consumed; must not be a key that led to ``h``.
@@ -39,7 +39,7 @@ def certify(
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
       num_samples: samples, at least 2; rounded up to whole batches of the logical streams. A mass
         error e is measured with standard error s by about sqrt(m / 2) / (e s) of them.
-      parallel: how the samples are spread over devices; see ``SolverConfig``. Inside jit choose
+      parallel: how the samples are sharded over devices; see ``SolverConfig``. Inside jit choose
         "none".
       devices: the devices to use; None is all.
       target_shards: devices over which the targets are sharded; see ``SolverConfig``.
@@ -54,7 +54,7 @@ def certify(
     source, y, h, nu = parts_of(mu, y, h, nu)
     num_samples = arguments.count("num_samples", num_samples, 2)
     target_shards = arguments.whole("target_shards", target_shards)
-    concrete = problem.is_concrete(key, source, y, h, nu)
+    concrete = arguments.is_concrete(key, source, y, h, nu)
     if target_shards != 1 and not concrete:
         raise ValueError(
             f"`target_shards` is {target_shards} under jit, where targets cannot be sharded "

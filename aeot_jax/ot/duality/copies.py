@@ -1,33 +1,33 @@
-"""Equal targets: all draws go to the first of them, unless they are spread over the copies."""
+"""Equal targets: all samples go to the first of them, unless its copies take turns."""
 
 import numpy as np
 from jaxtyping import Array, Int
 
 from aeot_jax import arguments
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, merging
 from aeot_jax.typing import ArrayLike
 
 
 def spread_copies(index: ArrayLike, y: ArrayLike) -> Int[Array, " n"]:
-    """Give the draws of equal targets to each of them in turn.
+    """Give the samples in a cell of equal targets to each of these targets in turn.
 
-    ``assign``, ``transport`` and ``pairs`` give what falls into the cell that equal targets share
-    to the one with the highest height, and to the first of several. Where rows of ``y`` stand for
-    something more, labels or originals, every row should have its part.
+    ``assign``, ``transport`` and ``pairs`` give all samples in that cell to one target: the one
+    with the highest height, and of equal heights the first. If rows of ``y`` belong to different
+    labels or originals, every row should get its part.
 
     Args:
       index: cells of samples (n,), from ``assign`` or ``top_k``; known, not traced.
       y: targets (m, d), as passed there.
 
     Returns:
-      Indices (n,): the k-th draw of a group goes to its (k mod c)-th copy, of c, in their order.
-      Where all targets differ they are those that came.
+      Indices (n,): in a group of c copies, the k-th sample goes to copy k mod c. If all targets
+      differ, the indices are unchanged.
 
     Raises:
-      ValueError: if a shape does not fit, or an index is none of a target.
+      ValueError: if a shape does not fit, or an index is not that of a target.
     """
     drawn = np.asarray(arguments.host_array("index", index))
-    points, _ = problem.near_points(y)
+    points, _ = centring.near_points(y)
     m = points.shape[0]
     if drawn.ndim != 1 or not np.issubdtype(drawn.dtype, np.integer):
         raise ValueError(
@@ -38,10 +38,10 @@ def spread_copies(index: ArrayLike, y: ArrayLike) -> Int[Array, " n"]:
             f"`index` reaches from {drawn.min()} to {drawn.max()}, but `y` has {m} targets; pass "
             "indices that `assign` gave for these targets."
         )
-    same = problem.representatives(points)
+    same = merging.representatives(points)
     if same is None:
         return arguments.placed(drawn.astype(np.int32))
-    members = np.argsort(same, kind="stable").astype(np.int32)  # copies of a group lie together
+    members = np.argsort(same, kind="stable").astype(np.int32)  # copies of a group come together
     first = np.searchsorted(same[members], np.arange(m))
     size = np.bincount(same, minlength=m)
     group = same[drawn]

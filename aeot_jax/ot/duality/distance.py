@@ -13,8 +13,7 @@ for any h, any number of samples and any source with a second moment; how far on
 its expectation is what the standard errors say.
 
 The coupling is T, which is optimal for its own masses w (u_h is convex), followed by a plan that
-carries w to nu. Of two such plans the cheaper is taken: both fill along a curve through the
-targets, one the weights with all of the masses, one the deficits with the excesses.
+carries w to nu (``repair.py``).
 
 Source: Kantorovich duality and convexity of the cost: Villani 2009, theorems 5.10 and 4.8.
 """
@@ -29,23 +28,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
-from aeot_jax.measures import Measure, draw
-from aeot_jax.numerics import PRECISION, repeat, safe_ratio
-from aeot_jax.ot import problem
-from aeot_jax.ot.cells import power
+from aeot_jax.measures import Measure
+from aeot_jax.ot import centring, checks, merging
 from aeot_jax.ot.devices.placement import NUM_STREAMS
+from aeot_jax.ot.duality.repair import curve_order, repair_cost
+from aeot_jax.ot.duality.scaled import Asked, Scaled, Sums, draw_sums, scale_to_unit
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
-from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one round."""
-
-_UNIT_SAMPLES = 64
-"""Samples that tell the size of the source, so that no square leaves float32."""
-
-_SEGMENTS = 4096
-"""Segments of a plan that are priced together."""
 
 
 @jax.tree_util.register_dataclass
@@ -53,10 +46,10 @@ _SEGMENTS = 4096
 class Distance:
     r"""Bounds of W2 between a source and weighted targets. Every field is a scalar array.
 
-    The squares are the estimates: ``lower_squared`` is unbiased for the dual value at h, at most
-    W2^2, and may be negative; ``upper_squared`` has an expectation of at least W2^2. On one draw
-    ``lower_squared <= upper_squared`` up to rounding. Roots are taken of what is positive, and a
-    root's standard error is sqrt(square + se) - root, finite at 0.
+    The squares are the estimates. ``lower_squared`` is an unbiased estimate of twice the dual value
+    at h, which is at most W2^2; it may be negative. ``upper_squared`` has an expectation of at
+    least W2^2. On one draw ``lower_squared <= upper_squared`` up to rounding. The root of a
+    negative square is 0, and a root's standard error is sqrt(square + se) - root, finite at 0.
 
     Attributes:
       lower: root of ``lower_squared``, or 0.
@@ -65,14 +58,14 @@ class Distance:
       upper_se: its standard error.
       lower_squared: twice the dual value, E[2 phi] + 2 <nu, psi> = cost - 2 residual; -inf if a
         target of positive weight has height -inf.
-      lower_squared_se: its standard error, from the spread over samples.
+      lower_squared_se: its standard error, from the variance over samples.
       upper_squared: cost of a coupling of the samples and the weights.
-      upper_squared_se: its standard error: the jackknife over the 8 logical streams, the mean
-        sample of each cell held.
-      cost: E|x - T(x)|^2, which is W2^2 between the source and the targets with the masses of the
-        cells as weights, unbiased.
+      upper_squared_se: its standard error: the jackknife over the 8 logical streams, with the mean
+        sample of each cell held fixed.
+      cost: unbiased estimate of E|x - T(x)|^2, which is W2^2 between the source and the targets if
+        the masses of the cells are the weights.
       cost_se: its standard error.
-      residual: <w - nu, psi>, signed: half of what the masses' errors are worth in the dual, 0 at
+      residual: <w - nu, psi>, signed: half of what the errors of the masses add to the cost; 0 at
         the optimum.
       residual_se: its standard error.
       num_samples: samples used.
@@ -103,12 +96,12 @@ def wasserstein(
     nu: ArrayLike | None = None,
     num_samples: Given[int] = 100_000,
 ) -> Distance:
-    r"""Enclose W2(mu, nu), the root of the least mean of |x - y|^2, by what heights prove.
+    r"""Bound W2(mu, nu), the root of the least mean of |x - y|^2, from below and above by heights.
 
     The lower bound is tight at the optimal heights: its gap is quadratic in the mass error. The
-    upper bound pays for the masses of this draw, errors of sampling included: its gap shrinks with
-    more samples and with a smaller mass error, on the line as fast as the lower one's, in high
-    dimension like the share of mass that must move.
+    upper bound repairs the masses of this draw, whose errors include those of sampling. Its gap
+    shrinks with more samples and with a smaller mass error: on the line as fast as that of the
+    lower bound, in high dimension like the share of mass that must move.
 
     Memory beyond the arguments is a few arrays of the size of ``y``.
 
@@ -128,231 +121,110 @@ def wasserstein(
     """
     key = arguments.key("key", key)
     mu, y, h, nu = parts_of(mu, y, h, nu)
-    targets, offset = problem.near_points(y)
-    heights = problem.check_heights(h, targets)
-    weights = problem.check_weights(nu, targets)
-    problem.check_measure(mu, targets)
+    targets, offset = centring.near_points(y)
+    heights = checks.check_heights(h, targets)
+    weights = checks.check_weights(nu, targets)
+    checks.check_measure(mu, targets)
     most = arguments.MOST - NUM_STREAMS * _SAMPLES_PER_STREAM
     num_samples = arguments.count("num_samples", num_samples, 2, most)
-    same = problem.representatives(targets) if problem.is_concrete(targets) else None
-    merged = weights if same is None else problem.merged_weights(weights, same)
+    same = merging.representatives(targets) if arguments.is_concrete(targets) else None
+    merged = weights if same is None else merging.merged_weights(weights, same)
     own = np.arange(targets.shape[0], dtype=np.int32) if same is None else same
     per_stream = min(_SAMPLES_PER_STREAM, -(-num_samples // NUM_STREAMS))
     rounds = -(-num_samples // (per_stream * NUM_STREAMS))
-    return _wasserstein(
-        key,
-        mu,
-        targets,
-        jnp.asarray(offset, jnp.float32),
-        heights,
-        weights,
-        own,
-        merged,
-        jnp.int32(rounds),
-        per_stream=per_stream,
-    )
+    asked = Asked(targets, jnp.asarray(offset, jnp.float32), heights, weights, own, merged)
+    return _wasserstein(key, mu, asked, jnp.int32(rounds), per_stream=per_stream)
 
 
-class _Sums(NamedTuple):
-    """What a draw leaves behind, by logical stream s; costs in units of the problem's size.
+class _Estimate(NamedTuple):
+    """An estimate with its standard error."""
 
-    Attributes:
-      counts: samples in each cell (s, m).
-      cell_sum: sum of the samples of each cell over all streams (m, d).
-      mean: mean over samples (s, 3) of |x - T(x)|^2, psi(T(x)) and the first less twice the second.
-      scatter: sums of squared deviations from these means (s, 3).
-    """
+    value: Float[Array, ""]
+    se: Float[Array, ""]
 
-    counts: Int[Array, "s m"]
-    cell_sum: Float[Array, "m d"]
-    mean: Float[Array, "s 3"]
-    scatter: Float[Array, "s 3"]
+    def root(self) -> "_Estimate":
+        """The root of what is positive."""
+        root = jnp.sqrt(jnp.maximum(self.value, 0.0))
+        return _Estimate(root, jnp.sqrt(jnp.maximum(self.value, 0.0) + self.se) - root)
+
+    def times(self, factor: Float[Array, ""]) -> "_Estimate":
+        """The same in another unit."""
+        return _Estimate(factor * self.value, factor * self.se)
 
 
 @partial(jax.jit, static_argnames="per_stream")
 def _wasserstein(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    offset: Float[Array, " d"],
-    h: Heights,
-    nu: Weights,
-    same: Int[Array, " m"],
-    merged: Weights,
-    rounds: Int[Array, ""],
-    *,
-    per_stream: int,
+    key: PRNGKey, mu: Measure, asked: Asked, rounds: Int[Array, ""], *, per_stream: int
 ) -> Distance:
     unit_key, draw_key = jax.random.split(key)
-    frame = problem.frame(y, nu)
-    centre, scale = frame.centre + offset, frame.scale
-    reach = jnp.abs(draw(unit_key, mu, _UNIT_SAMPLES) - centre[None, :]).max()
-    unit = jnp.maximum(jnp.maximum(reach, scale), jnp.finfo(jnp.float32).tiny)
-    normalised = frame.normalise(y)
-    v = normalised * (scale / unit)
-    # psi less a constant, in units of unit^2: h + |y|^2 / 2 around the centre of the targets.
-    psi = h / unit / unit + jnp.matmul(v, centre / unit, precision=PRECISION)
-    psi = psi + jnp.square(v).sum(1) / 2
-    finite = jnp.where(jnp.isfinite(psi), nu, 0.0)
-    psi = psi - safe_ratio(jnp.where(finite > 0, nu * psi, 0.0).sum(), finite.sum())
-    of_weights = jnp.where(nu > 0, nu * psi, 0.0).sum()  # 0 but for rounding, or -inf
-
-    sums = _draw(draw_key, mu, normalised, h / scale, v, centre, unit, psi, rounds, per_stream)
+    scaled = scale_to_unit(unit_key, mu, asked)
+    sums = draw_sums(draw_key, mu, scaled, rounds, per_stream)
     per_mean = rounds * per_stream
+    cost, residual, lower = _means(sums, per_mean, scaled.mean_psi)
+    upper = _upper(sums, asked, scaled, cost.value)
+    unit, area = scaled.unit, scaled.unit * scaled.unit
+    lower_root, upper_root = lower.root().times(unit), upper.root().times(unit)
+    lower, upper = lower.times(area), upper.times(area)
+    cost, residual = cost.times(area), residual.times(area)
+    return Distance(
+        lower=lower_root.value,
+        lower_se=lower_root.se,
+        upper=upper_root.value,
+        upper_se=upper_root.se,
+        lower_squared=lower.value,
+        lower_squared_se=lower.se,
+        upper_squared=upper.value,
+        upper_squared_se=upper.se,
+        cost=cost.value,
+        cost_se=cost.se,
+        residual=residual.value,
+        residual_se=residual.se,
+        num_samples=NUM_STREAMS * per_mean,
+    )
+
+
+def _means(
+    sums: Sums, per_mean: Int[Array, ""], mean_psi: Float[Array, ""]
+) -> tuple[_Estimate, _Estimate, _Estimate]:
+    """Cost, residual <w - nu, psi> and the lower bound cost - 2 residual, scaled.
+
+    Args:
+      sums: of all streams.
+      per_mean: samples behind each mean.
+      mean_psi: <nu, psi>.
+    """
     n = NUM_STREAMS * per_mean
-    num_samples = n.astype(jnp.float32)
     mean = sums.mean.mean(0)
     each = per_mean.astype(jnp.float32)
     scatter = (sums.scatter + each * jnp.square(sums.mean - mean[None, :])).sum(0)
-    cost_se, residual_se, lower_se = jnp.sqrt(scatter / (n - 1).astype(jnp.float32) / num_samples)
-    cost, residual, lower = mean[0], mean[1] - of_weights, mean[2] + 2 * of_weights
+    se = jnp.sqrt(scatter / (n - 1).astype(jnp.float32) / n.astype(jnp.float32))
+    return (
+        _Estimate(mean[0], se[0]),
+        _Estimate(mean[1] - mean_psi, se[1]),
+        _Estimate(mean[2] + 2 * mean_psi, se[2]),
+    )
 
-    counts = jnp.zeros_like(sums.counts).at[:, same].add(sums.counts)
+
+def _upper(sums: Sums, asked: Asked, scaled: Scaled, cost: Float[Array, ""]) -> _Estimate:
+    """Cost of the map and of the plan that repairs its masses, scaled; jackknife over streams."""
+    counts = jnp.zeros_like(sums.counts).at[:, asked.same].add(sums.counts)
     held = jnp.maximum(counts.sum(0, dtype=jnp.int32), 1).astype(jnp.float32)
-    cell_sum = jnp.zeros_like(sums.cell_sum).at[same].add(sums.cell_sum)
-    cell_mean = (cell_sum / held[:, None] - centre[None, :]) / unit
-    order = _curve(v)
+    cell_sum = jnp.zeros_like(sums.cell_sum).at[asked.same].add(sums.cell_sum)
+    cell_mean = (cell_sum / held[:, None] - scaled.centre[None, :]) / scaled.unit
+    order = curve_order(scaled.v)
 
     def coupling_cost(group: tuple[Int[Array, " m"], Float[Array, ""]]) -> Float[Array, ""]:
-        w = group[0].astype(jnp.float32) / group[0].sum(dtype=jnp.int32).astype(jnp.float32)
-        return group[1] + _repair(w, merged, v, cell_mean, order)
+        counts, cost = group
+        w = counts.astype(jnp.float32) / counts.sum(dtype=jnp.int32).astype(jnp.float32)
+        return cost + repair_cost(w, asked.merged, scaled.v, cell_mean, order)
 
-    # All streams, then all but one, in one loop: what is compiled is compiled once.
+    # All streams, then all but one, in one loop: it is compiled once.
     total = counts.sum(0, dtype=jnp.int32)[None, :]
     of_others = (NUM_STREAMS * cost - sums.mean[:, 0]) / (NUM_STREAMS - 1)
     groups = (
         jnp.concatenate([total, total - counts]),
         jnp.concatenate([cost[None], of_others]),
     )
-    coupling_costs = jax.lax.map(coupling_cost, groups)
-    upper = coupling_costs[0]
-    deviation = jnp.square(coupling_costs[1:] - coupling_costs[1:].mean()).sum()
-    upper_se = jnp.sqrt(deviation * (NUM_STREAMS - 1) / NUM_STREAMS)
-
-    def root(square: Float[Array, ""], se: Float[Array, ""]) -> tuple[jax.Array, jax.Array]:
-        root = jnp.sqrt(jnp.maximum(square, 0.0))
-        return unit * root, unit * (jnp.sqrt(jnp.maximum(square, 0.0) + se) - root)
-
-    lower_root, lower_root_se = root(lower, lower_se)
-    upper_root, upper_root_se = root(upper, upper_se)
-    area = unit * unit
-    return Distance(
-        lower=lower_root,
-        lower_se=lower_root_se,
-        upper=upper_root,
-        upper_se=upper_root_se,
-        lower_squared=area * lower,
-        lower_squared_se=area * lower_se,
-        upper_squared=area * upper,
-        upper_squared_se=area * upper_se,
-        cost=area * cost,
-        cost_se=area * cost_se,
-        residual=area * residual,
-        residual_se=area * residual_se,
-        num_samples=n,
-    )
-
-
-def _draw(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    h: Heights,
-    v: Targets,
-    centre: Float[Array, " d"],
-    unit: Float[Array, ""],
-    psi: Heights,
-    rounds: Int[Array, ""],
-    per_stream: int,
-) -> _Sums:
-    """Draw and sum; means of batches are merged by counts, so that float32 keeps its digits."""
-
-    def add(carry: tuple[_Sums, Int[Array, ""]], stream: Int[Array, ""]):
-        sums, i = carry
-        x = draw(jax.random.fold_in(jax.random.fold_in(key, i), stream), mu, per_stream)
-        _, index = power.best(x, y, h)
-        cost = jnp.square((x - centre[None, :]) / unit - v[index]).sum(1)
-        seen = jnp.stack([cost, psi[index], cost - 2 * psi[index]])
-        mean = seen.mean(1)
-        scatter = jnp.square(seen - mean[:, None]).sum(1)
-        delta = mean - sums.mean[stream]
-        before, after = (per_stream * i).astype(jnp.float32), (i + 1).astype(jnp.float32)
-        return (
-            _Sums(
-                sums.counts.at[stream, index].add(1),
-                sums.cell_sum.at[index].add(x),
-                sums.mean.at[stream].add(delta / after),
-                sums.scatter.at[stream].add(scatter + jnp.square(delta) * (before / after)),
-            ),
-            i,
-        ), None
-
-    def body(i: Int[Array, ""], sums: _Sums) -> _Sums:
-        return jax.lax.scan(add, (sums, i), jnp.arange(NUM_STREAMS, dtype=jnp.int32))[0][0]
-
-    empty = _Sums(
-        jnp.zeros((NUM_STREAMS, y.shape[0]), jnp.int32),
-        jnp.zeros_like(y),
-        jnp.zeros((NUM_STREAMS, 3), jnp.float32),
-        jnp.zeros((NUM_STREAMS, 3), jnp.float32),
-    )
-    return repeat(rounds, body, empty)
-
-
-def _repair(
-    w: Weights, nu: Weights, v: Targets, cell_mean: Float[Array, "m d"], order: Int[Array, " m"]
-) -> Float[Array, ""]:
-    """What a coupling of the samples and nu costs beyond T; negative if T sends them too far.
-
-    What a plan takes from cell i is taken from all of its samples alike, so that only their mean
-    matters: |x - v_j|^2 - |x - v_i|^2 = <v_j - v_i, v_j + v_i - 2 x>.
-    """
-
-    def price(segment: tuple[Int[Array, ""], Int[Array, ""], Float[Array, ""]]):
-        i, j, length = segment
-        return length * ((v[j] - v[i]) * (v[j] + v[i] - 2 * cell_mean[i])).sum()
-
-    def cost(pair: tuple[Weights, Weights]) -> Float[Array, ""]:
-        plan = _fill(*pair, order)
-        return jax.lax.map(price, plan, batch_size=min(_SEGMENTS, 2 * w.shape[0])).sum()
-
-    sources = jnp.stack([w, jnp.maximum(w - nu, 0.0)])
-    sinks = jnp.stack([nu, jnp.maximum(nu - w, 0.0)])
-    return jax.lax.map(cost, (sources, sinks)).min()
-
-
-def _fill(
-    source: Weights, sink: Weights, order: Int[Array, " m"]
-) -> tuple[Int[Array, " k"], Int[Array, " k"], Float[Array, " k"]]:
-    """The plan that fills the sinks from the sources in one order, as 2 m segments (i, j, mass).
-
-    On the line, in the order of the line, no plan is cheaper.
-    """
-    m = order.shape[0]
-    out, into = jnp.cumsum(source[order]), jnp.cumsum(sink[order])
-    into = into * safe_ratio(out[-1], into[-1])  # equal totals but for rounding
-    ends = jnp.concatenate([out, into])
-    sequence = jnp.argsort(ends)
-    is_source = (sequence < m).astype(jnp.int32)
-    mass = jnp.diff(ends[sequence], prepend=0.0)
-    i = jnp.minimum(jnp.cumsum(is_source) - is_source, m - 1)
-    j = jnp.minimum(jnp.cumsum(1 - is_source) - (1 - is_source), m - 1)
-    return order[i], order[j], mass
-
-
-def _curve(v: Targets) -> Int[Array, " m"]:
-    """Order targets so that neighbours stay together: halve by one axis after another.
-
-    Axes come by falling variance. On the line this is the order of the line.
-    """
-    m, d = v.shape
-    levels = (m - 1).bit_length()
-    axes = jnp.argsort(-v.var(0))
-
-    def halve(level: Int[Array, ""], order: Int[Array, " m"]) -> Int[Array, " m"]:
-        # A part is an aligned run of ranks, so parts are nested whatever m is.
-        rank = jnp.zeros_like(order).at[order].set(jnp.arange(m, dtype=jnp.int32))
-        part = rank >> (levels - level)
-        return jnp.lexsort((v[:, axes[level % d]], part)).astype(jnp.int32)
-
-    return repeat(levels, halve, jnp.arange(m, dtype=jnp.int32))
+    costs = jax.lax.map(coupling_cost, groups)
+    deviation = jnp.square(costs[1:] - costs[1:].mean()).sum()
+    return _Estimate(costs[0], jnp.sqrt(deviation * (NUM_STREAMS - 1) / NUM_STREAMS))

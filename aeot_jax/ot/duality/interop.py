@@ -6,8 +6,8 @@ dual function f over the source are therefore
 .. math:: g_i = 2\psi_i = 2 h_i + |y_i|^2, \qquad f(x) = 2\varphi(x), \qquad
           h_i = (g_i - |y_i|^2) / 2 .
 
-Everything is for its unregularised problem, ``epsilon=0``: there its hard assignments are the cells
-of h, up to ties. OTT-JAX is imported where it is used.
+All of it is for the problem without regularisation, ``epsilon=0``: there OTT-JAX assigns samples to
+the cells of h, up to ties. OTT-JAX is imported where it is used.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure, draw
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality import potential
 from aeot_jax.ot.solver.solution import Solution, parts_of
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 
 class Imported(NamedTuple):
-    """A problem with its heights, as the functions of this library take them.
+    """A problem of OTT-JAX with its heights, in the form that this library uses.
 
     Attributes:
-      mu: source measure, which draws with the sampler of OTT-JAX.
+      mu: source measure; it draws with OTT-JAX's sampler.
       y: targets (m, d).
       h: heights (m,); -inf where the weight is 0.
       nu: weights (m,).
@@ -76,17 +76,17 @@ def heights_from_dual(y: ArrayLike, g: ArrayLike) -> Heights:
     Raises:
       ValueError: if a shape or a known value does not fit.
     """
-    targets = problem.check_targets(y)
-    return (problem.check_heights(g, targets, "g") - jnp.square(targets).sum(1)) / 2
+    targets = checks.check_targets(y)
+    return (checks.check_heights(g, targets, "g") - jnp.square(targets).sum(1)) / 2
 
 
 def to_ott(
     mu: Given[Measure], y: ArrayLike, h: ArrayLike, nu: ArrayLike | None = None
 ) -> "SemidiscreteOutput":
-    """Heights as the output of OTT-JAX's solver, with its problem at ``epsilon=0``.
+    """Heights as the output of OTT-JAX's solver, for the problem with ``epsilon=0``.
 
     Args:
-      mu: source measure; its draws are those of the problem's sampler.
+      mu: source measure; the problem's sampler draws from it.
       y: targets (m, d).
       h: heights (m,); -inf for a target that owns no cell.
       nu: weights (m,), sum 1; None is uniform.
@@ -98,9 +98,9 @@ def to_ott(
     from ott.problems.linear.semidiscrete_linear_problem import SemidiscreteLinearProblem
     from ott.solvers.linear.semidiscrete import SemidiscreteOutput
 
-    targets = problem.check_targets(y)
-    problem.check_measure(mu, targets)
-    weights = None if nu is None else problem.check_weights(nu, targets)
+    targets = checks.check_targets(y)
+    checks.check_measure(mu, targets)
+    weights = None if nu is None else checks.check_weights(nu, targets)
 
     def sampler(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Samples:
         return draw(key, mu, shape[0]).astype(dtype or jnp.float32)
@@ -118,7 +118,7 @@ def from_ott(output: Given["SemidiscreteOutput"]) -> Imported:
       output: of its ``SemidiscreteSolver``, for the squared cost and ``epsilon=0``.
 
     Raises:
-      ValueError: if the cost is another or scaled, or the problem regularised.
+      ValueError: if the cost is not the squared one, or scaled, or the problem is regularised.
     """
     from ott.solvers.linear.semidiscrete import SemidiscreteOutput
 
@@ -128,16 +128,16 @@ def from_ott(output: Given["SemidiscreteOutput"]) -> Imported:
     _check_cost(geometry.cost_fn)
     if geometry.is_entropy_regularized:
         raise ValueError(
-            "`output` is regularised (its problem has epsilon > 0 or None), so its g is not of the "
-            "same problem; solve with epsilon=0, or convert g as it is by `heights_from_dual`."
+            "`output` is regularised (its problem has epsilon > 0 or None), so its g solves "
+            "another problem; solve with epsilon=0, or convert g as it is by `heights_from_dual`."
         )
     if geometry._scale_cost != 1.0:
         raise ValueError(
             f"`output` has `scale_cost` {geometry._scale_cost!r}; solve with 1.0, and scale the "
             "targets instead."
         )
-    y = problem.check_targets(geometry.y)
-    nu = problem.check_weights(problem_.b, y)
+    y = checks.check_targets(geometry.y)
+    nu = checks.check_weights(problem_.b, y)
     h = jnp.where(nu > 0, heights_from_dual(y, output.g), -jnp.inf)
 
     def draw(key: PRNGKey, n: int) -> Samples:
@@ -149,15 +149,15 @@ def from_ott(output: Given["SemidiscreteOutput"]) -> Imported:
 def to_ott_potentials(y: ArrayLike, h: ArrayLike, x: ArrayLike | None = None) -> "DualPotentials":
     r"""Heights as OTT-JAX's pair of dual functions, :math:`f = 2\varphi` and g.
 
-    Its ``transport`` is then T. Of the other potential :math:`2\psi` only values at the targets are
-    defined by h; a function needs samples to be the c-transform over, and sends a target, by
-    ``transport(..., forward=False)``, to one of the samples in its cell.
+    Its ``transport`` is then T. Heights define the other potential :math:`2\psi` at the targets
+    only. With samples x, g is the c-transform of f over them, and ``transport(..., forward=False)``
+    sends a target to one of the samples in its cell.
 
     Args:
       y: targets (m, d).
       h: heights (m,); -inf for a target that owns no cell.
-      x: samples of the source (n, d) for g; None leaves g out, as OTT-JAX's own semi-discrete
-        output does.
+      x: samples of the source (n, d) for g; with None there is no g, as in OTT-JAX's own
+        semi-discrete output.
 
     Raises:
       ValueError: if a shape or a known value does not fit.
@@ -165,15 +165,15 @@ def to_ott_potentials(y: ArrayLike, h: ArrayLike, x: ArrayLike | None = None) ->
     from ott.geometry.costs import SqEuclidean
     from ott.problems.linear.potentials import DualPotentials
 
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
+    targets = checks.check_targets(y)
+    heights = checks.check_heights(h, targets)
 
     def f(point: Float[Array, " d"]) -> Float[Array, ""]:
         return 2 * potential.kantorovich(point, targets, heights)
 
     if x is None:
         return DualPotentials(f=f, g=None, cost_fn=SqEuclidean())
-    samples = problem.check_targets(x, "x")
+    samples = checks.check_targets(x, "x")
     phi = potential.kantorovich(samples, targets, heights)
 
     def g(point: Float[Array, " d"]) -> Float[Array, ""]:
@@ -185,34 +185,34 @@ def to_ott_potentials(y: ArrayLike, h: ArrayLike, x: ArrayLike | None = None) ->
 def from_ott_potentials(
     potentials: Given["DualPotentials"], y: ArrayLike, x: ArrayLike | None = None
 ) -> Heights:
-    r"""Heights from OTT-JAX's dual functions, from g at the targets or else from f at samples.
+    r"""Heights from OTT-JAX's dual functions: from g at the targets, or else from f at samples.
 
     Args:
-      potentials: for the squared cost; functions of one point.
+      potentials: for the squared cost; f and g take one point.
       y: targets (m, d).
-      x: samples of the source (n, d), used where there is no g: the c-transform of f over them is
+      x: samples of the source (n, d), used if there is no g: the c-transform of f over them is
         exact at a target whose cell holds a sample, and too high at any other.
 
     Returns:
       Heights (m,).
 
     Raises:
-      ValueError: if the cost is another, or there is neither g nor f with samples.
+      ValueError: if the cost is not the squared one, or there is neither g nor f with samples.
     """
     from ott.problems.linear.potentials import DualPotentials
 
     way = "OTT-JAX's pair of dual functions, a `DualPotentials`"
     arguments.instance("potentials", potentials, DualPotentials, way)
     _check_cost(potentials.cost_fn)
-    targets = problem.check_targets(y)
+    targets = checks.check_targets(y)
     if potentials.g is not None:
         return heights_from_dual(targets, jax.vmap(potentials.g)(targets))
     if potentials.f is None or x is None:
         raise ValueError(
-            "`potentials` has no g; pass samples `x` of the source, so that g can be had from f, "
+            "`potentials` has no g; pass samples `x` of the source, so that g is computed from f, "
             "or convert the solver's output by `from_ott`."
         )
-    samples = problem.check_targets(x, "x")
+    samples = checks.check_targets(x, "x")
     phi = jax.vmap(potentials.f)(samples) / 2
     return heights_from_dual(targets, 2 * potential.c_transform(targets, samples, phi))
 
@@ -235,13 +235,13 @@ def pairs(
     *,
     batch_size: Given[int] = 256,
 ) -> Iterator[tuple[Samples, Samples]]:
-    """Endless batches of pairs (x, T(x)), the coupling to train a flow or any map on.
+    """Endless batches of pairs (x, T(x)): a coupling on which to train a flow or any map.
 
-    Of equal targets the first stands for all; where indices of rows matter, ``assign`` gives them
-    and ``spread_copies`` shares them among the copies.
+    All samples of equal targets go to the first of them. Where the rows matter, ``assign`` gives
+    their indices, and ``spread_copies`` lets equal targets take turns.
 
-    Batch i depends on the key and i alone; one program is compiled and serves all. The segments of
-    optimal pairs never meet at the same time, so the flow that matches them is nearly straight.
+    Batch i depends on the key and i alone, and one program serves all batches. The segments of
+    optimal pairs never meet at the same time, so the flow that follows them is nearly straight.
 
     Args:
       key: of all batches.
@@ -256,15 +256,15 @@ def pairs(
     Raises:
       ValueError: if a shape or a known value does not fit, or the batch is empty.
 
-    Source: Pooladian et al., Multisample flow matching, ICML 2023, with the exact coupling in place
-    of that of two batches.
+    Source: Pooladian et al., Multisample flow matching, ICML 2023; their coupling is that of two
+    batches, here it is exact.
     """
     key = arguments.key("key", key)
     mu, y, h, _ = parts_of(mu, y, h)
-    targets = problem.check_targets(y)
-    problem.check_measure(mu, targets)
+    targets = checks.check_targets(y)
+    checks.check_measure(mu, targets)
     batch_size = arguments.count("batch_size", batch_size)
-    near = problem.near(y, h)
+    near = centring.near(y, h)
     return (_pair(key, i, mu, targets, near, batch_size=batch_size) for i in itertools.count())
 
 
@@ -274,7 +274,7 @@ def _pair(
     i: int | Int[Array, ""],
     mu: Measure,
     y: Targets,
-    near: problem.Near,
+    near: centring.Near,
     *,
     batch_size: int,
 ) -> tuple[Samples, Samples]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.cells.samples import check_samples
 from aeot_jax.typing import ArrayLike, Heights, Index, Samples, Targets
@@ -20,22 +20,22 @@ def transport(x: ArrayLike, y: ArrayLike, h: ArrayLike) -> Float[Array, "..."]:
       h: heights (m,).
 
     Returns:
-      T(x), of the shape of x, float32 whatever the targets are.
+      T(x) in the shape of x, float32 whatever dtype the targets have.
 
     Raises:
       ValueError: if a shape or a known value does not fit.
 
     Source: Lei et al., Engineering 6(3), 2020, section 3; Brenier 1991.
     """
-    near = problem.near(y, h)
+    near = centring.near(y, h)
     samples = check_samples(x, np.shape(y))
-    # As the user has them: what was taken off on the host does not come back to the last bit.
-    targets = problem.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
+    # The user's own targets: adding back what the host has subtracted would change last bits.
+    targets = checks.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
     return targets[winner(jnp.atleast_2d(samples), near)].reshape(samples.shape)
 
 
-def winner(x: Samples, near: problem.Near) -> Index:
-    """Whose cell holds each sample; as ``assign``. Nothing is differentiated.
+def winner(x: Samples, near: centring.Near) -> Index:
+    """The target whose cell holds each sample, as by ``assign``; derivatives are stopped.
 
     Args:
       x: samples (n, d).
@@ -47,7 +47,7 @@ def winner(x: Samples, near: problem.Near) -> Index:
 
 @jax.custom_batching.custom_vmap
 def _winner(x: Samples, y: Targets, h: Heights) -> Index:
-    """By ``assign``, but a batch of single samples becomes one call on many samples."""
+    """``_cells``, where ``vmap`` over samples becomes one call with all of them."""
     return _cells(x, y, h)
 
 

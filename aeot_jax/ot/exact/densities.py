@@ -1,7 +1,7 @@
-"""Sources whose cell masses are exact on the line and in the plane: uniform and Gaussian, float64.
+"""Sources with exact cell masses on the line and in the plane: uniform and Gaussian, in float64.
 
-For the Gaussian, Green's theorem turns the integrals over a cell into sums over its edges: the mass
-of the triangle (0, a, b) is an angle less a difference of Owen's T function, the first moment is
+For the Gaussian, Green's theorem turns integrals over a cell into sums over its edges: the mass of
+the triangle (0, a, b) is an angle minus a difference of Owen's T function, and the first moment is
 minus the outward flux of the density.
 
 Source: Owen 1956 (tables for computing bivariate normal probabilities).
@@ -22,9 +22,9 @@ class Density:
 
     Attributes:
       variance: of one coordinate.
-      half_width: R; outside [-R, R]^d the source has no mass that float64 can see.
-      quantile: (lower, upper) -> the point with mass ``lower`` below and ``upper`` above it; the
-        smaller of the two decides, so that neither tail loses digits.
+      half_width: R; the mass outside [-R, R]^d is below the rounding of float64.
+      quantile: (lower, upper) -> the point with mass ``lower`` below and ``upper`` above it. It is
+        computed from the smaller of the two, so that neither tail loses digits.
       interval_mass: (a, b) -> mass of the line between a <= b.
       interval_moment: (a, b) -> integral of x over the line between a <= b.
       cell_integrals: diagram -> masses (m,) and first moments (m, 2) of its cells.
@@ -62,7 +62,7 @@ def _gaussian_quantile(lower: Floats, upper: Floats) -> Floats:
 
 
 def _gaussian_mass(a: Floats, b: Floats) -> Floats:
-    # Measured from the nearer tail: 1 - tiny has lost tiny's digits.
+    # From the nearer tail: 1 - tiny has lost the digits of tiny.
     return np.where(a > 0, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))
 
 
@@ -75,7 +75,7 @@ def _gaussian_moment(a: Floats, b: Floats) -> Floats:
 
 
 def _line_coordinates(start: Floats, end: Floats) -> tuple[Floats, Floats, Floats]:
-    """Describe segments from the origin: signed distance of the line, both ends along it."""
+    """Segments as seen from the origin: signed distance of their line, and both ends along it."""
     step = end - start
     length = np.linalg.norm(step, axis=1)
     unit = step / np.where(length > 0, length, 1.0)[:, None]
@@ -83,13 +83,13 @@ def _line_coordinates(start: Floats, end: Floats) -> tuple[Floats, Floats, Float
 
 
 def _sector(distance: Floats, t: Floats) -> Floats:
-    """Mass of N(0, I) in the right triangle of legs ``distance`` >= 0 and ``t``, at the origin."""
+    """Mass of N(0, I) in the right triangle at the origin with legs ``distance`` >= 0 and ``t``."""
     return np.arctan2(t, distance) / (2 * np.pi) - owens_t(distance, t / distance)
 
 
 def _gaussian_cells(diagram: Diagram) -> tuple[Floats, Floats]:
     distance, a, b = _line_coordinates(diagram.start, diagram.end)
-    # A line through the origin bounds no triangle; the quotient t / distance must not see it.
+    # A line through the origin gives no triangle, and must not enter the quotient t / distance.
     flat = np.abs(distance) < 1e-300
     away = np.where(flat, 1.0, np.abs(distance))
     triangle = np.where(flat, 0.0, np.sign(distance) * (_sector(away, b) - _sector(away, a)))

@@ -1,9 +1,9 @@
 """Exact semi-discrete transport on the line and in the plane: the float64 reference on the host.
 
-On the line the breakpoints of u_h are the source's quantiles of the cumulative weights. In the
-plane, damped Newton on the energy E(h) = E[u_h] - <nu, h>, whose Hessian is the weighted graph
-Laplacian of the power diagram. No sampling anywhere, and no code shared with the JAX kernel that
-this module is the judge of.
+On the line the breakpoints of u_h are the source's quantiles at the cumulative weights. In the
+plane it is damped Newton on the energy E(h) = E[u_h] - <nu, h>, whose Hessian is the weighted graph
+Laplacian of the power diagram. Nothing is sampled, and no code is shared with the JAX kernel, which
+this module serves to check.
 
 Source: Kitagawa, Merigot, Thibert 2019, "Convergence of a Newton algorithm for semi-discrete
 optimal transport"; Aurenhammer, Hoffmann, Aronov 1998.
@@ -30,7 +30,10 @@ from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 _SMALLEST_DAMPING = 2.0**-20
+"""Size of a Newton step at which the solver gives up."""
+
 _ROUNDING_MARGIN = 100.0
+"""Near the rounding limit: the error is below so many times what rounding of h does to it."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,10 @@ class ExactSolution:
     """Heights of the optimal transport from the source to the targets.
 
     Attributes:
-      h: (m,) heights, nu-weighted mean zero over targets of positive weight, -inf at the others;
+      h: (m,) heights, of nu-weighted mean 0 over targets of positive weight, -inf at the others;
         equal targets have equal heights.
-      masses: (m,) of the cells at ``h``, recomputed from them; equal targets share their cell's
-        mass as their weights do.
+      masses: (m,) of the cells, recomputed from ``h``; the mass of a cell of equal targets is
+        divided in proportion to their weights.
       mass_error: sqrt(sum over nu_i > 0 of (w_i - nu_i)^2 / nu_i).
       num_steps: Newton steps taken; 0 on the line.
       converged: whether ``mass_error`` is at most the tolerance.
@@ -66,7 +69,7 @@ def solve_exact(
     tolerance: Given[float] = 1e-9,
     max_steps: Given[int] = 100,
 ) -> ExactSolution:
-    """``aeot_jax.solve_exact``, which says all of it, for a source by its name.
+    """``aeot_jax.solve_exact`` for a source by its name.
 
     Args:
       y: targets.
@@ -138,7 +141,7 @@ def exact_masses(y: ArrayLike, h: ArrayLike, *, source: Given[str] = "uniform") 
 
 @dataclass(frozen=True)
 class _Found:
-    """What a solver hands back for distinct targets of positive weight."""
+    """What a solver returns for distinct targets of positive weight."""
 
     h: Floats
     masses: Floats
@@ -155,13 +158,13 @@ def _breakpoints(y: Floats, h: Floats) -> Floats:
 def _solve_line(
     y: Floats, nu: Floats, density: Density, tolerance: float, max_steps: int
 ) -> _Found:
-    """Solve for sorted distinct targets (m, 1) in closed form; the last two arguments are moot."""
+    """Solve for sorted distinct targets (m, 1) in closed form; no steps, so no limits on them."""
     del tolerance, max_steps
     y = y[:, 0]
     lower, upper = np.cumsum(nu)[:-1], np.cumsum(nu[::-1])[::-1][1:]
     h = np.r_[0.0, -np.cumsum(density.quantile(lower, upper) * np.diff(y))]
     cut = _breakpoints(y, h)
-    # Rounding can exchange two breakpoints whose cell is thinner than an ulp of them.
+    # Rounding can swap two breakpoints if their cell is thinner than the last bit of them.
     masses = np.maximum(density.interval_mass(cut[:-1], cut[1:]), 0.0)
     energy = density.interval_moment(cut[:-1], cut[1:]) @ y + (masses - nu) @ h
     return _Found(h, masses, _mass_error(masses, nu), float(energy), 0)
@@ -182,12 +185,12 @@ def _solve_plane(
     while error > tolerance and num_steps < max_steps and floor > 0 and size > _SMALLEST_DAMPING:
         hessian = mass_jacobian(y, diagram, density)
         step = _newton_step(hessian, nu - masses)
-        # Rounding of the heights moves masses by about this much: near it, a full step that does
-        # not help is the end, not a reason to build twenty more diagrams.
+        # Rounding of the heights changes masses by about this much. If a full step does not help
+        # near that limit, stop, rather than build twenty more diagrams.
         noise = np.finfo(float).eps * np.abs(h).max() * hessian.diagonal()
         at_limit = error < _ROUNDING_MARGIN * np.sqrt((noise**2 / nu).sum())
-        # Departure from the paper, which tries the full step first every time: a step that had to
-        # be cut is followed by one of at most four times its size, and builds fewer diagrams.
+        # The paper tries the full step first every time. Here a step that had to be cut is followed
+        # by one of at most four times its size, which builds fewer diagrams.
         size = min(1.0, 4 * size)
         while size > _SMALLEST_DAMPING:
             trial = h + size * step
@@ -207,8 +210,9 @@ def _solve_plane(
 def _separable_heights(y: Floats, nu: Floats, density: Density) -> Floats:
     """Choose starting heights that leave no cell empty: optimal if nu is a product measure.
 
-    h_i = -sum_k f_k(y_ik) with f_k convex and f_k' the monotone map of the k-th marginal: the
-    cell of i holds the point of coordinates f_k'(y_ik), which lies inside the source's support.
+    h_i = -sum_k f_k(y_ik), where f_k is convex and its slope f_k' is the monotone map of the k-th
+    marginal. The cell of i then holds the point with coordinates f_k'(y_ik), which lies inside the
+    source's support.
     """
     h = np.zeros(len(y))
     for coordinate in y.T:
@@ -239,10 +243,10 @@ def mass_jacobian(y: Floats, diagram: Diagram, density: Density) -> csc_array:
 
 
 def _newton_step(hessian: csc_array, missing: Floats) -> Floats:
-    """Solve Hessian * step = missing, with the last target held."""
+    """Solve Hessian * step = missing; the last target does not move."""
     step = np.zeros(len(missing))
     if len(missing) > 1:
-        # Symmetric positive definite: pivots stay on the diagonal, the order is for A + A'.
+        # Symmetric positive definite: pivots on the diagonal, columns ordered for A + A'.
         factor = splu(
             hessian[:-1, :-1].tocsc(),
             permc_spec="MMD_AT_PLUS_A",
@@ -264,7 +268,7 @@ def _density(source: Given[str]) -> Density:
 
 
 def _check_weights(nu: ArrayLike | None, m: int) -> Floats:
-    """Check and convert weights to float64, sum exactly 1 up to rounding."""
+    """Check weights and convert them to float64, with sum 1 up to rounding."""
     nu = np.full(m, 1 / m) if nu is None else arguments.host_array("nu", nu)
     if nu.shape != (m,):
         raise ValueError(

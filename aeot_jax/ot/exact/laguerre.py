@@ -4,11 +4,11 @@ The cell of a target is where its plane is the highest, W_i = {x : <x,y_i> + h_i
 so the lower convex hull of the lifted points (y_i, -h_i) is its dual: a facet of the hull is a
 vertex of the diagram (the facet's slope), an edge of the hull an edge of the diagram.
 
-The square is made part of the diagram instead of being clipped against: the bisector of (y, h) and
-a ghost (y + t n, h - t R) is the wall <x,n> = R whatever t > 0 is. Ghosts of the targets that own a
-piece of a wall, moved by more than twice the size of the targets, take everything outside the
-square and nothing inside it. One hull then yields closed bounded cells, for one target, collinear
-targets or an edge that lies on a wall, without a case distinction.
+The walls of the square are made edges of the diagram, so nothing is clipped afterwards. For a wall
+<x,n> = R, every target (y, h) that owns a piece of it gets a ghost (y + t n, h - t R). The bisector
+of the two is the wall, for any t > 0. Ghosts moved by more than twice the size of the targets take
+everything outside the square and nothing inside it. One hull then gives closed bounded cells, with
+no special case for a single target, collinear targets or an edge on a wall.
 
 Source: Aurenhammer 1987 (power diagrams from hulls); Barber, Dobkin, Huhdanpaa 1996 (Qhull).
 """
@@ -25,9 +25,13 @@ from aeot_jax.typing import ArrayLike, Given
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-_GHOST_REACH = 3.0  # in spreads of the targets; corners of the square need more than 2
+_GHOST_REACH = 3.0
+"""t, in sizes of the targets; at the corners of the square it must be more than 2."""
+
 _WALL_NORMALS = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+
 WALL = -1
+"""Stands for the outside of the square, where an edge lies on a wall."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Diagram:
     end: Floats
 
     def half_edges(self) -> tuple[Ints, Floats, Floats]:
-        """List every cell's own edges, counterclockwise: cell (k',), start and end (k', 2)."""
+        """List the edges of every cell, counterclockwise: cell (k',), start and end (k', 2)."""
         inner = self.right != WALL
         cell = np.concatenate([self.left, self.right[inner]])
         start = np.concatenate([self.start, self.end[inner]])
@@ -77,7 +81,7 @@ def upper_envelope(slope: ArrayLike, intercept: ArrayLike) -> Ints:
     """
     slope, intercept = np.asarray(slope, np.float64), np.asarray(intercept, np.float64)
     finite = np.flatnonzero(np.isfinite(intercept))
-    # One line a slope: the highest, the lowest index first.
+    # One line per slope: the highest, of equal ones the lowest index.
     order = finite[np.lexsort((finite, -intercept[finite], slope[finite]))]
     order = order[np.r_[True, np.diff(slope[order]) > 0]]
     if order.size <= 2:
@@ -107,7 +111,7 @@ def build(y: Floats, h: Floats, half_width: float) -> Diagram:
     """
     m = len(y)
     alive = np.flatnonzero(np.isfinite(h))
-    # Shifting y and scaling (y, h) by the same factor move no cell; nor does a constant in h.
+    # A shift of y, one factor for y and h, and a constant added to h change no cell.
     centre = (y[alive].max(0) + y[alive].min(0)) / 2
     size = float(np.ptp(y[alive], axis=0).max()) or 1.0
     points, heights = (y[alive] - centre) / size, (h[alive] - h[alive].max()) / size
@@ -124,8 +128,8 @@ def build(y: Floats, h: Floats, half_width: float) -> Diagram:
 
     hull = ConvexHull(np.column_stack([site, -lift]))
     normal = hull.equations[:, :3]
-    # The slope of a facet is taken from Qhull's plane, which the triangles of one merged facet
-    # share: triangles that are slivers (targets on a grid) then need no care.
+    # The slope of a facet comes from Qhull's plane, which is common to the triangles of a merged
+    # facet. So triangles that are slivers (targets on a grid) are no problem.
     lower = np.flatnonzero(normal[:, 2] < 0)
     vertex = np.full((len(normal), 2), np.nan)
     vertex[lower] = -normal[lower, :2] / normal[lower, 2:]
@@ -135,13 +139,13 @@ def build(y: Floats, h: Floats, half_width: float) -> Diagram:
     other = hull.neighbors[facet, opposite]
     i = hull.simplices[facet, (opposite + 1) % 3]
     j = hull.simplices[facet, (opposite + 2) % 3]
-    # Cells of targets are bounded, so both facets at an edge of one are lower ones.
+    # Cells of targets are bounded, so both facets at each of their edges are lower ones.
     keep = (facet < other) & (normal[other, 2] < 0) & ((cell[i] != WALL) | (cell[j] != WALL))
     facet, other, i, j = facet[keep], other[keep], i[keep], j[keep]
     swap = cell[i] == WALL
     i, j = np.where(swap, j, i), np.where(swap, i, j)
     start, end = vertex[facet], vertex[other]
-    # W_i lies on the side of y_i - y_j: to the left of the edge, once directed.
+    # W_i lies on the side of y_i - y_j: direct the edge so that this is its left.
     backward = (cross(end - start, site[i] - site[j]) < 0)[:, None]
     start, end = np.where(backward, end, start), np.where(backward, start, end)
     return Diagram(m, cell[i], cell[j], start, end)
@@ -150,7 +154,7 @@ def build(y: Floats, h: Floats, half_width: float) -> Diagram:
 def areas(diagram: Diagram) -> tuple[Floats, Floats]:
     """Measure the cells: areas (m,) and first moments, integral of x, (m, 2)."""
     cell, start, end = diagram.half_edges()
-    # Fans around a point of the cell itself: nothing large cancels.
+    # Triangles around a point of the cell itself: nothing large cancels.
     count = np.maximum(np.bincount(cell, minlength=diagram.num_cells), 1)[:, None]
     centre = diagram.sum_by_cell(cell, (start + end) / 2) / count
     c = centre[cell]
@@ -168,8 +172,8 @@ def polygons(diagram: Diagram) -> list[Floats]:
     cell, start, end = cell[seen], start[seen], end[seen]
     count = np.bincount(cell, minlength=diagram.num_cells)
     centre = diagram.sum_by_cell(cell, (start + end) / 2) / np.maximum(count, 1)[:, None]
-    # Around a convex cell the directions of the edges turn once: they order the corners even
-    # where two corners nearly agree.
+    # Order the corners by the direction, from the centre, of the middles of the edges. This works
+    # even if two corners nearly agree.
     middle = (start + end) / 2 - centre[cell]
     order = np.lexsort((np.arctan2(middle[:, 1], middle[:, 0]), cell))
     return np.split(start[order], np.cumsum(count)[:-1])

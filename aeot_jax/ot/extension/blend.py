@@ -1,34 +1,33 @@
 r"""The highest planes above samples, and the blend of their targets.
 
 **Weights.** Near a face of its cells the planes of some other targets come within a *band* of the
-highest, and the blend weighs their targets by how far,
+highest plane. The blend weighs their targets by how far they are inside of it,
 
 .. math:: \lambda_j \propto (\langle x, y_j\rangle + h_j - u_h(x) + \delta)_+ ,
 
-with :math:`\delta` the band or the gap to the sixth plane, whichever is less, so that at most five
-targets are blended and each comes and goes with weight 0. Planes that meet at more than a
-threshold's plane angle meet at a *singular* face, across which no weight is passed: a plane counts
-as far as the highest is connected to it through regular faces of the band, its weight is the
-largest that a chain of planes, each regular to the next, can pass on (the least weight of the
-chain). Two planes that meet at a regular face have the same chains, so the weights do not change
-where the winner does. (Two planes that are each regular to a third may be blended though they meet
-at a singular face themselves.)
+with :math:`\delta` the band, or the gap to the sixth plane if that is less. So at most five targets
+are blended, and each enters and leaves with weight 0. Planes that meet at more than a threshold's
+plane angle meet at a *singular* face, and no weight passes such a face. A plane counts only as far
+as a chain of planes of the band, each regular to the next, connects it to the highest plane: its
+weight is the least weight of the chain, and of all chains the largest. Two planes that meet at a
+regular face have the same chains, so the weights do not jump where the winner changes. (Two planes
+that are each regular to a third may be blended even if they meet at a singular face.)
 
-**Variance.** A mean of codes varies less than a code: of independent ones it keeps
-:math:`s = \sum_j \lambda_j^2` of their covariance, so a plain blend draws every mode together
-(``benchmarks/modes.py``, cube: 97.9 % of its samples lie within three standard deviations of a mode
-where 97.2 % of the codes do; ``benchmarks/images.py``, Fashion-MNIST: a Frechet distance of 1.12
-against 0.88). The blend therefore scales its offset from the local mean back,
+**Variance.** A mean of codes varies less than a code: if the codes are independent, their blend
+keeps :math:`s = \sum_j \lambda_j^2` of their covariance. So a plain blend contracts every mode
+(``benchmarks/modes.py``, cube: 97.9 % of its samples lie within three standard deviations of a
+mode, of the codes 97.2 %; ``benchmarks/images.py``, Fashion-MNIST: a Frechet distance of 1.12
+against 0.88). The blend therefore scales its offset from a local mean back,
 
 .. math:: z(x) = m(x) + s^{-1/2} \Big(\sum_j \lambda_j y_j - m(x)\Big), \qquad
           m(x) = \sum_i \lambda_i m_i(x),
 
-where :math:`m_i` is the mean of the targets of the seventeen highest planes, those beyond a
-singular face of i left out, with weights that are level for the nearest and vanish at the last of
-them. All of it is continuous in x where the weights are, and z = y_i where nothing else is in the
-band. (Codes around a point of a dense low-dimensional set are not independent, and the law of s is
-not exact there: where the weights begin to fall was chosen so that three dimensions come out right,
-within 0.2 points on average; the others hardly mind.)
+where :math:`m_i` is the mean of the targets of the seventeen highest planes, without those beyond a
+singular face of i. Its weights are equal for the nearest planes and fall to 0 at the last of them.
+All of it is continuous in x where the weights are, and z = y_i where nothing else is in the band.
+(Codes around a point of a dense low-dimensional set are not independent, and s is not exact there.
+Where the weights begin to fall was chosen so that three dimensions come out right, within 0.2
+points on average; other dimensions hardly depend on it.)
 
 Sources: An, Guo, Lei, Luo, Yau, Gu, AE-OT, ICLR 2020 (blending targets, plane angles); Heitz and
 Neyret, "High-performance by-example noise using a histogram-preserving blending operator", 2018
@@ -38,33 +37,55 @@ Neyret, "High-performance by-example noise using a histogram-preserving blending
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.cells import power, shift
-from aeot_jax.ot.problem import Frame
+from aeot_jax.ot.frames import Frame
 from aeot_jax.typing import Heights, Samples, Targets
 
 _PLANES = 17
-"""Planes looked at; those of the local mean."""
+"""Highest planes that are found: those of the local mean."""
 
 _EDGE = 6
-"""Plane at which the weights of a blend have vanished."""
+"""The plane at which the weights of a blend reach 0, counted from 1."""
 
 _LEVEL = 0.75
-"""Part of the gap to the last plane over which the weights of the local mean fall to 0."""
+"""Last part of the gap to the last plane, over which the weights of the local mean fall to 0."""
 
 _TINY = 1e-30
-"""Weight of a target's own plane where the others leave it none."""
+"""Weight of a target's own plane where all weights would be 0."""
+
+
+_FACES = 4096
+"""Fewest faces whose angles are computed together."""
 
 
 def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
     """Angle between the planes of two normalised targets, radians; leading axes broadcast.
 
-    Computed as 2 atan2(|u - v|, |u + v|) of the unit normals: arccos loses half of the digits at
+    It is 2 atan2(|u - v|, |u + v|) of the unit normals u and v: arccos loses half of the digits of
     small angles.
     """
     return _angles(_normals(a), _normals(b))
+
+
+def face_angles(y: Targets, frame: Frame, faces: Int[np.ndarray, "f 2"]) -> Float[np.ndarray, " f"]:
+    """Plane angles of faces, given as pairs of cells, on the host, radians.
+
+    How many faces there are is data: they are filled up, so that few programs serve all numbers.
+
+    Args:
+      y: targets (m, d).
+      frame: centre and scale of the targets.
+      faces: pairs of cells (f, 2).
+    """
+    number = len(faces)
+    pairs = np.zeros((max(_FACES, 1 << max(0, number - 1).bit_length()), 2), np.int32)
+    pairs[:number] = faces
+    unit = frame.normalise(y)
+    return np.asarray(plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]))[:number]
 
 
 def _angles(u: Float[Array, "*#b e"], v: Float[Array, "*#b e"]) -> Float[Array, "*b"]:
@@ -81,11 +102,11 @@ class Planes(NamedTuple):
     """The highest planes above samples, from the highest down.
 
     Attributes:
-      index: whose they are (n, k).
-      gaps: how far each is below the highest (n, k); infinite for a target without a cell.
-      codes: their targets (n, k, d).
-      normals: unit normals of their planes, the targets centred and scaled (n, k, d + 1).
-      angles: with the highest (n, k), radians; 0 for the highest itself.
+      index: their targets (n, k).
+      gaps: how far each plane is below the highest (n, k); infinite for a target without a cell.
+      codes: the targets themselves (n, k, d).
+      normals: unit normals of the planes, of targets centred and scaled (n, k, d + 1).
+      angles: angle of each plane with the highest (n, k), radians; 0 for the highest itself.
     """
 
     index: Int[Array, "n k"]
@@ -95,9 +116,9 @@ class Planes(NamedTuple):
     angles: Float[Array, "n k"]
 
     def within(self, band: Float[Array, ""]) -> Float[Array, "n k"]:
-        """How far each is inside of a band below the highest; 0 outside, and from the edge on."""
-        edge = jnp.full_like(self.gaps[:, :1], band)
-        if self.gaps.shape[1] > _EDGE:  # fewer targets are blended all
+        """How far each plane is inside of the band; 0 outside, and from the sixth plane on."""
+        edge = jnp.full_like(self.gaps[:, :1], band)  # delta
+        if self.gaps.shape[1] > _EDGE:  # else all targets of the band are blended
             edge = jnp.minimum(edge, self.gaps[:, _EDGE - 1 : _EDGE])
         return jnp.maximum(edge - self.gaps, 0.0).at[:, 0].set(jnp.maximum(edge[:, 0], _TINY))
 
@@ -123,25 +144,25 @@ def highest_planes(x: Samples, y: Targets, h: Heights, frame: Frame) -> Planes:
 def blend(
     planes: Planes, band: Float[Array, ""], threshold: Float[Array, ""]
 ) -> tuple[Samples, Int[Array, " n"]]:
-    """Blend the targets of the planes within a band, singular faces left out; see the module.
+    """Blend the targets of the planes within a band, not across singular faces; see the module.
 
     Args:
-      planes: from ``look``.
+      planes: from ``highest_planes``.
       band: in units of the scores.
       threshold: plane angle above which a face is singular, radians.
 
     Returns:
-      Codes z (n, d), and how many targets each is made of (n,).
+      Codes z (n, d), and how many targets each one blends (n,).
     """
     share, regular = shares(planes, band, threshold)
-    # Offsets from the winner keep their digits wherever the codes lie.
+    # Offsets from the winner keep their digits wherever the codes lie. `local` is m(x).
     offsets = planes.codes - planes.codes[:, :1]
     blended = _mean(share, offsets[:, :_EDGE])
     local = _mean(_local_shares(planes.gaps, share, regular), offsets)
-    spread = jnp.sqrt((share * share).sum(1, keepdims=True))
-    z = planes.codes[:, 0] + local + (blended - local) / spread
+    root = jnp.sqrt((share * share).sum(1, keepdims=True))  # s^(1/2)
+    z = planes.codes[:, 0] + local + (blended - local) / root
     num_blended = (share > 0).sum(1, dtype=jnp.int32)
-    # Whatever the root is rounded to, a code by itself comes out exactly.
+    # However the root is rounded, a code that is alone comes out exactly.
     return jnp.where(num_blended[:, None] == 1, planes.codes[:, 0], z), num_blended
 
 
@@ -151,13 +172,13 @@ def shares(
     """Shares of the planes in the blend, and which faces between them are regular.
 
     Args:
-      planes: from ``look``.
+      planes: from ``highest_planes``.
       band: in units of the scores.
       threshold: plane angle above which a face is singular, radians.
 
     Returns:
-      Shares of the e highest planes, sum 1; whether the face of each of them with each plane is
-      regular.
+      Shares of the e highest planes (n, e), sum 1, and whether the face between each of them and
+      each plane is regular (n, e, k).
     """
     regular = _regular(planes.normals, min(_EDGE, planes.gaps.shape[1]), threshold)
     share = _reached(planes.within(band)[:, :_EDGE], regular)
@@ -169,12 +190,12 @@ def _mean(share: Float[Array, "n k"], codes: Float[Array, "n k d"]) -> Samples:
 
 
 def _reached(weights: Float[Array, "n e"], regular: Bool[Array, "n e k"]) -> Float[Array, "n e"]:
-    """What of each weight reaches the winner through chains of regular faces."""
+    """The part of each weight that reaches the winner through chains of regular faces."""
     num_blended = weights.shape[1]
     pair = jnp.minimum(weights[:, :, None], weights[:, None, :])
     pair = jnp.where(regular[:, :, :num_blended], pair, 0.0)
     reached = jnp.zeros_like(weights).at[:, 0].set(weights[:, 0])
-    for _ in range(num_blended - 1):  # a chain has no more links
+    for _ in range(num_blended - 1):  # no chain has more links
         passed = jnp.minimum(reached[:, :, None], pair).max(1)
         reached = jnp.maximum(reached, passed)
     return reached
@@ -183,16 +204,16 @@ def _reached(weights: Float[Array, "n e"], regular: Bool[Array, "n e k"]) -> Flo
 def _local_shares(
     gaps: Float[Array, "n k"], share: Float[Array, "n e"], regular: Bool[Array, "n e k"]
 ) -> Float[Array, "n k"]:
-    """Weights of the local mean: of each blended target's own, by its share of the blend.
+    """Weights of the local mean m = sum of lambda_i m_i.
 
-    Whose faces are singular is asked of each blended target and not of the winner: else the mean
-    would jump where the winner changes.
+    Each m_i leaves out what lies beyond singular faces of i. If it left out what lies beyond those
+    of the winner, the mean would jump where the winner changes.
     """
     own = jnp.eye(share.shape[1], gaps.shape[1], dtype=jnp.float32)
     last = gaps[:, -1:]
     end = jnp.where(jnp.isfinite(last), last, 0.0)
     inside = jnp.clip(end - gaps, 0.0, _LEVEL * end)
-    # Where fewer targets have cells than planes are looked at, they all count alike.
+    # If fewer targets than `_PLANES` have cells, all of them have equal weights.
     few = ~jnp.isfinite(last) if gaps.shape[1] == _PLANES else jnp.ones_like(last, bool)
     weights = jnp.where(few, jnp.where(jnp.isfinite(gaps), 1.0, 0.0), inside)
     weights = weights[:, None, :] * regular.astype(jnp.float32)
@@ -205,7 +226,7 @@ def _regular(
     normals: Float[Array, "n k d"], num_blended: int, threshold: Float[Array, ""]
 ) -> Bool[Array, "n e k"]:
     """Whether the face between each blended target and each plane is regular."""
-    # Offsets from the winner's normal: their products keep the digits of small angles.
+    # Products of offsets from the winner's normal keep the digits of small angles.
     offsets = normals - normals[:, :1]
     squares = (offsets * offsets).sum(-1)
     products = jnp.einsum("ned,nkd->nek", offsets[:, :num_blended], offsets, precision=PRECISION)

@@ -1,7 +1,7 @@
 r"""Mass centres of the cells: :math:`c_i = E[x \mid x \in W_i]`, by Monte Carlo.
 
-They are the points at which a continuous extension of the map takes the value of a target: the
-discrete map sends all of W_i to y_i, and c_i stands for all of W_i.
+The discrete map sends all of W_i to y_i. A continuous extension takes the value y_i at one point,
+c_i, which stands for W_i.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import repeat, safe_ratio
-from aeot_jax.ot import problem
+from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality.assign import top_k
 from aeot_jax.ot.solver.solution import Solution, parts_of
@@ -22,20 +22,20 @@ from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SAMPLES_PER_CELL = 64
-"""Default samples a cell: a centre is off by an eighth of its cell's standard deviation."""
+"""Default samples per cell: the error of a centre is an eighth of its cell's standard deviation."""
 
 _BATCH = 4096
 """Samples of a batch."""
 
 _MOST = np.iinfo(np.int32).max // _BATCH * _BATCH
-"""Most samples of a draw: so many whole batches as an int32 counts."""
+"""Most samples of a draw: whole batches, counted in int32."""
 
 
 class Centres(NamedTuple):
     """Mass centres with the number of samples behind each.
 
     Attributes:
-      points: mean of the samples in each cell (m, d); 0 where there was none.
+      points: mean of the samples in each cell (m, d); 0 if there were none.
       counts: samples in each cell (m,); where 0, the centre is unknown.
     """
 
@@ -45,12 +45,12 @@ class Centres(NamedTuple):
     __repr__ = brief
 
     def merge(self, other: "Centres") -> "Centres":
-        """The centres of both draws together; of whichever order, up to rounding.
+        """The centres of two draws together; their order matters only to rounding.
 
         Raises:
-          ValueError: if a count, where it is known, leaves int32.
+          ValueError: if a known count leaves int32.
         """
-        if problem.is_concrete(self.counts, other.counts):
+        if arguments.is_concrete(self.counts, other.counts):
             most = np.add(self.counts, other.counts, dtype=np.int64).max()
             if most > np.iinfo(np.int32).max:
                 raise ValueError(
@@ -73,7 +73,7 @@ def mass_centres(
     """Estimate the mass centre of every cell from samples of the source.
 
     Samples are streamed: memory does not grow with their number. A cell that no sample reached has
-    count 0, and whoever uses the centres leaves it out. Draws with other keys add up by ``merge``.
+    count 0, and functions of the centres leave it out. ``merge`` combines draws with other keys.
 
     Args:
       key: consumed.
@@ -81,16 +81,16 @@ def mass_centres(
       y: targets (m, d).
       h: heights (m,); -inf for a target that owns no cell.
       num_samples: samples, rounded up to whole batches of 4096 (all of them in one if fewer);
-        None is 64 a target. A centre of n samples is off by its cell's standard deviation over
-        sqrt(n).
+        None is 64 per target. The error of a centre of n samples is its cell's standard deviation
+        over sqrt(n).
 
     Raises:
       ValueError: if shapes or values do not fit.
     """
     key = arguments.key("key", key)
     mu, y, h, _ = parts_of(mu, y, h)
-    near = problem.near(y, h)
-    problem.check_measure(mu, near.y)
+    near = centring.near(y, h)
+    checks.check_measure(mu, near.y)
     num_targets = np.shape(y)[0]
     wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
     wanted = arguments.count("num_samples", wanted, 1, _MOST)
@@ -102,7 +102,7 @@ def mass_centres(
 
 
 def _mass_centres_body(
-    key: PRNGKey, mu: Measure, near: problem.Near, num_batches: Int[Array, ""], batch: int
+    key: PRNGKey, mu: Measure, near: centring.Near, num_batches: Int[Array, ""], batch: int
 ) -> Centres:
     rows, h, _ = shift.around(near.y, near.h)
 
@@ -126,16 +126,16 @@ _mass_centres = jax.jit(_mass_centres_body, static_argnames=("batch",))
 def nearest(
     x: Float[Array, "n d"], centres: Centres, k: int
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """Distances (n, k) to the k nearest known centres, from the least up, and whose they are.
+    """Distances (n, k) to the k nearest known centres, from the least up, and their cells (n, k).
 
-    A distance is infinite where fewer than k centres are known. Differentiable, whose they are
-    held; at distance 0 the derivative is 0.
+    Where fewer than k centres are known, distances are infinite. Distances are differentiable with
+    the cells held fixed; at distance 0 the derivative is 0.
     """
     # The nearest centre is the highest plane of the Voronoi heights.
     voronoi = jnp.where(centres.counts > 0, -0.5 * (centres.points**2).sum(1), -jnp.inf)
     held = jax.lax.stop_gradient((x, centres.points, voronoi))
     values, index = top_k(*held, k)
-    # From differences: |x - c|^2 by way of the heights would lose the digits of small distances.
+    # From differences: |x - c|^2 from the scores would lose the digits of small distances.
     square = jnp.square(x[:, None, :] - centres.points[index]).sum(-1)
     r = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     r = jnp.where(jnp.isfinite(values), r, jnp.inf)
@@ -144,8 +144,8 @@ def nearest(
 
 
 def check_known(centres: Centres, least: int, why: str) -> None:
-    """Refuse, where the counts are known, centres of too few cells."""
-    if problem.is_concrete(centres.counts):
+    """Raise an error if the counts are known and fewer than ``least`` cells have a centre."""
+    if arguments.is_concrete(centres.counts):
         known = int((np.asarray(centres.counts) > 0).sum())
         if known < least:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""New codes: candidates of the source carried by the extension, the singular set marked."""
+"""New codes: candidates from the source, mapped by the extension; the singular set is marked."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from aeot_jax import arguments, measures
 from aeot_jax.numerics import isolated
-from aeot_jax.ot import problem
 from aeot_jax.ot.devices.parallel import local, map_items, place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
 from aeot_jax.ot.extension import blend
@@ -18,7 +17,7 @@ from aeot_jax.reprs import brief
 from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
 CHUNK = 4096
-"""Candidates carried together; a chunk gathers 17 codes a candidate."""
+"""Candidates of a chunk, which gathers 17 codes for each."""
 
 
 class GenerateInfo(NamedTuple):
@@ -26,9 +25,9 @@ class GenerateInfo(NamedTuple):
 
     Attributes:
       index: the cell that holds it (n,).
-      num_blended: targets blended (n,); 1 is a code itself.
+      num_blended: targets blended (n,); if 1, the candidate is a code.
       angle: largest plane angle within the margin (n,), radians, of the seventeen highest planes;
-        0 if no second plane is there.
+        0 if there is no second plane.
     """
 
     index: Int[Array, "*batch n"]
@@ -46,7 +45,7 @@ def generate(
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """Draw n candidates from the source, carry them by the extension, and mark the singular set.
+    """Draw n candidates from the source, map them by the extension, and mark the singular set.
 
     Args:
       key: consumed.
@@ -57,7 +56,7 @@ def generate(
       devices: the devices to use; None is all.
 
     Returns:
-      New codes z (n, d), whether each is accepted (n,), and what was seen.
+      New codes z (n, d), whether each is accepted (n,), and details of each.
 
     Raises:
       ValueError: if n is not positive, or the devices do not fit.
@@ -65,7 +64,7 @@ def generate(
     key = arguments.key("key", key)
     check_extension(ext)
     n = arguments.count("n", n, what="how many candidates to draw")
-    where = placement(parallel, devices, inside_jit=not problem.is_concrete(key, ext))
+    where = placement(parallel, devices, inside_jit=not arguments.is_concrete(key, ext))
     size = min(n, CHUNK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size), dtype=jnp.int32))
     drawn = draw(where, keys, place(where, ext), size)
@@ -80,11 +79,11 @@ def draw(
     Args:
       where: the placement of the devices.
       keys: consumed.
-      ext: from ``extension``, copied to all its devices.
+      ext: from ``extension``, copied to all these devices.
       size: candidates of a chunk; static.
 
     Returns:
-      As ``generate``, with the chunks in front.
+      As ``generate``, with chunks along the first axis.
     """
     return local(map_items(where, _chunks, keys, ext, size=size))
 
@@ -113,7 +112,15 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
 
 
 def resolve(seen: blend.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
-    """Blend what is not beyond a singular face, and reject what is too near to one."""
+    """Blend planes within the band, and reject samples that are too near to a singular face.
+
+    Args:
+      seen: the highest planes at the samples.
+      ext: from ``extension``.
+
+    Returns:
+      As ``generate``.
+    """
     z, num_blended = blend.blend(seen, ext.band, ext.threshold)
     # The planes of i and j meet at a distance of their gap over |y_i - y_j|.
     widths = jnp.linalg.norm(seen.codes - seen.codes[:, :1], axis=-1)

@@ -1,9 +1,9 @@
 r"""The simplicial extension: affine on every simplex of the Delaunay complex of mass centres.
 
 On the simplex with corners :math:`c_{i_0}, \dots, c_{i_d}` that holds x, :math:`z(x) = \sum_k
-\lambda_k y_{i_k}` with :math:`\sum_k \lambda_k c_{i_k} = x`. Continuous inside the hull of the
-centres, y_i at c_i, and second-order accurate where the map behind the codes is smooth. For few
-dimensions: the complex has about :math:`m^{\lceil d/2\rceil}` simplices at worst.
+\lambda_k y_{i_k}` with :math:`\sum_k \lambda_k c_{i_k} = x`. It is continuous inside the hull of
+the centres, equals y_i at c_i, and is second-order accurate if the codes sample a smooth map. It is
+for few dimensions: the complex can have about :math:`m^{\lceil d/2\rceil}` simplices.
 
 Source: Lei et al., Engineering 6(3), 2020, section 5 (piecewise linear extension).
 """
@@ -24,13 +24,13 @@ from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given, Samples
 
 _LARGEST_DIM = 5
-"""Most dimensions: at d = 5 a complex of scattered points has some hundred simplices a point."""
+"""Largest dimension: at d = 5 there are some hundred simplices per point."""
 
 _MOST_STEPS = 256
-"""Simplices visited at most; from the nearest centre a walk takes a few."""
+"""Most simplices of a walk; from the nearest centre it takes a few."""
 
 _TOLERANCE = 1e-5
-"""Least barycentric coordinate that still counts as inside: rounding in float32."""
+"""Barycentric coordinates above minus this count as inside: they are rounded to float32."""
 
 _Walk = tuple[Int[Array, ""], Int[Array, " n"], Bool[Array, " n"]]
 """Steps done, the simplex that each sample is at, and whether it moved at the last step."""
@@ -42,10 +42,10 @@ class Complex(NamedTuple):
     Attributes:
       centres: the mass centres.
       corners: cells at the corners of each simplex (s, d+1).
-      beyond: simplex across the facet opposite to each corner (s, d+1); -1 outside.
-      inverse: maps x - last corner to the first d barycentric coordinates (s, d, d); NaN where a
-        simplex is flat.
-      entry: a simplex at the centre of each cell (m,); 0 where the centre is unknown.
+      beyond: simplex across the facet opposite to each corner (s, d+1); -1 if there is none.
+      inverse: maps x - last corner to the first d barycentric coordinates (s, d, d); NaN for a flat
+        simplex.
+      entry: a simplex at the centre of each cell (m,), where a walk starts; 0 if it is unknown.
     """
 
     centres: Centres
@@ -61,7 +61,7 @@ def triangulate(centres: Given[Centres]) -> Complex:
     """Triangulate the mass centres, on the host in float64.
 
     Args:
-      centres: from ``mass_centres``; cells without a sample take no part.
+      centres: from ``mass_centres``; cells without a sample are left out.
 
     Raises:
       ValueError: if there are more than 5 dimensions, or fewer than d + 2 centres are known.
@@ -77,7 +77,7 @@ def triangulate(centres: Given[Centres]) -> Complex:
     check_known(centres, dim + 2, f"a complex in {dim} dimensions")
     known = np.flatnonzero(np.asarray(centres.counts) > 0)
     found = Delaunay(points[known])
-    # On a lattice some simplices are flat; SciPy gives them no inverse.
+    # Some simplices of a lattice are flat; SciPy gives them no inverse.
     full = np.flatnonzero(np.isfinite(found.transform).all((1, 2)))
     entry = np.zeros(len(points), np.int32)
     entry[known[found.simplices[full]]] = full[:, None]
@@ -91,9 +91,9 @@ def triangulate(centres: Given[Centres]) -> Complex:
 
 
 def simplicial(x: ArrayLike, y: ArrayLike, complex_: Given[Complex]) -> Float[Array, "..."]:
-    """Extend the map affinely on the simplex that holds x; ``barycentric`` outside of the hull.
+    """Extend the map affinely on the simplex that holds x; outside of the hull by ``barycentric``.
 
-    Continuous inside the hull of the centres; at its border the two forms need not meet.
+    Continuous inside the hull of the centres; at its border the two forms may differ.
 
     Args:
       x: one sample (d,) or samples (n, d).

@@ -1,8 +1,8 @@
-"""The faces that samples cross, which of them are singular, and what is left when they are cut.
+"""The faces between cells that samples see, the singular ones, and the pieces between them.
 
-A pair of cells shares a face if some sample has one of them as its winner and the other as its
-runner-up. The codes with their regular faces as edges are a graph; its connected components are the
-pieces of the data between which the transport map jumps.
+Two cells have a common face if they are the two highest planes of some sample. The codes, with
+their regular faces as edges, are a graph. Its connected components are the pieces of the data
+between which the transport map jumps.
 """
 
 from functools import partial
@@ -23,37 +23,37 @@ from aeot_jax.reprs import brief
 from aeot_jax.typing import Given, PRNGKey
 
 _SAMPLES_PER_CELL = 16
-"""Default samples a cell."""
+"""Default samples per cell."""
 
 _CHUNK = 4096
-"""Samples looked at together."""
+"""Samples of a chunk."""
 
 _CRUMB = 0.05
-"""A component that weighs less than this part of the heaviest is a crumb, not a piece: on the grid,
-cube and moons of ``benchmarks/modes.py`` crumbs weigh up to 0.016, pieces from 0.67 (measured)."""
+"""A component is a piece if it weighs at least this part of the heaviest, else a crumb. On the
+grid, cube and moons of ``benchmarks/modes.py`` crumbs weigh up to 0.016 of it, pieces from 0.67."""
 
 
 class SingularSet(NamedTuple):
-    """What samples of the source saw of the faces between cells; NumPy arrays on the host.
+    """The faces between cells that samples of the source saw; NumPy arrays on the host.
 
     Attributes:
       faces: pairs of cells, the lower index first (f, 2).
-      counts: samples whose two highest planes they are (f,).
+      counts: samples that have this pair as their two highest planes (f,).
       angles: plane angle of each (f,), radians.
       singular: whether the angle exceeds the threshold (f,).
       threshold: of the extension, radians.
       component: component of each code when singular faces are cut (m,), the heaviest 0; -1 for a
         code that no sample saw.
       component_mass: share of the samples in the cells of each component (c,), from the heaviest.
-      num_pieces: components that weigh at least a twentieth of the heaviest; others are single
-        codes far from all others, or cells whose faces too few samples crossed.
-      mass_near: share of samples with a plane beyond a singular face in their band: there, a blend
-        without regard to the singular set would mix pieces.
-      share_rejected: share of samples that ``generate`` rejects, nearer to a singular face than the
-        margin. Neither share bounds the other: the band is a gap of scores, the margin a distance
-        in the source. At a distance r from the face of two codes their scores differ by r times the
-        distance of the codes, so that between pieces far apart the margin reaches beyond the band,
-        and inside of a piece the band beyond the margin.
+      num_pieces: components that weigh at least a twentieth of the heaviest. Others are single
+        codes far from all others, or cells whose faces too few samples saw.
+      mass_near: share of samples with a plane beyond a singular face in their band: a blend that
+        ignored the singular set would mix pieces there.
+      share_rejected: share of samples that ``generate`` rejects because they are nearer to a
+        singular face than the margin. Either share can be the larger one: the band is a difference
+        of scores, the margin a distance in the source. At a distance r from the face of two codes,
+        their scores differ by r times the distance of the codes. So between pieces that are far
+        apart the margin reaches further than the band, and inside of a piece the band does.
       num_samples: samples drawn.
     """
 
@@ -86,8 +86,7 @@ def singular_set(
       key: consumed.
       ext: from ``extension``; its ``threshold=`` says which faces are singular.
       num_samples: samples of the source, rounded up to whole chunks of 4096; None is 16 a target.
-        Components need every face between neighbours on the manifold to be crossed: fewer samples
-        leave crumbs.
+        Fewer samples miss faces between neighbours on the manifold, and leave crumbs.
 
     Raises:
       ValueError: if the number of samples is not positive.
@@ -104,8 +103,7 @@ def singular_set(
     winner, pairs, near, rejected = (np.concatenate(part) for part in zip(*seen, strict=True))
     crossed = np.sort(pairs[(pairs >= 0).all(1)], axis=1)
     faces, counts = np.unique(crossed, axis=0, return_counts=True)
-    unit = ext.frame.normalise(ext.y)
-    angles = np.asarray(blend.plane_angles(unit[faces[:, 0]], unit[faces[:, 1]]))
+    angles = blend.face_angles(ext.y, ext.frame, faces)
     cut = angles > float(ext.threshold)
     component, mass = _components(faces[~cut], winner, faces, num_targets)
     return SingularSet(
@@ -127,7 +125,12 @@ def singular_set(
 def _crossings(
     key: PRNGKey, ext: Extension, size: int = _CHUNK
 ) -> tuple[Int[Array, " n"], Int[Array, "n 2"], Bool[Array, " n"], Bool[Array, " n"]]:
-    """Winner, the two highest planes (-1 for none), whether near the singular set and rejected."""
+    """What each sample of a chunk saw.
+
+    Returns:
+      The winner (n,), the cells of the two highest planes (n, 2), -1 for none, whether a plane of
+      the band lies beyond a singular face (n,), and whether the sample is rejected (n,).
+    """
     seen = blend.highest_planes(draw(key, ext.mu, size), ext.y, ext.h, ext.frame)
     mixed = (seen.gaps < ext.band) & (seen.angles > ext.threshold)
     _, accepted, _ = generate.resolve(seen, ext)

@@ -4,9 +4,9 @@ r"""The entropic extension: Brenier's potential smoothed, and the smooth map tha
    \qquad \nabla u_\varepsilon(x) = \sum_i \lambda_i y_i, \quad
    \lambda_i \propto e^{(\langle x, y_i\rangle + h_i)/\varepsilon} .
 
-:math:`u_h \le u_\varepsilon \le u_h + \varepsilon \log m`, and off the faces of the cells the map
-tends to T exponentially fast as the temperature falls. It is infinitely often differentiable, but
-it blends over every face, singular ones too, and takes the value of a target nowhere exactly.
+:math:`u_h \le u_\varepsilon \le u_h + \varepsilon \log m`. Off the faces of the cells the map tends
+to T exponentially fast as the temperature :math:`\varepsilon` falls. It has derivatives of every
+order, but it blends across every face, singular ones too, and is nowhere exactly a target.
 
 Source: Cuturi, Peyre 2018, "Semi-dual regularized optimal transport" (smoothed dual).
 """
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks
 from aeot_jax.ot.cells.samples import check_samples, in_chunks
 from aeot_jax.typing import ArrayLike, Heights, Samples, Targets
 
@@ -28,7 +28,7 @@ _BLOCK = 512
 """Targets scored together."""
 
 _FLOOR = -1e38
-"""Scores of targets that take no part."""
+"""Score of targets that are left out."""
 
 _Carry = tuple[Float[Array, " n"], Float[Array, " n"], Samples]
 
@@ -41,9 +41,9 @@ def smooth_brenier(
     Args:
       x: one sample (d,) or samples (n, d).
       y: targets (m, d).
-      h: heights (m,); -inf for a target that takes no part.
-      temperature: positive, in units of the scores: the mean distance between the two highest
-        planes is a natural one.
+      h: heights (m,); -inf for a target that is left out.
+      temperature: positive, in units of the scores; the mean gap between the two highest planes is
+        a natural choice.
 
     Returns:
       The smoothed potential, a scalar for one sample and (n,) for several; differentiable in x, y,
@@ -67,7 +67,7 @@ def smooth_transport(
     Args:
       x: one sample (d,) or samples (n, d).
       y: targets (m, d).
-      h: heights (m,); -inf for a target that takes no part.
+      h: heights (m,); -inf for a target that is left out.
       temperature: positive, in units of the scores; see ``smooth_brenier``.
 
     Returns:
@@ -84,8 +84,8 @@ def smooth_transport(
 def _check(
     x: ArrayLike, y: ArrayLike, h: ArrayLike, temperature: ArrayLike
 ) -> tuple[Samples, tuple[int, ...], Targets, Heights, Float[Array, ""]]:
-    targets = problem.check_targets(y)
-    heights = problem.check_heights(h, targets)
+    targets = checks.check_targets(y)
+    heights = checks.check_heights(h, targets)
     samples = check_samples(x, np.shape(y))
     given = arguments.array("temperature", temperature)
     if given.ndim != 0:
@@ -93,7 +93,7 @@ def _check(
             f"`temperature` has shape {given.shape}; pass one number, and `vmap` for more."
         )
     eps = arguments.real("temperature", given)
-    if problem.is_concrete(given):
+    if arguments.is_concrete(given):
         smallest = float(jnp.finfo(jnp.float32).tiny)
         arguments.number("temperature", temperature, smallest, what="a positive number")
     return (
@@ -108,13 +108,13 @@ def _check(
 def _block(
     x: Samples, y: Targets, h: Heights, eps: Float[Array, ""], b: Int[Array, ""]
 ) -> tuple[Float[Array, "n b"], Float[Array, "b d"]]:
-    """Scores of a block over the temperature; the last is a window over the last targets."""
+    """Scores of a block, divided by the temperature; the last block is a window at the end."""
     size = min(_BLOCK, y.shape[0])
     start = jnp.minimum(b * size, y.shape[0] - size)
     yb = jax.lax.dynamic_slice_in_dim(y, start, size)
     hb = jax.lax.dynamic_slice_in_dim(h, start, size)
     hb = jnp.where(start + jnp.arange(size, dtype=jnp.int32) >= b * size, hb, -jnp.inf)
-    # -inf over the temperature would have a NaN for its derivative.
+    # The derivative of -inf / eps would be NaN.
     known = jnp.isfinite(hb)[None, :]
     scores = jnp.matmul(x, yb.T, precision=PRECISION) + jnp.where(known, hb[None, :], 0.0)
     return jnp.where(known, scores / eps, -jnp.inf), yb
@@ -126,10 +126,10 @@ def _num_blocks(y: Targets) -> int:
 
 @jax.jit
 def _potential(x: Samples, y: Targets, h: Heights, eps: Float[Array, ""]) -> Float[Array, " n"]:
-    # Recomputed on the way back: a gradient then keeps two numbers a sample of each block.
+    # A gradient recomputes each block, and so keeps two numbers per sample and block.
     @partial(jax.checkpoint, prevent_cse=False)
     def body(total: Float[Array, " n"], b: Int[Array, ""]) -> tuple[Float[Array, " n"], None]:
-        # A finite floor in place of -inf, whose derivative would be a NaN.
+        # A finite floor: the derivative of -inf would be NaN.
         scores = jnp.maximum(_block(x, y, h, eps, b)[0], _FLOOR)
         return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=1)), None
 
@@ -140,7 +140,7 @@ def _potential(x: Samples, y: Targets, h: Heights, eps: Float[Array, ""]) -> Flo
 
 @jax.jit
 def _map(x: Samples, y: Targets, h: Heights, eps: Float[Array, ""]) -> Samples:
-    """Running softmax: highest score so far, sum of weights and of weighted targets below it."""
+    """Running softmax: highest score so far, sums of weights and weighted targets below it."""
 
     def body(carry: _Carry, b: Int[Array, ""]) -> tuple[_Carry, None]:
         top, mass, mean = carry

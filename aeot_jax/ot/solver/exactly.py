@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aeot_jax.measures import Gaussian, Measure, UniformCube
-from aeot_jax.ot import problem
+from aeot_jax.ot import checks
 from aeot_jax.ot.counts import estimate
 from aeot_jax.ot.counts.certificate import draw as draw_certificate
 from aeot_jax.ot.counts.estimate import Certificate
@@ -78,7 +78,7 @@ def solve_exact(
             "`solve`, which takes any source."
         )
     targets, _ = exact.check_targets(y)
-    problem.check_measure(mu, targets)
+    checks.check_measure(mu, targets)
     return exact.solve_exact(y, nu, source=_SOURCES[type(mu)], **options)
 
 

@@ -6,6 +6,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -16,6 +17,9 @@ FEW_DIMS = 3
 """Up to here cells have few neighbours and errors of the masses are smooth: a diagonal Newton step
 misses slow modes, so steps stay long, last longer, and their heights are averaged
 (``benchmarks/solve.py``)."""
+
+_LEAST_CHI2 = 1e-6
+"""Square of the mass error that no heights are trusted to be below."""
 
 NEVER = 2**31 - 1
 """A step that no solve reaches."""
@@ -85,6 +89,20 @@ class Trust(NamedTuple):
 
 NO_TRUST = Trust(1, -1.0)
 """The first phase forgets every start."""
+
+
+def head_start(chi2: Any, per_target: Any, numbers: Any = jnp) -> Any:
+    """Steps that heights are worth whose mass error has this square: 1 / chi^2 samples a target.
+
+    The phase after Adam is then taken to have begun so many steps before the first one.
+
+    Args:
+      chi2: square of the mass error.
+      per_target: samples of a step over the number of targets.
+      numbers: the module that computes, NumPy on the host.
+    """
+    worth = 1 / numbers.maximum(chi2, _LEAST_CHI2)
+    return numbers.floor(worth / per_target).astype(numbers.int32)
 
 
 class Budget(NamedTuple):

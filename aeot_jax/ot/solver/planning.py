@@ -6,14 +6,23 @@ import numpy as np
 
 from aeot_jax.measures import MOMENT_SAMPLES, Measure
 from aeot_jax.ot.cells import sizes
-from aeot_jax.ot.counts.estimate import samples_to_verify
+from aeot_jax.ot.counts.chi_square import samples_to_verify
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.solver.config import LARGEST, SolverConfig
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import FEW_DIMS, NEVER, NO_TRUST, Budget, Phases, Plan, Trust
+from aeot_jax.ot.solver.plan import (
+    FEW_DIMS,
+    NEVER,
+    NO_TRUST,
+    Budget,
+    Phases,
+    Plan,
+    Trust,
+    head_start,
+)
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.typing import HostWeights, Weights
@@ -208,7 +217,7 @@ def phases_after(
     if error**2 > budget.trust.chi2:
         return again
     per_target = plan.batch.size / num_targets
-    return again._replace(adam_until=-int(MOVES[plan.method].head_start(error**2, per_target, np)))
+    return again._replace(adam_until=-int(head_start(error**2, per_target, np)))
 
 
 def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:

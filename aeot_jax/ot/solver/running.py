@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from aeot_jax import processes
+from aeot_jax.machines import processes
 from aeot_jax.ot.cells import sizes
-from aeot_jax.ot.counts import estimate
 from aeot_jax.ot.counts.certificate import draw as draw_certificate
 from aeot_jax.ot.counts.certificate import most_at_once
-from aeot_jax.ot.counts.estimate import Certificate
+from aeot_jax.ot.counts.chi_square import mass_error
+from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals, Prepared
@@ -112,7 +112,7 @@ def solve_by_sampling(
             status = Status.CONVERGED
         drawn = run.drawn(state)
         if status is Status.RUNNING and drawn < budget.max_samples:
-            error = estimate.error_to_reduce(certificate)
+            error = error_to_reduce(certificate)
             goal = planning.samples_to_continue(drawn, error, *size, budget, config)
             budget = planning.seeing(budget, made.nu, config, goal)
             # Adam alone is the published algorithm, which plans once.
@@ -235,7 +235,7 @@ def _running_estimate(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
     """Running mass error with its standard error, and whether all active heights are finite."""
     finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
-    return *estimate.mass_error(chi2, chi2_se), finite
+    return *mass_error(chi2, chi2_se), finite
 
 
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from aeot_jax import arguments, processes
+from aeot_jax import arguments
+from aeot_jax.machines import processes
 from aeot_jax.measures import Measure
-from aeot_jax.ot import problem
+from aeot_jax.ot import merging, problem
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.exactly import is_exact, solve_exactly
 from aeot_jax.ot.solver.moves.adam import check_elementwise, optimizer
@@ -64,7 +65,7 @@ def solve(
     processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, config=decisions)
     exactly = is_exact(made, config)
     if made.same is not None:
-        problem.warn_of_duplicates(made.same)
+        merging.warn_of_duplicates(made.same)
     found = solve_exactly(key, made, config) if exactly else None
     if found is None or not (found.converged or config.method == "exact"):
         report = on_progress or (lambda _: None)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.ot import problem
+from aeot_jax.ot import frames
 from aeot_jax.ot.devices.placement import SHARDED
 from aeot_jax.ot.solver.moves.average import Average
 from aeot_jax.ot.solver.plan import Phases
@@ -35,6 +35,7 @@ class SolverState:
       source: what is taken off the samples (d,): about the source's mean, where that is far from 0.
       tilt: scores of the normalised targets there (m,), which their heights have taken up; one 0
         where nothing is taken off.
+      deviation: standard deviation of every target's score over the mean one (m,).
     """
 
     key: Array
@@ -47,9 +48,10 @@ class SolverState:
     adam: Any
     method: Any
     average: Average
-    frame: problem.Frame
+    frame: frames.Frame
     source: Float[Array, "*batch d"]
     tilt: Float[Array, "*batch t"]
+    deviation: Float[Array, "*batch m"]
 
     __repr__ = brief
 
@@ -74,7 +76,11 @@ def partition_specs(adam: Any, method: Any, shape: tuple[int, ...], tilted: bool
     def specs(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: SHARDED if leaf.shape == shape else P(), tree)
 
-    sharded = {"h": SHARDED, "average": Average(cast(Any, SHARDED), cast(Any, P()))}
+    sharded = {
+        "h": SHARDED,
+        "deviation": SHARDED,
+        "average": Average(cast(Any, SHARDED), cast(Any, P())),
+    }
     sharded |= {"adam": specs(adam), "method": specs(method)}
     if tilted:
         sharded["tilt"] = SHARDED

@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around
 from aeot_jax.numerics import isolated, repeat
-from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import OF_MARGINALS, Axes, Placement
@@ -86,10 +87,10 @@ def heights(state: SolverState) -> Heights:
 
 
 def num_own_samples(state: SolverState, plan: Plan) -> Int[Array, "*batch"]:
-    """Samples that the method has drawn beside those of the counts."""
+    """How many samples the method has drawn itself, for anything but the counts."""
     if plan.method not in MOVES:
         return jnp.zeros_like(state.step)
-    return MOVES[plan.method].num_samples(state.method, plan)
+    return MOVES[plan.method].num_samples(state.method)
 
 
 def run_steps(
@@ -157,7 +158,7 @@ def advance(
         multiplier = state.multiplier
         state, counts, within = _step(state, working, plan, axes)
         number = plan.batch.size * multiplier
-        chi2, chi2_se = estimate.chi_square_between(
+        chi2, chi2_se = chi_square_between(
             counts, within, marginals.nu, number, multiplier, axes.targets
         )
         return state, total + chi2, variance + chi2_se**2
@@ -190,7 +191,7 @@ def _look(
     counts, _ = streams.draw_counts(
         key, working, state.answer, _LOOK_BATCHES, batch=batch, axes=axes
     )
-    return estimate.chi_square(counts, working.nu, _LOOK_BATCHES * batch.size, axes.targets)
+    return chi_square(counts, working.nu, _LOOK_BATCHES * batch.size, axes.targets)
 
 
 def _step(

@@ -12,9 +12,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 from aeot_jax.ot.cells import accelerator, blocks, maxima, power
 from aeot_jax.ot.cells.shift import none
+from aeot_jax.ot.centring import Near
 from aeot_jax.ot.duality import assign as border
 from aeot_jax.ot.duality.assign import assign, top_k
-from aeot_jax.ot.problem import Near
 
 
 def form(kernel: Callable, **options) -> Callable:

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import beta
 
 from aeot_jax.ot.counts import estimate, light
+from aeot_jax.ot.counts.chi_square import samples_to_verify
 
 certificates = jax.jit(jax.vmap(estimate.certificate, (0, None, None)))
 
@@ -89,7 +90,7 @@ def test_what_one_target_can_hide_is_allowed_for(num_targets):
 @pytest.mark.parametrize("num_targets", [10, 1000, 60_000, 1_000_000])
 @pytest.mark.parametrize("tolerance", [0.02, 0.1, 0.25])
 def test_planned_draws_see_equal_weights(num_targets, tolerance):
-    n = estimate.samples_to_verify(num_targets, 0.85 * tolerance, 0.05 * tolerance)
+    n = samples_to_verify(num_targets, 0.85 * tolerance, 0.05 * tolerance)
     assert n >= light.samples_to_see_equal(num_targets)
     nu = np.full(num_targets, 1 / num_targets, np.float32)
     assert light.samples_to_bound(nu, 0.0, n, 10**9) == n

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
-from aeot_jax import meshes
+from aeot_jax.machines import meshes
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import power, sizes
 from aeot_jax.ot.counts import streams

@@ -8,7 +8,8 @@ from problems import Problem, duplicated, grid_problem, one_dim, product_2d, wit
 from scipy.stats import norm
 
 from aeot_jax.measures import Empirical, Gaussian, UniformCube
-from aeot_jax.ot.duality.distance import Distance, _curve, _fill, wasserstein
+from aeot_jax.ot.duality.distance import Distance, wasserstein
+from aeot_jax.ot.duality.repair import curve_order, plan_along
 from aeot_jax.ot.exact.exact import exact_masses, solve_exact
 
 SEEDS = range(20)
@@ -169,9 +170,9 @@ def test_a_plan_has_its_marginals_and_fills_the_line_in_order():
     rng = np.random.default_rng(0)
     a, b = (rng.dirichlet(np.ones(20)).astype(np.float32) for _ in range(2))
     y = rng.normal(size=(20, 1)).astype(np.float32)
-    order = _curve(jnp.asarray(y))
+    order = curve_order(jnp.asarray(y))
     np.testing.assert_array_equal(order, np.argsort(y[:, 0]))
-    i, j, mass = _fill(jnp.asarray(a), jnp.asarray(b), order)
+    i, j, mass = plan_along(jnp.asarray(a), jnp.asarray(b), order)
     np.testing.assert_allclose(np.bincount(i, mass, 20), a, atol=1e-6)
     np.testing.assert_allclose(np.bincount(j, mass, 20), b, atol=1e-6)
     used = np.asarray(mass) > 0
@@ -181,7 +182,7 @@ def test_a_plan_has_its_marginals_and_fills_the_line_in_order():
 
 def test_the_curve_keeps_neighbours_together():
     y = jax.random.uniform(jax.random.key(0), (1000, 2))
-    order = np.asarray(_curve(y))
+    order = np.asarray(curve_order(y))
     assert sorted(order) == list(range(1000))
     step = np.linalg.norm(np.diff(np.asarray(y)[order], axis=0), axis=1)
     assert step.mean() < 4 / np.sqrt(1000)  # random order: 0.52

@@ -219,6 +219,7 @@ def test_adam_on_the_energy_finds_the_masses():
     assert after < 0.2 < 1.0 < before
 
 
+@pytest.mark.optimised
 def test_gradient_holds_no_matrix_of_scores():
     n, m = 4096, 4000
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((m,), (n, 16), (m, 16), (m,))]
@@ -295,6 +296,7 @@ def test_potentials_can_be_batched_over_problems():
     close(found, jnp.stack([kantorovich(X, Y, H), kantorovich(X, Y, -H)]))
 
 
+@pytest.mark.optimised
 def test_a_batch_of_single_samples_costs_one_call():
     def flops(function, x):
         analysis = jax.jit(function).lower(x).compile().cost_analysis()

@@ -205,7 +205,7 @@ def test_of_many_codes_some_with_a_cell_are_looked_at(monkeypatch):
     h = np.where(np.arange(40) < 5, -np.inf, H).astype(np.float32)
     everything = extension(KEY, MU, Y, h)
     assert np.isnan(everything.neighbour_angles).sum() == 5
-    monkeypatch.setattr("aeot_jax.ot.extension.extension._NUM_SAMPLES", 30)
+    monkeypatch.setattr("aeot_jax.ot.extension.learn._NUM_SAMPLES", 30)
     some = extension(KEY, MU, Y, h, num_samples=512)  # another number, so compiled anew
     assert some.face_angles.shape == (512,)
     assert some.neighbour_angles.shape == (30,)

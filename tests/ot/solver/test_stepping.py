@@ -18,6 +18,8 @@ from aeot_jax.ot.solver.config import uncorrected_adam
 from aeot_jax.ot.solver.plan import NEVER
 from aeot_jax.ot.solver.planning import budget, phases, plan
 
+pytestmark = pytest.mark.optimised
+
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)
 Y = jax.random.normal(jax.random.key(1), (60, 3)) * jnp.array([[2.0, 1.0, 0.3]])

@@ -6,8 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from aeot_jax import sobol
-from aeot_jax.measures import Measure
+from aeot_jax.measures import Measure, sobol
 from aeot_jax.ot.counts.ways.way import Way
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.typing import PRNGKey, Samples

@@ -31,7 +31,7 @@ class Orbits(Way):
         return f"which takes a source with a `symmetry`, but `mu` is {type(mu).__name__}"
 
     def prepared(self, key: PRNGKey, mu: Measure, y: Targets) -> Targets:
-        """Turn the targets, where the law of the source does not notice.
+        """Rotate the targets, if the source is invariant under rotations.
 
         The bounds of the kernel are sharp where the norm of a target is shared by all coordinates.
         """

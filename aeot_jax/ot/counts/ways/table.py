@@ -14,7 +14,11 @@ from aeot_jax.ot.counts.ways.way import Way
 Sampling = Literal["independent", "sobol", "orbits"]
 """Names of the ways to draw."""
 
-WAYS: dict[Sampling, Way] = {"independent": Way(), "sobol": Net(), "orbits": Orbits()}
+WAYS: dict[Sampling, Way] = {
+    "independent": Way(),
+    "sobol": Net(),
+    "orbits": Orbits(),
+}
 """The ways to draw, each an unbiased count of every cell."""
 
 INDEPENDENT = WAYS["independent"]

@@ -17,13 +17,14 @@ from aeot_jax.typing import PRNGKey, Samples, Targets
 class Way:
     """Independent samples, as ``mu.sample`` gives them, each in the cell that the kernel finds.
 
-    Another way is a subclass that overrides what differs, with a line in ``table.py``. It must
-    count every cell without bias. An instance is static: it holds no arrays.
+    Another way is a subclass that overrides what differs, with a line in ``table.py``. Each of its
+    samples must have the distribution of the source. An instance is static: it holds no arrays.
 
     Attributes:
-      whole: what the samples of a stream are a multiple of, where the user names no batch.
-      least: the same where the user names one.
-      independent: whether streams are independent of each other, so that their counts tell chi^2.
+      whole: the number of samples in a stream is a multiple of it, if the user names no batch.
+      least: the number of samples in a stream is a multiple of it, if the user names a batch.
+      independent: whether the streams of a batch are independent of each other, so that their
+        counts estimate chi^2. The samples inside a stream may depend on each other.
       turns: whether ``prepared`` multiplies the targets by a matrix.
     """
 
@@ -33,16 +34,16 @@ class Way:
     turns: ClassVar[bool] = False
 
     def lack(self, mu: Measure, batch_size: int | None) -> str | None:
-        """What source and batch lack for this way, as the end of a sentence; None if nothing."""
+        """None if the source serves, else the rest of an error sentence that says what it lacks."""
         del mu, batch_size
 
     def prepared(self, key: PRNGKey, mu: Measure, y: Targets) -> Targets:
-        """Targets (m, d) as the kernel shall see them; no mass of a cell may change."""
+        """Change the targets (m, d) before the steps, such that every cell keeps its mass."""
         del key, mu
         return y
 
     def drawn(self, key: PRNGKey, mu: Measure, stream: Int[Array, ""], num_samples: int) -> Samples:
-        """What the kernel takes for ``num_samples`` samples of one logical stream of a batch."""
+        """The rows that ``owners`` needs for ``num_samples`` samples of one stream of a batch."""
         return draw(jax.random.fold_in(key, stream), mu, num_samples)
 
     def owners(self, x: Samples, rows: Rows, h: Float[Array, " rows"]) -> Int[Array, "*n"]:

@@ -26,14 +26,14 @@ large scores and large gaps. In few dimensions all have the mean gap.
 
 **A start is worth samples.** With p = 1 and a = 1 the step is that of a running mean of so many
 samples as were drawn. A start with mass error e knows as much as :math:`1/e^2` samples a target: it
-is treated as so many steps that were taken before the first one (``head_start``).
+is treated as so many steps that were taken before the first one: their phase began before step 0.
 
 Sources: Robbins and Monro 1951 and Chung 1954 for the 1/t step; Train 2009, chapter 3, for the
 logit.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ from aeot_jax.ot.solver.moves.gaps import look_at_gaps
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights
 
 
 class _Gain(NamedTuple):
@@ -77,9 +78,6 @@ _GAP_SAMPLES = 128
 _GAP_SHARE = 2
 """Part of a batch, one in so many, that is a look at the gaps of every target."""
 
-_LEAST_CHI2 = 1e-6
-"""Square of the mass error that no start is trusted to be below."""
-
 _PRIOR = 4.0
 """Samples of a cell that its prior is worth."""
 
@@ -92,40 +90,26 @@ class NewtonState(NamedTuple):
 
     Attributes:
       gap: mean gap between the best and the second score.
-      deviation: standard deviation of every target's score over the mean one (m,).
       gaps: sum of the gaps seen in every cell (m,), older ones forgotten.
       hits: how many that are.
-      looks: looks at gaps so far.
+      drawn: samples of all looks at gaps so far.
     """
 
     gap: Float[Array, "*batch"]
-    deviation: Float[Array, "*batch m"]
     gaps: Float[Array, "*batch m"]
     hits: Float[Array, "*batch m"]
-    looks: Int[Array, "*batch"]
+    drawn: Int[Array, "*batch"]
 
 
-def init(deviation: Float[Array, " m"], spread: Float[Array, ""]) -> NewtonState:
+def init(h: Heights, spread: Float[Array, ""]) -> NewtonState:
     """Before the first step: the spread of the scores stands for the gap."""
-    none = jnp.zeros_like(deviation)
-    return NewtonState(spread, deviation, none, none, jnp.zeros((), jnp.int32))
+    none = jnp.zeros_like(h)
+    return NewtonState(spread, none, none, jnp.zeros((), jnp.int32))
 
 
-def num_samples(own: NewtonState, plan: Plan) -> Int[Array, "*batch"]:
+def num_samples(own: NewtonState) -> Int[Array, "*batch"]:
     """Samples of all looks at gaps."""
-    return own.looks * _per_stream(plan) * NUM_STREAMS
-
-
-def _per_stream(plan: Plan) -> int:
-    """Samples of each logical stream in a look."""
-    share = plan.batch.samples_per_stream // _GAP_SHARE
-    return max(share if plan.own_gaps else 0, _GAP_SAMPLES // NUM_STREAMS)
-
-
-def head_start(chi2: Any, per_target: Any, numbers: Any = jnp) -> Any:
-    """Steps that a start is worth; a look falls on the first step after them."""
-    worth = numbers.maximum(1 / numbers.maximum(chi2, _LEAST_CHI2) - _GAIN.t_0, 0.0)
-    return _GAP_EVERY * numbers.floor(worth / (per_target * _GAP_EVERY)).astype(numbers.int32)
+    return own.drawn
 
 
 def update(
@@ -133,11 +117,14 @@ def update(
 ) -> SolverState:
     """One step of the module's docstring."""
     nu, since = marginals.nu, state.step - state.phases.adam_until
-    look = since % _GAP_EVERY == 0
+    look = (since % _GAP_EVERY == 0) | (state.method.drawn == 0)
 
     def measured() -> NewtonState:
-        found = look_at_gaps(seen.key, state, marginals, _per_stream(plan), axes)
-        return isolated(_remembered, state.method, state.spread, *found)
+        share = plan.batch.samples_per_stream // _GAP_SHARE
+        per_stream = max(share if plan.own_gaps else 0, _GAP_SAMPLES // NUM_STREAMS)
+        found = look_at_gaps(seen.key, state, marginals, per_stream, axes)
+        own = isolated(_remembered, state.method, state.spread, *found)
+        return own._replace(drawn=own.drawn + per_stream * NUM_STREAMS)
 
     own = jax.lax.cond(look, measured, lambda: state.method)
     a, t_0, p, g = _GAIN_IN_FEW_DIMS if plan.few_dims else _GAIN
@@ -147,8 +134,9 @@ def update(
     w = seen.counts.astype(jnp.float32) / seen.num_samples
     relative = jnp.where(nu > 0, safe_ratio(w, nu) - 1, 0.0)
     move = jnp.clip(gamma * relative, -_CLIP, _CLIP)
-    prior = own.gap * jnp.ones_like(own.deviation) if plan.few_dims else own.gap * own.deviation
-    gap = prior if plan.few_dims else (own.gaps + _PRIOR * prior) / (own.hits + _PRIOR)
+    gap = own.gap
+    if not plan.few_dims:
+        gap = (own.gaps + _PRIOR * own.gap * state.deviation) / (own.hits + _PRIOR)
     return replace(state, h=state.h - gap * move, method=own)
 
 
@@ -164,5 +152,4 @@ def _remembered(
         gap=jnp.minimum(gap, spread),
         gaps=_MEMORY * own.gaps + gaps,
         hits=_MEMORY * own.hits + hits.astype(jnp.float32),
-        looks=own.looks + 1,
     )

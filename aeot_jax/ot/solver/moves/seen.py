@@ -14,7 +14,7 @@ class Seen(NamedTuple):
 
     Attributes:
       counts: of all samples of the step in the cells (m,).
-      num_samples: how many samples they are.
+      num_samples: their sum over all cells.
       key: for samples that a way of moving draws itself.
     """
 

@@ -7,7 +7,6 @@ the user, for files, for the solver.
 from enum import IntEnum
 from typing import Any, Literal, Protocol
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot.devices.placement import Axes
@@ -16,13 +15,14 @@ from aeot_jax.ot.solver.moves import newton
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights
 
 MethodName = Literal["auto", "newton", "adam", "exact"]
 """What the user may ask for."""
 
 
 class Method(IntEnum):
-    """What found the heights; files keep the number."""
+    """What found the heights. Files keep the number, so that none is ever used again."""
 
     NEWTON = 0
     ADAM = 1
@@ -32,22 +32,14 @@ class Method(IntEnum):
 class Move(Protocol):
     """A way to move the heights: a module with these functions."""
 
-    def init(self, deviation: Float[Array, " m"], spread: Float[Array, ""]) -> Any:
+    def init(self, h: Heights, spread: Float[Array, ""]) -> Any:
         """What it keeps from step to step, a NamedTuple of arrays: ``state.method``.
 
+        An array of the shape of ``h`` is sharded with the targets.
+
         Args:
-          deviation: standard deviation of every target's score over the mean one (m,).
+          h: heights of the start (m,).
           spread: standard deviation over targets of the scores, the unit of heights.
-        """
-        ...
-
-    def head_start(self, chi2: Any, per_target: Any, numbers: Any = jnp) -> Any:
-        """Steps that a start is worth, which the method then need not take.
-
-        Args:
-          chi2: square of the start's mass error.
-          per_target: samples of a step over the number of targets.
-          numbers: the module that computes, NumPy on the host.
         """
         ...
 
@@ -56,8 +48,10 @@ class Move(Protocol):
     ) -> SolverState:
         """Move ``state.h`` (m,), and change nothing else but ``state.method``.
 
-        Sums over targets go through ``blockwise``: they have the same bits on any number of
-        devices. Heights are centred, averaged and counted afterwards (``stepping.py``).
+        Arithmetic element by element is safe; a sum over targets goes through ``blockwise``, or
+        its bits depend on the number of devices. Afterwards heights are centred and averaged
+        (``stepping.py``). After a far miss ``state.phases`` begin again and ``state.method`` is
+        kept (``running.planned_anew``).
 
         Args:
           state: before the step.
@@ -68,12 +62,11 @@ class Move(Protocol):
         """
         ...
 
-    def num_samples(self, own: Any, plan: Plan) -> Int[Array, "*batch"]:
-        """Samples that it has drawn beside those of the counts.
+    def num_samples(self, own: Any) -> Int[Array, "*batch"]:
+        """How many samples it has drawn itself, for anything but the counts.
 
         Args:
           own: what it keeps.
-          plan: static.
         """
         ...
 

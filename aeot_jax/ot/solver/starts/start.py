@@ -11,19 +11,21 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
-from aeot_jax.ot import problem as problems
+from aeot_jax.ot import centring, checks, frames
 from aeot_jax.ot.cells import blockwise, shift
-from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
-from aeot_jax.ot.problem import Frame, Marginals
+from aeot_jax.ot.frames import Frame
+from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust
+from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust, head_start
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.starving import starving
@@ -82,7 +84,7 @@ def begin_sharded(
     """``begin`` where ``parallel.shard`` has sharded the targets and weights over devices."""
     row = jax.ShapeDtypeStruct(marginals.nu.shape, jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    kept = jax.eval_shape(partial(_kept, plan=plan), row, row, number)
+    kept = jax.eval_shape(partial(_kept, plan=plan), row, number)
     of_state = partition_specs(kept[0], kept[1], row.shape, not is_centred(marginals.mu))
     specs = (P(), OF_MARGINALS, P(), P()), of_state
     arguments = key, marginals, budget.phases.traced(), budget.trust.traced()
@@ -93,7 +95,7 @@ def checked(
     mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None, axes: Axes = ALONE
 ) -> tuple[Marginals, int]:
     """The problem with this device's targets and weights, and how many targets all devices have."""
-    targets, _ = problems.near_points(y)
+    targets, _ = centring.near_points(y)
     if axes.targets is not None and axes.targets == axes.samples:
         raise ValueError(
             f"`axis_name` and `targets_axis` are both {axes.samples!r}; samples and targets are "
@@ -104,8 +106,8 @@ def checked(
             f"`nu` is None, but `targets_axis` is {axes.targets!r}; pass the weights of the "
             "targets of this device, whose sum over all devices is 1."
         )
-    weights = problems.check_weights(nu, targets)
-    problems.check_measure(mu, targets)
+    weights = checks.check_weights(nu, targets)
+    checks.check_measure(mu, targets)
     num_targets = blockwise.num_targets(targets.shape[0], axes.targets)
     return Marginals(mu, targets, weights), num_targets
 
@@ -130,7 +132,7 @@ def _init(
     """The body of ``init``, for the devices of the axes."""
     mu, y, nu = marginals
     moment_key, start_key, run_key = jax.random.split(key, 3)
-    frame = problems.frame(y, nu, axes.targets)
+    frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
     normal = isolated(Frame.normalise, frame, y)
     of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
@@ -160,7 +162,7 @@ def _init(
     none = jnp.zeros(1, jnp.float32)
     tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
     zero = jnp.zeros((), jnp.int32)
-    adam_state, method_state = _kept(h, deviation, spread, plan=plan)
+    adam_state, method_state = _kept(h, spread, plan=plan)
     return SolverState(
         key=run_key,
         h=h,
@@ -175,6 +177,7 @@ def _init(
         frame=frame,
         source=law.offset,
         tilt=tilt,
+        deviation=deviation,
     )
 
 
@@ -216,7 +219,7 @@ def _best(
 
     def of_candidate(h: Heights) -> Float[Array, ""]:
         counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
-        chi2 = estimate.chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
+        chi2 = chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
         if "tails" not in plan.starts:
             return chi2
         starved = starving(counts, marginals.nu, deviation, plan.batch.size, axes.targets)
@@ -241,24 +244,21 @@ def _trusting(
         key, marginals, h, trust.num_batches, batch=batch, axes=axes
     )
     number = batch.size * trust.num_batches
-    chi2, chi2_se = estimate.chi_square_between(
+    chi2, chi2_se = chi_square_between(
         counts, within, marginals.nu, number, trust.num_batches, axes.targets
     )
     chi2 = jnp.maximum(chi2, 0.5 * chi2_se)  # what cannot be told is not trusted
     starved = starving(counts, marginals.nu, deviation, number, axes.targets)
     per_target = batch.size / blockwise.count(marginals.nu > 0, axes.targets).astype(jnp.float32)
-    head = MOVES[plan.method].head_start(chi2, per_target)
+    head = head_start(chi2, per_target)
     near = chi2 + starved <= trust.chi2
     return phases._replace(adam_until=jnp.where(near, -head, phases.adam_until))
 
 
-def _kept(
-    h: Heights, deviation: Float[Array, " m"], spread: Float[Array, ""], *, plan: Plan
-) -> tuple[Any, Any]:
+def _kept(h: Heights, spread: Float[Array, ""], *, plan: Plan) -> tuple[Any, Any]:
     """What the first phase and the method after it keep, before the first step."""
-    if plan.method not in MOVES:
-        return adam.init(h, plan), ()
-    return adam.init(h, plan), MOVES[plan.method].init(deviation, spread)
+    method = MOVES[plan.method].init(h, spread) if plan.method in MOVES else ()
+    return adam.init(h, plan), method
 
 
 _init_jitted = jax.jit(_init, static_argnames=("plan", "axes"))

@@ -1,0 +1,1 @@
+"""Files of models, solutions and extensions, and runs that can be resumed."""

@@ -1,0 +1,39 @@
+"""Records to nested dicts of arrays, for files, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aeot_jax.checkpoints import contents
+from aeot_jax.measures import Measure
+from aeot_jax.ot.counts.estimate import Certificate
+from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.frames import Frame
+from aeot_jax.ot.solver.solution import History, Solution
+
+
+def arrays_of(value: Any) -> Any:
+    """Convert records and named tuples to nested dicts of arrays, without sources and None."""
+    if isinstance(value, Mapping):
+        return {key: arrays_of(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        held = {name: part for name, part in parts.items() if name != "mu" and part is not None}
+        return {name: arrays_of(part) for name, part in held.items()}
+    if hasattr(value, "_asdict"):
+        return {key: arrays_of(item) for key, item in value._asdict().items()}
+    return np.asarray(value)
+
+
+def solution(tree: dict[str, Any], batch: tuple[int, ...]) -> Solution:
+    """Make a solution from its arrays; files of earlier versions lack some of the certificate's."""
+    certificate = contents.fill_later(Certificate, tree.pop("certificate"), batch)
+    history = History(**tree.pop("history"))
+    return Solution(**tree, certificate=Certificate(**certificate), history=history)
+
+
+def extension(tree: dict[str, Any], mu: Measure) -> Extension:
+    """Make an extension from its arrays and its source."""
+    return Extension(mu=mu, frame=Frame(**tree.pop("frame")), **tree)

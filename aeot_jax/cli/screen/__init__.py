@@ -1,0 +1,1 @@
+"""What the command line shows: help texts, progress, warnings, a summary, interrupts."""

@@ -1,0 +1,96 @@
+"""HDF5 files, by h5py: datasets stored in the file itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aeot_jax.data.found import Arrays, NoSplitError
+from aeot_jax.data.readers.named import LISTS, UnclearError, pick
+from aeot_jax.storage.archives import check_size
+from aeot_jax.storage.files import open_file, reason
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_MOST_NAMES = 1000
+"""Most datasets that are examined."""
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file has the signature of HDF5, at its start or after MATLAB's header."""
+    try:
+        with open_file(path) as file:
+            first = file.read(520)
+    except (OSError, ValueError):
+        return False
+    return first.startswith(SIGNATURE) or first[512:] == SIGNATURE
+
+
+def read(path: Path, split: str) -> Arrays:
+    """Read the images and labels of one split.
+
+    Links to other files, virtual datasets and objects are ignored. MATLAB writes arrays with
+    reversed axes; those of a .mat file are transposed.
+
+    Raises:
+      ImportError: if h5py is missing.
+      NoSplitError: if there are no test images.
+      ValueError: if the file is damaged or too large, or it is not clear which dataset holds
+        images.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            f"`source` {str(path)!r} is HDF5, which needs h5py; install it with: "
+            "pip install 'aeot-jax[hdf5]'."
+        ) from error
+
+    shown = repr(str(path))
+    is_matlab = path.suffix.lower() == ".mat"
+    try:
+        with open_file(path) as raw, h5py.File(raw, "r") as file:
+            found = _datasets(file, h5py)
+            images, labels = pick({n: tuple(one.shape) for n, one in found.items()}, split, shown)
+            size = path.stat().st_size
+            x, y = (None if n is None else _values(found[n], size) for n in (images, labels))
+            assert x is not None
+            names = _label_names(found)
+    except (NoSplitError, UnclearError):
+        raise
+    except Exception as error:  # damaged bytes raise almost anything
+        raise ValueError(
+            f"`source` {shown} cannot be read as an HDF5 file ({reason(error)}); write it again."
+        ) from error
+    return Arrays(x.T if is_matlab else x, None if y is None else y.ravel(), names)
+
+
+def _datasets(file: Any, h5py: Any) -> dict[str, Any]:
+    """Datasets of numbers or strings, by the last part of their names; the first of each name."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> bool | None:
+        if isinstance(item, h5py.Dataset) and _is_plain(item):
+            found.setdefault(name.rpartition("/")[2], item)
+        return True if len(found) > _MOST_NAMES else None
+
+    file.visititems(visit)  # follows neither soft links nor links to other files
+    return found
+
+
+def _is_plain(dataset: Any) -> bool:
+    numbers = dataset.dtype.kind in "biufS"
+    return numbers and not dataset.is_virtual and not dataset.external and bool(dataset.shape)
+
+
+def _values(dataset: Any, size: int) -> np.ndarray:
+    check_size(dataset.size * dataset.dtype.itemsize, size)
+    return dataset[()]
+
+
+def _label_names(found: dict[str, Any]) -> tuple[str, ...] | None:
+    """The class names, if the file has a list of them."""
+    names = next((found[name] for name in LISTS if name in found), None)
+    if names is None or names.dtype.kind != "S" or names.ndim != 1 or names.size > _MOST_NAMES:
+        return None
+    return tuple(one.decode("utf-8", "replace") for one in names[()].tolist())

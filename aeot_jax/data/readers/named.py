@@ -1,0 +1,73 @@
+"""Files of several named arrays: which of them are the images, and which the labels."""
+
+from collections.abc import Mapping
+
+from aeot_jax.data.found import NoSplitError
+
+Shape = tuple[int, ...]
+
+_NAMES = {
+    "train": (
+        ("x_train", "y_train"),
+        ("train_x", "train_y"),
+        ("train_set_x", "train_set_y"),
+        ("train_images", "train_labels"),
+        ("x", "y"),
+        ("images", "labels"),
+        ("image", "label"),
+        ("data", "labels"),
+    ),
+    "test": (
+        ("x_test", "y_test"),
+        ("test_x", "test_y"),
+        ("test_set_x", "test_set_y"),
+        ("test_images", "test_labels"),
+    ),
+}
+"""Names of images and labels, in lower case, in order of preference."""
+
+
+LISTS = ("list_classes", "label_names")
+"""Names of arrays that hold class names, not labels."""
+
+
+class UnclearError(ValueError):
+    """It is not clear which array holds images; the text is a sentence."""
+
+
+def pick(shapes: Mapping[str, Shape], split: str, source: str) -> tuple[str, str | None]:
+    """The names of the images and of their labels, or None.
+
+    Without a name that is known, images are the only array of two to four axes that has more than
+    one row and column, and labels the only one of as many values as the images have along an axis.
+
+    Args:
+      shapes: of all arrays, by name.
+      split: "train" or "test".
+      source: the data set, for messages.
+
+    Raises:
+      NoSplitError: if there are no test images.
+      UnclearError: if it is not clear which array holds images.
+    """
+    small = {name.lower(): name for name in shapes}
+    for x, y in _NAMES[split]:
+        if x in small:
+            return small[x], small.get(y)
+    if split == "test":
+        raise NoSplitError(f"`source` {source} has no test images; pass split='train'.")
+    wide = [name for name, shape in shapes.items() if sum(side > 1 for side in shape) > 1]
+    if len(wide) != 1:
+        listed = ", ".join(f"{name!r} {shape}" for name, shape in list(shapes.items())[:8])
+        raise UnclearError(
+            f"`source` {source} holds {listed or 'no arrays'}, but images are called x_train, x or "
+            "images; rename one."
+        )
+    sides = set(shapes[wide[0]])
+    thin = [n for n, s in shapes.items() if n not in (*wide, *LISTS) and _length(s) in sides]
+    return wide[0], thin[0] if len(thin) == 1 else None
+
+
+def _length(shape: Shape) -> int:
+    """Length of an array with one axis, or with further axes of length 1."""
+    return max(shape, default=0)

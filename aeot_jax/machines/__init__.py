@@ -1,0 +1,1 @@
+"""Devices in a mesh, and processes that run as one program."""

@@ -1,0 +1,63 @@
+"""Where the targets lie: the solver sees them centred and scaled."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aeot_jax.numerics import PRECISION
+from aeot_jax.ot.cells import blockwise, shift
+from aeot_jax.typing import Targets, Weights
+
+
+class Frame(NamedTuple):
+    """Where the targets lie: y = centre + scale * (targets the solver sees).
+
+    A shift of the targets moves every score of a sample alike, and heights scale with the targets:
+    ``h = scale * (heights the solver sees)``. One set of constants then serves every data set.
+    """
+
+    centre: Float[Array, " d"]
+    scale: Float[Array, ""]
+
+    def normalise(self, y: Targets) -> Targets:
+        """Centre and scale targets (m, d)."""
+        return (y - self.centre[None, :]) / self.scale
+
+
+def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
+    """Weighted mean of the targets and root mean square of a coordinate around it.
+
+    Args:
+      y: targets (m, d).
+      nu: weights (m,).
+      targets_axis: a mapped axis over whose devices the targets are sharded.
+    """
+    taken = shift.around(y, jnp.where(nu > 0, 0 * nu, -jnp.inf), targets_axis)[2]
+    offset = jnp.asarray(taken.centre)
+    size = jnp.max(jnp.abs(y - offset[None, :]))
+    if targets_axis is not None:
+        size = jax.lax.pmax(size, targets_axis)
+    # Scale first: squares of targets near 1e-30 or 1e+30 leave float32.
+    size = jnp.where(size > 0, jnp.maximum(size, jnp.finfo(jnp.float32).tiny), 1.0)
+
+    def unit(y: Targets, offset: Float[Array, " d"], size: Float[Array, ""]) -> Targets:
+        return (y - offset[None, :]) / size
+
+    def mean(y: Targets, nu: Weights, *place: Array) -> Float[Array, " d"]:
+        return jnp.matmul(nu, unit(y, *place), precision=PRECISION)
+
+    def square(
+        y: Targets, nu: Weights, centre: Float[Array, " d"], *place: Array
+    ) -> Float[Array, ""]:
+        deviation = jnp.square(unit(y, *place) - centre[None, :]).mean(1)
+        return jnp.matmul(nu, deviation, precision=PRECISION)
+
+    of_targets = partial(blockwise.sum_blocks, targets_axis=targets_axis)
+    centre = of_targets(mean, (y, nu), offset, size)
+    variance = of_targets(square, (y, nu), centre, offset, size)
+    # Targets that all coincide, up to rounding, have no size: any scale serves.
+    scale = jnp.where(variance > 1e-13, jnp.sqrt(variance), 1.0)
+    return Frame(offset + centre * size, scale * size)

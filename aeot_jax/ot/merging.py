@@ -1,0 +1,62 @@
+"""Targets that coincide share one cell: the first of them gets the weight of all."""
+
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from aeot_jax.arguments import is_concrete
+from aeot_jax.ot import checks
+from aeot_jax.typing import Weights
+
+
+def representatives(y: np.ndarray | Array) -> Int[np.ndarray, " m"] | None:
+    """Lowest index of the target that equals each target; None where all differ.
+
+    Coinciding targets share one cell, which ``assign`` gives to the lowest index: their weights
+    are merged there for the solve and for every residual.
+    """
+    host = np.ascontiguousarray(np.asarray(y)) + 0.0  # -0.0 equals 0.0
+    rows = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1]))).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    if first.size == host.shape[0]:
+        return None
+    return first[inverse.ravel()].astype(np.int32)
+
+
+class CoincidenceWarning(UserWarning):
+    """Some targets equal earlier ones.
+
+    Attributes:
+      copies: how many.
+    """
+
+    def __init__(self, copies: int):
+        super().__init__(
+            f"`y` holds {copies} targets that equal an earlier one; each group shares one cell, "
+            "whose mass is the sum of the group's weights."
+        )
+        self.copies = copies
+
+
+def warn_of_duplicates(same: Int[np.ndarray, " m"]) -> None:
+    """Say once that some targets coincide and what becomes of their weights."""
+    copies = int((same != np.arange(same.size)).sum())
+    warnings.warn(CoincidenceWarning(copies), stacklevel=3)
+
+
+def merged_weights(nu: Weights, same: Int[np.ndarray, " m"]) -> Weights:
+    """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere."""
+    return checks.placed(checks.rounded_weights(merged(nu, same)))
+
+
+def merged(nu: np.ndarray | Array, same: Int[np.ndarray, " m"]) -> np.ndarray | Array:
+    """Weights (m,) of each group of coinciding targets at its representative, 0 elsewhere.
+
+    Known weights are added in float64: float32 loses the sum of many small ones.
+    """
+    if not is_concrete(nu):
+        return jnp.zeros_like(nu).at[jnp.asarray(same)].add(nu)
+    merged = np.bincount(same, np.asarray(nu, np.float64), len(same))
+    return merged / merged.sum()
