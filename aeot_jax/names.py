@@ -66,6 +66,7 @@ from aeot_jax.ot.solver.result import raise_if_failed as raise_if_failed
 from aeot_jax.ot.solver.solution import Solution as Solution
 from aeot_jax.ot.solver.solution import SolveProgress as SolveProgress
 from aeot_jax.ot.solver.solve import solve as solve
+from aeot_jax.ot.solver.starts.growing import extend_heights as extend_heights
 from aeot_jax.ot.solver.starts.start import init as init
 from aeot_jax.ot.solver.state import SolverState as SolverState
 from aeot_jax.ot.solver.stepping import step as step
