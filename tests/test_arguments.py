@@ -177,6 +177,9 @@ CALLS: dict[str, Call] = {
         ("num_samples",),
         (*DRAWN, "config"),
     ),
+    "extend_heights": Call(
+        aeot.extend_heights, same(y_old=Y, h_old=H, y_new=X), ("y_old", "h_old", "y_new")
+    ),
     "solve_exact": Call(aeot.solve_exact, same(mu=MU, y=Y, nu=NU), ("y",), ("nu",)),
     "exact_masses": Call(exact.exact_masses, same(y=Y, h=H), ("y", "h")),
     "power_cells": Call(laguerre.power_cells, same(y=Y, h=H), ("y", "h")),

@@ -82,14 +82,14 @@ class Prepared:
 
     __repr__ = brief
 
-    def heights(self, h: ArrayLike) -> Any:
+    def heights(self, h: ArrayLike, name: str = "h") -> Any:
         """The user's heights (m,) as heights of this problem (rows,); of copies the highest.
 
         Raises:
           ValueError: as ``check_heights``.
         """
         of_users = jax.ShapeDtypeStruct((self.num_targets, self.y.shape[1]), jnp.float32)
-        heights, _ = centring.centred_heights(checks.heights("h", h, of_users))
+        heights, _ = centring.centred_heights(checks.heights(name, h, of_users))
         if not is_concrete(heights, self.y):
             if self.same is not None:
                 lowest = jnp.full_like(heights, -jnp.inf)

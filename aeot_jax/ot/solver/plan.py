@@ -37,6 +37,7 @@ class Plan(NamedTuple):
       in_spreads: whether the moves of the first phase are in units of the spread of the scores.
       plateau_steps: steps without a smaller residual, after which samples are doubled; None never.
       few_dims: whether the problem has at most ``FEW_DIMS`` dimensions.
+      given: whether heights to start from are given.
       own_gaps: whether many samples are spent on the gap of every target.
     """
 
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     plateau_steps: int | None
     few_dims: bool
     own_gaps: bool
+    given: bool
 
 
 class Phases(NamedTuple):
@@ -121,3 +123,7 @@ class Budget(NamedTuple):
     begun: int
     max_samples: int
     check_samples: int
+
+    def traced(self) -> tuple[Phases, Trust]:
+        """What the start needs of it, as numbers that programs are not compiled for."""
+        return self.phases.traced(), self.trust.traced()

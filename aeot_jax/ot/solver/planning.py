@@ -64,7 +64,7 @@ _BATCHES = (256, 4096)
 """Samples of a step, at least and at most, where the user names none."""
 
 
-def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
+def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = False) -> Plan:
     """What the programs of a solve are compiled for; alike for all targets that share a size.
 
     Raises:
@@ -80,6 +80,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig) -> Plan:
         plateau_steps=config.plateau_steps,
         few_dims=mu.dim <= FEW_DIMS,
         own_gaps=mu.dim >= _LEAST_GAPS_DIM,
+        given=given,
     )
 
 
@@ -105,10 +106,15 @@ def _begun(mu: Measure, plan: Plan) -> int:
     return moments + ("tails" in plan.starts) * tails.num_samples(plan.batch.size, mu.dim)
 
 
+def looks_at_start(plan: Plan) -> bool:
+    """Whether a start may be near enough to be measured closely."""
+    return plan.given or "tails" in plan.starts
+
+
 def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, wanted: int) -> Trust:
     """What is asked of the start, by as many samples as tell half of the squared tolerance."""
     own = config.optimizer is not None or config.adam_share is not None
-    if plan.method not in MOVES or "tails" not in plan.starts or own:
+    if plan.method not in MOVES or own or not looks_at_start(plan):
         return NO_TRUST
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
     samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
@@ -162,14 +168,14 @@ def max_samples(num_targets: int, config: SolverConfig) -> int:
     return limit
 
 
-def budget(num_targets: int, mu: Measure, config: SolverConfig) -> Budget:
+def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = False) -> Budget:
     """What the host may spend on a solve with m targets.
 
     Raises:
       ValueError: as ``max_samples``.
     """
     limit = max_samples(num_targets, config)
-    made = plan(num_targets, mu, config)
+    made = plan(num_targets, mu, config, given=given)
     batch, begun = made.batch.size, _begun(mu, made)
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
     wanted = samples_to_reach(num_targets, mu.dim, tolerance)

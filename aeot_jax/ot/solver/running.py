@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
 from aeot_jax.ot.solver.starts import start
 from aeot_jax.ot.solver.state import SolverState
-from aeot_jax.typing import Heights, PRNGKey, Weights
+from aeot_jax.typing import Heights, HostWeights, PRNGKey, Weights
 
 _CHUNK_STEPS = 64
 """Steps of a chunk at most."""
@@ -71,22 +72,36 @@ class _Run(NamedTuple):
         return int(state.batches) * self.plan.batch.size + self.begun
 
 
+class StartWarning(UserWarning):
+    """Heights to start from were worse than a start that the solver makes itself."""
+
+    def __init__(self, name: str):
+        super().__init__(
+            f"`h0` misses more mass than the start {name!r}, so that the solve begins there; check "
+            "that the heights belong to these targets, in their order."
+        )
+
+
 def solve_by_sampling(
     key: PRNGKey,
     made: Prepared,
     config: SolverConfig,
     where: Placement,
     on_progress: Callable[[SolveProgress], None],
+    h0: Heights | HostWeights | None = None,
 ) -> Solution:
     """``solve`` without the exact solver: run, certify, go on until it is reached or over."""
     started = time.monotonic()
-    plan = planning.plan(made.num_targets, made.mu, config)
-    budget = planning.budget(made.num_targets, made.mu, config)
+    given = h0 is not None
+    plan = planning.plan(made.num_targets, made.mu, config, given=given)
+    budget = planning.budget(made.num_targets, made.mu, config, given=given)
     goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
     size = made.num_targets, made.mu.dim
     init_key, check_key = jax.random.split(key)
-    state, marginals = _begun(init_key, made, plan, budget, where)
+    state, marginals = _begun(init_key, made, plan, budget, h0, where)
+    if given and int(state.start) < len(plan.starts):
+        warnings.warn(StartWarning(plan.starts[int(state.start)]), stacklevel=3)
     trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
     if trusted and config.tolerance is not None:
         worth = -int(state.phases.adam_until) * plan.batch.size  # steps that it need not take
@@ -130,7 +145,12 @@ def solve_by_sampling(
 
 
 def _begun(
-    key: PRNGKey, made: Prepared, plan: Plan, budget: Budget, where: Placement
+    key: PRNGKey,
+    made: Prepared,
+    plan: Plan,
+    budget: Budget,
+    h0: Heights | HostWeights | None,
+    where: Placement,
 ) -> tuple[SolverState, Marginals]:
     """The state before the first step and the problem, where the devices want them."""
     if where.target_shards > 1:
@@ -138,9 +158,12 @@ def _begun(
         key, mu = parallel.place(where, (key, made.mu))
         y, nu = (parallel.shard(where, np.asarray(array), rows) for array in (made.y, made.nu))
         marginals = Marginals(mu, y, nu)
-        return start.begin_sharded(key, marginals, plan, budget, where), marginals
+        if h0 is not None:
+            h0 = parallel.shard(where, np.asarray(h0), rows, fill=-np.inf)
+        return start.begin_sharded(key, marginals, plan, budget, h0, where), marginals
     marginals = Marginals(made.mu, jnp.asarray(made.y), jnp.asarray(made.nu))
-    return parallel.place(where, (start.begin(key, marginals, plan, budget), marginals))
+    h = None if h0 is None else jnp.asarray(h0)
+    return parallel.place(where, (start.begin(key, marginals, plan, budget, h), marginals))
 
 
 def _solution(

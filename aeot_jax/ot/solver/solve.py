@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import jax.numpy as jnp
+import numpy as np
 
 from aeot_jax import arguments
 from aeot_jax.machines import processes
@@ -23,6 +24,7 @@ def solve(
     y: ArrayLike,
     nu: ArrayLike | None = None,
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
+    h0: ArrayLike | None = None,
     *,
     on_progress: Given[Callable[[SolveProgress], None] | None] = None,
 ) -> Solution:
@@ -43,6 +45,10 @@ def solve(
       y: targets (m, d), any scale and offset.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
       config: the user's decisions.
+      h0: heights (m,) to start from, as those of ``extend_heights`` or of an earlier solution.
+        Where they miss less mass than the solver's own starts, the solve begins from them, and
+        takes the fewer steps the nearer they are; otherwise a warning says so. An exact solution
+        needs no start.
       on_progress: called on the host after each chunk of steps.
 
     Returns:
@@ -53,7 +59,7 @@ def solve(
         processes were given different ones; under jit or vmap, where ``solve_jit`` serves.
     """
     way = "call `solve_jit`, which takes its `num_steps`, inside of `jax.jit` and `jax.vmap`"
-    arguments.refuse_trace("solve", way, key=key, mu=mu, y=y, nu=nu)
+    arguments.refuse_trace("solve", way, key=key, mu=mu, y=y, nu=nu, h0=h0)
     arguments.function("on_progress", on_progress)
     key = arguments.key("key", key)
     check_config(config)
@@ -61,15 +67,21 @@ def solve(
     if where.target_shards > 1:
         check_elementwise(optimizer(config.optimizer, config.learning_rate))
     made = problem.make(mu, y, nu, sharded=where.target_shards > 1)
+    start = None if h0 is None else made.heights(h0, "h0")
+    if start is not None and (lost := np.isneginf(start) & (np.asarray(made.nu) > 0)).any():
+        raise ValueError(
+            f"`h0` is -inf at {int(lost.argmax())}, a target with a positive weight; pass a finite "
+            "height, for instance by `extend_heights`."
+        )
     decisions = repr(replace(config, optimizer=None, devices=None))
-    processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, config=decisions)
+    processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, h0=start, config=decisions)
     exactly = is_exact(made, config)
     if made.same is not None:
         merging.warn_of_duplicates(made.same)
     found = solve_exactly(key, made, config) if exactly else None
     if found is None or not (found.converged or config.method == "exact"):
         report = on_progress or (lambda _: None)
-        solution = solve_by_sampling(key, made, config, where, report)
+        solution = solve_by_sampling(key, made, config, where, report, start)
         found = solution if found is None else _better(solution, found)
     return replace(found, problem=problem.asked(mu, y, nu))
 

@@ -35,6 +35,7 @@ class SolverState:
       source: what is taken off the samples (d,): about the source's mean, where that is far from 0.
       tilt: scores of the normalised targets there (m,), which their heights have taken up; one 0
         where nothing is taken off.
+      start: which of the plan's starts the solve began from; their number for heights given.
       deviation: standard deviation of every target's score over the mean one (m,).
     """
 
@@ -51,6 +52,7 @@ class SolverState:
     frame: frames.Frame
     source: Float[Array, "*batch d"]
     tilt: Float[Array, "*batch t"]
+    start: Int[Array, "*batch"]
     deviation: Float[Array, "*batch m"]
 
     __repr__ = brief

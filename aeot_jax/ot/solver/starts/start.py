@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
@@ -17,7 +17,7 @@ from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
-from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, Axes, Placement
+from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, SHARDED, Axes, Placement
 from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
@@ -25,7 +25,7 @@ from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust, head_start
+from aeot_jax.ot.solver.plan import NEVER, Budget, Phases, Plan, Trust, head_start
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.starving import starving
@@ -44,6 +44,8 @@ def init(
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     axis_name: str | None = None,
     targets_axis: str | None = None,
+    *,
+    h0: ArrayLike | None = None,
 ) -> SolverState:
     """State at the start of a solve: marginals normalised, starting heights chosen, phases planned.
 
@@ -58,6 +60,7 @@ def init(
       config: the user's decisions.
       axis_name: a mapped axis over whose devices the samples are sharded; see ``step``.
       targets_axis: a mapped axis over whose devices the targets are sharded; see ``step``.
+      h0: heights (m,) to start from, if they miss less mass than those of ``config.start``.
 
     Raises:
       ValueError: if a shape, a known value or the configuration does not fit.
@@ -66,28 +69,40 @@ def init(
     check_config(config)
     axes = Axes(axis_name, targets_axis)
     marginals, num_targets = checked(mu, y, nu, axes)
-    budget = planning.budget(num_targets, mu, config)
-    return begin(key, marginals, planning.plan(num_targets, mu, config), budget, axes)
+    given = h0 is not None
+    budget = planning.budget(num_targets, mu, config, given=given)
+    plan = planning.plan(num_targets, mu, config, given=given)
+    h = checks.check_heights(h0, marginals.y, "h0") if h0 is not None else None
+    return begin(key, marginals, plan, budget, h, axes)
 
 
 def begin(
-    key: PRNGKey, marginals: Marginals, plan: Plan, budget: Budget, axes: Axes = ALONE
+    key: PRNGKey,
+    marginals: Marginals,
+    plan: Plan,
+    budget: Budget,
+    h0: Heights | None = None,
+    axes: Axes = ALONE,
 ) -> SolverState:
     """``init`` of a problem that is known to be good."""
-    phases, trust = budget.phases.traced(), budget.trust.traced()
-    return _init_jitted(key, marginals, phases, trust, plan=plan, axes=axes)
+    return _init_jitted(key, marginals, budget.traced(), h0, plan=plan, axes=axes)
 
 
 def begin_sharded(
-    key: PRNGKey, marginals: Marginals, plan: Plan, budget: Budget, where: Placement
+    key: PRNGKey,
+    marginals: Marginals,
+    plan: Plan,
+    budget: Budget,
+    h0: Heights | None,
+    where: Placement,
 ) -> SolverState:
     """``begin`` where ``parallel.shard`` has sharded the targets and weights over devices."""
     row = jax.ShapeDtypeStruct(marginals.nu.shape, jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.float32)
     kept = jax.eval_shape(partial(_kept, plan=plan), row, number)
     of_state = partition_specs(kept[0], kept[1], row.shape, not is_centred(marginals.mu))
-    specs = (P(), OF_MARGINALS, P(), P()), of_state
-    arguments = key, marginals, budget.phases.traced(), budget.trust.traced()
+    specs = (P(), OF_MARGINALS, P(), SHARDED), of_state
+    arguments = key, marginals, budget.traced(), h0
     return SolverState(**parallel.run(where, _init_dict, *arguments, specs=specs, plan=plan))
 
 
@@ -127,10 +142,16 @@ class _Law(NamedTuple):
 
 
 def _init(
-    key: PRNGKey, marginals: Marginals, phases: Phases, trust: Trust, *, plan: Plan, axes: Axes
+    key: PRNGKey,
+    marginals: Marginals,
+    when: tuple[Phases, Trust],
+    h0: Heights | None,
+    *,
+    plan: Plan,
+    axes: Axes,
 ) -> SolverState:
     """The body of ``init``, for the devices of the axes."""
-    mu, y, nu = marginals
+    (mu, y, nu), (phases, trust) = marginals, when
     moment_key, start_key, run_key = jax.random.split(key, 3)
     frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
@@ -150,17 +171,21 @@ def _init(
         of_name = partial(closed_forms.heights, targets_axis=axes.targets)
         return centred(of_name(name, normal, nu, law.mean, law.covariance), nu, axes.targets)
 
+    none = jnp.zeros(1, jnp.float32)
+    tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
     candidates = [starting(name) for name in plan.starts]
+    if h0 is not None:
+        own = isolated(lambda h0, scale, tilt: h0 / scale + tilt, h0, frame.scale, tilt)
+        candidates.append(centred(own, nu, axes.targets))
     deviation = _deviation(normal, nu, law.covariance, axes)
-    h = candidates[0]
+    chosen = jnp.zeros((), jnp.int32)
     if len(candidates) > 1:
-        h = _best(start_key, jnp.stack(candidates), working, deviation, plan, axes)
-    if "tails" in plan.starts:
+        chosen = _best(start_key, jnp.stack(candidates), working, deviation, plan, axes)
+    h = jnp.stack(candidates)[chosen]
+    if planning.looks_at_start(plan):
         look_key = jax.random.fold_in(start_key, 2)
         phases = _trusting(look_key, h, working, deviation, phases, trust, plan, axes)
 
-    none = jnp.zeros(1, jnp.float32)
-    tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
     zero = jnp.zeros((), jnp.int32)
     adam_state, method_state = _kept(h, spread, plan=plan)
     return SolverState(
@@ -178,6 +203,7 @@ def _init(
         source=law.offset,
         tilt=tilt,
         deviation=deviation,
+        start=chosen,
     )
 
 
@@ -214,18 +240,18 @@ def _best(
     deviation: Float[Array, " m"],
     plan: Plan,
     axes: Axes,
-) -> Heights:
-    """The candidate that misses least, seen by the same batch of samples."""
+) -> Int[Array, ""]:
+    """Which candidate misses least, seen by the same batch of samples."""
 
     def of_candidate(h: Heights) -> Float[Array, ""]:
         counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
         chi2 = chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
-        if "tails" not in plan.starts:
+        if not planning.looks_at_start(plan):
             return chi2
         starved = starving(counts, marginals.nu, deviation, plan.batch.size, axes.targets)
         return chi2 + starved
 
-    return candidates[jnp.argmin(jax.lax.map(of_candidate, candidates))]
+    return jnp.argmin(jax.lax.map(of_candidate, candidates)).astype(jnp.int32)
 
 
 def _trusting(
@@ -252,7 +278,12 @@ def _trusting(
     per_target = batch.size / blockwise.count(marginals.nu > 0, axes.targets).astype(jnp.float32)
     head = head_start(chi2, per_target)
     near = chi2 + starved <= trust.chi2
-    return phases._replace(adam_until=jnp.where(near, -head, phases.adam_until))
+    earlier = jnp.maximum(phases.average_from - head, 0)
+    averages = near & (phases.average_from != NEVER)
+    return phases._replace(
+        adam_until=jnp.where(near, -head, phases.adam_until),
+        average_from=jnp.where(averages, earlier, phases.average_from),
+    )
 
 
 def _kept(h: Heights, spread: Float[Array, ""], *, plan: Plan) -> tuple[Any, Any]:
@@ -288,8 +319,9 @@ def _spread(
 
 def num_check_samples(plan: Plan, trust: Trust) -> int:
     """Samples by which ``init`` compares the candidates of the start and measures the best."""
-    compared = len(plan.starts) > 1
-    return plan.batch.size * (compared + ("tails" in plan.starts) * int(trust.num_batches))
+    compared = len(plan.starts) + plan.given > 1
+    looked = planning.looks_at_start(plan) * int(trust.num_batches)
+    return plan.batch.size * (compared + looked)
 
 
 def working_targets(
