@@ -108,7 +108,7 @@ def _begun(mu: Measure, plan: Plan) -> int:
 def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, wanted: int) -> Trust:
     """What is asked of the start, by as many samples as tell half of the squared tolerance."""
     own = config.optimizer is not None or config.adam_share is not None
-    if plan.method not in MOVES or "tails" not in plan.starts or own:
+    if plan.method not in MOVES or plan.few_dims or "tails" not in plan.starts or own:
         return NO_TRUST
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
     samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
@@ -205,17 +205,21 @@ def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
 
 def phases_after(
     error: float,
-    num_steps: int,
+    drawn: int,
+    goal: int,
     num_targets: int,
     dim: int,
     plan: Plan,
     budget: Budget,
     config: SolverConfig,
-) -> Phases:
-    """Phases of so many more steps, after a far miss: the first is left out as it is of a start."""
-    again = phases(num_steps, dim, config)
+) -> Phases | None:
+    """Phases of the steps to a goal, after a far miss: the first is left out as it is of a start.
+
+    To forget what was reached takes as many samples again; where there are less, nothing changes.
+    """
+    again = phases(-(-(goal - drawn) // plan.batch.size), dim, config)
     if error**2 > budget.trust.chi2:
-        return again
+        return again if goal >= 2 * drawn else None
     per_target = plan.batch.size / num_targets
     return again._replace(adam_until=-int(head_start(error**2, per_target, np)))
 
