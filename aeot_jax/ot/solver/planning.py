@@ -108,7 +108,7 @@ def _begun(mu: Measure, plan: Plan) -> int:
 
 def looks_at_start(plan: Plan) -> bool:
     """Whether a start may be near enough to be measured closely."""
-    return plan.given or "tails" in plan.starts
+    return plan.given or ("tails" in plan.starts and not plan.few_dims)
 
 
 def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, wanted: int) -> Trust:
@@ -211,17 +211,21 @@ def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
 
 def phases_after(
     error: float,
-    num_steps: int,
+    drawn: int,
+    goal: int,
     num_targets: int,
     dim: int,
     plan: Plan,
     budget: Budget,
     config: SolverConfig,
-) -> Phases:
-    """Phases of so many more steps, after a far miss: the first is left out as it is of a start."""
-    again = phases(num_steps, dim, config)
+) -> Phases | None:
+    """Phases of the steps to a goal, after a far miss: the first is left out as it is of a start.
+
+    To forget what was reached takes as many samples again; where there are less, nothing changes.
+    """
+    again = phases(-(-(goal - drawn) // plan.batch.size), dim, config)
     if error**2 > budget.trust.chi2:
-        return again
+        return again if goal >= 2 * drawn else None
     per_target = plan.batch.size / num_targets
     return again._replace(adam_until=-int(head_start(error**2, per_target, np)))
 

@@ -133,9 +133,9 @@ def solve_by_sampling(
             # Adam alone is the published algorithm, which plans once.
             moving = plan.method in MOVES or int(state.average.number) > 0
             if moving and planning.is_far(drawn, error, *size, config.tolerance):
-                num_steps = -(-(goal - drawn) // plan.batch.size)
-                again = planning.phases_after(error, num_steps, *size, plan, budget, config)
-                state = parallel.place(where, planned_anew(state, again))
+                again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
+                if again is not None:
+                    state = parallel.place(where, planned_anew(state, again))
             continue
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
