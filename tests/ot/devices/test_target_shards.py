@@ -44,7 +44,7 @@ def sharded(y, config):
     arrays = parallel.shard(where, made.y, rows), parallel.shard(where, made.nu, rows)
     marginals = Marginals(mu, *arrays)
     plan, budget = planning.plan(len(y), mu, config), planning.budget(len(y), mu, config)
-    state = start.begin_sharded(KEY, marginals, plan, budget, where)
+    state = start.begin_sharded(KEY, marginals, plan, budget, None, where)
     return state, marginals, partial(stepping.run_steps, plan=plan, where=where)
 
 
