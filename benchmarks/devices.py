@@ -221,7 +221,7 @@ def shards(m: int, d: int, batch: int, steps: int) -> None:
         own_y, own_nu = parallel.shard(where, y, rows), parallel.shard(where, nu, rows)
         marginals = Marginals(mu, own_y, own_nu)
         plan, budget = planning.plan(m, mu, config), planning.budget(m, mu, config)
-        state = start.begin_sharded(jax.random.key(0), marginals, plan, budget, where)
+        state = start.begin_sharded(jax.random.key(0), marginals, plan, budget, None, where)
         run = jax.jit(partial(stepping.run_steps, plan=plan, where=where, num_steps=steps))
         compiled = run.lower(state, marginals).compile()
         call = partial(compiled, state, marginals)

@@ -32,6 +32,9 @@ from aeot_jax.ot.solver.starts.starving import starving
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights, WorkingTargets
 
+_CLEARLY = 3.0
+"""Standard errors of chi^2 by which another start must be better than heights given."""
+
 _MIXING = 2**32 - 1
 """What the key of a solve is folded with to turn the targets; no step has this number."""
 
@@ -251,7 +254,11 @@ def _best(
         starved = starving(counts, marginals.nu, deviation, plan.batch.size, axes.targets)
         return chi2 + starved
 
-    return jnp.argmin(jax.lax.map(of_candidate, candidates)).astype(jnp.int32)
+    missed = jax.lax.map(of_candidate, candidates)
+    if plan.given:  # they give way to what is better beyond the noise of one batch alone
+        active = blockwise.count(marginals.nu > 0, axes.targets).astype(jnp.float32)
+        missed = missed.at[-1].add(-_CLEARLY * jnp.sqrt(2 * active) / plan.batch.size)
+    return jnp.argmin(missed).astype(jnp.int32)
 
 
 def _trusting(
