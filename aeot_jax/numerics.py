@@ -114,6 +114,28 @@ def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
     return jax.tree.unflatten(structure, leaves)
 
 
+def choose(
+    predicate: Any, on_true: Callable[..., _Value], on_false: Callable[..., _Value], *operands: Any
+) -> _Value:
+    """``lax.cond`` for operands that hold typed keys; the results hold none.
+
+    Keys cross as their numbers: under ``vmap`` both branches are evaluated on operands that were
+    chosen, and JAX's check counts a key that was chosen as used.
+
+    Args:
+      predicate: which branch to take.
+      on_true: from the operands to a tree of arrays.
+      on_false: the same.
+      *operands: trees of arrays and keys.
+    """
+
+    def of_numbers(function: Callable[..., _Value]) -> Callable[..., _Value]:
+        return lambda numbers: function(*jax.tree.map(_like, operands, numbers))
+
+    numbers = jax.tree.map(_numbers, operands)
+    return jax.lax.cond(predicate, of_numbers(on_true), of_numbers(on_false), numbers)
+
+
 def barrier(tree: _Value) -> _Value:
     """Pass every array through an optimization barrier: XLA folds and fuses nothing across it.
 

@@ -37,6 +37,7 @@ WORDS = {
     "--solver.method": '"newton" follows Adam by stochastic Newton steps; "adam" is Adam to the '
     'end; "exact" draws no samples, for codes in 1 or 2 dimensions and a Gaussian or a cube. '
     '"auto" is "exact" if that is possible and no option below excludes it, else "newton".',
+    "--solver.start": 'Heights to start from; "auto" measures all and takes the best.',
     "--solver.learning-rate": "Learning rate of Adam.",
     "--solver.plateau-steps": 'For "adam": after this many steps without a smaller residual, the '
     "samples per step are doubled and the rate is multiplied by 0.8; by default never.",

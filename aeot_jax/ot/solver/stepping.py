@@ -8,6 +8,7 @@ each rate is tied to a measured scale of the scores. Every sum over targets has 
 number of devices (``cells/blockwise.py``).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around
-from aeot_jax.numerics import isolated, repeat
+from aeot_jax.numerics import choose, isolated, repeat
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
@@ -39,6 +40,9 @@ from aeot_jax.typing import ArrayLike, Counts, Given, Heights
 
 _LOOK = 2**32 - 2
 """What the key of a solve is folded with to look; no step has this number."""
+
+_MOVED = "h", "adam", "method", "multiplier"
+"""Fields of a state that a way of moving the heights may change."""
 
 _LOOK_BATCHES = 8
 """Batches of a look."""
@@ -224,18 +228,22 @@ def updated(
       plan: of the solve.
       axes: over which samples and targets are sharded.
     """
-
-    def first(state: SolverState) -> SolverState:
-        return adam.update(state, seen, marginals, plan, axes)
-
-    def second(state: SolverState) -> SolverState:
-        return MOVES[plan.method].update(state, seen, marginals, plan, axes)
-
     state = replace(state, batches=state.batches + state.multiplier)
+
+    def moved(
+        update: Callable[..., SolverState], state: SolverState, seen: Seen, marginals: Marginals
+    ) -> dict[str, Any]:
+        after = update(state, seen, marginals, plan, axes)
+        return {name: getattr(after, name) for name in _MOVED}
+
+    first = partial(moved, adam.update)
     if plan.method in MOVES:
-        state = jax.lax.cond(state.step < state.phases.adam_until, first, second, state)
+        second = partial(moved, MOVES[plan.method].update)
+        is_first = state.step < state.phases.adam_until
+        changes = choose(is_first, first, second, state, seen, marginals)
     else:
-        state = first(state)
+        changes = first(state, seen, marginals)
+    state = replace(state, **changes)
     h, now = centred(state.h, marginals.nu, axes.targets), state.step + 1
     mean = average.updated(state.average, h, now, state.phases.average_from)
     return replace(state, h=h, step=now, average=mean)

@@ -33,13 +33,12 @@ logit.
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.numerics import isolated, safe_ratio
+from aeot_jax.numerics import choose, isolated, safe_ratio
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals
@@ -119,14 +118,17 @@ def update(
     nu, since = marginals.nu, state.step - state.phases.adam_until
     look = (since % _GAP_EVERY == 0) | (state.method.drawn == 0)
 
-    def measured() -> NewtonState:
+    def measured(state: SolverState, seen: Seen, marginals: Marginals) -> NewtonState:
         share = plan.batch.samples_per_stream // _GAP_SHARE
         per_stream = max(share if plan.own_gaps else 0, _GAP_SAMPLES // NUM_STREAMS)
         found = look_at_gaps(seen.key, state, marginals, per_stream, axes)
         own = isolated(_remembered, state.method, state.spread, *found)
         return own._replace(drawn=own.drawn + per_stream * NUM_STREAMS)
 
-    own = jax.lax.cond(look, measured, lambda: state.method)
+    def kept(state: SolverState, *_: Any) -> NewtonState:
+        return state.method
+
+    own = choose(look, measured, kept, state, seen, marginals)
     a, t_0, p, g = _GAIN_IN_FEW_DIMS if plan.few_dims else _GAIN
     per_target = plan.batch.size / blockwise.count(nu > 0, axes.targets).astype(jnp.float32)
     tau = since.astype(jnp.float32) * per_target
