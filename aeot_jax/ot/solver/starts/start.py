@@ -42,7 +42,7 @@ def init(
     axis_name: str | None = None,
     targets_axis: str | None = None,
 ) -> SolverState:
-    """State at the start of a solve: marginals normalised, starting heights chosen, phases planned.
+    """State at the start of a solve: problem normalised, starting heights chosen, phases planned.
 
     Pure and jit-able with ``config`` static. Under jit values cannot be looked at, so NaN targets
     pass and coinciding targets are not merged: ``solve`` does both.
