@@ -214,7 +214,7 @@ def _fit_codes(
     config: Given[Config],
     named: tuple[ArrayLike | None, Given[Sequence[str] | None]],
     own: Networks | None,
-    place: "Place",
+    place: Place,
     devices: Given[Devices | None],
     report: Callable[[Progress], None],
 ) -> AEOT:

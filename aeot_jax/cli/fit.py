@@ -6,7 +6,6 @@ import re
 import time
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -111,7 +110,7 @@ def _complete(
     work: Path,
     where: source.Source,
     splits: Splits,
-    since: "_Since",
+    since: _Since,
     peaks: metrics.Peaks,
     out: Console,
     err: Console,
@@ -185,15 +184,7 @@ def _place(options: Fit, fingerprint: str) -> Path:
             problem = _other(options, error.differences)
         except (ValueError, OSError) as error:
             problem = error
-    found = jnp.array([problem is not None, place != options.out], jnp.bool_)
-    refused, inside = np.asarray(processes.from_first(found))
-    if problem is not None:
-        raise problem
-    if refused:
-        raise ValueError(
-            f"`--out` {str(options.out)!r} was refused by process 0, which says why; repair it "
-            "there."
-        )
+    inside = processes.settle("--out", str(options.out), problem, place != options.out)
     return options.out / runs.NEXT if inside else options.out
 
 

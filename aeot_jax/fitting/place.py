@@ -5,9 +5,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
-
 from aeot_jax import arguments
 from aeot_jax.checkpoints import checkpoint
 from aeot_jax.machines import processes
@@ -74,13 +71,7 @@ def _open_run(
         except (ValueError, OSError) as error:
             problem = error
     found = run is not None and (run.finished is not None or run.training is not None)
-    refused, found = np.asarray(processes.from_first(jnp.array([problem is not None, found], bool)))
-    if problem is not None:
-        raise problem
-    if refused:
-        raise ValueError(
-            f"`run_dir` {str(folder)!r} was refused by process 0, which says why; repair it there."
-        )
+    found = processes.settle("run_dir", str(folder), problem, found)
     if run is not None:
         return run
     if not found:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from aeot_jax.numerics import is_typed_key
+
 _Tree = TypeVar("_Tree")
 
 
@@ -49,6 +51,28 @@ def from_first(tree: _Tree) -> _Tree:
     return jax.tree.map(jnp.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
+def settle(argument: str, place: str, problem: Exception | None, found: bool) -> bool:
+    """Tell every process what process 0 found at a place, or stop all of them.
+
+    Args:
+      argument: name of the argument that gave the place.
+      place: the place, as text.
+      problem: why process 0 refuses it, if it does; None in the others.
+      found: what process 0 found; of the others it does not matter.
+
+    Raises:
+      ValueError: in the other processes, if process 0 refuses the place; it raises ``problem``.
+    """
+    refused, known = np.asarray(from_first(jnp.array([problem is not None, found], jnp.bool_)))
+    if problem is not None:
+        raise problem
+    if refused:
+        raise ValueError(
+            f"`{argument}` {place!r} was refused by process 0, which says why; repair it there."
+        )
+    return bool(known)
+
+
 def check_agreement(**values: Any) -> None:
     """Refuse arguments that differ between the processes.
 
@@ -80,7 +104,7 @@ def _digest(value: Any) -> bytes:
     leaves, structure = jax.tree.flatten(value)
     digest.update(str(structure).encode())
     for leaf in leaves:
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_typed_key(leaf):
             leaf = jax.random.key_data(leaf)
         if isinstance(leaf, str):
             digest.update(leaf.encode())

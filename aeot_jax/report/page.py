@@ -1,6 +1,5 @@
 """The page of one run: a verdict in words, then sections of pictures and tables."""
 
-import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import aeot_jax as aeot
+from aeot_jax.inputs import extras
 from aeot_jax.report import facts
 from aeot_jax.report.parts import Facts, Material
 from aeot_jax.report.sections import charts, sections, subtitle
@@ -103,8 +103,4 @@ def check_libraries(names: Sequence[str] = ("matplotlib", "jinja2")) -> None:
       ImportError: if one is missing.
     """
     for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(
-                f"{name}, which the report of a run needs, is missing; install it with: "
-                "pip install 'aeot-jax[plot]'."
-            )
+        extras.require(name, "plot", "the report of a run needs")

@@ -93,7 +93,7 @@ def fitted(
     w, h = exact or image.size
     resample = Image.Resampling.LANCZOS
     if pictures.resize == "pad":
-        scale = min(height / h, width / w)
+        scale = _scale((w, h), goal, pictures)
         inner = max(1, round(w * scale)), max(1, round(h * scale))
         small = image.resize(inner, resample, box=(0, 0, w, h))
         canvas = Image.new(image.mode, (width, height), "white")
@@ -101,7 +101,7 @@ def fitted(
         return canvas
     left = top = 0.0
     if pictures.resize == "crop":
-        scale = max(height / h, width / w)
+        scale = _scale((w, h), goal, pictures)
         left, top = max(0.0, (w - width / scale) / 2), max(0.0, (h - height / scale) / 2)
     return image.resize((width, height), resample, box=(left, top, w - left, h - top))
 
@@ -158,7 +158,9 @@ def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return (width, height) if swapped else (height, width)
 
 
-def _scale(size: tuple[int, int], goal: tuple[int, int], pictures: Pictures) -> float:
+def _scale(
+    size: tuple[int | float, int | float], goal: tuple[int, int], pictures: Pictures
+) -> float:
     """The scale of a picture (width, height): the larger ratio of sides, for "pad" the smaller."""
     ratios = goal[1] / size[0], goal[0] / size[1]
     return min(ratios) if pictures.resize == "pad" else max(ratios)

@@ -67,7 +67,7 @@ def draw(
     for first in range(0, batches, at_once):
         numbers = np.int32(first), np.int32(min(at_once, batches - first))
         arguments = key, marginals, h, numbers
-        own = run(where, _counts, *arguments, specs=specs, batch=batch)
+        own = run(where, fresh_counts, *arguments, specs=specs, batch=batch)
         counts = own if counts is None else counts + own
     assert counts is not None  # there is a batch
     specs = (SHARDED, SHARDED, P()), P()
@@ -81,7 +81,7 @@ def most_at_once(num_samples: int, num_targets: int, dim: int) -> int:
     return max(1, int(work / (2 * num_samples * num_targets * dim)))
 
 
-def _counts(
+def fresh_counts(
     key: PRNGKey,
     marginals: Marginals,
     h: Heights,
@@ -90,7 +90,16 @@ def _counts(
     batch: Batch,
     axes: Axes,
 ) -> Counts:
-    """Counts of some batches of fresh samples over all devices; ``numbers``: first, how many."""
+    """Counts of some batches of fresh samples over all devices.
+
+    Args:
+      key: of the draw.
+      marginals: source, targets (m, d) and weights.
+      h: heights (m,).
+      numbers: of the first batch, and how many.
+      batch: how it is drawn.
+      axes: over which samples and targets are sharded.
+    """
     rows, heights, _ = shift.around(marginals.y, h, axes.targets)
     first, batches = numbers
     near = marginals._replace(y=rows)

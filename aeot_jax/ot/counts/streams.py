@@ -19,7 +19,7 @@ from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.ways.way import Batch, Way
 from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.typing import Counts, Heights, Index, PRNGKey, Samples, Weights
+from aeot_jax.typing import Counts, Heights, Index, PRNGKey, Samples
 
 
 def stream_counts(
@@ -49,32 +49,26 @@ def stream_counts(
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
-    nu, n = marginals.nu, jnp.float32(batch.samples_per_stream)
+    n = jnp.float32(batch.samples_per_stream)
+
+    def counted(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
+        """Counts of one stream and their scatter, from the cells of its samples."""
+        nu = marginals.nu
+        own = jnp.zeros_like(h, dtype=jnp.int32).at[index].add(1)  # m is another device's
+        return own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+
     if on_accelerator():
         index = cells_abreast(key, marginals, h, streams, batch, targets_axis)
-        return _counts_abreast(index, nu, n, targets_axis)
+        counts, within = jax.vmap(counted)(index)
+        return counts.sum(0, dtype=jnp.int32), within
 
     def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
-        index = cells(key, marginals, h, stream, batch, targets_axis)
-        own = jnp.zeros_like(counts).at[index].add(1)  # an index of m belongs to another device
-        return counts + own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+        own, within = counted(cells(key, marginals, h, stream, batch, targets_axis))
+        return counts + own, within
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
     zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
     return jax.lax.scan(add, zero, streams)
-
-
-def _counts_abreast(
-    index: Int[Array, "s n"], nu: Weights, n: Float[Array, ""], targets_axis: str | None
-) -> tuple[Counts, Float[Array, "s k"]]:
-    """Counts of all streams, and the scatter of each, from the cells of their samples."""
-
-    def of_stream(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
-        own = jnp.zeros_like(nu, dtype=jnp.int32).at[index].add(1)  # m belongs to another device
-        return own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
-
-    counts, within = jax.vmap(of_stream)(index)
-    return counts.sum(0, dtype=jnp.int32), within
 
 
 def batch_counts(

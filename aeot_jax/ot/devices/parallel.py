@@ -27,6 +27,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from aeot_jax.numerics import is_typed_key
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.devices.placement import SAMPLES, SHARDED, Placement
 
@@ -195,7 +196,7 @@ def _mapped(function: Callable[[Any], jax.Array], tree: Any) -> Any:
     """Apply a function to every leaf, to typed keys by way of their numbers."""
 
     def on_leaf(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_typed_key(leaf):
             data = function(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
         return function(leaf)

@@ -217,5 +217,9 @@ def placement(config: SolverConfig) -> Placement:
 
 def method_of(config: SolverConfig) -> Int[Array, ""]:
     """Code of what moves the heights by sampling."""
-    name = "newton" if config.method in ("auto", "exact") else config.method
-    return jnp.asarray(Method[name.upper()], jnp.int32)
+    return jnp.asarray(Method[sampling_method(config).upper()], jnp.int32)
+
+
+def sampling_method(config: SolverConfig) -> str:
+    """Name of what moves the heights by sampling."""
+    return "newton" if config.method in ("auto", "exact") else config.method

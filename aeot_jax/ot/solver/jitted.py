@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot.cells import shift
-from aeot_jax.ot.counts import estimate, streams
+from aeot_jax.ot.counts import estimate
+from aeot_jax.ot.counts.certificate import fresh_counts
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices.placement import ALONE, Axes
 from aeot_jax.ot.problem import Marginals
@@ -76,9 +76,8 @@ def solve_traced(
     state, *_ = stepping.advance(state, marginals, plan, axes, num_steps)
     batch = plan.batch._replace(way=INDEPENDENT)
     batches = -(-budget.check_samples // batch.size)
-    rows, heights, _ = shift.around(y, state.heights)
-    shifted = Marginals(mu, rows, nu)
-    counts, _ = streams.draw_counts(check_key, shifted, heights, batches, batch=batch, axes=axes)
+    numbers = jnp.int32(0), jnp.int32(batches)
+    counts = fresh_counts(check_key, marginals, state.heights, numbers, batch=batch, axes=axes)
     certificate = estimate.certificate(counts, nu, batches * batch.size)
     tolerance = -1.0 if config.tolerance is None else config.tolerance
     status = jnp.where(certificate.upper <= tolerance, Status.CONVERGED, Status.STEP_LIMIT)

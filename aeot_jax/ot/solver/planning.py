@@ -11,7 +11,7 @@ from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import NUM_STREAMS
-from aeot_jax.ot.solver.config import LARGEST, SolverConfig
+from aeot_jax.ot.solver.config import LARGEST, SolverConfig, sampling_method
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import (
     FEW_DIMS,
@@ -73,7 +73,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
     return Plan(
         batch=_batch(num_targets, mu, config),
         starts=_starts(num_targets, mu, config),
-        method="newton" if config.method in ("auto", "exact") else config.method,
+        method=sampling_method(config),
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
         in_spreads=config.rate_unit == "spread",

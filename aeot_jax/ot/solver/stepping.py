@@ -1,11 +1,11 @@
 r"""Heights by stochastic convex minimisation of the semi-dual energy: the step, and no host.
 
 One step draws fresh samples (``counts/ways``), counts them in the cells (``counts/streams.py``) and
-moves the heights along :math:`\hat w - \nu` (``moves``): Adam forgets the start, stochastic Newton
-falls like the sampling limit, and in few dimensions the answer is the mean of the last heights.
-Neither has a rate to tune, because targets are centred and scaled inside (``starts/start.py``) and
-each rate is tied to a measured scale of the scores. Every sum over targets has the same bits on any
-number of devices (``cells/blockwise.py``).
+moves the heights against :math:`\hat w - \nu` (``moves``): Adam forgets the start, stochastic
+Newton falls like the sampling limit, and in few dimensions the answer is the mean of the last
+heights. Neither has a rate to tune, because targets are centred and scaled inside
+(``starts/start.py``) and each rate is tied to a measured scale of the scores. Every sum over
+targets has the same bits on any number of devices (``cells/blockwise.py``).
 """
 
 from collections.abc import Callable

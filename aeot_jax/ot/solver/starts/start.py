@@ -50,7 +50,7 @@ def init(
     *,
     h0: ArrayLike | None = None,
 ) -> SolverState:
-    """State at the start of a solve: marginals normalised, starting heights chosen, phases planned.
+    """State at the start of a solve: problem normalised, starting heights chosen, phases planned.
 
     Pure and jit-able with ``config`` static. Under jit values cannot be looked at, so NaN targets
     pass and coinciding targets are not merged: ``solve`` does both.
