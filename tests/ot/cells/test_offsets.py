@@ -113,16 +113,21 @@ def test_an_offset_of_the_heights_moves_no_cell():
     assert (index == wanted).mean() > 0.9
 
 
+def near_source(key, n):
+    return jax.random.normal(key, (n, D))
+
+
 def far_source(key, n):
-    return 1000.0 + jax.random.normal(key, (n, D))
+    return 1000.0 + near_source(key, n)
 
 
 def test_a_source_at_an_offset_takes_no_more_samples():
     """Moving the source by c tilts the optimal heights by -<c, y> and nothing else."""
     mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=0.3)
     found = aeot.solve(KEY, mu, Y, config=config)
-    at_origin = aeot.solve(KEY, MU, Y, config=config)
+    at_origin = aeot.solve(KEY, aeot.FromSampler(near_source, D), Y, config=config)
     assert found.converged
+    assert found.num_steps > 0
     assert found.num_samples <= 1.2 * at_origin.num_samples
     assert aeot.certify(OTHER_KEY, mu, Y, found.h, num_samples=20_000).mass_error < 0.3
     upright = np.asarray(found.h, np.float64) + 1000.0 * Y.sum(1)
