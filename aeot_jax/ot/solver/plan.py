@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     Attributes:
       batch: how the samples of a step are drawn.
       starts: names of the starting heights to choose from.
+      start_round: samples of a round of tail-matched heights; 0 without these.
       method: what moves the heights after the first phase; "adam" is the first phase to the end.
       optimizer: of the first phase, None is Adam at ``learning_rate``.
       learning_rate: of that.
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
 
     batch: Batch
     starts: tuple[Start, ...]
+    start_round: int
     method: str
     optimizer: optax.GradientTransformation | None
     learning_rate: float

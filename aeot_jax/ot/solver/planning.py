@@ -51,6 +51,9 @@ _LEAST_GAPS_DIM = 13
 """Dimensions from which on every target's gap is looked at. Below, where ``vmap`` solves problems
 abreast on a CPU, a look would be paid for at every step."""
 
+_START_SHARE = 0.25
+"""Part of the samples that a tolerance takes from which tail-matched heights are computed."""
+
 _LEAST_ROOM = 4
 """Times the samples of tail-matched heights that a solve must have to spend."""
 
@@ -63,6 +66,12 @@ _NEAR = 3.0
 _BATCHES = (256, 4096)
 """Samples of a step, at least and at most, where the user names none."""
 
+_SMALL_BATCH = 128
+"""Samples of a step, at least, of a small problem."""
+
+_ORBITS_BATCH = 2048
+"""Samples of a step, at least, where they come in orbits; each costs half an independent one."""
+
 
 def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = False) -> Plan:
     """What the programs of a solve are compiled for; alike for all targets that share a size.
@@ -70,9 +79,11 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
     Raises:
       ValueError: if the source does not allow the way to draw that was asked for.
     """
+    starts, start_round = _starts(num_targets, mu, config)
     return Plan(
         batch=_batch(num_targets, mu, config),
-        starts=_starts(num_targets, mu, config),
+        starts=starts,
+        start_round=start_round,
         method=sampling_method(config),
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
@@ -84,26 +95,30 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
     )
 
 
-def _starts(num_targets: int, mu: Measure, config: SolverConfig) -> tuple[Start, ...]:
-    """Names of the starts to choose from: tail-matched heights where their samples are affordable.
+def _starts(num_targets: int, mu: Measure, config: SolverConfig) -> tuple[tuple[Start, ...], int]:
+    """Names of the starts to choose from, and samples of a round of tail-matched heights.
 
-    In few dimensions scores are far from normal, and pure Adam stays what it was.
+    These are among the starts where their samples are affordable. In few dimensions scores are far
+    from normal, and pure Adam stays what it was.
     """
+    size = sizes.padded(num_targets, mu.dim)  # of which there are few, so that few programs serve
+    wanted = samples_to_reach(size, mu.dim, config.tolerance or _DEFAULT_TOLERANCE)
+    per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
-        return (config.start,)
+        return (config.start,), per_round if config.start == "tails" else 0
     batch = _batch(num_targets, mu, config).size
     limits = config.max_samples, config.max_steps and config.max_steps * batch
     room = min((limit for limit in limits if limit), default=LARGEST)
-    affordable = room >= _LEAST_ROOM * tails.num_samples(batch, mu.dim)
+    affordable = room >= _LEAST_ROOM * tails.num_samples(per_round)
     if mu.dim <= FEW_DIMS or config.method == "adam" or not affordable:
-        return closed_forms.NAMES
-    return (*closed_forms.NAMES, "tails")
+        return closed_forms.NAMES, 0
+    return (*closed_forms.NAMES, "tails"), per_round
 
 
 def _begun(mu: Measure, plan: Plan) -> int:
     """Samples from which the start is computed."""
     moments = 0 if mu.variance is not None else MOMENT_SAMPLES
-    return moments + ("tails" in plan.starts) * tails.num_samples(plan.batch.size, mu.dim)
+    return moments + tails.num_samples(plan.start_round)
 
 
 def looks_at_start(plan: Plan) -> bool:
@@ -123,13 +138,29 @@ def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, want
 
 def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
     """Samples of a step, whole for the kernel."""
-    way = WAYS[choose(mu, config.sampling, config.batch_size)]
+    name = choose(mu, config.sampling, config.batch_size)
+    small = _is_small(num_targets, mu, config)
+    if small and config.sampling == "auto":
+        name = "independent"
+    way = WAYS[name]
     if config.batch_size:
         per_stream = -(-config.batch_size // (NUM_STREAMS * way.least)) * way.least
         return Batch(way, per_stream)
-    least, most = _BATCHES
+    least, most = _SMALL_BATCH if small else _BATCHES[0], _BATCHES[1]
     size = min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
     return Batch(way, max(1, round(size / (NUM_STREAMS * way.whole))) * way.whole)
+
+
+def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
+    """Whether the least steps of orbits would cost more than the samples that the tolerance takes.
+
+    Then steps are smaller. In few dimensions, and under pure Adam, they are what they were.
+    """
+    free = config.tolerance is not None and not config.batch_size and config.method != "adam"
+    if not free or mu.dim <= FEW_DIMS:
+        return False
+    wanted = samples_to_reach(num_targets, mu.dim, config.tolerance)
+    return 2 * wanted < _LEAST_STEPS * _ORBITS_BATCH
 
 
 def samples_to_reach(num_targets: int, dim: int, tolerance: float) -> int:

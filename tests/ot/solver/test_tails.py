@@ -93,9 +93,10 @@ def solved():
 
 
 def test_every_sample_from_which_heights_are_computed_is_counted(solved):
-    batch = plan(300, MU, CONFIG).batch.size
-    begun = tails.num_samples(batch, 16)
-    assert solved.num_samples == solved.num_steps * batch + begun
+    planned = plan(300, MU, CONFIG)
+    begun = tails.num_samples(planned.start_round)
+    assert begun > 0
+    assert solved.num_samples == solved.num_steps * planned.batch.size + begun
     assert solved.converged
     assert solved.num_samples < 1.3 * 300 / 0.15**2
 

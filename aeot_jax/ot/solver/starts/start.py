@@ -168,7 +168,7 @@ def _init(
 
     def starting(name: Start) -> Heights:
         if name == "tails":
-            tail_key, size = jax.random.fold_in(start_key, 1), plan.batch.size
+            tail_key, size = jax.random.fold_in(start_key, 1), plan.start_round
             law_of_x = law.mean, law.covariance
             return tails.heights(tail_key, working, *law_of_x, size, targets_axis=axes.targets)
         of_name = partial(closed_forms.heights, targets_axis=axes.targets)

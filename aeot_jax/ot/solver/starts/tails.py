@@ -27,7 +27,7 @@ Sources: Stein, Ann. Statist. 9, 1981, for the identity; James and Stein, 4th Be
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import erfc, ndtri
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.measures import draw
 from aeot_jax.numerics import PRECISION, isolated, repeat
@@ -39,8 +39,8 @@ from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights
 _ROUNDS = 8
 """Times that the law of the best score is measured."""
 
-_SAMPLES = 256, 1024
-"""Samples of a round, at least and at most: as many as a batch in between."""
+SAMPLES = 256, 512, 1024
+"""Samples that a round may have."""
 
 _FLOATS = 2**18
 """Floats of the samples of a round, at most; every block of targets has a winner of each."""
@@ -49,7 +49,10 @@ _NODES = 64
 """Quantiles that stand for the law of U; 16 are too few (measured)."""
 
 _ITERATIONS = 14
-"""Newton steps of an inversion, within a bracket; 10 are too few for log-normal tails."""
+"""Newton steps of an inversion, at most, in a bracket; 10 are too few for log-normal tails."""
+
+_CLOSE = 1e-3
+"""Relative error of a mass at which its inversion ends; the model misses by much more."""
 
 _NEARER = 0.1
 """Where a step would fall below the bracket, it goes so far above its lower end."""
@@ -64,15 +67,20 @@ _LEAST = 1e-30
 """What masses and variances are kept above, in float32."""
 
 
-def num_samples(batch_size: int, dim: int) -> int:
+def num_samples(per_round: int) -> int:
     """Samples from which the heights are computed."""
-    return _ROUNDS * _per_round(batch_size, dim)
+    return _ROUNDS * per_round
 
 
-def _per_round(batch_size: int, dim: int) -> int:
-    least, most = _SAMPLES
-    number = min(most, max(least, batch_size), max(least, _FLOATS // dim))
-    return number // _NODES * _NODES
+def samples_of_a_round(wanted: int, dim: int) -> int:
+    """How many samples a round should have, so that all take at most ``wanted`` where they can.
+
+    Args:
+      wanted: samples.
+      dim: d.
+    """
+    most = min(wanted // _ROUNDS, _FLOATS // dim)
+    return max((number for number in SAMPLES if number <= most), default=SAMPLES[0])
 
 
 def heights(
@@ -80,7 +88,7 @@ def heights(
     marginals: Marginals,
     mean: Float[Array, " d"],
     covariance: Float[Array, "d d"],
-    batch_size: int,
+    per_round: int,
     *,
     targets_axis: str | None = None,
 ) -> Heights:
@@ -91,11 +99,10 @@ def heights(
       marginals: source, targets and weights, centred and scaled.
       mean: of the source (d,).
       covariance: of the source (d, d).
-      batch_size: samples of a step.
+      per_round: samples of a round; static.
       targets_axis: a mapped axis over whose devices the targets are sharded.
     """
     _, y, nu = marginals
-    number = _per_round(batch_size, mean.shape[0])
     flat = jnp.zeros_like(covariance)
     forms = blockwise.map_rows(_forms, y, covariance, flat, mean)
     typical = isolated(_typical, covariance, _square(y, nu, targets_axis))
@@ -104,7 +111,7 @@ def heights(
 
     def turn(t: Int[Array, ""], carry: tuple) -> tuple:
         h, matrix, noise = carry
-        x = draw(jax.random.fold_in(key, t), marginals.mu, number)
+        x = draw(jax.random.fold_in(key, t), marginals.mu, per_round)
         best, winners = _winners(x, marginals, h, targets_axis)
         nodes, own, own_noise = isolated(_measured, x, best, winners, mean, covariance)
         weight = jnp.maximum(1 / (t + 1).astype(jnp.float32), _LAST_WEIGHT)
@@ -225,7 +232,7 @@ def _matched(rows: Float[Array, "n 5"], nodes: Float[Array, " k"]) -> Heights:
     unit = jnp.sqrt(1 - 0.5 * beta * beta / scatter)  # what narrows r; heights are told in it
     sigma, beta = jnp.sqrt(variance) / unit, beta / unit
     centred = (h + tilt - middle) / unit
-    found = _inverted(centred, _weights(nu), sigma, beta, r) * unit + middle - tilt
+    found = _inverted(centred, nu, sigma, beta, r) * unit + middle - tilt
     return 0.5 * (h + found)
 
 
@@ -239,24 +246,32 @@ def _inverted(
     """Heights at which the model's masses are the weights: Newton on the logarithm, in a bracket.
 
     Where even the least r is above the top of the parabola, a mass is 0 and has no logarithm: the
-    bracket begins there at the latest.
+    bracket begins there at the latest. A target that is close stays as it is, so that its height
+    does not depend on the targets beside it; those of weight 0 do not wait for anything.
     """
-    log_nu = jnp.log(nu)
+    log_nu = jnp.log(_weights(nu))
     top = 0.5 * sigma * sigma / jnp.maximum(beta, 1e-6 * sigma)
-    low = r[0] - 0.5 * beta - jnp.minimum(-sigma * ndtri(nu), top)
+    low = r[0] - 0.5 * beta - jnp.minimum(-sigma * ndtri(_weights(nu)), top)
     high = r[-1] + 2 * sigma + 2 * beta
 
-    def turn(_: Int[Array, ""], carry: tuple) -> tuple:
-        h, low, high = carry
+    def lacks(carry: tuple) -> Bool[Array, ""]:
+        t, *_, close = carry
+        return (t < _ITERATIONS) & ~close.all()
+
+    def turn(carry: tuple) -> tuple:
+        t, h, low, high, close = carry
         mass, slope = _mass(h, sigma, beta, r)
         miss = log_nu - jnp.log(mass)
+        close |= jnp.abs(miss) <= _CLOSE
         low, high = jnp.where(miss > 0, h, low), jnp.where(miss > 0, high, h)
         newton = h + miss * mass / slope
         # A mass begins like a square root above the parabola's top, where Newton steps too far.
         above = jnp.where(newton > low, newton, low + _NEARER * (high - low))
-        return jnp.where(above < high, above, 0.5 * (low + high)), low, high
+        moved = jnp.where(above < high, above, 0.5 * (low + high))
+        return t + 1, jnp.where(close, h, moved), low, high, close
 
-    return repeat(_ITERATIONS, turn, (jnp.clip(h, low, high), low, high))[0]
+    carry = (jnp.int32(0), jnp.clip(h, low, high), low, high, nu <= 0)
+    return jax.lax.while_loop(lacks, turn, carry)[1]
 
 
 def _mass(
