@@ -1,11 +1,14 @@
-"""Per-class transport: one problem for each label, all solved in one call.
+"""Per-class transport: one problem for each label, each solved as it would be alone.
 
-Classes differ in size, but arrays must not: the codes of a class are padded with copies of its
-first code, which have weight 0 and no cell.
+Problems are filled up to a short list of sizes (``cells/sizes.py``), so that classes share their
+programs. Classes differ in size, but arrays of a record must not: the codes of a class are padded
+with copies of its first code, which have no cell.
 """
 
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,20 +18,19 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import checks, merging
-from aeot_jax.ot.extension import extension
-from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import planning
-from aeot_jax.ot.solver.config import SolverConfig, check_config
-from aeot_jax.ot.solver.jitted import solve_traced
+from aeot_jax.ot import checks, problem
+from aeot_jax.ot.devices.placement import Placement
+from aeot_jax.ot.extension.extension import Extension, check_options
+from aeot_jax.ot.extension.extension import extension as extension_of_map
+from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.result import Status
-from aeot_jax.ot.solver.solution import Solution
+from aeot_jax.ot.solver.solution import Solution, SolveProgress, no_history
+from aeot_jax.ot.solver.solve import solve_prepared
 from aeot_jax.reprs import numbers, or_brief
-from aeot_jax.typing import ArrayLike, Given, PRNGKey
+from aeot_jax.typing import ArrayLike, Device, Given, PRNGKey
 
-_LARGEST_VMAP_DIM = 12
-"""In more dimensions, on a CPU, the kernel is faster on one problem after the other."""
+_MOMENT = 1e-6
+"""Seconds that a class gets where the time of all is over."""
 
 _SHOWN_LABELS = 20
 
@@ -41,14 +43,18 @@ class ClassMaps:
     Attributes:
       labels: labels of the classes, ascending (c,).
       shares: share of the codes in each class (c,), sum 1.
-      solution: heights and certificates; the first axis of every field is the class.
-      extension: maps; the first axis of every array is the class.
+      solution: heights and certificates; the first axis of every field is the class. Histories
+        are left out.
+      extension: maps; the first axis of every array is the class; None if none were asked for.
+      rows: rows of the user's codes that belong to each class, ascending, then -1 (c, k); None in
+        a file of an earlier version.
     """
 
     labels: Int[Array, "*batch c"]
     shares: Float[Array, "*batch c"]
     solution: Solution
-    extension: Extension
+    extension: Extension | None
+    rows: Int[Array, "*batch c k"] | None = None
 
     @or_brief
     def __repr__(self) -> str:
@@ -72,10 +78,31 @@ class ClassMaps:
           label: label of the class.
 
         Raises:
-          ValueError: if `label` is not one integer, or no class has it.
+          ValueError: if `label` is not one integer, no class has it, or no maps were learned.
         """
+        if self.extension is None:
+            raise ValueError("`extension` is None; call `solve_classes` with `extension=True`.")
         index = _place(label, np.asarray(self.labels))
         return jax.tree.map(lambda leaf: leaf[index], self.extension)
+
+    def index(self, label: Given[int]) -> Int[np.ndarray, " n"]:
+        """Rows of the user's codes that belong to a class, ascending (n,).
+
+        The target i of ``of(label)`` is the code ``index(label)[i]``.
+
+        Args:
+          label: label of the class.
+
+        Raises:
+          ValueError: if `label` is not one integer, no class has it, or the rows are not known.
+        """
+        if self.rows is None:
+            raise ValueError(
+                "`rows` is None, because the file is of an earlier version; compare the labels "
+                "that you passed with `label`, or fit again."
+            )
+        rows = np.asarray(self.rows[_place(label, np.asarray(self.labels))])
+        return rows[rows >= 0]
 
 
 def solve_classes(
@@ -85,21 +112,24 @@ def solve_classes(
     labels: ArrayLike,
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
+    extension: Given[bool] = True,
     threshold: Given[float | None] = None,
     num_samples: Given[int | None] = None,
 ) -> ClassMaps:
     """Solve the transport onto the codes of each class, and learn its extension.
 
-    All classes take the same number of steps: twice the plan for the largest class, because every
-    class must pass. If one is not certified, all are solved again with twice as many steps, up to
-    the limits of ``config`` (its time limit is ignored).
+    Each class is a problem of its own, with steps and samples of its own: what ``solve`` gives for
+    its codes. Where the configuration names several devices of one process, or finds several
+    accelerators, each class is solved on one of them, with the same heights.
 
     Args:
       key: consumed.
-      mu: source measure, the same for all classes; it may not hold arrays.
+      mu: source measure, the same for all classes.
       codes: (m, d).
       labels: the class of each code (m,), integers.
-      config: the user's decisions, as for one problem.
+      config: the user's decisions, as for one problem; the time limit is that of all classes
+        together, after which the others keep their start.
+      extension: whether to learn the maps, too.
       threshold: see ``extension``.
       num_samples: see ``extension``.
 
@@ -109,47 +139,111 @@ def solve_classes(
     Raises:
       ValueError: if the shapes disagree, a label is not a 32-bit integer, or the configuration does
         not fit.
+      KeyboardInterrupt: after Ctrl-C.
     """
     way = "call it outside of `jax.jit` and `jax.vmap`"
     arguments.refuse_trace("solve_classes", way, key=key, mu=mu, codes=codes, labels=labels)
     key = arguments.key("key", key)
     check_config(config)
-    targets = checks.check_targets(codes, "codes")
+    where = placement(config)
+    targets = np.asarray(checks.check_targets(codes, "codes"))
     checks.check_measure(mu, targets)
-    extension.check_options(threshold, num_samples)
+    check_options(threshold, num_samples)
     known = _check_labels(labels, targets.shape[0])
-    names, y, nu = _stack(np.asarray(targets), known)
+    names, place = np.unique(known, return_inverse=True)
+    rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    solution = _solve_all(solve_keys, mu, y, nu, config)
-    maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
-    counts = np.bincount(np.searchsorted(names, known))
+    started = time.monotonic()
+
+    def solved(number: int, device: Device | None) -> tuple[Solution, Extension | None]:
+        own, decisions = targets[rows[number]], _left(config, started)
+        if device is not None:
+            decisions = replace(decisions, parallel="none", devices=(device,))
+        made = problem.make(mu, own)
+        found = solve_prepared(solve_keys[number], made, decisions, placement(decisions), _silent)
+        if int(found.status) == Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        found = replace(found, history=no_history())
+        if not extension:
+            return found, None
+        where = {"parallel": decisions.parallel, "devices": decisions.devices}
+        options = {"num_samples": num_samples, "threshold": threshold, **where}
+        return found, extension_of_map(map_keys[number], mu, own, found.h, **options)
+
+    solutions, maps = zip(*_on_devices(solved, len(names), where), strict=True)
     return ClassMaps(
         labels=jnp.asarray(names, jnp.int32),
-        shares=jnp.asarray(counts / counts.sum(), jnp.float32),
-        solution=solution,
-        extension=maps,
+        shares=jnp.asarray(np.bincount(place) / place.size, jnp.float32),
+        solution=_stacked(solutions),
+        extension=_stacked(maps) if extension else None,
+        rows=jnp.asarray(_filled(rows, -1), jnp.int32),
     )
 
 
-def _solve_all(
-    keys: Array,
-    mu: Measure,
-    y: Float[Array, "c k d"],
-    nu: Float[Array, "c k"],
-    config: SolverConfig,
-) -> Solution:
-    """Solve all classes; double the steps until each is certified or a limit is reached."""
-    budget = planning.budget(y.shape[1], mu, config)
-    most = max(1, budget.max_samples // planning.plan(y.shape[1], mu, config).batch.size)
-    num_steps = budget.phases.end
-    if config.tolerance is not None:
-        num_steps = min(2 * num_steps, most)
-    while True:
-        solution = _solve(keys, mu, y, nu, config=config, num_steps=num_steps)
-        done = bool((np.asarray(solution.status) != Status.STEP_LIMIT).all())
-        if done or config.tolerance is None or num_steps >= most:
-            return solution
-        num_steps = min(2 * num_steps, most)
+def _silent(progress: SolveProgress) -> None:
+    """Report nothing."""
+
+
+def _left(config: SolverConfig, started: float) -> SolverConfig:
+    """The configuration with what is left of its time."""
+    if config.time_limit is None:
+        return config
+    return replace(config, time_limit=max(config.time_limit - time.monotonic() + started, _MOMENT))
+
+
+def _on_devices(
+    solved: Callable[[int, Device | None], Any], number: int, where: Placement
+) -> list[Any]:
+    """Solve all classes: each on one of the devices of this process, or each on all devices."""
+    several = len(where.devices) > 1 and where.target_shards == 1 and jax.process_count() == 1
+    if not several:
+        return [solved(i, None) for i in range(number)]
+
+    def on_one(device: Device, mine: range) -> list[Any]:
+        with jax.default_device(device):
+            return [solved(i, device) for i in mine]
+
+    count = len(where.devices)
+    shares = [range(first, number, count) for first in range(count)]
+    pool = ThreadPoolExecutor(count)
+    try:
+        parts = list(pool.map(on_one, where.devices, shares))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [parts[i % count][i // count] for i in range(number)]
+
+
+def _stacked(records: Sequence[Any]) -> Any:
+    """Records of all classes as one, by NumPy: for every set of sizes JAX would compile anew."""
+    return jax.tree_util.tree_map_with_path(_joined, *records)
+
+
+def _joined(path: tuple[Any, ...], *leaves: ArrayLike) -> Array:
+    """One array of the arrays of all classes."""
+    name, hosts = path[-1], [np.asarray(leaf) for leaf in leaves]
+    if len({host.shape for host in hosts}) == 1:
+        return jnp.asarray(np.stack(hosts))
+    return jnp.asarray(_filled(hosts, _FILLS[name.name]))
+
+
+_FILLS: dict[str, float | None] = {
+    "y": None,
+    "h": -np.inf,
+    "face_angles": np.nan,
+    "neighbour_angles": np.nan,
+}
+"""What fills up an array by its name; None is its first row."""
+
+
+def _filled(rows: Sequence[np.ndarray], fill: int | float | None) -> np.ndarray:
+    """Arrays of different lengths as one, filled up to the longest."""
+    longest = max(map(len, rows))
+    parts = []
+    for own in rows:
+        surplus = (longest - len(own), *own.shape[1:])
+        rest = np.broadcast_to(own[:1], surplus) if fill is None else np.full(surplus, fill)
+        parts.append(np.concatenate([own, rest.astype(own.dtype)]))
+    return np.stack(parts)
 
 
 def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
@@ -181,60 +275,3 @@ def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:
         more = ", ..." if known.size > _SHOWN_LABELS else ""
         raise ValueError(f"`label` is {label!r}, which no image had; pass one of {shown}{more}.")
     return int(found[0])
-
-
-def _stack(
-    codes: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]
-) -> tuple[Int[np.ndarray, " c"], Float[Array, "c k d"], Float[Array, "c k"]]:
-    """Labels, and the codes and weights of each class, padded to the largest.
-
-    If codes of a class are equal, the first gets the weight of all, as in ``solve``.
-    """
-    names = np.unique(labels)
-    members = [codes[labels == name] for name in names]
-    largest = max(map(len, members))
-    y = np.stack([np.concatenate([c, np.repeat(c[:1], largest - len(c), 0)]) for c in members])
-    nu = np.zeros(y.shape[:2], np.float32)
-    for weights, own in zip(nu, members, strict=True):
-        same = merging.representatives(jnp.asarray(own))
-        np.add.at(weights, np.arange(len(own)) if same is None else same, 1 / len(own))
-    return names, jnp.asarray(y), jnp.asarray(nu)
-
-
-def _over_classes(function, dim: int, *batched: Array):
-    if jax.default_backend() == "cpu" and dim > _LARGEST_VMAP_DIM:
-        return jax.lax.map(lambda one: function(*one), batched)
-    return jax.vmap(function)(*batched)
-
-
-@partial(jax.jit, static_argnames=("config", "num_steps"))
-def _solve(
-    keys: Array,
-    mu: Measure,
-    y: Float[Array, "c k d"],
-    nu: Float[Array, "c k"],
-    *,
-    config: SolverConfig,
-    num_steps: int,
-) -> Solution:
-    def one(key: Array, y: Array, nu: Array) -> Solution:
-        return solve_traced(key, Marginals(mu, y, nu), config=config, num_steps=num_steps)
-
-    return _over_classes(one, mu.dim, keys, y, nu)
-
-
-@partial(jax.jit, static_argnames=("threshold", "num_samples"))
-def _extend(
-    keys: Array,
-    mu: Measure,
-    y: Float[Array, "c k d"],
-    h: Float[Array, "c k"],
-    nu: Float[Array, "c k"],
-    *,
-    threshold: float | None,
-    num_samples: int | None,
-) -> Extension:
-    def one(key: Array, y: Array, h: Array, nu: Array) -> Extension:
-        return extension.extension(key, mu, y, h, nu, num_samples=num_samples, threshold=threshold)
-
-    return _over_classes(one, mu.dim, keys, y, h, nu)

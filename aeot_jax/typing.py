@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ArrayLike
 
     Given = Annotated[_T, "checked by the function itself"]
+    Device = Any
     Devices = tuple[Any, ...]  # JAX does not tell checkers what a Device is
 else:
+    Device = jax.Device
     Devices = tuple[jax.Device, ...]
     """Devices to compute on."""
 

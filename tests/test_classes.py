@@ -1,5 +1,6 @@
-"""One problem per class: solved together as each would be alone, sampled alone, saved whole."""
+"""One problem per class: solved as each would be alone, sampled alone, saved whole."""
 
+import warnings
 from dataclasses import replace
 
 import jax
@@ -14,7 +15,7 @@ from aeot_jax.checkpoints import identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.extension import generate
-from aeot_jax.ot.solver.planning import budget
+from aeot_jax.ot.merging import CoincidenceWarning
 
 KEY = jax.random.key(2)
 SIZES = {7: 40, -1: 25, 3: 12, 5: 1}
@@ -80,14 +81,49 @@ def test_a_class_generates_blends_of_its_own_codes_only(classes, label):
     assert np.linalg.norm(np.asarray(z) - centre, axis=1).max() <= 1.5 * reach
 
 
-def test_more_steps_are_taken_where_the_plan_is_too_short():
+def test_every_class_is_what_it_would_be_alone(classes):
+    keys = jax.random.split(jax.random.split(KEY)[0], 4)
+    for i, label in enumerate(np.asarray(classes.labels)):
+        rows = classes.index(int(label))
+        np.testing.assert_array_equal(rows, np.flatnonzero(label == LABELS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoincidenceWarning)
+            alone = aeot.solve(keys[i], Gaussian(3), CODES[rows], config=CONFIG)
+        np.testing.assert_array_equal(alone.h, classes.solution.h[i, : len(rows)])
+        assert alone.num_steps == classes.solution.num_steps[i]
+        assert alone.certificate.upper == classes.solution.certificate.upper[i]
+
+
+def test_classes_on_several_devices_are_the_same(classes):
+    several = replace(CONFIG, devices=tuple(jax.devices()[:2]))
+    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, several, num_samples=64)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(classes), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_maps_there_are_heights_alone(classes):
+    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, extension=False)
+    np.testing.assert_array_equal(found.solution.h, classes.solution.h)
+    with pytest.raises(ValueError, match=r"`extension` is None; .* `extension=True`"):
+        found.of(3)
+
+
+def test_a_class_without_its_rows_says_so(classes):
+    with pytest.raises(ValueError, match="`rows` is None, because the file is of an earlier"):
+        replace(classes, rows=None).index(3)
+
+
+def test_limits_are_those_of_every_class_and_the_time_is_that_of_all():
     rough = SolverConfig(tolerance=0.3, adam_share=1.0, learning_rate=1e-5, start="zero")
-    planned = budget(40, Gaussian(3), rough).phases.end
-    rough = replace(rough, max_steps=3 * planned)
-    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, rough, num_samples=64)
-    assert (found.solution.num_steps == 3 * planned).all()
-    # What is certified is said class by class: one code needs no steps.
+    rough = replace(rough, max_steps=20)
+    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, rough, extension=False)
+    # What is certified is said class by class: one code has one cell.
     expected = np.where(found.labels == 5, Status.CONVERGED, Status.STEP_LIMIT)
+    np.testing.assert_array_equal(found.solution.status, expected)
+    over = replace(rough, max_steps=None, time_limit=1e-6)
+    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, over, extension=False)
+    assert (found.solution.num_steps == 0).all()
+    expected = np.where(found.labels == 5, Status.CONVERGED, Status.TIME_LIMIT)
     np.testing.assert_array_equal(found.solution.status, expected)
 
 

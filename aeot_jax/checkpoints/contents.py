@@ -119,7 +119,8 @@ def check_model(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """
     config, image_shape = parts(meta)
     label_names(meta)
-    check_arrays(_wanted(config, image_shape, arrays), arrays, meta.get("version"))
+    wanted = _wanted(config, image_shape, arrays)
+    check_arrays(wanted, arrays, meta.get("version"), missing_ok={"classes/rows"})
 
 
 def check_solution(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -208,6 +209,7 @@ def _wanted(
         count = _side("classes/labels", arrays, -1)
         found["classes/labels"] = Wanted((count,), (_INT,))
         found["classes/shares"] = Wanted((count,), (_FLOAT,))
+        found["classes/rows"] = Wanted((count, _side("classes/extension/y", arrays, -2)), (_INT,))
         found |= _transport("classes/", (count,), latent, arrays)
     return found
 

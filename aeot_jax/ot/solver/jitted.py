@@ -16,7 +16,7 @@ from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, check_config, method_of, refuse_unheeded
 from aeot_jax.ot.solver.result import Status
-from aeot_jax.ot.solver.solution import History, Solution
+from aeot_jax.ot.solver.solution import Solution, no_history
 from aeot_jax.ot.solver.starts import start
 from aeot_jax.ot.solver.starts.start import checked
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
@@ -91,5 +91,5 @@ def solve_traced(
         num_steps=state.step,
         num_samples=state.batches * plan.batch.size + budget.begun,
         num_check_samples=other + batches * batch.size,
-        history=History(jnp.zeros((0,), jnp.int32), *2 * (jnp.zeros((0,), jnp.float32),)),
+        history=no_history(),
     )

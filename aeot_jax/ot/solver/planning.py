@@ -156,8 +156,9 @@ def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
 
     Then steps are smaller. In few dimensions, and under pure Adam, they are what they were.
     """
-    free = config.tolerance is not None and not config.batch_size and config.method != "adam"
-    if not free or mu.dim <= FEW_DIMS:
+    if config.tolerance is None or config.batch_size:
+        return False
+    if config.method == "adam" or mu.dim <= FEW_DIMS:
         return False
     wanted = samples_to_reach(num_targets, mu.dim, config.tolerance)
     return 2 * wanted < _LEAST_STEPS * _ORBITS_BATCH

@@ -101,7 +101,7 @@ def solve_by_sampling(
     init_key, check_key = jax.random.split(key)
     state, marginals = _begun(init_key, made, plan, budget, h0, where)
     if given and int(state.start) < len(plan.starts):
-        warnings.warn(StartWarning(plan.starts[int(state.start)]), stacklevel=3)
+        warnings.warn(StartWarning(plan.starts[int(state.start)]), stacklevel=4)
     trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
     if trusted and config.tolerance is not None:
         worth = -int(state.phases.adam_until) * plan.batch.size  # steps that it need not take

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -39,6 +40,12 @@ def history_of(entries: list[tuple[int, float, float]]) -> History:
     """A history of the number of samples, the mass error and its error of each chunk."""
     columns = np.array(entries, np.float64).reshape(-1, 3)
     return History(columns[:, 0].astype(np.int64), columns[:, 1], columns[:, 2])
+
+
+def no_history() -> History:
+    """The history of a solve that keeps none."""
+    none = jnp.zeros((0,), jnp.float32)
+    return History(jnp.zeros((0,), jnp.int32), none, none)
 
 
 class SolveProgress(NamedTuple):

@@ -10,12 +10,13 @@ from aeot_jax import arguments
 from aeot_jax.machines import processes
 from aeot_jax.measures import Measure
 from aeot_jax.ot import merging, problem
+from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.exactly import is_exact, solve_exactly
 from aeot_jax.ot.solver.moves.adam import check_elementwise, optimizer
 from aeot_jax.ot.solver.running import MOST_COUNTED, solve_by_sampling
 from aeot_jax.ot.solver.solution import Solution, SolveProgress
-from aeot_jax.typing import ArrayLike, Given, PRNGKey
+from aeot_jax.typing import ArrayLike, Given, Heights, HostWeights, PRNGKey
 
 
 def solve(
@@ -75,15 +76,27 @@ def solve(
         )
     decisions = repr(replace(config, optimizer=None, devices=None))
     processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, h0=start, config=decisions)
-    exactly = is_exact(made, config)
     if made.same is not None:
         merging.warn_of_duplicates(made.same)
-    found = solve_exactly(key, made, config) if exactly else None
-    if found is None or not (found.converged or config.method == "exact"):
-        report = on_progress or (lambda _: None)
-        solution = solve_by_sampling(key, made, config, where, report, start)
-        found = solution if found is None else _better(solution, found)
+    report = on_progress or (lambda _: None)
+    found = solve_prepared(key, made, config, where, report, start)
     return replace(found, problem=problem.asked(mu, y, nu))
+
+
+def solve_prepared(
+    key: PRNGKey,
+    made: problem.Prepared,
+    config: SolverConfig,
+    where: Placement,
+    on_progress: Callable[[SolveProgress], None],
+    h0: Heights | HostWeights | None = None,
+) -> Solution:
+    """``solve`` for a problem that is known to be good; the solution does not hold it."""
+    found = solve_exactly(key, made, config) if is_exact(made, config) else None
+    if found is not None and (bool(found.converged) or config.method == "exact"):
+        return found
+    solution = solve_by_sampling(key, made, config, where, on_progress, h0)
+    return solution if found is None else _better(solution, found)
 
 
 def _better(sampled: Solution, found: Solution) -> Solution:
