@@ -25,7 +25,7 @@ from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, no_history
-from aeot_jax.ot.solver.solve import solve_prepared
+from aeot_jax.ot.solver.solve import placed, solve_prepared
 from aeot_jax.reprs import numbers, or_brief
 from aeot_jax.typing import ArrayLike, Device, Given, PRNGKey
 
@@ -145,7 +145,7 @@ def solve_classes(
     arguments.refuse_trace("solve_classes", way, key=key, mu=mu, codes=codes, labels=labels)
     key = arguments.key("key", key)
     check_config(config)
-    where = placement(config)
+    where = placed(config)
     targets = np.asarray(checks.check_targets(codes, "codes"))
     checks.check_measure(mu, targets)
     check_options(threshold, num_samples)
@@ -159,16 +159,23 @@ def solve_classes(
         own, decisions = targets[rows[number]], _left(config, started)
         if device is not None:
             decisions = replace(decisions, parallel="none", devices=(device,))
-        made = problem.make(mu, own)
+        made = problem.make(mu, own, sharded=where.target_shards > 1)
         found = solve_prepared(solve_keys[number], made, decisions, placement(decisions), _silent)
         if int(found.status) == Status.INTERRUPTED:
             raise KeyboardInterrupt
         found = replace(found, history=no_history())
         if not extension:
             return found, None
-        where = {"parallel": decisions.parallel, "devices": decisions.devices}
-        options = {"num_samples": num_samples, "threshold": threshold, **where}
-        return found, extension_of_map(map_keys[number], mu, own, found.h, **options)
+        return found, extension_of_map(
+            map_keys[number],
+            mu,
+            own,
+            found.h,
+            num_samples=num_samples,
+            threshold=threshold,
+            parallel=decisions.parallel,
+            devices=decisions.devices,
+        )
 
     solutions, maps = zip(*_on_devices(solved, len(names), where), strict=True)
     return ClassMaps(

@@ -19,7 +19,7 @@ from aeot_jax.inputs import columns
 from aeot_jax.inputs.columns import Columns, Standardised
 from aeot_jax.machines import processes
 from aeot_jax.measures import Measure, table
-from aeot_jax.model import AEOT, Config
+from aeot_jax.model import AEOT, Config, ExtensionConfig
 from aeot_jax.nn import models, train
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.ot.counts.words import in_words
@@ -170,7 +170,7 @@ def transport(
         )
         classes = None
         if labels is not None and int(solution.status) != Status.INTERRUPTED:
-            classes = _classes(solve_key, mu, codes, labels, config)
+            classes = _classes(solve_key, mu, codes, labels, solver, options)
         report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
     return AEOT(
         params=learned.params,
@@ -204,16 +204,22 @@ def _solved(
 
 
 def _classes(
-    key: PRNGKey, mu: Measure, codes: Array, labels: np.ndarray, config: Config
+    key: PRNGKey,
+    mu: Measure,
+    codes: Array,
+    labels: np.ndarray,
+    solver: SolverConfig,
+    options: ExtensionConfig,
 ) -> ClassMaps:
+    """One transport and one extension per class."""
     return solve_classes(
         jax.random.fold_in(key, 1),
         mu,
         codes,
         labels,
-        config.solver,
-        threshold=config.extension.threshold,
-        num_samples=config.extension.num_samples,
+        solver,
+        threshold=options.threshold,
+        num_samples=options.num_samples,
     )
 
 

@@ -66,8 +66,8 @@ class SolverConfig:
       target_shards: devices over which the targets are sharded, 1, 2, 4 or 8, where one device
         cannot hold them all: of 8 devices and 4 shards, 2 rows of 4 devices share the samples. The
         heights are the same bits again; an ``optimizer`` must then work element by element.
-        ``solve_jit``, and with it ``solve_classes``, holds all targets of a problem on one device.
-        None of these three fields is kept with a model.
+        ``solve_jit`` holds all targets of a problem on one device. None of these three fields is
+        kept with a model.
     """
 
     tolerance: float | None = 0.1

@@ -64,9 +64,7 @@ def solve(
     arguments.function("on_progress", on_progress)
     key = arguments.key("key", key)
     check_config(config)
-    where = placement(config)  # what it refuses is refused before the first step
-    if where.target_shards > 1:
-        check_elementwise(optimizer(config.optimizer, config.learning_rate))
+    where = placed(config)
     made = problem.make(mu, y, nu, sharded=where.target_shards > 1)
     start = None if h0 is None else made.heights(h0, "h0")
     if start is not None and (lost := np.isneginf(start) & (np.asarray(made.nu) > 0)).any():
@@ -81,6 +79,14 @@ def solve(
     report = on_progress or (lambda _: None)
     found = solve_prepared(key, made, config, where, report, start)
     return replace(found, problem=problem.asked(mu, y, nu))
+
+
+def placed(config: SolverConfig) -> Placement:
+    """Where to solve; what does not fit is refused before the first step."""
+    where = placement(config)
+    if where.target_shards > 1:
+        check_elementwise(optimizer(config.optimizer, config.learning_rate))
+    return where
 
 
 def solve_prepared(
