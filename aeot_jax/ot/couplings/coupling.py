@@ -196,7 +196,8 @@ class Coupling:
             return table.in_memory(n, shard_size, self._indices)
         known = {"seed": self.options.seed, "antithetic": int(self.options.antithetic)}
         known["solution"] = self._identity
-        return table.in_folder(path, n, shard_size, known, self._indices)
+        folder = arguments.path("path", path)
+        return table.in_folder(folder, n, shard_size, known, self._indices)
 
     def _indices(self, first: int, count: int) -> np.ndarray:
         """Targets of the draws from ``first`` on."""
@@ -315,6 +316,7 @@ def coupling_from_state(
     Raises:
       ValueError: as for ``coupling``, and if the state is that of another solution or version.
     """
+    states.check_kind(state)
     asked, heights = _asked("coupling_from_state", mu, y, h, nu)
     solution = identity.of(asked.mu, asked.y, heights, asked.nu)
     return _made(asked, heights, states.read(state, solution), sharding)
@@ -325,7 +327,10 @@ def _asked(function: str, mu: Any, y: Any, h: Any, nu: Any) -> tuple[Problem, An
     mu, y, h, nu = parts_of(mu, y, h, nu)
     way = "call it before, outside of `jax.jit`, and pass it the batches"
     arguments.refuse_trace(function, way, mu=mu, y=y, h=h, nu=nu)
-    checks.check_measure(mu, checks.points("y", y))
+    points = checks.points("y", y)
+    checks.check_measure(mu, points)
+    checks.weights(nu, points)
+    checks.heights("h", h, points)
     return problem.asked(mu, y, nu), arguments.array("h", h)
 
 

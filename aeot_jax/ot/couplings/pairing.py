@@ -88,9 +88,10 @@ def parts_of_batches(
     # The user's own targets: adding back what the host has subtracted would change last bits.
     own = checks.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
     held = None
-    if turns and is_concrete(near.y, weights):
+    if turns and is_concrete(points, weights):
         known = None if weights is None else np.asarray(weights)
-        held = of_copies(np.asarray(near.y)[: points.shape[0]], known, near.y.shape[0])
+        alike, _ = centring.centred(points, np.ones(points.shape[0], bool))
+        held = of_copies(np.asarray(alike), known, near.y.shape[0])
     return Parts(key, mu, Rows(near.y, centre), heights, own, held)
 
 

@@ -19,6 +19,8 @@ _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 _NAMES = ("schema", "solution", "seed", "batch_size", "num_batches", "dtype", "antithetic", "k")
 
+_WAY = "the dict that `Coupling.state` gave"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -100,18 +102,25 @@ def of(options: Options, solution: int, k: int) -> dict[str, int]:
     return dict(zip(_NAMES, values, strict=True))
 
 
-def read(state: Any, solution: int) -> Options:
-    """The options in a state; iteration begins where it was taken.
+def check_kind(state: Any) -> None:
+    """Refuse what is no state.
 
     Raises:
-      ValueError: if it is no state, of another version, or of another solution.
+      ValueError: if it is no dict, or lacks an entry.
     """
-    way = "the dict that `Coupling.state` gave"
-    arguments.instance("state", state, Mapping, way)
+    arguments.instance("state", state, Mapping, _WAY)
     missing = [name for name in _NAMES if name not in state]
     if missing:
-        raise ValueError(f"`state` has no {missing[0]!r}; pass {way}.")
-    found = {name: _integer(name, state[name], way) for name in _NAMES}
+        raise ValueError(f"`state` has no {missing[0]!r}; pass {_WAY}.")
+
+
+def read(state: Any, solution: int) -> Options:
+    """The options in a state, of the right kind; iteration begins where it was taken.
+
+    Raises:
+      ValueError: if it is of another version or of another solution, or was changed.
+    """
+    found = {name: _integer(name, state[name]) for name in _NAMES}
     if found["schema"] != _SCHEMA:
         raise ValueError(
             f"`state` has schema {found['schema']}, but this version reads {_SCHEMA}; go on with "
@@ -123,7 +132,7 @@ def read(state: Any, solution: int) -> Options:
             "pass the solution whose coupling gave it."
         )
     if not 0 <= found["dtype"] < len(_DTYPES) or found["antithetic"] not in (0, 1):
-        raise ValueError(f"`state` was changed after it was taken; pass {way}.")
+        raise ValueError(f"`state` was changed after it was taken; pass {_WAY}.")
     options = checked(
         found["seed"],
         found["batch_size"],
@@ -134,7 +143,7 @@ def read(state: Any, solution: int) -> Options:
     return replace(options, start=check_start("state", found["k"], options))
 
 
-def _integer(name: str, value: Any, way: str) -> int:
+def _integer(name: str, value: Any) -> int:
     """A number of a state, as a checkpoint may give it back."""
     if isinstance(value, np.ndarray | jax.Array) and not np.ndim(value):
         value = np.asarray(value).item()
@@ -142,7 +151,7 @@ def _integer(name: str, value: Any, way: str) -> int:
         return arguments.whole("state", value)
     except ValueError as error:
         raise ValueError(
-            f"`state` has {name!r} {arguments.shown(value)}, which is no integer; pass {way}."
+            f"`state` has {name!r} {arguments.shown(value)}, which is no integer; pass {_WAY}."
         ) from error
 
 

@@ -5,7 +5,6 @@ uint32. A shard is written whole before `table.json` names it with its checksum,
 that was cut off goes on where it ended.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from aeot_jax.storage.locks import locked
 _HEAD = "table.json"
 _KIND, _SCHEMA = "coupling table", 1
 
-Shard = UInt32[np.ndarray, "rows 2"]
+Shard = UInt32[np.ndarray, "_ 2"]
 """Numbers of draws, counted from the first of the shard, with the targets that they go to."""
 
 
@@ -102,7 +101,7 @@ def _shard(first: int, count: int, paired: Paired) -> Shard:
 
 
 def in_folder(
-    path: str | os.PathLike[str],
+    folder: Path,
     n: int,
     shard_size: int,
     identity: Mapping[str, int],
@@ -111,7 +110,7 @@ def in_folder(
     """A table of n draws in a folder; what is there already is verified and kept.
 
     Args:
-      path: the folder; made if it is missing.
+      folder: made if it is missing.
       n: draws.
       shard_size: rows of a shard.
       identity: what determines the table.
@@ -122,7 +121,6 @@ def in_folder(
         written by another process.
       OSError: if it cannot be written.
     """
-    folder = arguments.path("path", path)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`path` is {str(folder)!r}, which is a file; pass a folder.")
     shards: list[Shard] = []
@@ -147,7 +145,7 @@ def _known(folder: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     try:
         found = documents.read(place)
-        if documents.SEAL not in found or not isinstance(found.get("shards"), list):
+        if documents.SEAL not in found or not _is_list_of_shards(found.get("shards")):
             raise ValueError("it is incomplete")
     except ValueError as error:
         raise ValueError(_damaged(folder, _HEAD, error)) from error
@@ -159,6 +157,15 @@ def _known(folder: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "folder."
             )
     return found["shards"]
+
+
+def _is_list_of_shards(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(shard, dict)
+        and type(shard.get("rows")) is int
+        and isinstance(shard.get("sha256"), str)
+        for shard in value
+    )
 
 
 def _verified(folder: Path, place: Path, known: Mapping[str, Any]) -> Shard:
