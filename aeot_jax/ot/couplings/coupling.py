@@ -10,9 +10,9 @@ semidiscrete couplings: arXiv 2509.25519. Numbered draws and their keys are this
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
@@ -90,7 +90,7 @@ class Coupling:
     def __bool__(self) -> bool:
         return True  # also without a length
 
-    def __getitem__(self, k: Given[int]) -> Pairs:
+    def __getitem__(self, k: Given[SupportsIndex]) -> Pairs:
         """Batch k: x (b, d), y (b, d) and index (b,).
 
         Args:
@@ -111,7 +111,7 @@ class Coupling:
     def __iter__(self) -> Iterator[Pairs]:
         return self.iter()
 
-    def iter(self, start: Given[int | None] = None) -> Iterator[Pairs]:
+    def iter(self, start: Given[SupportsIndex | None] = None) -> Iterator[Pairs]:
         """All batches from ``start`` on, without end if ``num_batches`` is None.
 
         Args:
@@ -126,7 +126,7 @@ class Coupling:
         end = states.most_batches(options) if options.num_batches is None else options.num_batches
         return (self[k] for k in range(first, end))
 
-    def noise(self, j: Given[int]) -> Float[Array, "..."]:
+    def noise(self, j: Given[SupportsIndex | np.ndarray | Array]) -> Float[Array, "..."]:
         """The noise of draw j = k * batch_size + r: row r of ``c[k].x``, for any size of a batch.
 
         Args:
@@ -145,7 +145,7 @@ class Coupling:
         x = pairing.noise_of(parts.key, parts.mu, words, dtype=dtype, dependent=dependent)
         return x if np.ndim(number) else x[0]
 
-    def state(self, k: Given[int]) -> dict[str, int]:
+    def state(self, k: Given[SupportsIndex]) -> dict[str, int]:
         """What ``coupling_from_state`` needs to go on before batch k: a small dict of integers.
 
         Args:
@@ -295,7 +295,7 @@ def coupling(
 
 
 def coupling_from_state(
-    state: Given[dict[str, int]],
+    state: Given[Mapping[str, Any]],
     mu: Given[Measure | Solution],
     y: ArrayLike | None = None,
     h: ArrayLike | None = None,

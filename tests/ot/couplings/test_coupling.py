@@ -235,9 +235,9 @@ def test_another_state_is_refused(c):
     for form, said in bad.values():
         with pytest.raises(ValueError, match=rf"^{said}"):
             aeot.coupling_from_state(form, MU, Y, H)
-    swapped: Any = (MU, state)
+    swapped: Any = MU
     with pytest.raises(ValueError, match=r"^`state` is Gaussian.*; pass the dict"):
-        aeot.coupling_from_state(*swapped, Y, H)
+        aeot.coupling_from_state(swapped, MU, Y, H)
 
 
 def test_dependent_draws_come_in_orbits_and_are_the_same_in_any_batch():
