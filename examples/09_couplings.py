@@ -13,6 +13,7 @@ import argparse
 import itertools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ num_digits, num_steps = (300, 60) if options.quick else (1797, 3000)
 # 64 pixels each, of unit variance on average; the heights are solved once.
 
 # %%
-digits = load_digits()
+digits: Any = load_digits()
 y = digits.data[:num_digits] - digits.data.mean(0)
 y = (y / y.std()).astype(np.float32)
 labels = jnp.asarray(digits.target[:num_digits])
