@@ -85,14 +85,23 @@ def parts_of_batches(
     centre, heights = _around(near.y, near.h)
     if is_concrete(centre) and not np.asarray(centre).any():
         centre = None  # the kernel need not subtract it
-    # The user's own targets: adding back what the host has subtracted would change last bits.
-    own = checks.check_targets(y) if np.asarray(near.shift.centre).any() else near.y
+    own = near.y if _are_as_given(near, points.shape[0]) else checks.check_targets(y)
     held = None
     if turns and is_concrete(points, weights):
         known = None if weights is None else np.asarray(weights)
         alike, _ = centring.centred(points, np.ones(points.shape[0], bool))
         held = of_copies(np.asarray(alike), known, near.y.shape[0])
     return Parts(key, mu, Rows(near.y, centre), heights, own, held)
+
+
+def _are_as_given(near: centring.Near, m: int) -> bool:
+    """Whether no target was moved by the host, nor overwritten because it owns no cell.
+
+    Adding back what was taken off would change last bits; a copy without a cell has its turn.
+    """
+    if np.asarray(near.shift.centre).any() or not is_concrete(near.h):
+        return False
+    return bool((np.asarray(near.h)[:m] > -np.inf).all())
 
 
 @jax.jit
