@@ -14,6 +14,7 @@ import binding
 _PARSER = argparse.ArgumentParser(description="Benchmark of couplings.")
 _PARSER.add_argument("--quick", action="store_true", help="small works, nothing recorded")
 _PARSER.add_argument("--works", nargs="*", help="as 10000x64; by default all")
+_PARSER.add_argument("--batches", nargs="*", type=int, default=(256, 4096), help="their sizes")
 _PARSER.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
 ARGUMENTS = _PARSER.parse_args()
 
@@ -34,7 +35,6 @@ import aeot_jax as aeot  # noqa: E402
 
 WORKS = ((10_000, 64), (50_000, 784))
 QUICK = ((1_000, 64),)
-BATCHES = (256, 4096)
 PAIRS = 4096
 """Pairs of a turn."""
 FAR = 1_000_000
@@ -136,7 +136,7 @@ def main() -> None:
     quick = ARGUMENTS.quick
     for m, d in QUICK if quick else WORKS:
         if not ARGUMENTS.works or f"{m}x{d}" in ARGUMENTS.works:
-            for batch in BATCHES:
+            for batch in ARGUMENTS.batches:
                 time_work(m, d, batch, 2 if quick else ARGUMENTS.rounds, keep=not quick)
 
 
