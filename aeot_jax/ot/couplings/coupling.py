@@ -39,7 +39,9 @@ class Coupling:
     """A sequence of batches of pairs; ``coupling`` makes it.
 
     ``c[k]`` is batch k, ``len(c)`` the number of batches where it is known. It can be pickled, and
-    be the source of grain, of a DataLoader of torch, or of tf.data.
+    is a source for other loaders: ``grain.MapDataset.source(c)``; ``DataLoader(c, batch_size=None,
+    multiprocessing_context="spawn", ...)`` of torch, whose workers compute on the CPU
+    (``JAX_PLATFORMS=cpu``); ``tf.data.Dataset.from_generator(lambda: c.iter(start=k), ...)``.
 
     Attributes:
       problem: source, targets and weights, as they were given.
@@ -275,9 +277,9 @@ def coupling(
         between devices. In several processes all call ``c[k]`` alike. None is the default device.
       dtype: of x and y: float32 (None), bfloat16, float16, float64. Cells are found in float32.
       antithetic: draws come in orbits of eight, one sample with eight patterns of signs. This costs
-        half of the product or less, from 32 dimensions and batches of 1,024 on. The eight pairs of
-        an orbit depend on each other: a gradient has more noise than that of independent pairs. It
-        takes a source with a ``symmetry``.
+        half of the product or less, from 32 dimensions and batches of 256 on. The eight pairs of an
+        orbit depend on each other: a gradient may have more noise than that of as many independent
+        pairs. It takes a source with a ``symmetry``.
 
     Returns:
       A ``Coupling``.
