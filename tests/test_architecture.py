@@ -20,6 +20,7 @@ FLOORS = (
     "ot.devices",
     "ot.counts",
     "ot.solver",
+    "ot.couplings",
     "ot.duality",
     "ot.extension ot.interop ot.sampling",
     "classes",

@@ -231,6 +231,25 @@ CALLS: dict[str, Call] = {
         counts=("batch_size",),
         records=DRAWN,
     ),
+    "coupling": Call(
+        lambda **options: aeot.coupling(**options)[0],
+        same(mu=MU, y=Y, h=H, nu=NU, batch_size=64, num_batches=3, seed=1),
+        ("y", "h"),
+        ("nu",),
+        ("batch_size",),
+        ("mu",),
+    ),
+    "coupling_from_state": Call(
+        lambda **options: aeot.coupling_from_state(**options)[0],
+        lambda: {
+            "state": aeot.coupling(MU, Y, H, NU, batch_size=64).state(0),
+            "mu": MU,
+            "y": Y,
+            "h": H,
+            "nu": NU,
+        },
+        records=("state", "mu"),
+    ),
     "barycentric": Call(
         aeot.barycentric,
         same(x=X, y=Y, centres=centres, k=2),

@@ -18,6 +18,7 @@ CALLS = {
     "wasserstein": lambda *problem: aeot.wasserstein(KEY, *problem, num_samples=2000),
     "extension": lambda *problem: aeot.extension(KEY, *problem, num_samples=64),
     "mass_centres": lambda *problem: aeot.mass_centres(KEY, *problem[:3], num_samples=2000),
+    "coupling": lambda *problem: aeot.coupling(*problem, batch_size=8)[5],
     "pairs": lambda *problem: next(aeot.pairs(KEY, *problem[:3], batch_size=8)),
 }
 

@@ -131,9 +131,10 @@ def _in_chunks(
 ) -> tuple[jax.Array, jax.Array]:
     """Apply a kernel to chunks of samples and write its values and indices in place.
 
-    Every chunk has one shape: the last is a window that overlaps the one before it. Fewer samples
-    than a chunk are padded to a multiple of ``blocks.RESCORE``. So the result at a sample hardly
-    depends on how many others come with it, and ``x`` is not copied.
+    Every chunk has one shape, and they are about equal: the last is a window that overlaps the one
+    before it a little. Fewer samples than a chunk are padded to a multiple of ``blocks.RESCORE``.
+    So the result at a sample hardly depends on how many others come with it, and ``x`` is not
+    copied.
     """
     n, d = x.shape
     used = blocks.used(h)
@@ -143,6 +144,8 @@ def _in_chunks(
     if n <= chunk:
         value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h, used)
         return value[:n], index[:n]
+    chunk = -(-n // -(-n // chunk))
+    chunk += -chunk % blocks.RESCORE
 
     def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         start = jnp.minimum(i * chunk, n - chunk)

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, UInt32
 
 from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure, draw
-from aeot_jax.ot import centring, checks
-from aeot_jax.ot.cells import power, shift
+from aeot_jax.ot import checks
+from aeot_jax.ot.couplings import numbers, pairing
 from aeot_jax.ot.duality import potential
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
@@ -237,11 +238,12 @@ def pairs(
 ) -> Iterator[tuple[Samples, Samples]]:
     """Endless batches of pairs (x, T(x)): a coupling on which to train a flow or any map.
 
-    All samples of equal targets go to the first of them. Where the rows matter, ``assign`` gives
-    their indices, and ``spread_copies`` lets equal targets take turns.
+    There is no index. Where the rows matter, or batches out of order, use ``coupling``: it lets
+    equal targets take turns, as ``spread_copies`` does with indices of ``assign``.
 
-    Batch i depends on the key and i alone, and one program serves all batches. The segments of
-    optimal pairs never meet at the same time, so the flow that follows them is nearly straight.
+    Batch i depends on the key, i and the batch size alone, and one program serves all batches. The
+    segments of optimal pairs never meet at the same time, so the flow that follows them is nearly
+    straight.
 
     Args:
       key: of all batches.
@@ -259,26 +261,23 @@ def pairs(
     Source: Pooladian et al., Multisample flow matching, ICML 2023; their coupling is that of two
     batches, here it is exact.
     """
-    key = arguments.key("key", key)
+    key = _threefry(arguments.key("key", key))
     mu, y, h, _ = parts_of(mu, y, h)
-    targets = checks.check_targets(y)
-    checks.check_measure(mu, targets)
     batch_size = arguments.count("batch_size", batch_size)
-    near = centring.near(y, h)
-    return (_pair(key, i, mu, targets, near, batch_size=batch_size) for i in itertools.count())
+    parts = pairing.parts_of_batches(key, mu, y, h, turns=False)
+    batches = (numbers.words(i * batch_size) for i in itertools.count())
+    return (_pair(parts, first, batch_size=batch_size) for first in batches)
+
+
+def _threefry(key: PRNGKey) -> PRNGKey:
+    """A key whose draws do not change under ``vmap``, made of a key of any kind."""
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
 
 
 @partial(jax.jit, static_argnames="batch_size")
 def _pair(
-    key: PRNGKey,
-    i: int | Int[Array, ""],
-    mu: Measure,
-    y: Targets,
-    near: centring.Near,
-    *,
-    batch_size: int,
+    parts: pairing.Parts, first: UInt32[Array, "2"], *, batch_size: int
 ) -> tuple[Samples, Samples]:
-    x = draw(jax.random.fold_in(key, i), mu, batch_size)
-    rows, h, _ = shift.around(near.y, near.h)
-    _, index = power.best(x, rows, h)
-    return x, y[index]
+    dtype = np.dtype(np.float32)
+    x, z, _ = pairing.make(parts, first, count=batch_size, dtype=dtype, dependent=False)
+    return x, z

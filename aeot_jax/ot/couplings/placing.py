@@ -1,0 +1,94 @@
+"""Where a batch lies: every device draws and pairs its own rows, and nothing moves."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
+
+from aeot_jax import arguments
+from aeot_jax.numerics import is_typed_key
+from aeot_jax.ot.couplings import numbers, pairing
+from aeot_jax.ot.couplings.pairing import Pairs, Parts
+
+_WAY = "a `NamedSharding` whose spec shards the rows alone, as `NamedSharding(mesh, P('data'))`"
+
+
+def check(sharding: Any, batch_size: int) -> Sharding | None:
+    """Check where a batch shall lie.
+
+    Raises:
+      ValueError: if that is no sharding of rows over devices, or does not divide the batch.
+    """
+    if sharding is None or isinstance(sharding, SingleDeviceSharding):
+        return sharding
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        raise ValueError(f"`sharding` is {arguments.shown(sharding)}; pass {_WAY}, or None.")
+    if any(axes not in (None, ()) for axes in sharding.spec[1:]):
+        raise ValueError(
+            f"`sharding` has spec {sharding.spec}, which shards more than the rows; pass {_WAY}."
+        )
+    shards = number_of(sharding)
+    if batch_size % shards:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, which the {shards} shards of `sharding` do not divide; "
+            f"pass a multiple of {shards}."
+        )
+    return sharding
+
+
+def axes_of(sharding: NamedSharding) -> tuple[str, ...]:
+    """The axes of the mesh over which rows are sharded."""
+    first = sharding.spec[0] if len(sharding.spec) else None
+    if first is None:
+        return ()
+    return first if isinstance(first, tuple) else (first,)
+
+
+def number_of(sharding: NamedSharding) -> int:
+    """Parts of a batch."""
+    return int(np.prod([sharding.mesh.shape[axis] for axis in axes_of(sharding)], dtype=int))
+
+
+def placed(sharding: Sharding | None, tree: Any) -> Any:
+    """A copy of a tree of arrays on every device that makes a part of the batch."""
+    if sharding is None:
+        return tree
+    if isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, P())
+    return jax.tree.map(functools.partial(_put, sharding), tree)
+
+
+def _put(sharding: Sharding, leaf: Any) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    if is_typed_key(leaf):
+        data = _put(sharding, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)  # no process can see the others' devices
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+@functools.lru_cache(maxsize=64)
+def program(sharding: NamedSharding, count: int, dtype: Any, dependent: bool) -> Any:
+    """``pairing.make`` over the devices of a mesh: from parts on all of them and the first number.
+
+    Each device counts on from the first number to that of its own rows. No device needs anything of
+    another.
+    """
+    axes = axes_of(sharding)
+    own = count // number_of(sharding)
+
+    def body(parts: Parts, first: jax.Array) -> Pairs:
+        at = lax.axis_index(axes).astype(jnp.int32) if axes else jnp.int32(0)
+        begin = numbers.later(first, at[None] * own)[:, 0]
+        return pairing.make(parts, begin, count=own, dtype=dtype, dependent=dependent)
+
+    mapped = jax.shard_map(
+        body, mesh=sharding.mesh, in_specs=(P(), P()), out_specs=P(axes if axes else None)
+    )
+    return jax.jit(mapped)
