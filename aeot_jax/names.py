@@ -33,6 +33,7 @@ from aeot_jax.ot.duality.interop import heights_from_dual as heights_from_dual
 from aeot_jax.ot.duality.interop import pairs as pairs
 from aeot_jax.ot.duality.interop import to_ott as to_ott
 from aeot_jax.ot.duality.interop import to_ott_potentials as to_ott_potentials
+from aeot_jax.ot.duality.loss import w2_loss as w2_loss
 from aeot_jax.ot.duality.potential import brenier as brenier
 from aeot_jax.ot.duality.potential import c_transform as c_transform
 from aeot_jax.ot.duality.potential import dual as dual

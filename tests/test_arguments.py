@@ -200,6 +200,14 @@ CALLS: dict[str, Call] = {
         ("num_samples",),
         DRAWN,
     ),
+    "w2_loss": Call(
+        aeot.w2_loss,
+        same(key=KEY, mu=MU, y=Y, h0=H, nu=NU, config=FEW_STEPS, num_steps=2, num_samples=64),
+        ("y", "h0"),
+        ("nu",),
+        ("num_steps", "num_samples"),
+        (*DRAWN, "config"),
+    ),
     "mass_centres": Call(
         aeot.mass_centres,
         same(**PROBLEM, num_samples=64),
