@@ -117,10 +117,10 @@ def solve_classes(
     targets = checks.check_targets(codes, "codes")
     checks.check_measure(mu, targets)
     extension.check_options(threshold, num_samples)
-    known = _check_labels(labels, targets.shape[0])
-    names, y, nu = _stack(np.asarray(targets), known)
+    known = check_labels(labels, targets.shape[0])
+    names, y, nu = stack(np.asarray(targets), known)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
-    solution = _solve_all(solve_keys, mu, y, nu, config)
+    solution = solve_all(solve_keys, mu, y, nu, config)
     maps = _extend(map_keys, mu, y, solution.h, nu, threshold=threshold, num_samples=num_samples)
     counts = np.bincount(np.searchsorted(names, known))
     return ClassMaps(
@@ -131,7 +131,7 @@ def solve_classes(
     )
 
 
-def _solve_all(
+def solve_all(
     keys: Array,
     mu: Measure,
     y: Float[Array, "c k d"],
@@ -152,20 +152,27 @@ def _solve_all(
         num_steps = min(2 * num_steps, most)
 
 
-def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
-    host = np.asarray(arguments.host_array("labels", labels))
+def check_labels(
+    labels: ArrayLike, num_codes: int, name: str = "labels", what: str = "codes"
+) -> Int[np.ndarray, " m"]:
+    """One integer of 32 bits for each of so many codes, or targets.
+
+    Raises:
+      ValueError: for anything else; it names the argument.
+    """
+    host = np.asarray(arguments.host_array(name, labels))
     if host.shape != (num_codes,) or not np.issubdtype(host.dtype, np.integer):
         raise ValueError(
-            f"`labels` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
-            f"the {num_codes} codes."
+            f"`{name}` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
+            f"the {num_codes} {what}."
         )
     info = np.iinfo(np.int32)
     beyond = (host < info.min) | (host > info.max)
     if beyond.any():
         index = int(beyond.argmax())
         raise ValueError(
-            f"`labels` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
-            "instance with np.unique(labels, return_inverse=True)[1]."
+            f"`{name}` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
+            f"instance with np.unique({name}, return_inverse=True)[1]."
         )
     return host.astype(np.int32)
 
@@ -183,7 +190,7 @@ def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:
     return int(found[0])
 
 
-def _stack(
+def stack(
     codes: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " c"], Float[Array, "c k d"], Float[Array, "c k"]]:
     """Labels, and the codes and weights of each class, padded to the largest.
