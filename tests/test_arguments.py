@@ -177,6 +177,22 @@ CALLS: dict[str, Call] = {
         ("num_samples",),
         (*DRAWN, "config"),
     ),
+    "solve_conditional": Call(
+        aeot.solve_conditional,
+        same(
+            key=KEY,
+            mu=MU,
+            y=Y,
+            z=np.array([[1, 0], [1, 2], [0, 3], [4, 1]]),
+            beta=2,
+            config=FEW_STEPS,
+            num_samples=64,
+        ),
+        ("y",),
+        ("z",),
+        ("num_samples",),
+        (*DRAWN, "config"),
+    ),
     "extend_heights": Call(
         aeot.extend_heights, same(y_old=Y, h_old=H, y_new=X), ("y_old", "h_old", "y_new")
     ),

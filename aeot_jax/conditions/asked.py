@@ -28,10 +28,10 @@ class Asked(NamedTuple):
     config: SolverConfig
     num_samples: int
 
-    def augmented(self, beta: float) -> tuple[Product, Float[np.ndarray, "m d+k"]]:
-        """Source and targets, both beside sqrt(beta) times the conditions."""
+    def augmented(self, beta: float) -> tuple[Product, Float[np.ndarray, "m e"]]:
+        """Source and targets, both beside the same rows, sqrt(beta) times the conditions."""
         rows = self.codes.on_scale(beta)
         is_narrow = self.y.dtype == np.float32 or self.y.dtype.itemsize < 4
         dtype = np.float32 if is_narrow else np.float64
         y = np.concatenate([self.y.astype(dtype), rows.astype(dtype)], 1)
-        return Product(self.mu, Empirical(arguments.placed(rows.astype(np.float32)))), y
+        return Product(self.mu, Empirical(arguments.placed(rows))), y

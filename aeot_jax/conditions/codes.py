@@ -27,8 +27,12 @@ class Codes:
     variance: float
 
     def on_scale(self, beta: float) -> Float[np.ndarray, "m k"]:
-        """The rows times sqrt(beta): half a squared distance is then its part of the cost."""
-        return self.rows * np.sqrt(beta)
+        """The rows times sqrt(beta), as float32: half a squared distance is their part of the cost.
+
+        Raises:
+          ValueError: if float32 cannot hold them.
+        """
+        return arguments.rounded_to_float32("z", self.rows * np.sqrt(beta))
 
 
 def codes_of(z: ArrayLike, num_targets: int) -> Codes:

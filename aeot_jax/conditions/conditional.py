@@ -146,9 +146,17 @@ class Conditional:
           index: of the targets that they are carried to (n,), as ``assign`` and couplings give it.
 
         Raises:
-          ValueError: if `x` has not so many columns, or `index` not its length.
+          ValueError: if `x` has not so many columns, or `index` not its length or no such target.
         """
-        x, index = arguments.real("x", x), jnp.asarray(arguments.array("index", index))
+        x, given = arguments.real("x", x), arguments.array("index", index)
+        count = np.shape(self.z)[0]
+        known = np.asarray(given) if arguments.is_concrete(given) else np.zeros(0, int)
+        if not np.issubdtype(given.dtype, np.integer) or ((known < 0) | (known >= count)).any():
+            raise ValueError(
+                f"`index` is {arguments.shown(index)}; pass integers from 0 to {count - 1}, the "
+                "targets that the samples are carried to."
+            )
+        index = jnp.asarray(given)
         if x.shape[-1:] != (self._asked.mu.dim,) or x.shape[:-1] != index.shape:
             raise ValueError(
                 f"`x` has shape {x.shape} and `index` {index.shape}; pass samples (n, "
@@ -183,7 +191,8 @@ def solve_conditional(
       z: conditions of the targets: integer labels (m,), or vectors (m, k).
       beta: weight of the condition, above 0. "auto" is the smallest, up to a factor 1.5, with which
         the noise explains at most ``max_leakage`` of the condition's variance. ``math.inf``, for
-        labels, solves the problem of each label by itself.
+        labels, solves the problem of each label by itself; take it for a weight so large that
+        float32 loses the rest of the cost beside it, which the certificate would show.
       config: the user's decisions, as for ``solve``.
       max_leakage: what the leakage shall be at most, with confidence 95 %, if beta is "auto".
       num_samples: samples of the noise by which the leakage is measured.

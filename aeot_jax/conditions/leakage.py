@@ -43,8 +43,8 @@ class Leakage(NamedTuple):
 
     @property
     def upper(self) -> float:
-        """What the share is at most, with confidence 95 %."""
-        return self.share + 2 * self.se
+        """What the share is at most, with confidence 95 %; chance alone makes it no smaller."""
+        return max(self.share, 0.0) + 2 * self.se
 
 
 def probe(
