@@ -15,7 +15,7 @@ MU = aeot.Gaussian(D)
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([4, 7], [80, 40])[RNG.permutation(M)]
 Y = RNG.normal(size=(M, D)).astype(np.float32) + 2 * (LABELS == 7)[:, None].astype(np.float32)
-CONFIG = aeot.SolverConfig(tolerance=0.3, start="gaussian", parallel="none")
+CONFIG = aeot.SolverConfig(tolerance=0.3, start="voronoi", parallel="none")
 N = 4096
 
 

@@ -90,7 +90,7 @@ def w2_loss(
       mu: source measure.
       y: targets (m, d). Inside ``jit`` equal targets are not merged.
       h0: heights (m,) to start from, of the last call; used if they miss less mass than the
-        starts of ``config``. None starts anew.
+        starts of ``config``. None starts anew. A target at -inf, as a new one, begins at the least.
       nu: weights (m,), sum 1; None is uniform.
       config: the user's decisions, as for ``solve_jit``; static.
       num_steps: steps of the solver; static.
@@ -171,7 +171,8 @@ def _w2_loss(
     step_key, draw_key = jax.random.split(key)
     mu, y, nu = marginals
     held = _held(marginals)
-    state = start.begin(step_key, held, plan, budget, lax.stop_gradient(h0), axes)
+    begun = None if h0 is None else _lifted(lax.stop_gradient(h0), held.nu)
+    state = start.begin(step_key, held, plan, budget, begun, axes)
     state, *_ = stepping.advance(state, held, plan, axes, num_steps)
     state = jax.tree.map(lax.stop_gradient, state)
 
@@ -206,6 +207,13 @@ def _held(marginals: Marginals) -> Marginals:
         return lax.stop_gradient(part)
 
     return jax.tree.map(stopped, marginals, is_leaf=lambda part: isinstance(part, FromSampler))
+
+
+def _lifted(h: Heights, nu: Weights) -> Heights:
+    """Heights that are finite where a target has a weight: from -inf no step would lift them."""
+    finite = jnp.isfinite(h)
+    least = jnp.where(finite.any(), jnp.where(finite, h, jnp.inf).min(), 0.0)
+    return jnp.where((nu > 0) & ~finite, least, h)
 
 
 def _potentials(state: SolverState, y: Targets, centre: Float[Array, " d"]) -> Heights:
