@@ -149,7 +149,7 @@ def solve_classes(
     targets = np.asarray(checks.check_targets(codes, "codes"))
     checks.check_measure(mu, targets)
     check_options(threshold, num_samples)
-    known = _check_labels(labels, targets.shape[0])
+    known = check_labels(labels, targets.shape[0])
     names, place = np.unique(known, return_inverse=True)
     rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
@@ -253,20 +253,27 @@ def _filled(rows: Sequence[np.ndarray], fill: int | float | None) -> np.ndarray:
     return np.stack(parts)
 
 
-def _check_labels(labels: ArrayLike, num_codes: int) -> Int[np.ndarray, " m"]:
-    host = np.asarray(arguments.host_array("labels", labels))
+def check_labels(
+    labels: ArrayLike, num_codes: int, name: str = "labels", what: str = "codes"
+) -> Int[np.ndarray, " m"]:
+    """One integer of 32 bits for each of so many codes, or targets.
+
+    Raises:
+      ValueError: for anything else; it names the argument.
+    """
+    host = np.asarray(arguments.host_array(name, labels))
     if host.shape != (num_codes,) or not np.issubdtype(host.dtype, np.integer):
         raise ValueError(
-            f"`labels` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
-            f"the {num_codes} codes."
+            f"`{name}` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
+            f"the {num_codes} {what}."
         )
     info = np.iinfo(np.int32)
     beyond = (host < info.min) | (host > info.max)
     if beyond.any():
         index = int(beyond.argmax())
         raise ValueError(
-            f"`labels` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
-            "instance with np.unique(labels, return_inverse=True)[1]."
+            f"`{name}` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
+            f"instance with np.unique({name}, return_inverse=True)[1]."
         )
     return host.astype(np.int32)
 

@@ -4,6 +4,9 @@ from aeot_jax.checkpoints.saving import load as load
 from aeot_jax.checkpoints.saving import save as save
 from aeot_jax.classes import ClassMaps as ClassMaps
 from aeot_jax.classes import solve_classes as solve_classes
+from aeot_jax.conditions.conditional import Conditional as Conditional
+from aeot_jax.conditions.conditional import ConditionalPairs as ConditionalPairs
+from aeot_jax.conditions.conditional import solve_conditional as solve_conditional
 from aeot_jax.drawing import SampleError as SampleError
 from aeot_jax.drawing import SampleInfo as SampleInfo
 from aeot_jax.drawing import sample as sample
@@ -38,6 +41,7 @@ from aeot_jax.ot.duality.interop import heights_from_dual as heights_from_dual
 from aeot_jax.ot.duality.interop import pairs as pairs
 from aeot_jax.ot.duality.interop import to_ott as to_ott
 from aeot_jax.ot.duality.interop import to_ott_potentials as to_ott_potentials
+from aeot_jax.ot.duality.loss import w2_loss as w2_loss
 from aeot_jax.ot.duality.potential import brenier as brenier
 from aeot_jax.ot.duality.potential import c_transform as c_transform
 from aeot_jax.ot.duality.potential import dual as dual

@@ -136,6 +136,32 @@ def choose(
     return jax.lax.cond(predicate, of_numbers(on_true), of_numbers(on_false), numbers)
 
 
+def without_gradient(value: _Value, sentence: str) -> _Value:
+    """The same values, of which a gradient is refused in words; those that need none pass.
+
+    Args:
+      value: a tree of arrays.
+      sentence: of the error.
+
+    Raises:
+      TypeError: later, from ``jax.grad`` and the like, if their result depends on ``value``.
+    """
+
+    @jax.custom_vjp
+    def given(leaves: list[Any]) -> list[Any]:
+        return leaves
+
+    def forward(leaves: list[Any]) -> tuple[list[Any], None]:
+        return leaves, None
+
+    def backward(*_: Any) -> Any:
+        raise TypeError(sentence)
+
+    given.defvjp(forward, backward)
+    leaves, structure = jax.tree.flatten(value)  # a checked record cannot hold cotangents
+    return jax.tree.unflatten(structure, given(leaves))
+
+
 def barrier(tree: _Value) -> _Value:
     """Pass every array through an optimization barrier: XLA folds and fuses nothing across it.
 

@@ -24,7 +24,7 @@ FLOORS = (
     "ot.duality",
     "ot.extension ot.interop ot.sampling",
     "classes",
-    "model",
+    "conditions model",
     "checkpoints drawing walk",
     "evaluate fitting plot",
     "report",

@@ -177,6 +177,22 @@ CALLS: dict[str, Call] = {
         ("num_samples",),
         (*DRAWN, "config"),
     ),
+    "solve_conditional": Call(
+        aeot.solve_conditional,
+        same(
+            key=KEY,
+            mu=MU,
+            y=Y,
+            z=np.array([[1, 0], [1, 2], [0, 3], [4, 1]]),
+            beta=2,
+            config=FEW_STEPS,
+            num_samples=64,
+        ),
+        ("y",),
+        ("z",),
+        ("num_samples",),
+        (*DRAWN, "config"),
+    ),
     "extend_heights": Call(
         aeot.extend_heights, same(y_old=Y, h_old=H, y_new=X), ("y_old", "h_old", "y_new")
     ),
@@ -199,6 +215,14 @@ CALLS: dict[str, Call] = {
         ("nu",),
         ("num_samples",),
         DRAWN,
+    ),
+    "w2_loss": Call(
+        aeot.w2_loss,
+        same(key=KEY, mu=MU, y=Y, h0=H, nu=NU, config=FEW_STEPS, num_steps=2, num_samples=64),
+        ("y", "h0"),
+        ("nu",),
+        ("num_steps", "num_samples"),
+        (*DRAWN, "config"),
     ),
     "mass_centres": Call(
         aeot.mass_centres,

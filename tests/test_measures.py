@@ -16,6 +16,7 @@ from aeot_jax.measures import (
     FromSampler,
     Gaussian,
     Measure,
+    Product,
     UniformBall,
     UniformCube,
     table,
@@ -27,11 +28,14 @@ N = 40_000
 every = pytest.mark.parametrize("mu", sources.EVERY, ids=lambda mu: type(mu).__name__)
 
 
-@functools.cache
-def drawn(kind, key):
+def drawn(mu, key):
     """Many samples of a source, in float64; drawn once for all tests."""
-    mu = next(one for one in sources.EVERY if type(one) is kind)
-    return np.asarray(mu.sample((KEY, OTHER)[key], N), np.float64)
+    return of_number([one is mu for one in sources.EVERY].index(True), key)
+
+
+@functools.cache
+def of_number(number, key):
+    return np.asarray(sources.EVERY[number].sample((KEY, OTHER)[key], N), np.float64)
 
 
 def directions(count=3):
@@ -66,7 +70,7 @@ def test_a_source_crosses_jit_as_an_argument(mu):
 
 @every
 def test_moments_are_those_of_the_samples(mu):
-    x = drawn(type(mu), 0)
+    x = drawn(mu, 0)
     mean, covariance = measures.moments(OTHER, mu)
     n = N if mu.variance is not None else measures.MOMENT_SAMPLES
     # Five standard errors of a mean and of a variance.
@@ -81,7 +85,7 @@ def test_moments_are_those_of_the_samples(mu):
 @every
 def test_a_symmetry_leaves_the_law_as_it_is(mu):
     symmetry = getattr(mu, "symmetry", None)
-    x, y = (drawn(type(mu), key) for key in (0, 1))
+    x, y = (drawn(mu, key) for key in (0, 1))
     if symmetry is not None:
         assert measures.is_centred(mu)
         assert same_law(x, y * [-1, 1, 1])
@@ -96,7 +100,7 @@ def test_uniform_points_are_carried_onto_the_law(mu):
         pytest.skip("the source offers no map of uniform points")
     u = jax.random.uniform(KEY, (N, sources.DIM), jnp.float32, 1e-6, 1 - 1e-6)
     carried = mu.from_uniform(u)
-    assert same_law(np.asarray(carried, np.float64), drawn(type(mu), 1))
+    assert same_law(np.asarray(carried, np.float64), drawn(mu, 1))
     # Coordinate by coordinate: another second coordinate changes no first.
     moved = mu.from_uniform(u.at[:, 1].set(0.5))
     np.testing.assert_array_equal(np.delete(carried, 1, axis=1), np.delete(moved, 1, axis=1))
@@ -145,6 +149,27 @@ def test_a_sampler_of_the_wrong_shape_is_named():
     mu = FromSampler(lambda key, n: jax.random.normal(key, (n, 3)), 2)
     with pytest.raises(ValueError, match="`fn` returned shape"):
         mu.sample(KEY, 4)
+
+
+def test_a_product_knows_the_moments_that_its_parts_know():
+    mu = Product(UniformBall(2), Product(Gaussian(1), UniformCube(3)))
+    mean, covariance = measures.moments(KEY, mu)
+    np.testing.assert_array_equal(mean, np.zeros(6))
+    np.testing.assert_allclose(covariance, np.diag([1 / 4, 1 / 4, 1, *3 * [1 / 12]]), rtol=1e-6)
+    assert measures.num_moment_samples(mu) == 0
+    assert Product(Gaussian(1), Gaussian(2)).variance == 1.0
+    atoms = Empirical(jnp.ones((2, 3)))
+    assert measures.num_moment_samples(Product(mu, atoms)) == measures.MOMENT_SAMPLES
+    x = np.asarray(Product(Gaussian(2), atoms).sample(KEY, 500))
+    np.testing.assert_array_equal(x[:, 2:], 1)
+    assert abs(np.corrcoef(drawn(sources.EVERY[-1], 0).T)[0, 1]) < 5 / np.sqrt(N)
+
+
+@pytest.mark.parametrize("name", Product.PARTS)
+def test_a_part_that_is_no_source_is_named(name):
+    parts = {"mu_a": Gaussian(1), "mu_b": Gaussian(1), name: np.ones((3, 2))}
+    with pytest.raises(ValueError, match=f"`{name}` is an array .*; pass a source measure"):
+        Product(**parts)
 
 
 @pytest.mark.parametrize("dim", [0, -1])

@@ -11,6 +11,7 @@ import sources
 import tiny
 
 import aeot_jax as aeot
+from aeot_jax.checkpoints import contents, trees
 from aeot_jax.storage import records
 
 KEY = jax.random.key(0)
@@ -88,6 +89,37 @@ def test_an_extension_comes_back_with_its_source(mu, solution, tmp_path):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match=r"holds its source, .*; leave it out"):
         aeot.load(tmp_path / "e.npz", mu=mu)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"mu_a": {"source": "Gaussian", "dim": 1}},
+        {"mu_a": {"source": "Gaussian", "dim": 1}, "mu_b": {"source": "Gaussian", "dim": 1}},
+        {"mu_a": {"source": "Gaussian", "dim": 4}, "mu_b": {"source": "Gaussian", "dim": -1}},
+        {"mu_a": {"source": "Gaussian", "dim": 1}, "mu_b": {"source": "FromSampler", "dim": 2}},
+        {"mu_a": "Gaussian", "mu_b": {"source": "Gaussian", "dim": 3}},
+    ],
+)
+def test_a_product_of_parts_that_do_not_fit_is_refused(parts, solution):
+    arrays = records.flatten(trees.arrays_of(solution))
+    good = {"mu_a": {"source": "Gaussian", "dim": 1}, "mu_b": {"source": "UniformBall", "dim": 2}}
+    meta = {"solution_schema": 2, "source": {"name": "Product", "parts": good}}
+    contents.check_solution(meta, arrays)
+    with pytest.raises(ValueError, match="source"):
+        contents.check_solution({**meta, "source": {"name": "Product", "parts": parts}}, arrays)
+    for _ in range(10):
+        good = {**good, "mu_b": {"source": {"name": "Product", "parts": good}, "dim": 2}}
+    with pytest.raises(ValueError, match="source"):
+        contents.check_solution({**meta, "source": {"name": "Product", "parts": good}}, arrays)
+
+
+def test_a_product_with_code_inside_is_code(solution, tmp_path):
+    mu = aeot.Product(aeot.Gaussian(1), aeot.FromSampler(lambda key, n: own(key, n)[:, 1:], 2))
+    aeot.save(replace(solution, problem=aeot.Problem(mu, Y)), tmp_path / "s.npz")
+    assert aeot.load(tmp_path / "s.npz").problem is None
+    assert aeot.load(tmp_path / "s.npz", mu=mu).problem.mu is mu
 
 
 def own(key, n):

@@ -31,6 +31,9 @@ _CHANNELS = (1, 3)
 SOLUTION_SCHEMA = 2
 """Version of a solution's file, raised when older programs cannot read it; 2 adds the problem."""
 
+MOST_NESTED = 8
+"""Most sources inside of sources that a file tells of."""
+
 SOURCE = "mu"
 """Prefix of the source's arrays in the file of a solution or an extension."""
 
@@ -144,12 +147,35 @@ def _of_source(meta: Mapping[str, Any], dim: int) -> dict[str, Wanted]:
     source = meta.get("source")
     if source is None:
         return {}
-    if not isinstance(source, str) or source not in table.IN_FILES:
-        raise newer(f"the source {reprlib.repr(source)}", meta.get("version"))
+    return _of_part(source, dim, f"{SOURCE}/", MOST_NESTED, meta.get("version"))
+
+
+def name_and_parts(source: Any) -> tuple[str, dict[str, Any]]:
+    """The name of a source in a file, and the sources that it is made of; "" if it has none."""
+    if not isinstance(source, dict):
+        return (source if isinstance(source, str) else ""), {}
+    name, parts = source.get("name"), source.get("parts")
+    return (name, parts) if isinstance(name, str) and isinstance(parts, dict) else ("", {})
+
+
+def _of_part(source: Any, dim: int, start: str, depth: int, version: Any) -> dict[str, Wanted]:
+    """The arrays of a source in a file and of its parts."""
+    name, parts = name_and_parts(source)
+    if name not in table.IN_FILES or depth == 0:
+        raise newer(f"the source {reprlib.repr(source)}", version)
+    kind = table.IN_FILES[name]
     found = {}
-    for name, hint in table.arrays(table.IN_FILES[source]).items():
+    for array, hint in table.arrays(kind).items():
         sides = tuple(dim if axis == "d" else None for axis in hint.dim_str.split())
-        found[f"{SOURCE}/{name}"] = Wanted(sides, (_FLOAT,))
+        found[start + array] = Wanted(sides, (_FLOAT,))
+    sizes: list[Any] = [
+        part.get("dim") if isinstance(part, dict) else None for part in parts.values()
+    ]
+    fit = all(type(size) is int and size > 0 for size in sizes) and sum(sizes) in (0, dim)
+    if set(parts) != set(table.parts(kind)) or not fit:
+        raise ValueError(f"its source is {reprlib.repr(source)}, whose parts have not {dim} sides")
+    for key, part in parts.items():
+        found |= _of_part(part.get("source"), part["dim"], f"{start}{key}/", depth - 1, version)
     return found
 
 

@@ -65,14 +65,32 @@ def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLik
         records.write(path, "extension", arrays, meta)
 
 
-def _written(mu: Measure, arrays: dict[str, np.ndarray]) -> str | None:
-    """The name of a source in a file; its arrays are added to `arrays`."""
+def _written(mu: Measure, arrays: dict[str, np.ndarray]) -> str | dict[str, Any] | None:
+    """A source as its file tells of it; its arrays are added to `arrays`."""
+    own: dict[str, np.ndarray] = {}
+    source = _described(mu, own, f"{contents.SOURCE}/", contents.MOST_NESTED)
+    if source is not _CODE:
+        arrays |= own
+    return source
+
+
+def _described(
+    mu: Measure, arrays: dict[str, np.ndarray], start: str, depth: int
+) -> str | dict[str, Any] | None:
+    """A source by its name, or by its name and parts; its arrays are added to `arrays`."""
     kind = type(mu)
-    if kind not in table.IN_FILES.values():  # by identity: a user's class may have the same name
-        return _CODE
+    if depth == 0 or kind not in table.IN_FILES.values():
+        return _CODE  # by identity: a user's class may have the same name
     for name in table.arrays(kind):
-        arrays[f"{contents.SOURCE}/{name}"] = np.asarray(getattr(mu, name))
-    return kind.__name__
+        arrays[start + name] = np.asarray(getattr(mu, name))
+    parts = {}
+    for name in table.parts(kind):
+        part = getattr(mu, name)
+        source = _described(part, arrays, f"{start}{name}/", depth - 1)
+        if source is _CODE:
+            return _CODE
+        parts[name] = {"source": source, "dim": part.dim}
+    return {"name": kind.__name__, "parts": parts} if parts else kind.__name__
 
 
 def _take_source(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -157,16 +175,14 @@ def _source(
     dim: int,
 ) -> Measure:
     """The source that a file names, or the one that was passed where it is code."""
-    name = meta.get("source")
-    if name is not _CODE and mu is not None:
+    source = meta.get("source")
+    if source is not _CODE and mu is not None:
+        name, _ = contents.name_and_parts(source)
         raise ValueError(
             f"`mu` is given, but {str(path)!r} holds its source, {name}; leave it out."
         )
-    if name is not _CODE:
-        kind = table.IN_FILES[str(name)]
-        has_dim = any(field.name == "dim" for field in dataclasses.fields(kind))
-        held = {name: jnp.asarray(array) for name, array in own.items()}
-        return kind(**held, **({"dim": dim} if has_dim else {}))
+    if source is not _CODE:
+        return _made(source, own, dim)
     if mu is None:
         raise ValueError(
             f"`mu` is None, but the source of {str(path)!r} is code, which no file holds; pass the "
@@ -174,3 +190,15 @@ def _source(
         )
     check_measure(mu, np.zeros((1, dim), np.float32))
     return mu
+
+
+def _made(source: Any, own: dict[str, np.ndarray], dim: int, start: str = "") -> Measure:
+    """The source that a file tells of, from its arrays."""
+    name, parts = contents.name_and_parts(source)
+    kind = table.IN_FILES[name]
+    held: dict[str, Any] = {key: jnp.asarray(own[start + key]) for key in table.arrays(kind)}
+    for key, part in parts.items():
+        held[key] = _made(part["source"], own, part["dim"], f"{start}{key}/")
+    if any(field.name == "dim" for field in dataclasses.fields(kind)):
+        held["dim"] = dim
+    return kind(**held)

@@ -15,10 +15,11 @@ class Measure(Protocol):
     ``variance`` is the variance of each coordinate if the measure is isotropic and centred at 0.
     Otherwise it is None, and the solver estimates the moments from samples.
 
-    A measure may offer two more attributes, and the solver then draws better samples.
+    A measure may offer more attributes, and the solver then draws better samples.
     ``symmetry`` is "signs" if the distribution does not change when any coordinate changes its
     sign, and "rotations" if it does not change under any rotation. ``from_uniform(u)`` maps uniform
     points of the open unit cube (n, d) to samples of the measure, coordinate by coordinate.
+    ``parts`` are the sources of which it is the product, if it is one.
     """
 
     @property

@@ -19,13 +19,32 @@ def draw(key: PRNGKey, mu: Measure, n: int) -> Samples:
 def moments(key: PRNGKey, mu: Measure) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
     """Mean (d,) and covariance (d, d) of a measure: exact if known, else from samples.
 
+    Those of a product are those of its parts.
+
     Args:
       key: consumed only if the moments must be estimated.
       mu: the measure.
     """
     if mu.variance is not None:
         return jnp.zeros(mu.dim, jnp.float32), mu.variance * jnp.eye(mu.dim, dtype=jnp.float32)
+    parts = _parts(mu)
+    if parts:
+        keys = jax.random.split(key, len(parts))
+        means, blocks = zip(*map(moments, keys, parts), strict=True)
+        return jnp.concatenate(means), jax.scipy.linalg.block_diag(*blocks)
     x = draw(key, mu, MOMENT_SAMPLES)
     with jax.default_matmul_precision("highest"):
         covariance = jnp.cov(x, rowvar=False)
     return x.mean(0), covariance.reshape(mu.dim, mu.dim)
+
+
+def num_moment_samples(mu: Measure) -> int:
+    """Samples from which ``moments`` estimates what is not known."""
+    if mu.variance is not None:
+        return 0
+    return max(map(num_moment_samples, _parts(mu)), default=MOMENT_SAMPLES)
+
+
+def _parts(mu: Measure) -> tuple[Measure, ...]:
+    """The sources whose product a measure is; none if it is no product."""
+    return getattr(mu, "parts", ())

@@ -27,10 +27,15 @@ def _names(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
 
+def parts(kind: type) -> tuple[str, ...]:
+    """The fields of a source that are sources."""
+    return getattr(kind, "PARTS", ())
+
+
 IN_FILES: dict[str, type] = {
-    kind.__name__: kind for kind in ALL if {*_names(kind)} <= {"dim", *arrays(kind)}
+    kind.__name__: kind for kind in ALL if {*_names(kind)} <= {"dim", *arrays(kind), *parts(kind)}
 }
-"""Sources that a file can hold, by name: their fields are ``dim`` and arrays, and no code."""
+"""Sources that a file can hold, by name: their fields are ``dim``, arrays and sources."""
 
 if TYPE_CHECKING:
     Source = str

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
+from aeot_jax.numerics import without_gradient
 from aeot_jax.ot import centring, checks, merging
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.duality.repair import curve_order, repair_cost
@@ -39,6 +40,11 @@ from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SAMPLES_PER_STREAM = 512
 """Samples of a stream in one round."""
+
+_NO_GRADIENT = (
+    "`wasserstein` gives bounds, which have no gradient; train on `w2_loss`, which has one, and "
+    "call `wasserstein` outside of what is differentiated, or on `jax.lax.stop_gradient(...)`."
+)
 
 
 @jax.tree_util.register_dataclass
@@ -103,7 +109,8 @@ def wasserstein(
     shrinks with more samples and with a smaller mass error: on the line as fast as that of the
     lower bound, in high dimension like the share of mass that must move.
 
-    Memory beyond the arguments is a few arrays of the size of ``y``.
+    Memory beyond the arguments is a few arrays of the size of ``y``. Bounds have no gradient:
+    ``w2_loss`` is the distance as a loss.
 
     Args:
       key: consumed; must not be a key that led to ``h``.
@@ -118,6 +125,7 @@ def wasserstein(
 
     Raises:
       ValueError: if shapes, weights, heights or the source's dimension do not fit.
+      TypeError: if ``jax.grad`` asks for a gradient.
     """
     key = arguments.key("key", key)
     mu, y, h, nu = parts_of(mu, y, h, nu)
@@ -133,7 +141,8 @@ def wasserstein(
     per_stream = min(_SAMPLES_PER_STREAM, -(-num_samples // NUM_STREAMS))
     rounds = -(-num_samples // (per_stream * NUM_STREAMS))
     asked = Asked(targets, jnp.asarray(offset, jnp.float32), heights, weights, own, merged)
-    return _wasserstein(key, mu, asked, jnp.int32(rounds), per_stream=per_stream)
+    found = _wasserstein(key, mu, asked, jnp.int32(rounds), per_stream=per_stream)
+    return without_gradient(found, _NO_GRADIENT)
 
 
 class _Estimate(NamedTuple):

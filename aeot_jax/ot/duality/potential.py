@@ -230,23 +230,24 @@ def _mean_energy_jvp(
     tangent = jnp.zeros_like(result)
     if not isinstance(dh, SymbolicZero):
         counts: Counts = jnp.zeros_like(h, dtype=jnp.int32).at[index].add(1)
-        masses = _total(counts, axis_name).astype(jnp.float32) / n
+        masses = total(counts, axis_name).astype(jnp.float32) / n
         tangent += ((masses - nu) * dh).sum()
     if not isinstance(dy, SymbolicZero):
         cell_sums = jnp.zeros_like(y).at[index].add(x)
-        tangent += (_total(cell_sums, axis_name) / n * dy).sum()
+        tangent += (total(cell_sums, axis_name) / n * dy).sum()
     if not isinstance(dx, SymbolicZero):
-        tangent += _total_tangent((y[index] / n * dx).sum(), axis_name)
+        tangent += total_tangent((y[index] / n * dx).sum(), axis_name)
     if not isinstance(dnu, SymbolicZero):
         tangent -= (jnp.where(jnp.isneginf(h), 0.0, h) * dnu).sum()
     return result, tangent
 
 
-def _total(local: jax.Array, axis_name: Hashable | None) -> jax.Array:
+def total(local: jax.Array, axis_name: Hashable | None) -> jax.Array:
+    """Sum over the axis, where there is one."""
     return local if axis_name is None else lax.psum(local, axis_name)
 
 
-def _total_tangent(local: Float[Array, ""], axis_name: Hashable | None) -> Float[Array, ""]:
+def total_tangent(local: Float[Array, ""], axis_name: Hashable | None) -> Float[Array, ""]:
     """Sum over the axis; its transpose gives each shard the cotangent as it is.
 
     ``shard_map`` with ``check_vma=True`` knows that the sum is one number and transposes it so by

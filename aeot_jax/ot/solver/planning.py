@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from aeot_jax.measures import MOMENT_SAMPLES, Measure
+from aeot_jax.measures import Measure, num_moment_samples
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts.chi_square import samples_to_verify
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
@@ -117,8 +117,7 @@ def _starts(num_targets: int, mu: Measure, config: SolverConfig) -> tuple[tuple[
 
 def _begun(mu: Measure, plan: Plan) -> int:
     """Samples from which the start is computed."""
-    moments = 0 if mu.variance is not None else MOMENT_SAMPLES
-    return moments + tails.num_samples(plan.start_round)
+    return num_moment_samples(mu) + tails.num_samples(plan.start_round)
 
 
 def looks_at_start(plan: Plan) -> bool:

@@ -1,0 +1,1 @@
+"""Transport under conditions: labels or vectors that belong to the targets."""

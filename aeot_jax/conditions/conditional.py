@@ -1,0 +1,341 @@
+r"""Transport of noise beside a condition: ``solve_conditional``.
+
+The source is the product of the noise and the law of the conditions; the targets are
+:math:`(y_i, \sqrt\beta z_i)`, and both sides carry :math:`\sqrt\beta z`. The cost is thus
+:math:`|x - y_i|^2/2 + \beta |z - z_i|^2/2`. With a small beta the condition drawn is ignored, paths
+are short, and the noise tells which condition its target has; with a large beta the target has the
+condition drawn, as if each condition were solved by itself, and the noise tells nothing.
+
+**Beta by a principle.** Training on (x, z_i, y_i) is right as far as the noise is independent of
+z_i (``leakage.py``). "auto" is the smallest beta, up to a factor 1.5, whose leakage is at most
+``max_leakage`` with confidence 95 %: of all couplings that a model can be asked to reproduce, the
+one with the shortest paths.
+
+Sources: Kerrigan et al. 2024 and Hosseini et al. 2023 (weights on the condition, and their limit);
+Cheng, Schwing 2025, C2OT (what pairs without them do to conditional models).
+"""
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from aeot_jax import arguments
+from aeot_jax.conditions.asked import Asked
+from aeot_jax.conditions.by_label import solved_by_label
+from aeot_jax.conditions.codes import Codes, codes_of
+from aeot_jax.conditions.leakage import Leakage, probe
+from aeot_jax.measures import Measure, draw
+from aeot_jax.ot import checks, merging, problem
+from aeot_jax.ot.duality.assign import assign
+from aeot_jax.ot.solver.config import SolverConfig, check_config
+from aeot_jax.ot.solver.running import StartWarning
+from aeot_jax.ot.solver.solution import Solution
+from aeot_jax.ot.solver.solve import solve
+from aeot_jax.reprs import brief
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
+
+_STEP = 4.0
+"""Factor between two trials of beta, until one leaks and one does not."""
+
+_NEAR = 1.5
+"""Factor between those two at which the search ends."""
+
+_REACH = 4.0**6
+"""Factor by which beta may leave the ratio of the variances of targets and conditions."""
+
+_TRIAL_TOLERANCE = 0.3
+"""Mass error of a trial: the leakage hardly depends on it."""
+
+
+class ConditionalPairs(NamedTuple):
+    """Noise, and the targets that it is carried to.
+
+    Attributes:
+      x: noise (n, d).
+      z: conditions of the targets: labels (n,) or vectors (n, k), as they were given.
+      y: targets (n, d).
+      index: which of the user's targets these are (n,).
+    """
+
+    x: Float[Array, "*n d"]
+    z: Shaped[Array, "..."]
+    y: Float[Array, "*n d"]
+    index: Int[Array, "*n"]
+
+    __repr__ = brief
+
+
+class Trials(NamedTuple):
+    """What the search for beta has seen, in its order; one entry where beta was given.
+
+    Attributes:
+      beta: weights of the condition (t,).
+      leakage: share of the variance of the condition that the noise explained (t,).
+      kept: share of the conditions drawn that the targets had (t,); see ``Conditional``.
+    """
+
+    beta: Float[np.ndarray, " t"]
+    leakage: Float[np.ndarray, " t"]
+    kept: Float[np.ndarray, " t"]
+
+    __repr__ = brief
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Conditional:
+    """Heights of a problem with conditions, and what its pairs tell of them.
+
+    Attributes:
+      solution: of the augmented problem, in d + k dimensions: ``solution.problem`` holds the
+        product of the noise and the conditions, and the targets beside theirs.
+      z: conditions of the targets: labels (m,), or vectors (m, k).
+      beta: weight of the condition in the cost; inf where each label was solved by itself.
+      leakage: share of the variance of the target's condition that the noise explains.
+      leakage_se: its standard error.
+      kept: share of the labels drawn that the target has; of vectors, the correlation of the one
+        drawn and the target's.
+      trials: what the search for beta has seen.
+    """
+
+    solution: Solution
+    z: Shaped[Array, "..."]
+    beta: Float[Array, ""]
+    leakage: Float[Array, ""]
+    leakage_se: Float[Array, ""]
+    kept: Float[Array, ""]
+    trials: Trials
+
+    __repr__ = brief
+
+    @property
+    def _asked(self) -> problem.Problem:
+        assert self.solution.problem is not None  # solve_conditional has put it there
+        return self.solution.problem
+
+    def pairs(self, key: Given[PRNGKey], n: Given[int]) -> ConditionalPairs:
+        """Draw n samples of the noise with the targets that they are carried to.
+
+        The noise is drawn beside a condition; what is returned as ``z`` is the target's own. All
+        samples of equal targets go to the first of them.
+
+        Args:
+          key: consumed.
+          n: how many.
+
+        Raises:
+          ValueError: if `key` is not one key, or `n` is not a whole number of at least 1.
+        """
+        key = arguments.key("key", key)
+        n = arguments.count("n", n, what="how many pairs to draw")
+        x = draw(key, self._asked.mu, n)
+        return self.split(x, assign(x, self._asked.y, self.solution.h)[1])
+
+    def split(self, x: ArrayLike, index: ArrayLike) -> ConditionalPairs:
+        """What samples of the augmented source, and the targets of their cells, are to a user.
+
+        Args:
+          x: samples (n, d + k) of ``solution.problem.mu``.
+          index: of the targets that they are carried to (n,), as ``assign`` and couplings give it.
+
+        Raises:
+          ValueError: if `x` has not so many columns, or `index` not its length or no such target.
+        """
+        x, given = arguments.real("x", x), arguments.array("index", index)
+        count = np.shape(self.z)[0]
+        known = np.asarray(given) if arguments.is_concrete(given) else np.zeros(0, int)
+        if not np.issubdtype(given.dtype, np.integer) or ((known < 0) | (known >= count)).any():
+            raise ValueError(
+                f"`index` is {arguments.shown(index)}; pass integers from 0 to {count - 1}, the "
+                "targets that the samples are carried to."
+            )
+        index = jnp.asarray(given)
+        if x.shape[-1:] != (self._asked.mu.dim,) or x.shape[:-1] != index.shape:
+            raise ValueError(
+                f"`x` has shape {x.shape} and `index` {index.shape}; pass samples (n, "
+                f"{self._asked.mu.dim}) of the augmented source, and one index for each."
+            )
+        parts: Any = self._asked.mu
+        dim = parts.mu_a.dim
+        y = jnp.asarray(self._asked.y, jnp.float32)[index, :dim]
+        return ConditionalPairs(x[..., :dim], self.z[index], y, index)
+
+
+def solve_conditional(
+    key: Given[PRNGKey],
+    mu: Given[Measure],
+    y: ArrayLike,
+    z: ArrayLike,
+    beta: Given[float | Literal["auto"]] = "auto",
+    config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
+    *,
+    max_leakage: Given[float] = 0.05,
+    num_samples: Given[int] = 16_384,
+) -> Conditional:
+    r"""Carry noise beside a condition to targets that have one, for conditional models.
+
+    The cost is :math:`|x - y_i|^2/2 + \beta|z - z_i|^2/2`, where z is drawn independently of x from
+    the conditions of the targets. Labels count as unit vectors: two that differ cost beta.
+
+    Args:
+      key: consumed.
+      mu: source measure of the noise.
+      y: targets (m, d).
+      z: conditions of the targets: integer labels (m,), or vectors (m, k).
+      beta: weight of the condition, above 0. "auto" is the smallest, up to a factor 1.5, with which
+        the noise explains at most ``max_leakage`` of the condition's variance. ``math.inf``, for
+        labels, solves the problem of each label by itself; take it for a weight so large that
+        float32 loses the rest of the cost beside it, which the certificate would show.
+      config: the user's decisions, as for ``solve``.
+      max_leakage: what the leakage shall be at most, with confidence 95 %, if beta is "auto".
+      num_samples: samples of the noise by which the leakage is measured.
+
+    Returns:
+      The solution with the beta chosen and the leakage measured. Where no beta leaks so little, a
+      warning says so for vectors, and labels are solved each by itself.
+
+    Raises:
+      ValueError: if shapes, conditions, beta or the configuration do not fit; under jit.
+
+    Example:
+      >>> import jax, numpy as np, aeot_jax as aeot
+      >>> y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+      >>> labels = (y[:, 0] > 0).astype(int)
+      >>> config = aeot.SolverConfig(tolerance=0.3)
+      >>> key = jax.random.key(0)
+      >>> found = aeot.solve_conditional(key, aeot.Gaussian(3), y, labels, 4.0, config)
+      >>> x, z, y_i, i = found.pairs(jax.random.key(1), 256)  # train a model of x, z on y_i
+      >>> bool((z == labels[i]).all())
+      True
+    """
+    arguments.refuse_trace(
+        "solve_conditional", "call it outside of `jax.jit`", key=key, mu=mu, y=y, z=z
+    )
+    key = arguments.key("key", key)
+    check_config(config)
+    targets = np.asarray(checks.points("y", y))
+    checks.check_measure(mu, targets)
+    codes = codes_of(z, targets.shape[0])
+    weight = _checked_beta(beta, codes)
+    largest = {"above": True, "what": "a share between 0 and 1"}
+    max_leakage = arguments.number("max_leakage", max_leakage, 0.0, 1.0, **largest)
+    num_samples = arguments.count("num_samples", num_samples, 2, what="a number of samples")
+    asked = Asked(mu, targets, codes, config, num_samples)
+    keys = (jax.random.fold_in(key, i) for i in range(2**31))
+    if weight is not None:
+        return _found(asked, keys, weight, None, [])
+    weight, h0, trials = _searched(asked, keys, max_leakage)
+    return _found(asked, keys, weight, h0, trials)
+
+
+class _Trial(NamedTuple):
+    """A beta, and what was measured with it."""
+
+    beta: float
+    leakage: Leakage
+
+
+def _checked_beta(beta: Any, codes: Codes) -> float | None:
+    """The weight; None is to be searched for."""
+    if isinstance(beta, str):
+        arguments.choice("beta", beta, ("auto",))
+        return None
+    if isinstance(beta, float | np.floating) and beta == math.inf:
+        if codes.labels is None:
+            raise ValueError(
+                "`beta` is inf, but `z` holds vectors, of which each would be solved by itself; "
+                "pass a finite number, or integer labels."
+            )
+        return math.inf
+    return arguments.number("beta", beta, 0.0, above=True, what="a number above 0, or 'auto'")
+
+
+def _searched(
+    asked: Asked, keys: Iterator[Array], max_leakage: float
+) -> tuple[float, Any, list[_Trial]]:
+    """The smallest beta that leaks little enough, heights near its own, and the trials."""
+    tolerance = asked.config.tolerance
+    if tolerance is not None:
+        tolerance = max(tolerance, _TRIAL_TOLERANCE)
+    loose = asked._replace(config=replace(asked.config, tolerance=tolerance))
+    spread = np.square(asked.y.astype(np.float64) - asked.y.mean(0, np.float64)).sum(1).mean()
+    unit = float(spread / asked.codes.variance) or 1.0
+    leaks, serves, h, h0, beta, trials = None, None, None, None, unit, []
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StartWarning)
+            warnings.simplefilter("ignore", merging.CoincidenceWarning)
+            found, leakage = _measured(loose, keys, beta, h)
+        h = found.h
+        trials.append(_Trial(beta, leakage))
+        if leakage.upper <= max_leakage:
+            serves, h0 = beta, h
+        else:
+            leaks = beta
+        if serves is not None and leaks is not None:
+            if serves <= _NEAR * leaks:
+                return serves, h0, trials
+            beta = math.sqrt(serves * leaks)
+        elif leaks is not None:
+            if beta >= unit * _REACH:
+                return _beyond(asked.codes, trials, max_leakage), h, trials
+            beta *= _STEP
+        elif beta <= unit / _REACH:
+            return beta, h0, trials
+        else:
+            beta /= _STEP
+
+
+def _beyond(codes: Codes, trials: list[_Trial], max_leakage: float) -> float:
+    """What to take where every finite beta leaks: each label by itself, or the largest."""
+    if codes.labels is not None:
+        return math.inf
+    last = trials[-1]
+    warnings.warn(
+        f"`max_leakage` is {max_leakage:g}, but with the largest `beta`, {last.beta:.3g}, the "
+        f"noise explains {last.leakage.share:.2g} of the condition's variance; raise "
+        "`num_samples` or `max_leakage`, or pass `beta`.",
+        stacklevel=4,
+    )
+    return last.beta
+
+
+def _found(
+    asked: Asked, keys: Iterator[Array], beta: float, h0: Any, trials: list[_Trial]
+) -> Conditional:
+    """The solution at a beta, with its leakage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StartWarning)
+        solution, leakage = _measured(asked, keys, beta, None if math.isinf(beta) else h0)
+    trials = trials or [_Trial(beta, leakage)]
+    columns = [(trial.beta, trial.leakage.share, trial.leakage.kept) for trial in trials]
+    return Conditional(
+        solution=solution,
+        z=jnp.asarray(asked.codes.given),
+        beta=jnp.float32(beta),
+        leakage=jnp.float32(leakage.share),
+        leakage_se=jnp.float32(leakage.se),
+        kept=jnp.float32(leakage.kept),
+        trials=Trials(*np.array(columns, np.float64).T),
+    )
+
+
+def _measured(
+    asked: Asked, keys: Iterator[Array], beta: float, h0: Any
+) -> tuple[Solution, Leakage]:
+    """Solve the augmented problem, and measure what leaks."""
+    if math.isinf(beta):
+        solution, beta = solved_by_label(asked, keys)
+        mu, y = asked.augmented(beta)
+    else:
+        mu, y = asked.augmented(beta)
+        solution = solve(next(keys), mu, y, None, asked.config, h0)
+    share = (mu, y, solution.h, asked.codes, beta, asked.num_samples)
+    return solution, probe(next(keys), *share)

@@ -1,0 +1,155 @@
+"""Transport under conditions: what is kept, what leaks, and how their weight is chosen."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aeot_jax as aeot
+
+KEY = jax.random.key(0)
+M, D = 120, 3
+MU = aeot.Gaussian(D)
+RNG = np.random.default_rng(0)
+LABELS = np.repeat([4, 7], [80, 40])[RNG.permutation(M)]
+Y = RNG.normal(size=(M, D)).astype(np.float32) + 2 * (LABELS == 7)[:, None].astype(np.float32)
+CONFIG = aeot.SolverConfig(tolerance=0.3, start="voronoi", parallel="none")
+N = 4096
+
+
+def solved(z, beta, **options):
+    return aeot.solve_conditional(KEY, MU, Y, z, beta, CONFIG, num_samples=N, **options)
+
+
+@pytest.fixture(scope="module")
+def weak():
+    return solved(LABELS, 0.01)
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    return solved(LABELS, "auto")
+
+
+@pytest.fixture(scope="module")
+def limit():
+    return solved(LABELS, math.inf)
+
+
+def drawn(found, n=N):
+    """Fresh pairs, as NumPy arrays."""
+    return aeot.ConditionalPairs(*map(np.asarray, found.pairs(jax.random.key(9), n)))
+
+
+def gini(labels):
+    return 1 - np.square(np.unique(labels, return_counts=True)[1] / len(labels)).sum()
+
+
+def test_pairs_are_rows_of_what_was_given(weak):
+    assert weak.solution.converged
+    x, z, y, index = drawn(weak)
+    assert x.shape == (N, D)
+    np.testing.assert_array_equal(y, Y[index])
+    np.testing.assert_array_equal(z, LABELS[index])
+    own = weak.solution.problem.mu.sample(jax.random.key(1), 8)
+    split = weak.split(own, np.arange(8))
+    np.testing.assert_array_equal(split.x, own[:, :D])
+    np.testing.assert_array_equal(split.y, Y[:8])
+    with pytest.raises(ValueError, match=r"`x` has shape \(8, 3\) and `index` \(8,\); pass .* 5\)"):
+        weak.split(own[:, :D], np.arange(8))
+    for bad in (np.arange(8) + M, -np.arange(8), np.ones(8)):
+        with pytest.raises(ValueError, match=r"`index` is .*; pass integers from 0 to 119"):
+            weak.split(own, bad)
+
+
+def test_leakage_is_the_share_of_variance_that_the_best_predictor_explains(weak, limit):
+    """The predictor by brute force: of each noise the labels that all conditions lead to."""
+    for found in (weak, limit):
+        mu, y = found.solution.problem.mu, np.asarray(found.solution.problem.y, np.float64)
+        atoms = np.unique(np.asarray(mu.mu_b.points), axis=0)  # in the order of the labels
+        share = np.array([1 / 3, 2 / 3])
+        x = np.random.default_rng(5).normal(size=(20_000, D))
+        expected = 0
+        for atom, weight in zip(atoms, share, strict=True):
+            beside = np.concatenate([x, np.broadcast_to(atom, (len(x), 2))], 1)
+            index = (beside @ y.T + np.asarray(found.solution.h)).argmax(1)
+            expected = expected + weight * (LABELS[index] == 7)
+        explained = np.var(expected) / (np.mean(expected) * (1 - np.mean(expected)))
+        # Five standard errors of a share from N pairs.
+        np.testing.assert_allclose(found.leakage, explained, atol=5 * found.leakage_se + 0.02)
+
+
+def test_a_weak_condition_is_ignored_and_an_infinite_one_kept(weak, limit):
+    assert weak.leakage > 0.9
+    assert abs(weak.kept - (1 - gini(LABELS))) < 0.1  # by chance
+    assert limit.kept == 1
+    assert limit.beta == math.inf
+    assert abs(limit.leakage) <= 5 * limit.leakage_se
+    assert limit.solution.converged
+    _, z, _, index = drawn(limit)
+    masses = np.bincount(index, minlength=M)
+    assert abs((z == 7).mean() - 1 / 3) < 5 * 0.5 / np.sqrt(N)
+    again = aeot.certify(jax.random.key(3), limit.solution)
+    assert again.mass_error < 0.3
+    assert masses.min() > 0
+
+
+def test_each_label_is_solved_by_itself(limit):
+    """Noise of one label goes where the heights of that label alone carry it."""
+    x, z, y, _ = drawn(limit, 256)
+    for label in (4, 7):
+        own = label == LABELS
+        alone = aeot.transport(x, Y[own], limit.solution.h[own])
+        np.testing.assert_array_equal(np.asarray(alone)[z == label], y[z == label])
+
+
+def test_auto_is_the_smallest_weight_that_leaks_little(chosen):
+    assert chosen.leakage <= 0.05
+    betas, leakages = np.float32(chosen.trials.beta), chosen.trials.leakage
+    below = betas[betas < chosen.beta].max()
+    assert chosen.beta in betas
+    assert chosen.beta <= 1.5001 * below
+    # The bound that decides is two standard errors more, of a share from N pairs.
+    assert leakages[betas == below] > 0.05 - 2 * 1.2 / np.sqrt(N)
+    order = np.argsort(betas)
+    assert (np.diff(leakages[order]) < 0.05).all()  # the more the weight, the less leaks
+    assert (np.diff(chosen.trials.kept[order]) > -0.05).all()
+
+
+def test_vectors_are_conditions_too():
+    z = np.column_stack([LABELS == 7, RNG.normal(size=M)]).astype(np.float32)
+    weak, strong = solved(z, 0.01), solved(z + 1000, 30.0)
+    assert weak.leakage > 0.9 > 0.3 > strong.leakage
+    assert weak.kept < 0.2
+    assert strong.kept > 0.8
+    _, own, _, index = drawn(strong, 64)
+    np.testing.assert_array_equal(own, (z + 1000)[index])
+
+
+def test_what_does_not_fit_is_named():
+    def call(**changes):
+        arguments = {"key": KEY, "mu": MU, "y": Y, "z": LABELS, "config": CONFIG, **changes}
+        return aeot.solve_conditional(**arguments)
+
+    vectors = np.ones((M, 2)) * np.arange(M)[:, None]
+    for changes, said in (
+        ({"z": LABELS[1:]}, r"`z` has shape \(119,\); pass one label for each of the 120 targets"),
+        ({"z": np.ones((M, 2, 2))}, r"`z` has shape \(120, 2, 2\); pass one label"),
+        ({"z": LABELS / 2}, r"`z` has shape \(120,\) and dtype float64; pass one integer"),
+        ({"z": np.full((M, 2), np.nan)}, "`z` is nan at 0, 0"),
+        ({"z": 0 * LABELS}, "`z` is the same for all 120 targets, .* call `solve`"),
+        ({"beta": 0}, "`beta` is 0; pass a number above 0, or 'auto'"),
+        ({"beta": -1.0}, "`beta` is -1.0; pass a number above 0, or 'auto'"),
+        ({"beta": math.nan}, "`beta` is nan; pass a number above 0, or 'auto'"),
+        ({"beta": "Auto"}, "`beta` is 'Auto'"),
+        ({"beta": True}, "`beta` is True"),
+        ({"beta": math.inf, "z": vectors}, "`beta` is inf, but `z` holds vectors"),
+        ({"max_leakage": 0.0}, "`max_leakage` is 0.0; pass a share between 0 and 1"),
+        ({"mu": aeot.Gaussian(2)}, "`mu` has dimension 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call(**changes)
+    with pytest.raises(ValueError, match="`z` is traced, but `solve_conditional`"):
+        jax.jit(lambda z: call(z=z))(jnp.asarray(LABELS))
