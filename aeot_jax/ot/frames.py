@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot.cells import blockwise, shift
-from aeot_jax.typing import Targets, Weights
+from aeot_jax.ot.cells import blocks, blockwise, shift
+from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.typing import Stored, Targets, Weights
 
 
 class Frame(NamedTuple):
@@ -22,35 +23,39 @@ class Frame(NamedTuple):
     centre: Float[Array, " d"]
     scale: Float[Array, ""]
 
-    def normalise(self, y: Targets) -> Targets:
+    def normalise(self, y: Stored) -> Targets:
         """Centre and scale targets (m, d)."""
-        return (y - self.centre[None, :]) / self.scale
+        return blocks.whole(self.rows(y))
+
+    def rows(self, y: Stored) -> Rows:
+        """Targets (m, d) that are centred and scaled where they are scored."""
+        return Rows(y, self.centre, self.scale)
 
 
-def frame(y: Targets, nu: Weights, targets_axis: str | None = None) -> Frame:
+def frame(y: Stored, nu: Weights, targets_axis: str | None = None) -> Frame:
     """Weighted mean of the targets and root mean square of a coordinate around it.
 
     Args:
-      y: targets (m, d).
+      y: targets as stored (m, d).
       nu: weights (m,).
       targets_axis: a mapped axis over whose devices the targets are sharded.
     """
     taken = shift.around(y, jnp.where(nu > 0, 0 * nu, -jnp.inf), targets_axis)[2]
     offset = jnp.asarray(taken.centre)
-    size = jnp.max(jnp.abs(y - offset[None, :]))
+    size = jnp.max(jnp.abs(blocks.whole(Rows(y, offset))))
     if targets_axis is not None:
         size = jax.lax.pmax(size, targets_axis)
     # Scale first: squares of targets near 1e-30 or 1e+30 leave float32.
     size = jnp.where(size > 0, jnp.maximum(size, jnp.finfo(jnp.float32).tiny), 1.0)
 
-    def unit(y: Targets, offset: Float[Array, " d"], size: Float[Array, ""]) -> Targets:
-        return (y - offset[None, :]) / size
+    def unit(y: Stored, offset: Float[Array, " d"], size: Float[Array, ""]) -> Targets:
+        return blocks.whole(Rows(y, offset, size))
 
-    def mean(y: Targets, nu: Weights, *place: Array) -> Float[Array, " d"]:
+    def mean(y: Stored, nu: Weights, *place: Array) -> Float[Array, " d"]:
         return jnp.matmul(nu, unit(y, *place), precision=PRECISION)
 
     def square(
-        y: Targets, nu: Weights, centre: Float[Array, " d"], *place: Array
+        y: Stored, nu: Weights, centre: Float[Array, " d"], *place: Array
     ) -> Float[Array, ""]:
         deviation = jnp.square(unit(y, *place) - centre[None, :]).mean(1)
         return jnp.matmul(nu, deviation, precision=PRECISION)

@@ -17,6 +17,7 @@ from jax import lax
 
 from aeot_jax.numerics import axis_size
 from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells.blocks import Rows
 
 NUM_BLOCKS = 8
 """Logical blocks of targets; devices own whole blocks."""
@@ -72,7 +73,7 @@ def num_targets(rows: int, targets_axis: str | None) -> int:
 
 def sum_blocks(
     function: Callable[..., _Tree],
-    arrays: tuple[jax.Array, ...],
+    arrays: tuple[jax.Array | Rows, ...],
     *operands: Any,
     targets_axis: str | None = None,
 ) -> _Tree:
@@ -80,8 +81,8 @@ def sum_blocks(
 
     Args:
       function: maps the block's part of each array, and the operands, to a tree of float32 or
-        int32 arrays. Beyond the last target the parts are 0.
-      arrays: one row per target of this device, (m,) or (m, d).
+        int32 arrays. Beyond the last target the parts are 0, as they are stored.
+      arrays: one row per target of this device, (m,) or (m, d); the part of ``Rows`` is ``Rows``.
       *operands: what else the function reads, trees of arrays.
       targets_axis: a mapped axis over whose devices the targets are sharded.
 
@@ -107,7 +108,7 @@ def add_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
 
 def map_blocks(
     function: Callable[..., _Tree],
-    arrays: tuple[jax.Array, ...],
+    arrays: tuple[jax.Array | Rows, ...],
     *operands: Any,
     targets_axis: str | None = None,
 ) -> _Tree:
@@ -119,7 +120,9 @@ def map_blocks(
     rows = max(array.shape[0] for array in arrays)
     size = width(rows * NUM_BLOCKS // own)
 
-    def part(array: jax.Array, block: jax.Array) -> jax.Array:
+    def part(array: Any, block: jax.Array) -> Any:
+        if isinstance(array, Rows):
+            return array._replace(points=part(array.points, block))
         if array.shape[0] == own * size:
             return lax.dynamic_slice_in_dim(array, block * size, size)
         places = block * size + jnp.arange(size, dtype=jnp.int32)
@@ -130,13 +133,13 @@ def map_blocks(
 
     # It is cheaper to fill up vectors beforehand than block by block.
     arrays = tuple(
-        jnp.pad(array, (0, own * size - array.shape[0])) if array.ndim == 1 else array
+        jnp.pad(array, (0, own * size - array.shape[0])) if len(array.shape) == 1 else array
         for array in arrays
     )
     return blocks.map_abreast(one, own, arrays, *operands)
 
 
-def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> jax.Array:
+def map_rows(function: Callable[..., jax.Array], y: jax.Array | Rows, *operands: Any) -> jax.Array:
     """Apply a function of whole rows to ``ALIGNMENT`` targets at a time.
 
     The last bits of a matrix product depend on the number of rows and on a row's place among them.
@@ -144,7 +147,7 @@ def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -
 
     Args:
       function: maps targets (128, d), and the operands, to an array (128, ...).
-      y: targets (m, d).
+      y: targets (m, d); of ``Rows`` the function gets them as they are scored.
       *operands: trees of arrays.
 
     Returns:
@@ -152,9 +155,11 @@ def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -
     """
     num_chunks = -(-y.shape[0] // ALIGNMENT)
 
-    def one(chunk: jax.Array, y: jax.Array, *operands: Any) -> jax.Array:
+    def one(chunk: jax.Array, y: jax.Array | Rows, *operands: Any) -> jax.Array:
         places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT, dtype=jnp.int32)
-        return function(y.at[places].get(mode="fill", fill_value=0), *operands)
+        stored = y.points if isinstance(y, Rows) else y
+        rows = stored.at[places].get(mode="fill", fill_value=0)
+        return function(y.of(rows) if isinstance(y, Rows) else rows, *operands)
 
     made = blocks.map_abreast(one, num_chunks, y, *operands)
     return made.reshape(num_chunks * ALIGNMENT, *made.shape[2:])

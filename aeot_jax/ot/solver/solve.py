@@ -66,7 +66,7 @@ def solve(
     where = placement(config)  # what it refuses is refused before the first step
     if where.target_shards > 1:
         check_elementwise(optimizer(config.optimizer, config.learning_rate))
-    made = problem.make(mu, y, nu, sharded=where.target_shards > 1)
+    made = problem.make(mu, y, nu, sharded=where.target_shards > 1, stored=True)
     start = None if h0 is None else made.heights(h0, "h0")
     if start is not None and (lost := np.isneginf(start) & (np.asarray(made.nu) > 0)).any():
         raise ValueError(

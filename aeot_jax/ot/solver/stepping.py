@@ -34,7 +34,8 @@ from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import Seen, centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Plan
-from aeot_jax.ot.solver.starts.start import checked, working_targets
+from aeot_jax.ot.solver.starts.start import checked
+from aeot_jax.ot.solver.starts.working import working_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Counts, Given, Heights
 
