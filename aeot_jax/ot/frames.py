@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot.cells import blocks, blockwise, shift
+from aeot_jax.ot.cells import blockwise, shift
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.typing import Stored, Targets, Weights
 
@@ -25,7 +25,7 @@ class Frame(NamedTuple):
 
     def normalise(self, y: Stored) -> Targets:
         """Centre and scale targets (m, d)."""
-        return blocks.whole(self.rows(y))
+        return (y.astype(jnp.float32) - self.centre[None, :]) / self.scale
 
     def rows(self, y: Stored) -> Rows:
         """Targets (m, d) that are centred and scaled where they are scored."""
@@ -42,14 +42,14 @@ def frame(y: Stored, nu: Weights, targets_axis: str | None = None) -> Frame:
     """
     taken = shift.around(y, jnp.where(nu > 0, 0 * nu, -jnp.inf), targets_axis)[2]
     offset = jnp.asarray(taken.centre)
-    size = jnp.max(jnp.abs(blocks.whole(Rows(y, offset))))
+    size = jnp.max(jnp.abs(y.astype(jnp.float32) - offset[None, :]))
     if targets_axis is not None:
         size = jax.lax.pmax(size, targets_axis)
     # Scale first: squares of targets near 1e-30 or 1e+30 leave float32.
     size = jnp.where(size > 0, jnp.maximum(size, jnp.finfo(jnp.float32).tiny), 1.0)
 
     def unit(y: Stored, offset: Float[Array, " d"], size: Float[Array, ""]) -> Targets:
-        return blocks.whole(Rows(y, offset, size))
+        return (y.astype(jnp.float32) - offset[None, :]) / size
 
     def mean(y: Stored, nu: Weights, *place: Array) -> Float[Array, " d"]:
         return jnp.matmul(nu, unit(y, *place), precision=PRECISION)

@@ -133,7 +133,9 @@ def map_blocks(
 
     # It is cheaper to fill up vectors beforehand than block by block.
     arrays = tuple(
-        jnp.pad(array, (0, own * size - array.shape[0])) if len(array.shape) == 1 else array
+        array
+        if isinstance(array, Rows) or array.ndim > 1
+        else jnp.pad(array, (0, own * size - array.shape[0]))
         for array in arrays
     )
     return blocks.map_abreast(one, own, arrays, *operands)

@@ -29,7 +29,7 @@ from aeot_jax.ot.solver.plan import NEVER, Budget, Phases, Plan, Trust, head_sta
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.starving import starving
-from aeot_jax.ot.solver.starts.working import working_targets
+from aeot_jax.ot.solver.starts.working import normal_targets, turned_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
@@ -156,12 +156,12 @@ def _init(
     moment_key, start_key, run_key = jax.random.split(key, 3)
     frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
-    normal = frame.rows(y)
+    normal = normal_targets(y, frame, axes.targets)
     of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
     square = of_targets(_weighted_square, (normal, nu))
     spread = isolated(_spread, square, law.mean, law.covariance)
 
-    turned = working_targets(y, frame, run_key, mu, plan)
+    turned = normal if not plan.batch.way.turns else turned_targets(y, frame, run_key, mu, plan)
     working = Marginals(around(mu, law.offset), turned, nu)
 
     def starting(name: Start) -> Heights:
@@ -218,7 +218,7 @@ def _law(key: PRNGKey, mu: Measure) -> _Law:
 
 
 def _deviation(
-    y: Rows, nu: Weights, covariance: Float[Array, "d d"], axes: Axes
+    y: Targets | Rows, nu: Weights, covariance: Float[Array, "d d"], axes: Axes
 ) -> Float[Array, " m"]:
     """Standard deviation of every target's score over the mean one."""
 
@@ -305,9 +305,9 @@ def _init_dict(*arguments: Any, **options: Any) -> dict[str, Any]:
     return _init(*arguments, **options).as_dict()
 
 
-def _weighted_square(y: Rows, nu: Weights) -> Float[Array, "d d"]:
-    y = blocks.whole(y)
-    return jnp.matmul((y * nu[:, None]).T, y, precision=PRECISION)
+def _weighted_square(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
+    own = blocks.whole(y)
+    return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
 
 
 def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:

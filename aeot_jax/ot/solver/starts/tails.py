@@ -124,8 +124,8 @@ def _square(y: WorkingTargets | Rows, nu: Weights, targets_axis: str | None) -> 
     """Second moment of the targets; rows beyond the weights are none."""
 
     def of_block(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
-        y = blocks.whole(y)
-        return jnp.matmul((y * nu[:, None]).T, y, precision=PRECISION)
+        own = blocks.whole(y)
+        return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
 
     return blockwise.sum_blocks(of_block, (y, nu), targets_axis=targets_axis)
 

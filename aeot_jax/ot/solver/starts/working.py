@@ -1,6 +1,7 @@
 """The targets as the steps see them: centred, scaled, and prepared for the way of drawing."""
 
 import jax
+import jax.numpy as jnp
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import isolated
@@ -11,19 +12,16 @@ from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.typing import PRNGKey, Stored, Targets, WorkingTargets
 
 _MOST_COPIED = 64 << 20
-"""Most bytes of targets that are centred and scaled once instead of in every block."""
+"""Most bytes of float32 targets that are copied where they are stored in fewer."""
 
 _MIXING = 2**32 - 1
 """What the key of a solve is folded with to turn the targets; no step has this number."""
 
 
 def working_targets(
-    y: Stored, frame: Frame, key: PRNGKey, mu: Measure, plan: Plan
+    y: Stored, frame: Frame, key: PRNGKey, mu: Measure, plan: Plan, targets_axis: str | None = None
 ) -> WorkingTargets | Rows:
     """Centre and scale targets (m, d), and prepare them for the way of drawing.
-
-    If that turns them, a float32 copy of all is made and filled up to whole blocks of the kernel.
-    Else many stay as they are stored, and each block is centred and scaled where it is scored.
 
     Args:
       y: targets of this device, as stored (m, d).
@@ -31,15 +29,32 @@ def working_targets(
       key: of the solve.
       mu: source measure.
       plan: of the solve.
+      targets_axis: a mapped axis over whose devices the targets are sharded.
     """
-    way = plan.batch.way
+    if plan.batch.way.turns:
+        return turned_targets(y, frame, key, mu, plan)
+    return normal_targets(y, frame, targets_axis)
+
+
+def normal_targets(y: Stored, frame: Frame, targets_axis: str | None = None) -> Targets | Rows:
+    """Centre and scale targets (m, d).
+
+    Many that take less than float32 stay as they are stored: each block is centred and scaled where
+    it is used, which may change a last bit.
+    """
+    size = 4 * y.size * blockwise.num_shards(targets_axis)  # the same on any number of devices
+    if y.dtype == jnp.float32 or size <= _MOST_COPIED:
+        return isolated(Frame.normalise, frame, y)
+    return frame.rows(y)
+
+
+def turned_targets(
+    y: Stored, frame: Frame, key: PRNGKey, mu: Measure, plan: Plan
+) -> WorkingTargets:
+    """Centre, scale and turn targets; a float32 copy, filled up to whole blocks of the kernel."""
     key = jax.random.fold_in(key, _MIXING)
 
     def prepared(y: Stored, frame: Frame, key: PRNGKey) -> Targets:
-        return way.prepared(key, mu, frame.normalise(y))
+        return plan.batch.way.prepared(key, mu, frame.normalise(y))
 
-    if way.turns:
-        return blockwise.map_rows(prepared, y, frame, key)
-    if 4 * y.size > _MOST_COPIED:
-        return frame.rows(y)
-    return isolated(prepared, y, frame, key)
+    return blockwise.map_rows(prepared, y, frame, key)
