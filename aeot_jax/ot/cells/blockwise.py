@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aeot_jax.numerics import axis_size
+from aeot_jax.numerics import axis_size, repeat
 from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows
 
@@ -24,6 +24,9 @@ NUM_BLOCKS = 8
 
 ALIGNMENT = 128
 """The width of a logical block is a multiple of it, so that the kernels' own blocks fit into it."""
+
+_MOST_UNITS = 32
+"""Most times ``ALIGNMENT`` targets of a block that are widened together."""
 
 _Tree = TypeVar("_Tree")
 
@@ -89,8 +92,43 @@ def sum_blocks(
     Returns:
       The sum over all targets of all devices, the same on each.
     """
+    if any(isinstance(array, Rows) for array in arrays):
+        function = functools.partial(_summed_by_pieces, function, len(arrays))
     return add_blocks(
         map_blocks(function, arrays, *operands, targets_axis=targets_axis), targets_axis
+    )
+
+
+def _summed_by_pieces(function: Callable[..., Any], number: int, *operands: Any) -> Any:
+    """A function of a block, summed over pieces of it: only one is ever widened to float32.
+
+    Args:
+      function: as for ``sum_blocks``.
+      number: how many of the operands are arrays of the block.
+      *operands: the block's part of each array, then what else the function reads.
+    """
+    parts, others = operands[:number], operands[number:]
+    units = parts[0].shape[0] // ALIGNMENT
+    size = ALIGNMENT * max(n for n in range(1, _MOST_UNITS + 1) if units % n == 0)
+
+    def of_piece(i: jax.Array) -> Any:
+        def cut(array: jax.Array) -> jax.Array:
+            return lax.dynamic_slice_in_dim(array, i * size, size)
+
+        def piece(array: Any) -> Any:
+            stored = isinstance(array, Rows)
+            return array._replace(points=cut(array.points)) if stored else cut(array)
+
+        return function(*map(piece, parts), *others)
+
+    none = jax.tree.map(
+        lambda s: blocks.full(s.shape, 0, s.dtype, *jax.tree.leaves(operands)),
+        jax.eval_shape(of_piece, jnp.int32(0)),
+    )
+    return repeat(
+        parts[0].shape[0] // size,
+        lambda i, total: jax.tree.map(operator.add, total, of_piece(i)),
+        none,
     )
 
 
@@ -128,7 +166,7 @@ def map_blocks(
         places = block * size + jnp.arange(size, dtype=jnp.int32)
         return array.at[places].get(mode="fill", fill_value=0)
 
-    def one(block: jax.Array, arrays: tuple[jax.Array, ...], *operands: Any) -> _Tree:
+    def one(block: jax.Array, arrays: tuple[Any, ...], *operands: Any) -> Any:
         return function(*(part(array, block) for array in arrays), *operands)
 
     # It is cheaper to fill up vectors beforehand than block by block.

@@ -146,6 +146,19 @@ def _middle(
     return rounded(low / 2 + high / 2, jnp.max(high - low))
 
 
+def farthest(y: Stored, centre: Float[Array, " d"]) -> Float[Array, ""]:
+    """Largest distance of a coordinate of the targets from that of a centre, a part at a time."""
+    m = y.shape[0]
+    size = min(_PART, m)
+
+    def body(b: Array, most: Array) -> Array:
+        start = jnp.minimum(b * size, m - size)
+        part = lax.dynamic_slice_in_dim(y, start, size).astype(jnp.float32)
+        return jnp.maximum(most, jnp.max(jnp.abs(part - centre[None, :])))
+
+    return repeat(-(-m // size), body, blocks.full((), 0.0, jnp.float32, y, centre))
+
+
 def rounded(middle: Float[Array, "*d"], size: Float[Array, ""]) -> Float[Array, "*d"]:
     """Round a middle to a multiple of a power of two above four times a size: to 0 near the origin.
 

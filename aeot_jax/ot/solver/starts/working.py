@@ -1,18 +1,15 @@
 """The targets as the steps see them: centred, scaled, and prepared for the way of drawing."""
 
 import jax
-import jax.numpy as jnp
 
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import isolated
+from aeot_jax.ot import frames
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.typing import PRNGKey, Stored, Targets, WorkingTargets
-
-_MOST_COPIED = 64 << 20
-"""Most bytes of float32 targets that are copied where they are stored in fewer."""
 
 _MIXING = 2**32 - 1
 """What the key of a solve is folded with to turn the targets; no step has this number."""
@@ -42,10 +39,9 @@ def normal_targets(y: Stored, frame: Frame, targets_axis: str | None = None) -> 
     Many that take less than float32 stay as they are stored: each block is centred and scaled where
     it is used, which may change a last bit.
     """
-    size = 4 * y.size * blockwise.num_shards(targets_axis)  # the same on any number of devices
-    if y.dtype == jnp.float32 or size <= _MOST_COPIED:
-        return isolated(Frame.normalise, frame, y)
-    return frame.rows(y)
+    if frames.stays_stored(y, targets_axis):
+        return frame.rows(y)
+    return isolated(Frame.normalise, frame, y)
 
 
 def turned_targets(
