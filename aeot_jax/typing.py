@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, UInt32
 
 Samples = Float[Array, "n d"]
 """Samples of the source measure, one per row."""
 
 Targets = Float[Array, "m d"]
 """Target points (codes), one per row."""
+
+Stored = Real[Array, "m d"]
+"""Target points as they are stored, in a dtype whose numbers float32 holds."""
 
 WorkingTargets = Float[Array, "rows d"]
 """Targets padded for the kernel; rows beyond the heights have no cell."""

@@ -49,7 +49,7 @@ from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.starts import start
 from aeot_jax.typing import Devices
 
-_STEPS = 32
+STEPS = 32
 """Steps of a timed chunk."""
 
 
@@ -116,7 +116,7 @@ def reduction_alone(m: int, devices: Devices):
             own = counts + i + jax.lax.axis_index("i")
             return total + jax.lax.psum(own, "i")
 
-        return jax.lax.fori_loop(0, _STEPS, add, counts)
+        return jax.lax.fori_loop(0, STEPS, add, counts)
 
     function = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P(), out_specs=P()))
     return partial(function, jnp.zeros(m + 8, jnp.int32))
@@ -129,10 +129,10 @@ def chunk(config: aeot.SolverConfig, m: int, d: int):
     where = placement(config.parallel, config.devices)
     state, marginals = parallel.place(where, (state, Marginals(mu, y, nu)))
     plan = planning.plan(m, mu, config)
-    return partial(stepping.run_steps, state, marginals, plan, where, _STEPS)
+    return partial(stepping.run_steps, state, marginals, plan, where, STEPS)
 
 
-def scaling(m: int, d: int, batch: int, rounds: int) -> None:
+def scaling(m: int, d: int, batch: int, rounds: int, keep: bool = True) -> None:
     """Strong scaling (the same batch) and weak scaling (the same samples a device)."""
     present = tuple(jax.devices())
     numbers = [n for n in (1, 2, 4, 8) if n <= len(present)]
@@ -157,8 +157,8 @@ def scaling(m: int, d: int, batch: int, rounds: int) -> None:
             "way": name,
             "devices": number,
             "samples_per_step": size,
-            "steps": _STEPS,
-            "samples_per_s": size * _STEPS / wall,
+            "steps": STEPS,
+            "samples_per_s": size * STEPS / wall,
             "bytes_reduced_per_step": 4 * (m + 8) if number > 1 else 0,
             "reduction_share": timings[reductions[number]].summary()["wall_s"] / wall
             if number > 1
@@ -169,11 +169,12 @@ def scaling(m: int, d: int, batch: int, rounds: int) -> None:
             else None,
             **timings[name].summary(),
         }
-        harness.record("devices", row)
+        if keep:
+            harness.record("devices", row)
         print({key: row[key] for key in row if not key.endswith("spread_s")})
 
 
-def one_device(m: int, d: int, batch: int, rounds: int) -> None:
+def one_device(m: int, d: int, batch: int, rounds: int, keep: bool = True) -> None:
     """What the parallel path costs with nothing to share; "none again" shows the noise."""
     base = aeot.SolverConfig(
         tolerance=None, max_steps=10_000, start="zero", parallel="none", batch_size=batch
@@ -196,14 +197,15 @@ def one_device(m: int, d: int, batch: int, rounds: int) -> None:
             "way": name,
             "devices": 1,
             "samples_per_step": batch,
-            "steps": _STEPS,
+            "steps": STEPS,
             "rounds": rounds,
             "over_none": timing.ratio(timings["none"]),
             "quartile_over_none": float(quick / none),
             "same_heights_as_none": bool((heights[name] == heights["none"]).all()),
             **timing.summary(),
         }
-        harness.record("devices", row)
+        if keep:
+            harness.record("devices", row)
         print({key: row[key] for key in row if not key.endswith("spread_s")})
 
 

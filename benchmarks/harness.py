@@ -157,6 +157,11 @@ def extra_memory(run: Callable[[], object]) -> float:
     return (peak - before) / 1024
 
 
+def host_peak() -> float:
+    """GiB of resident memory that this process has held at most so far (Linux)."""
+    return _status("VmHWM") / 2**20
+
+
 def _status(field: str) -> int:
     """A line of this process's status, in KiB."""
     found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)

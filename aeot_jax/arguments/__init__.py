@@ -4,6 +4,7 @@ An error is a ValueError or TypeError of one sentence: the argument, its value a
 """
 
 from aeot_jax.arguments.arrays import array as array
+from aeot_jax.arguments.arrays import check_real as check_real
 from aeot_jax.arguments.arrays import host_array as host_array
 from aeot_jax.arguments.arrays import known as known
 from aeot_jax.arguments.arrays import placed as placed
@@ -17,6 +18,7 @@ from aeot_jax.arguments.choices import instance as instance
 from aeot_jax.arguments.choices import path as path
 from aeot_jax.arguments.display import shown as shown
 from aeot_jax.arguments.keys import key as key
+from aeot_jax.arguments.rows import parts as parts
 from aeot_jax.arguments.scalars import MOST as MOST
 from aeot_jax.arguments.scalars import count as count
 from aeot_jax.arguments.scalars import number as number

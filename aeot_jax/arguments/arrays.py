@@ -16,7 +16,11 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from aeot_jax.arguments.display import shown
+from aeot_jax.arguments.rows import PART_BYTES, parts
 from aeot_jax.arguments.traces import is_concrete
+
+_ALIGNMENT = 64
+"""Bytes to which memory must be aligned for JAX to take it over on a CPU."""
 
 
 def array(name: str, value: Any) -> np.ndarray | Array:
@@ -120,9 +124,43 @@ def real(name: str, value: Any, *, infinite_below: bool = False) -> Float[Array,
     return placed(rounded)
 
 
+def check_real(name: str, found: np.ndarray | Array) -> None:
+    """Refuse an array of which a known number is not finite in float32; nothing is copied whole.
+
+    Args:
+      name: the name of the argument, for errors.
+      found: from ``array``.
+
+    Raises:
+      ValueError: it names the first such number.
+    """
+    if isinstance(found, Tracer) or found.dtype.kind in "iub":
+        return
+    if isinstance(found, jax.Array) and not _is_near(found):
+        with jax.ensure_compile_time_eval():
+            if _is_usable(found, infinite_below=False):
+                return
+    host = np.asarray(found)
+    if not host.ndim:
+        rounded_to_float32(name, host)
+        return
+    for part in parts(name, host):
+        _rounded_part(name, host[part], False, part.start)
+
+
 def placed(values: np.ndarray) -> Array:
-    """Copy a NumPy array to the device; ``jnp.asarray`` would compile a copy for every shape."""
-    return jax.device_put(np.array(values))
+    """Copy a NumPy array to the device; ``jnp.asarray`` would compile a copy for every shape.
+
+    On a CPU JAX takes over memory that is aligned, and copies any other once more.
+    """
+    if values.nbytes <= PART_BYTES or jax.default_backend() != "cpu":
+        return jax.device_put(np.array(values))
+    memory = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    own = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    for part in parts("y", values):
+        own[part] = values[part]
+    return jax.device_put(own)
 
 
 def rounded_to_float32(
@@ -138,14 +176,28 @@ def rounded_to_float32(
     Raises:
       ValueError: if a number is not finite, or too large for float32.
     """
+    if values.nbytes <= PART_BYTES:
+        return _rounded_part(name, values, infinite_below)
+    is_new = values.dtype != np.float32
+    rounded = np.empty(values.shape, np.float32) if is_new else values
+    for part in parts(name, values):
+        own = _rounded_part(name, values[part], infinite_below, part.start)
+        if is_new:
+            rounded[part] = own
+    return rounded
+
+
+def _rounded_part(
+    name: str, values: np.ndarray, infinite_below: bool, first: int = 0
+) -> Float[np.ndarray, "..."]:
+    """``rounded_to_float32`` of some rows, of which ``first`` is the number of the first."""
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = values.astype(np.float32, copy=False)
     usable = np.isfinite(rounded)
     if infinite_below:
         usable = usable | np.isneginf(values)
-    _check_usable(
-        name, values, np.asarray(usable), infinite_below, "float32, in which all is computed"
-    )
+    kind = "float32, in which all is computed"
+    _check_usable(name, values, np.asarray(usable), infinite_below, kind, first)
     return rounded
 
 
@@ -201,13 +253,18 @@ def _check_dtype(name: str, dtype: Any) -> None:
 
 
 def _check_usable(
-    name: str, values: np.ndarray, usable: np.ndarray, infinite_below: bool, kind: str
+    name: str,
+    values: np.ndarray,
+    usable: np.ndarray,
+    infinite_below: bool,
+    kind: str,
+    first: int = 0,
 ) -> None:
     """Raise an error that names the first number that is not finite, or too large for a type."""
     if usable.all():
         return
     where = tuple(np.argwhere(~usable)[0].tolist())
-    at = f" at {', '.join(map(str, where))}" if where else ""
+    at = f" at {', '.join(map(str, (first + where[0], *where[1:])))}" if where else ""
     if np.isfinite(values[where]):
         raise ValueError(
             f"`{name}` is {values[where]!s}{at}, too large for {kind}; divide by a scale."

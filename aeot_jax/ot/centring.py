@@ -11,7 +11,7 @@ from aeot_jax.arguments import is_concrete
 from aeot_jax.ot import checks
 from aeot_jax.ot.cells import shift, sizes
 from aeot_jax.ot.cells.shift import Shift
-from aeot_jax.typing import ArrayLike, Heights, Targets
+from aeot_jax.typing import ArrayLike, Heights, Stored, Targets
 
 _EXACT_IN_FLOAT32 = (np.float32, np.float16, jnp.bfloat16, np.int8, np.uint8, np.int16, np.uint16)
 """Dtypes whose numbers float32 holds: they may stay as they are stored until they are scored."""
@@ -21,17 +21,19 @@ class Near(NamedTuple):
     """Targets with heights, as kernels take them after ``shift.around``.
 
     Attributes:
-      y: float32 (rows, d); rows beyond the user's own no cell.
+      y: targets (rows, d), as stored or float32; rows beyond the user's own no cell.
       h: heights (rows,).
       shift: what the host has taken off; zeros where nothing.
     """
 
-    y: Targets
+    y: Stored
     h: Heights
     shift: Shift
 
 
-def near(y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True) -> Near:
+def near(
+    y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True, stored: bool = False
+) -> Near:
     """Check targets and heights; where they are known, centre them in float64 and fill them up.
 
     Args:
@@ -39,15 +41,16 @@ def near(y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True) -> N
       h: heights (m,); -inf for a target that owns no cell.
       name: of the argument that gave the heights.
       some: whether one target at least must own a cell.
+      stored: whether targets stay in a dtype that float32 holds, to be widened block by block.
 
     Raises:
       ValueError: if a shape or a known value does not fit.
     """
-    return near_and_centre(y, h, name, some=some)[0]
+    return near_and_centre(y, h, name, some=some, stored=stored)[0]
 
 
 def near_and_centre(
-    y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True
+    y: ArrayLike, h: ArrayLike, name: str = "h", *, some: bool = True, stored: bool = False
 ) -> tuple[Near, Float[np.ndarray, " d"]]:
     """``near``, and what was taken off the targets in float64."""
     points = checks.points("y", y)
@@ -60,7 +63,7 @@ def near_and_centre(
         )
     known = is_concrete(heights)
     active = np.asarray(heights) > -np.inf if known else np.ones(len(points), bool)
-    own, centre = centred(points, active)
+    own, centre = centred(points, active, stored=stored)
     taken = taken._replace(centre=centre.astype(np.float32))
     if not known:
         return Near(checks.placed(own), jnp.asarray(rounded), taken), centre
@@ -86,11 +89,17 @@ def near_points(y: ArrayLike) -> tuple[Targets, Float[np.ndarray, " d"]]:
 
 
 def centred(
-    points: np.ndarray | Array, active: np.ndarray
+    points: np.ndarray | Array, active: np.ndarray, *, stored: bool = False
 ) -> tuple[np.ndarray | Array, Float[np.ndarray, " d"]]:
-    """Known points as float32, and what was taken off to keep the digits of wider dtypes."""
+    """Known points as float32, and what was taken off to keep the digits of wider dtypes.
+
+    Args:
+      points: checked before.
+      active: the points around whose middle to centre.
+      stored: whether a dtype that float32 holds stays.
+    """
     if points.dtype in _EXACT_IN_FLOAT32:
-        return _as_float32(points), np.zeros(points.shape[1])
+        return points if stored else _as_float32(points), np.zeros(points.shape[1])
     return shift.on_host(np.asarray(points), active if active.any() else ~active)
 
 

@@ -31,10 +31,7 @@ def points(name: str, y: Any) -> np.ndarray | Array:
     points = _ranked(name, y, 2)
     if points.shape[0] == 0 or points.shape[1] == 0:
         raise ValueError(f"`{name}` has shape {points.shape}; pass at least one target, (m, d).")
-    if isinstance(points, jax.Array):
-        arguments.real(name, points)
-    else:
-        arguments.rounded_to_float32(name, points)
+    arguments.check_real(name, points)
     return points
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete
 from aeot_jax.ot import checks
 from aeot_jax.typing import Weights
@@ -15,14 +16,37 @@ def representatives(y: np.ndarray | Array) -> Int[np.ndarray, " m"] | None:
     """Lowest index of the target that equals each target; None where all differ.
 
     Coinciding targets share one cell, which ``assign`` gives to the lowest index: their weights
-    are merged there for the solve and for every residual.
+    are merged there for the solve and for every residual. Rows are compared by a hash first, so
+    that targets are not copied to be sorted.
     """
-    host = np.ascontiguousarray(np.asarray(y)) + 0.0  # -0.0 equals 0.0
-    rows = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1]))).ravel()
-    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    if first.size == host.shape[0]:
+    host = np.asarray(y)
+    keys = _keys(host)
+    order = np.argsort(keys, kind="stable")
+    alike = keys[order[1:]] == keys[order[:-1]]
+    if not alike.any():
         return None
-    return first[inverse.ravel()].astype(np.int32)
+    first = np.append(False, alike)
+    some = np.sort(order[first | np.append(alike, False)])
+    _, place, inverse = np.unique(_as_bytes(host[some]), return_index=True, return_inverse=True)
+    if place.size == some.size:
+        return None
+    same = np.arange(host.shape[0], dtype=np.int32)
+    same[some] = some[place[inverse.ravel()]]
+    return same
+
+
+def _keys(host: np.ndarray) -> Int[np.ndarray, " m"]:
+    """Numbers of 64 bits that are equal where rows are, and hardly ever elsewhere."""
+    keys = np.empty(host.shape[0], np.int64)
+    for part in arguments.parts("y", host):
+        keys[part] = np.fromiter(map(hash, _as_bytes(host[part]).tolist()), np.int64)
+    return keys
+
+
+def _as_bytes(rows: np.ndarray) -> np.ndarray:
+    """Rows as one item of bytes each."""
+    rows = np.ascontiguousarray(rows) + rows.dtype.type(0)  # -0.0 equals 0.0
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
 
 
 class CoincidenceWarning(UserWarning):

@@ -49,8 +49,8 @@ class Marginals(NamedTuple):
 
     Attributes:
       mu: source measure.
-      y: targets, float32 (rows, d) or ``Rows``, which are shifted when they are scored; rows from
-        m on own no cell.
+      y: targets, as stored (rows, d) or ``Rows``, which are widened and shifted when they are
+        scored; rows from m on own no cell.
       nu: weights (m,), sum 1.
     """
 
@@ -65,7 +65,8 @@ class Prepared:
 
     Attributes:
       mu: source measure.
-      y: targets near the origin, float32 (rows, d); the user's first, then what fills up.
+      y: targets near the origin, as stored or float32 (rows, d); the user's first, then what
+        fills up.
       nu: weights (rows,), sum 1: those of coinciding targets at the first of them, 0 at the others
         and where filled up. Both are NumPy's where the targets shall be sharded over devices.
       num_targets: m, as the user counts.
@@ -128,7 +129,12 @@ def asked(mu: Measure, y: ArrayLike, nu: ArrayLike | None) -> Problem:
 
 
 def make(
-    mu: Given[Measure], y: ArrayLike, nu: ArrayLike | None = None, *, sharded: bool = False
+    mu: Given[Measure],
+    y: ArrayLike,
+    nu: ArrayLike | None = None,
+    *,
+    sharded: bool = False,
+    stored: bool = False,
 ) -> Prepared:
     """Check a problem, centre its targets, merge the weights of copies and fill it up.
 
@@ -141,6 +147,7 @@ def make(
       y: targets (m, d), in any real dtype.
       nu: weights (m,), sum 1; None is uniform.
       sharded: whether the targets shall be sharded over devices: they then stay on the host.
+      stored: whether targets stay in a dtype that float32 holds, to be widened block by block.
 
     Raises:
       ValueError: if targets, weights or the source's dimension do not fit.
@@ -154,7 +161,7 @@ def make(
         centre = np.zeros(points.shape[1])
         return Prepared(mu, arguments.real("y", points), weights, num_targets, None, centre)
     active = np.asarray(weights) > 0 if is_concrete(weights) else np.ones(num_targets, bool)
-    near, centre = centring.centred(points, active)
+    near, centre = centring.centred(points, active, stored=stored)
     same = merging.representatives(near)
     if same is not None:
         weights = merging.merged(weights, same)

@@ -24,18 +24,20 @@ RESCORE_FLOATS = 1 << 18
 
 
 class Rows(NamedTuple):
-    """Targets with a centre that a kernel subtracts block by block.
+    """Targets as stored, with what a kernel does to each block: widen, shift and scale it.
 
     Scores of targets far from the origin lose digits; around a centre they keep them. The stored
-    targets are never copied as a whole for that.
+    targets, of which a number may take one byte, are never copied as a whole for that.
 
     Attributes:
-      points: targets as stored (m, d).
+      points: targets as stored (m, d), in a dtype whose numbers float32 holds.
       centre: what is subtracted from each (d,); None where they are near the origin already.
+      scale: what they are divided by then; None where they have their size.
     """
 
     points: jax.Array
     centre: jax.Array | None = None
+    scale: jax.Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,14 +45,25 @@ class Rows(NamedTuple):
         return self.points.shape
 
     def part(self, start: jax.Array | int, size: int) -> jax.Array:
-        """``size`` targets from ``start`` on, shifted (size, d)."""
-        rows = lax.dynamic_slice_in_dim(self.points, start, size)
-        return rows if self.centre is None else rows - self.centre[None, :]
+        """``size`` targets from ``start`` on, float32 (size, d)."""
+        return self.of(lax.dynamic_slice_in_dim(self.points, start, size))
+
+    def of(self, stored: jax.Array) -> jax.Array:
+        """Some rows as they are scored, float32 (n, d), from the same as they are stored."""
+        rows = stored.astype(jnp.float32)
+        rows = rows if self.centre is None else rows - self.centre[None, :]
+        return rows if self.scale is None else rows / self.scale
 
 
 def as_rows(y: jax.Array | Rows) -> Rows:
     """Targets as ``Rows``; plain arrays are near the origin."""
     return y if isinstance(y, Rows) else Rows(y)
+
+
+def whole(y: jax.Array | Rows) -> jax.Array:
+    """All targets as they are scored, float32 (m, d)."""
+    y = as_rows(y)
+    return y.of(y.points)
 
 
 def used(h: jax.Array) -> jax.Array:

@@ -15,14 +15,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aeot_jax.numerics import axis_size
+from aeot_jax.numerics import axis_size, repeat
 from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells.blocks import Rows
 
 NUM_BLOCKS = 8
 """Logical blocks of targets; devices own whole blocks."""
 
 ALIGNMENT = 128
 """The width of a logical block is a multiple of it, so that the kernels' own blocks fit into it."""
+
+_MOST_UNITS = 32
+"""Most times ``ALIGNMENT`` targets of a block that are widened together."""
 
 _Tree = TypeVar("_Tree")
 
@@ -72,7 +76,7 @@ def num_targets(rows: int, targets_axis: str | None) -> int:
 
 def sum_blocks(
     function: Callable[..., _Tree],
-    arrays: tuple[jax.Array, ...],
+    arrays: tuple[jax.Array | Rows, ...],
     *operands: Any,
     targets_axis: str | None = None,
 ) -> _Tree:
@@ -80,16 +84,51 @@ def sum_blocks(
 
     Args:
       function: maps the block's part of each array, and the operands, to a tree of float32 or
-        int32 arrays. Beyond the last target the parts are 0.
-      arrays: one row per target of this device, (m,) or (m, d).
+        int32 arrays. Beyond the last target the parts are 0, as they are stored.
+      arrays: one row per target of this device, (m,) or (m, d); the part of ``Rows`` is ``Rows``.
       *operands: what else the function reads, trees of arrays.
       targets_axis: a mapped axis over whose devices the targets are sharded.
 
     Returns:
       The sum over all targets of all devices, the same on each.
     """
+    if any(isinstance(array, Rows) for array in arrays):
+        function = functools.partial(_summed_by_pieces, function, len(arrays))
     return add_blocks(
         map_blocks(function, arrays, *operands, targets_axis=targets_axis), targets_axis
+    )
+
+
+def _summed_by_pieces(function: Callable[..., Any], number: int, *operands: Any) -> Any:
+    """A function of a block, summed over pieces of it: only one is ever widened to float32.
+
+    Args:
+      function: as for ``sum_blocks``.
+      number: how many of the operands are arrays of the block.
+      *operands: the block's part of each array, then what else the function reads.
+    """
+    parts, others = operands[:number], operands[number:]
+    units = parts[0].shape[0] // ALIGNMENT
+    size = ALIGNMENT * max(n for n in range(1, _MOST_UNITS + 1) if units % n == 0)
+
+    def of_piece(i: jax.Array) -> Any:
+        def cut(array: jax.Array) -> jax.Array:
+            return lax.dynamic_slice_in_dim(array, i * size, size)
+
+        def piece(array: Any) -> Any:
+            stored = isinstance(array, Rows)
+            return array._replace(points=cut(array.points)) if stored else cut(array)
+
+        return function(*map(piece, parts), *others)
+
+    none = jax.tree.map(
+        lambda s: blocks.full(s.shape, 0, s.dtype, *jax.tree.leaves(operands)),
+        jax.eval_shape(of_piece, jnp.int32(0)),
+    )
+    return repeat(
+        parts[0].shape[0] // size,
+        lambda i, total: jax.tree.map(operator.add, total, of_piece(i)),
+        none,
     )
 
 
@@ -107,7 +146,7 @@ def add_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
 
 def map_blocks(
     function: Callable[..., _Tree],
-    arrays: tuple[jax.Array, ...],
+    arrays: tuple[jax.Array | Rows, ...],
     *operands: Any,
     targets_axis: str | None = None,
 ) -> _Tree:
@@ -119,24 +158,28 @@ def map_blocks(
     rows = max(array.shape[0] for array in arrays)
     size = width(rows * NUM_BLOCKS // own)
 
-    def part(array: jax.Array, block: jax.Array) -> jax.Array:
+    def part(array: Any, block: jax.Array) -> Any:
+        if isinstance(array, Rows):
+            return array._replace(points=part(array.points, block))
         if array.shape[0] == own * size:
             return lax.dynamic_slice_in_dim(array, block * size, size)
         places = block * size + jnp.arange(size, dtype=jnp.int32)
         return array.at[places].get(mode="fill", fill_value=0)
 
-    def one(block: jax.Array, arrays: tuple[jax.Array, ...], *operands: Any) -> _Tree:
+    def one(block: jax.Array, arrays: tuple[Any, ...], *operands: Any) -> Any:
         return function(*(part(array, block) for array in arrays), *operands)
 
     # It is cheaper to fill up vectors beforehand than block by block.
     arrays = tuple(
-        jnp.pad(array, (0, own * size - array.shape[0])) if array.ndim == 1 else array
+        array
+        if isinstance(array, Rows) or array.ndim > 1
+        else jnp.pad(array, (0, own * size - array.shape[0]))
         for array in arrays
     )
     return blocks.map_abreast(one, own, arrays, *operands)
 
 
-def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -> jax.Array:
+def map_rows(function: Callable[..., jax.Array], y: jax.Array | Rows, *operands: Any) -> jax.Array:
     """Apply a function of whole rows to ``ALIGNMENT`` targets at a time.
 
     The last bits of a matrix product depend on the number of rows and on a row's place among them.
@@ -144,7 +187,7 @@ def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -
 
     Args:
       function: maps targets (128, d), and the operands, to an array (128, ...).
-      y: targets (m, d).
+      y: targets (m, d); of ``Rows`` the function gets them as they are scored.
       *operands: trees of arrays.
 
     Returns:
@@ -152,9 +195,11 @@ def map_rows(function: Callable[..., jax.Array], y: jax.Array, *operands: Any) -
     """
     num_chunks = -(-y.shape[0] // ALIGNMENT)
 
-    def one(chunk: jax.Array, y: jax.Array, *operands: Any) -> jax.Array:
+    def one(chunk: jax.Array, y: jax.Array | Rows, *operands: Any) -> jax.Array:
         places = chunk * ALIGNMENT + jnp.arange(ALIGNMENT, dtype=jnp.int32)
-        return function(y.at[places].get(mode="fill", fill_value=0), *operands)
+        stored = y.points if isinstance(y, Rows) else y
+        rows = stored.at[places].get(mode="fill", fill_value=0)
+        return function(y.of(rows) if isinstance(y, Rows) else rows, *operands)
 
     made = blocks.map_abreast(one, num_chunks, y, *operands)
     return made.reshape(num_chunks * ALIGNMENT, *made.shape[2:])

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Real, Shaped
 
 from aeot_jax.numerics import PRECISION, repeat
 from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.typing import Stored
 
 _MANTISSA_BITS = 23
 """Bits of a float32 below its exponent."""
@@ -62,12 +63,12 @@ def none(dim: int) -> Shift:
 
 
 def around(
-    y: Float[Array, "m d"], h: Float[Array, " m"], targets_axis: str | None = None
+    y: Stored, h: Float[Array, " m"], targets_axis: str | None = None
 ) -> tuple[Rows, Float[Array, " m"], Shift]:
     """Centre targets and heights for a kernel; for use under a trace.
 
     Args:
-      y: targets (m, d).
+      y: targets as stored (m, d).
       h: heights (m,).
       targets_axis: a mapped axis over whose devices the targets are sharded; all use one shift.
 
@@ -90,8 +91,7 @@ def on_host(
       y: targets in any real dtype (m, d), finite.
       active: the targets around whose middle to centre (m,); at least one.
     """
-    own = y if active.all() else y[active]
-    low, high = own.min(0).astype(np.float64), own.max(0).astype(np.float64)
+    low, high = _ends(y, active)
     longest = (high - low).max()
     unit = np.ldexp(1.0, int(np.frexp(longest)[1]) + _SPARE_BITS)
     middle = low / 2 + high / 2
@@ -103,8 +103,22 @@ def on_host(
     return shifted, centre
 
 
+def _ends(
+    y: Shaped[np.ndarray, "m d"], active: Bool[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Least and largest coordinates of the active targets, in float64."""
+    low, high = np.full(y.shape[1], np.inf), np.full(y.shape[1], -np.inf)
+    for start in range(0, len(y), _HOST_ROWS):
+        part = slice(start, start + _HOST_ROWS)
+        own = y[part][active[part]]
+        if len(own):
+            low = np.minimum(low, own.min(0).astype(np.float64))
+            high = np.maximum(high, own.max(0).astype(np.float64))
+    return low, high
+
+
 def _middle(
-    values: Float[Array, "m *d"], active: Bool[Array, " m"], targets_axis: str | None
+    values: Real[Array, "m *d"], active: Bool[Array, " m"], targets_axis: str | None
 ) -> Float[Array, "*d"]:
     """Middle of the active values in each coordinate, rounded by ``rounded``; 0 if none is active.
 
@@ -115,14 +129,14 @@ def _middle(
 
     def body(b: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         start = jnp.minimum(b * size, m - size)
-        part = lax.dynamic_slice_in_dim(values, start, size)
+        part = lax.dynamic_slice_in_dim(values, start, size).astype(jnp.float32)
         known = lax.dynamic_slice_in_dim(active, start, size)
         known = known.reshape(-1, *[1] * (values.ndim - 1))
         low = jnp.min(jnp.where(known, part, jnp.inf), axis=0)
         high = jnp.max(jnp.where(known, part, -jnp.inf), axis=0)
         return jnp.minimum(ends[0], low), jnp.maximum(ends[1], high)
 
-    shape, dtype = values.shape[1:], values.dtype
+    shape, dtype = values.shape[1:], jnp.float32
     ends = blocks.full(shape, np.inf, dtype, values), blocks.full(shape, -np.inf, dtype, values)
     low, high = repeat(-(-m // size), body, ends)
     if targets_axis is not None:
@@ -130,6 +144,19 @@ def _middle(
     some = low <= high
     low, high = jnp.where(some, low, 0.0), jnp.where(some, high, 0.0)
     return rounded(low / 2 + high / 2, jnp.max(high - low))
+
+
+def farthest(y: Stored, centre: Float[Array, " d"]) -> Float[Array, ""]:
+    """Largest distance of a coordinate of the targets from that of a centre, a part at a time."""
+    m = y.shape[0]
+    size = min(_PART, m)
+
+    def body(b: Array, most: Array) -> Array:
+        start = jnp.minimum(b * size, m - size)
+        part = lax.dynamic_slice_in_dim(y, start, size).astype(jnp.float32)
+        return jnp.maximum(most, jnp.max(jnp.abs(part - centre[None, :])))
+
+    return repeat(-(-m // size), body, blocks.full((), 0.0, jnp.float32, y, centre))
 
 
 def rounded(middle: Float[Array, "*d"], size: Float[Array, ""]) -> Float[Array, "*d"]:

@@ -77,7 +77,7 @@ def _validated(
 ) -> tuple[Float[Array, "n d"], centring.Near]:
     """Check arguments; return the samples, and targets with heights near the origin."""
     arguments.count("block", block, what="how many targets are scored at once")
-    near = centring.near(y, h, some=False)
+    near = centring.near(y, h, some=False, stored=True)
     samples = arguments.real("x", x)
     if samples.ndim != 2 or samples.size == 0:
         raise ValueError(

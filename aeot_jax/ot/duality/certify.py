@@ -61,7 +61,7 @@ def certify(
             "over devices; call `certify` outside jit, or pass 1."
         )
     where = placement(parallel, devices, target_shards, inside_jit=not concrete)
-    made = problem.make(source, y, nu, sharded=target_shards != 1)
+    made = problem.make(source, y, nu, sharded=target_shards != 1, stored=True)
     heights = made.heights(h)
     if target_shards != 1:
         rows = sizes.sharded(*made.y.shape)

@@ -109,7 +109,7 @@ def solve_exactly(key: PRNGKey, made: Prepared, config: SolverConfig) -> Solutio
     So few targets in so few dimensions need no sharding.
     """
     own = slice(made.num_targets)
-    y, nu = np.asarray(made.y), np.asarray(made.nu)
+    y, nu = np.asarray(made.y, np.float32), np.asarray(made.nu)
     found = exact.solve_exact(y[own], nu[own], source=_SOURCES[type(made.mu)])
     budget = planning.budget(made.num_targets, made.mu, config)
     h = np.full(len(y), -np.inf, np.float32)

@@ -65,7 +65,7 @@ def solve(
     key = arguments.key("key", key)
     check_config(config)
     where = placed(config)
-    made = problem.make(mu, y, nu, sharded=where.target_shards > 1)
+    made = problem.make(mu, y, nu, sharded=where.target_shards > 1, stored=True)
     start = None if h0 is None else made.heights(h0, "h0")
     if start is not None and (lost := np.isneginf(start) & (np.asarray(made.nu) > 0)).any():
         raise ValueError(

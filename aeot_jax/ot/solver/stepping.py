@@ -34,7 +34,8 @@ from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import Seen, centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Plan
-from aeot_jax.ot.solver.starts.start import checked, working_targets
+from aeot_jax.ot.solver.starts.start import checked
+from aeot_jax.ot.solver.starts.working import working_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Counts, Given, Heights
 
@@ -81,7 +82,7 @@ def step(
     axes = Axes(axis_name, targets_axis)
     marginals, num_targets = checked(mu, y, nu, axes)
     plan = planning.plan(num_targets, mu, config)
-    return _step(state, _working(state, marginals, plan), plan, axes)[0]
+    return _step(state, _working(state, marginals, plan, axes), plan, axes)[0]
 
 
 @jax.jit
@@ -155,7 +156,7 @@ def advance(
     Returns:
       As ``run_steps``.
     """
-    working = _working(state, marginals, plan)
+    working = _working(state, marginals, plan, axes)
 
     def body(_: Int[Array, ""], carry: tuple) -> tuple:
         state, total, variance = carry
@@ -175,9 +176,9 @@ def advance(
     return state, total / steps, jnp.sqrt(variance) / steps
 
 
-def _working(state: SolverState, marginals: Marginals, plan: Plan) -> Marginals:
+def _working(state: SolverState, marginals: Marginals, plan: Plan, axes: Axes) -> Marginals:
     """The problem as the steps see it: centred, scaled and prepared for the way of drawing."""
-    y = working_targets(marginals.y, state.frame, state.key, marginals.mu, plan)
+    y = working_targets(marginals.y, state.frame, state.key, marginals.mu, plan, axes.targets)
     return Marginals(around(marginals.mu, state.source), y, marginals.nu)
 
 

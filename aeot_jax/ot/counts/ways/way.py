@@ -25,7 +25,7 @@ class Way:
       least: the number of samples in a stream is a multiple of it, if the user names a batch.
       independent: whether the streams of a batch are independent of each other, so that their
         counts estimate chi^2. The samples inside a stream may depend on each other.
-      turns: whether ``prepared`` multiplies the targets by a matrix.
+      turns: whether ``prepared`` changes the targets.
     """
 
     whole: ClassVar[int] = 8
@@ -38,7 +38,10 @@ class Way:
         del mu, batch_size
 
     def prepared(self, key: PRNGKey, mu: Measure, y: Targets) -> Targets:
-        """Change the targets (m, d) before the steps, such that every cell keeps its mass."""
+        """Change the targets (m, d) before the steps, such that every cell keeps its mass.
+
+        It is called where ``turns``.
+        """
         del key, mu
         return y
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import draw
 from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blockwise, power
+from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts.streams import own_streams
 from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals
@@ -79,7 +80,7 @@ def _two_best(
 ) -> tuple[Float[Array, "8 n 2"], Int[Array, "8 n 2"]]:
     """Of every logical block of targets the two best scores, and in which of its rows."""
 
-    def of_block(y: Targets, h: Heights, nu: Weights, x: Array) -> tuple[Array, Array]:
+    def of_block(y: Targets | Rows, h: Heights, nu: Weights, x: Array) -> tuple[Array, Array]:
         return power.highest(x, y, jnp.where(nu > 0, h, -jnp.inf), 2)
 
     arrays = marginals.y, h, marginals.nu

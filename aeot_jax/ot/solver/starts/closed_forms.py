@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax.numerics import PRECISION, isolated
-from aeot_jax.ot.cells import blockwise
+from aeot_jax.ot.cells import blocks, blockwise
+from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.typing import Heights, Targets, Weights
 
 Start = Literal["auto", "zero", "voronoi", "gaussian", "tails"]
@@ -42,7 +43,7 @@ def _spectral(matrix: Float[Array, "d d"], power: float) -> Float[Array, "d d"]:
 
 def heights(
     start: Start,
-    y: Targets,
+    y: Targets | Rows,
     nu: Weights,
     mean: Float[Array, " d"],
     covariance: Float[Array, "d d"],
@@ -62,11 +63,13 @@ def heights(
     if start == "zero":
         return jnp.zeros_like(nu)
 
-    def weighted_mean(y: Targets, nu: Weights) -> Float[Array, " d"]:
-        return jnp.matmul(nu, y, precision=PRECISION)
+    def weighted_mean(y: Targets | Rows, nu: Weights) -> Float[Array, " d"]:
+        return jnp.matmul(nu, blocks.whole(y), precision=PRECISION)
 
-    def weighted_square(y: Targets, nu: Weights, b: Float[Array, " d"]) -> Float[Array, "d d"]:
-        centred = y - b[None, :]
+    def weighted_square(
+        y: Targets | Rows, nu: Weights, b: Float[Array, " d"]
+    ) -> Float[Array, "d d"]:
+        centred = blocks.whole(y) - b[None, :]
         return jnp.matmul((centred * nu[:, None]).T, centred, precision=PRECISION)
 
     b = blockwise.sum_blocks(weighted_mean, (y, nu), targets_axis=targets_axis)

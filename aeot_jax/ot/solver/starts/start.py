@@ -12,13 +12,13 @@ from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import centring, checks, frames
-from aeot_jax.ot.cells import blockwise, shift
+from aeot_jax.ot.cells import blocks, blockwise, shift
+from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, SHARDED, Axes, Placement
-from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
@@ -29,14 +29,12 @@ from aeot_jax.ot.solver.plan import NEVER, Budget, Phases, Plan, Trust, head_sta
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.starving import starving
+from aeot_jax.ot.solver.starts.working import normal_targets, turned_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
-from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights, WorkingTargets
+from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
 _CLEARLY = 3.0
 """Standard errors of chi^2 by which another start must be better than heights given."""
-
-_MIXING = 2**32 - 1
-"""What the key of a solve is folded with to turn the targets; no step has this number."""
 
 
 def init(
@@ -158,12 +156,12 @@ def _init(
     moment_key, start_key, run_key = jax.random.split(key, 3)
     frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
-    normal = isolated(Frame.normalise, frame, y)
+    normal = normal_targets(y, frame, axes.targets)
     of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
     square = of_targets(_weighted_square, (normal, nu))
     spread = isolated(_spread, square, law.mean, law.covariance)
 
-    turned = working_targets(y, frame, run_key, mu, plan)
+    turned = normal if not plan.batch.way.turns else turned_targets(y, frame, run_key, mu, plan)
     working = Marginals(around(mu, law.offset), turned, nu)
 
     def starting(name: Start) -> Heights:
@@ -220,7 +218,7 @@ def _law(key: PRNGKey, mu: Measure) -> _Law:
 
 
 def _deviation(
-    y: Targets, nu: Weights, covariance: Float[Array, "d d"], axes: Axes
+    y: Targets | Rows, nu: Weights, covariance: Float[Array, "d d"], axes: Axes
 ) -> Float[Array, " m"]:
     """Standard deviation of every target's score over the mean one."""
 
@@ -307,8 +305,9 @@ def _init_dict(*arguments: Any, **options: Any) -> dict[str, Any]:
     return _init(*arguments, **options).as_dict()
 
 
-def _weighted_square(y: Targets, nu: Weights) -> Float[Array, "d d"]:
-    return jnp.matmul((y * nu[:, None]).T, y, precision=PRECISION)
+def _weighted_square(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
+    own = blocks.whole(y)
+    return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
 
 
 def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:
@@ -329,28 +328,3 @@ def num_check_samples(plan: Plan, trust: Trust) -> int:
     compared = len(plan.starts) + plan.given > 1
     looked = planning.looks_at_start(plan) * int(trust.num_batches)
     return plan.batch.size * (compared + looked)
-
-
-def working_targets(
-    y: Targets, frame: Frame, key: PRNGKey, mu: Measure, plan: Plan
-) -> WorkingTargets:
-    """Centre and scale targets (m, d), and prepare them for the way of drawing.
-
-    If that turns them, they are filled up to whole blocks of the kernel.
-
-    Args:
-      y: targets of this device (m, d).
-      frame: of the problem.
-      key: of the solve.
-      mu: source measure.
-      plan: of the solve.
-    """
-    way = plan.batch.way
-    key = jax.random.fold_in(key, _MIXING)
-
-    def prepared(y: Targets, frame: Frame, key: PRNGKey) -> Targets:
-        return way.prepared(key, mu, frame.normalise(y))
-
-    if way.turns:
-        return blockwise.map_rows(prepared, y, frame, key)
-    return isolated(prepared, y, frame, key)

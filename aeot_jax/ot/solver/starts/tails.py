@@ -31,10 +31,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.measures import draw
 from aeot_jax.numerics import PRECISION, isolated, repeat
-from aeot_jax.ot.cells import blockwise, power
+from aeot_jax.ot.cells import blocks, blockwise, power
+from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.moves.seen import centred
-from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights
+from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights, WorkingTargets
 
 _ROUNDS = 8
 """Times that the law of the best score is measured."""
@@ -126,13 +127,12 @@ def heights(
     return repeat(_ROUNDS, turn, carry)[0]
 
 
-def _square(
-    y: Float[Array, "rows d"], nu: Weights, targets_axis: str | None
-) -> Float[Array, "d d"]:
+def _square(y: WorkingTargets | Rows, nu: Weights, targets_axis: str | None) -> Float[Array, "d d"]:
     """Second moment of the targets; rows beyond the weights are none."""
 
-    def of_block(y: Targets, nu: Weights) -> Float[Array, "d d"]:
-        return jnp.matmul((y * nu[:, None]).T, y, precision=PRECISION)
+    def of_block(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
+        own = blocks.whole(y)
+        return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
 
     return blockwise.sum_blocks(of_block, (y, nu), targets_axis=targets_axis)
 
@@ -176,9 +176,10 @@ def _winners(
 ) -> tuple[Float[Array, "8 n"], Float[Array, "8 n d"]]:
     """Of every logical block of targets the best score of each sample, and the target."""
 
-    def of_block(y: Targets, h: Heights, nu: Weights, x: Samples) -> tuple[Array, Array]:
-        value, index = power.best(x, y, jnp.where(nu > 0, h, -jnp.inf))
-        return value, y[index]
+    def of_block(y: Targets | Rows, h: Heights, nu: Weights, x: Samples) -> tuple[Array, Array]:
+        rows = as_rows(y)
+        value, index = power.best(x, rows, jnp.where(nu > 0, h, -jnp.inf))
+        return value, rows.of(rows.points[index])
 
     arrays = marginals.y, h, marginals.nu
     of_blocks = blockwise.map_blocks(of_block, arrays, x, targets_axis=targets_axis)

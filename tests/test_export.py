@@ -1,0 +1,169 @@
+"""Every public program lowers for accelerators that are not here, alone and over devices."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import PartitionSpec as P
+
+import aeot_jax as aeot
+from aeot_jax.machines import meshes
+from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.devices.placement import placement
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.starts import start
+
+M, D, N = 300, 33, 96
+"""Enough dimensions for orbits, enough targets for several blocks, samples for eight devices."""
+
+MU = aeot.Gaussian(D)
+CONFIG = aeot.SolverConfig(tolerance=None, max_steps=4, batch_size=512, parallel="none")
+KEY = jax.eval_shape(lambda: jax.random.key(0))
+AXIS = "devices"
+
+
+def floats(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+X, Y, H, NU = floats(N, D), floats(M, D), floats(M), floats(M)
+
+
+def gradients(h, x, y, nu, axis_name=None):
+    return jax.value_and_grad(partial(aeot.energy, axis_name=axis_name), (0, 1, 2))(h, x, y, nu)
+
+
+def stepped(key, y, nu, axis_name=None):
+    state = aeot.init(key, MU, y, nu, CONFIG, axis_name)
+    return aeot.step(state, MU, y, nu, CONFIG, axis_name).h
+
+
+def solved(key, y, nu, axis_name=None):
+    return aeot.solve_jit(key, MU, y, nu, CONFIG, num_steps=3, axis_name=axis_name)
+
+
+def certified(key, y, h, nu):
+    return aeot.certify(key, MU, y, h, nu, 1000, parallel="none")
+
+
+def generated(key, y, h, nu):
+    """Candidates of an extension that is learned in the same program."""
+    ext = aeot.extension(key, MU, y, h, nu, num_samples=512, parallel="none")
+    return aeot.generate(key, ext, N, parallel="none")
+
+
+PROGRAMS = {
+    "assign": (aeot.assign, X, Y, H),
+    "top_k": (partial(aeot.top_k, k=5), X, Y, H),
+    "transport": (aeot.transport, X, Y, H),
+    "energy": (aeot.energy, H, X, Y, NU),
+    "gradients": (gradients, H, X, Y, NU),
+    "step": (stepped, KEY, Y, NU),
+    "solve_jit": (solved, KEY, Y, NU),
+    "certify": (certified, KEY, Y, H, NU),
+    "generate": (generated, KEY, Y, H, NU),
+}
+
+OVER_SAMPLES = {
+    "assign": (aeot.assign, (P(AXIS), P(), P()), P(AXIS), (X, Y, H)),
+    "top_k": (partial(aeot.top_k, k=5), (P(AXIS), P(), P()), P(AXIS), (X, Y, H)),
+    "gradients": (
+        partial(gradients, axis_name=AXIS),
+        (P(), P(AXIS), P(), P()),
+        (P(), (P(), P(AXIS), P())),
+        (H, X, Y, NU),
+    ),
+    "solve_jit": (partial(solved, axis_name=AXIS), P(), P(), (KEY, Y, NU)),
+    "certify": (certified, P(), P(), (KEY, Y, H, NU)),
+    "generate": (generated, P(), P(), (KEY, Y, H, NU)),
+}
+"""Programs with the samples sharded, or each device's own, under somebody's ``shard_map``."""
+
+
+PLATFORMS = ["cuda", "tpu"]
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Programs are traced as for an accelerator; those traced before or after are not."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # whatever is no CPU is one kind
+    yield
+    jax.clear_caches()
+
+
+def exported(function, *arguments, platforms):
+    """The program for some platforms, none of which need be here."""
+    return export.export(jax.jit(function), platforms=platforms)(*arguments)
+
+
+def test_every_public_program_lowers_for_an_accelerator(accelerator):
+    for name, (function, *arguments) in PROGRAMS.items():
+        made = exported(function, *arguments, platforms=PLATFORMS)
+        text = made.mlir_module()
+        products = re.findall(r"stablehlo\.dot_general.*xf32>.*", text)
+        # TF32 and bfloat16 move samples between cells.
+        assert products, name
+        assert all("HIGHEST" in product for product in products), name
+        assert "callback" not in text, f"{name} would wait for a host"
+
+
+def test_programs_lower_inside_of_shard_map(accelerator):
+    mesh = meshes.row(tuple(jax.devices()), AXIS)
+    for function, inside, outside, arguments in OVER_SAMPLES.values():
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=inside, out_specs=outside)
+        made = exported(mapped, *arguments, platforms=PLATFORMS)
+        assert made.nr_devices == 8
+
+
+def test_programs_lower_inside_of_pmap(accelerator):
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8))
+    x = floats(8, N // 8, D)
+    every = {
+        "gradients": (gradients, (None, 0, None, None), (H, x, Y, NU)),
+        "step": (stepped, (0, None, None), (keys, Y, NU)),
+    }
+    for function, axes, arguments in every.values():
+        mapped = jax.pmap(partial(function, axis_name=AXIS), axis_name=AXIS, in_axes=axes)
+        made = exported(lambda *a, mapped=mapped: mapped(*a), *arguments, platforms=PLATFORMS)
+        assert made.nr_devices == 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "target_shards"), [("pmap", 1), ("shard_map", 1), ("shard_map", 2)]
+)
+def test_the_steps_of_a_solve_lower_in_every_placement(kind, target_shards, accelerator):
+    where = placement(kind, None, target_shards)
+    rows = sizes.sharded(M, D)
+    y, nu = floats(rows, D), floats(rows)
+    plan, budget = planning.plan(M, MU, CONFIG), planning.budget(M, MU, CONFIG)
+
+    def run(key, y, nu):
+        marginals = Marginals(MU, y, nu)
+        if target_shards > 1:
+            state = start.begin_sharded(key, marginals, plan, budget, None, where)
+        else:
+            state = start.begin(key, marginals, plan, budget)
+        return stepping.run_steps(state, marginals, plan, where, 2)[0].h
+
+    made = exported(run, KEY, y, nu, platforms=PLATFORMS)
+    assert made.nr_devices == 8
+
+
+@pytest.mark.parametrize("name", ["assign", "gradients"])
+def test_a_program_for_all_platforms_answers_here_as_the_function_does(name):
+    function, *shapes = PROGRAMS[name]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape.shape).astype(np.float32) for shape in shapes]
+    if name == "gradients":
+        arrays[-1] = np.full(M, 1 / M, np.float32)
+    made = exported(function, *shapes, platforms=["cpu", *PLATFORMS])
+    for own, direct in zip(
+        jax.tree.leaves(made.call(*arrays)), jax.tree.leaves(function(*arrays)), strict=True
+    ):
+        np.testing.assert_allclose(own, direct, rtol=1e-6, atol=1e-6)
