@@ -23,7 +23,7 @@ from aeot_jax.model import encode as encode
 from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig as TrainConfig
 from aeot_jax.ot.counts.estimate import Certificate as Certificate
-from aeot_jax.ot.couplings.coupling import Coupling as Coupling
+from aeot_jax.ot.couplings.batches import Coupling as Coupling
 from aeot_jax.ot.couplings.coupling import coupling as coupling
 from aeot_jax.ot.couplings.coupling import coupling_from_state as coupling_from_state
 from aeot_jax.ot.couplings.pairing import Pairs as Pairs

@@ -126,7 +126,7 @@ print(f"{(counts == 0).sum()} of {num_digits} digits have no draw among {counts.
 
 # %% [markdown]
 # ## Look back
-# Noise that leads to a digit, and where one Euler step from there ends: nearly at the digit.
+# Noise that the map carries to one digit, and how much nearer one Euler step from there brings it.
 
 # %%
 i = 7

@@ -55,7 +55,8 @@ def inside(parts: Parts, i: int, n: int, max_draws: int) -> Float[np.ndarray, "n
       ValueError: if fewer are found; it says how many.
     """
     own = np.asarray(_group(parts, jnp.arange(parts.h.shape[0], dtype=jnp.int32)))
-    active = np.asarray(parts.h) > -np.inf
+    height = np.asarray(parts.h)
+    active = height > -np.inf
     holders = np.flatnonzero(active & (own == own[i]))
     if not holders.size:
         raise ValueError(
@@ -64,7 +65,8 @@ def inside(parts: Parts, i: int, n: int, max_draws: int) -> Float[np.ndarray, "n
     others = np.flatnonzero(active & (own != own[i]))
     rivals = others[np.linspace(0, len(others) - 1, min(_RIVALS, len(others))).astype(int)]
     parts = parts._replace(key=jax.random.fold_in(parts.key, np.uint32(_STREAM)))
-    chosen = jnp.asarray(np.concatenate([holders[:1], rivals]), jnp.int32)
+    highest = holders[height[holders].argmax()]
+    chosen = jnp.asarray(np.array([highest, *rivals]), jnp.int32)
     found, waiting, drawn = [], np.zeros((0, parts.mu.dim), np.float32), 0
     while sum(map(len, found)) < n and (drawn < max_draws or len(waiting)):
         while drawn < max_draws and len(waiting) < _SCORED:

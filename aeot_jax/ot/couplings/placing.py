@@ -28,9 +28,11 @@ def check(sharding: Any, batch_size: int) -> Sharding | None:
         return sharding
     if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
         raise ValueError(f"`sharding` is {arguments.shown(sharding)}; pass {_WAY}, or None.")
-    if any(axes not in (None, ()) for axes in sharding.spec[1:]):
+    known = P.UNCONSTRAINED not in sharding.spec
+    if not known or any(axes not in (None, ()) for axes in sharding.spec[1:]):
         raise ValueError(
-            f"`sharding` has spec {sharding.spec}, which shards more than the rows; pass {_WAY}."
+            f"`sharding` has spec {sharding.spec}, which must shard rows and nothing else; pass "
+            f"{_WAY}."
         )
     shards = number_of(sharding)
     if batch_size % shards:

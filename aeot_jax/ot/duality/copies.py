@@ -13,7 +13,7 @@ def spread_copies(index: ArrayLike, y: ArrayLike) -> Int[Array, " n"]:
 
     ``assign``, ``transport`` and ``pairs`` give all samples in that cell to one target: the one
     with the highest height, and of equal heights the first. If rows of ``y`` belong to different
-    labels or originals, every row should get its part.
+    labels or originals, every row should get its part. (In a ``coupling`` it does by itself.)
 
     Args:
       index: cells of samples (n,), from ``assign`` or ``top_k``; known, not traced.

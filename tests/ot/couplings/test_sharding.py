@@ -92,8 +92,9 @@ def test_noise_and_states_do_not_depend_on_the_layout():
 def test_what_cannot_be_sharded_is_one_sentence():
     with pytest.raises(ValueError, match=r"^`batch_size` is 30, which the 8 shards .* multiple of"):
         sharded(SPECS[1], batch_size=30)
-    with pytest.raises(ValueError, match=r"^`sharding` has spec .*, which shards more than the r"):
-        sharded(P("data", "model"))
+    for spec in (P("data", "model"), P(P.UNCONSTRAINED)):
+        with pytest.raises(ValueError, match=r"^`sharding` has spec .* rows and nothing else; p"):
+            sharded(spec)
     name: Any = "data"
     with pytest.raises(ValueError, match=r"^`sharding` is 'data'; pass a `NamedSharding`"):
         aeot.coupling(MU, Y, H, sharding=name)
