@@ -40,7 +40,7 @@ def limit():
 
 def drawn(found, n=N):
     """Fresh pairs, as NumPy arrays."""
-    return aeot.ConditionalPairs(*map(np.asarray, found.pairs(jax.random.key(9), n)))
+    return tuple(map(np.asarray, found.pairs(jax.random.key(9), n)))
 
 
 def gini(labels):
@@ -107,7 +107,7 @@ def test_each_label_is_solved_by_itself(limit):
 
 def test_auto_is_the_smallest_weight_that_leaks_little(chosen):
     assert chosen.leakage <= 0.05
-    betas, leakages = np.float32(chosen.trials.beta), chosen.trials.leakage
+    betas, leakages = chosen.trials.beta.astype(np.float32), chosen.trials.leakage
     below = betas[betas < chosen.beta].max()
     assert chosen.beta in betas
     assert chosen.beta <= 1.5001 * below
@@ -126,6 +126,16 @@ def test_vectors_are_conditions_too():
     assert strong.kept > 0.8
     _, own, _, index = drawn(strong, 64)
     np.testing.assert_array_equal(own, (z + 1000)[index])
+
+
+def test_where_every_weight_leaks_labels_are_solved_alone_and_vectors_warn():
+    found = solved(LABELS, "auto", max_leakage=1e-6)
+    assert found.beta == math.inf
+    assert found.kept == 1
+    z = RNG.normal(size=(M, 2))
+    with pytest.warns(UserWarning, match="`max_leakage` is 1e-06, but with the largest `beta`"):
+        found = solved(z, "auto", max_leakage=1e-6)
+    assert found.beta == np.float32(found.trials.beta.max())
 
 
 def test_what_does_not_fit_is_named():
