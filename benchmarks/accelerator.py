@@ -55,6 +55,9 @@ SOLVE = {"quick": (500, 16, 0.3), "cpu": (10_000, 64, 0.1), "accelerator": (100_
 HEADLINE = (2_560_000, 3_072, 0.22)
 """Targets, dimensions and mass error of the largest published work."""
 
+QUICK_DIM = 64
+"""Dimensions of ``--headline --quick``, which only shows that the command works."""
+
 PUBLISHED_HOURS = 96.0
 """GPU-hours that were published for it, on H100s (arXiv 2509.25519)."""
 
@@ -230,6 +233,7 @@ def headline(rounds: int, quick: bool) -> None:
     ``mass_error^2 * num_samples / m = cost``. Certificate and start are counted by their samples.
     """
     m, d, tolerance = HEADLINE
+    d = QUICK_DIM if quick else d
     sizes, rates = HEADLINE_SIZES[kind(quick)], {}
     for batch in HEADLINE_BATCHES[kind(quick)]:
         runs = {str(size): devices.chunk(_config(batch), size, d) for size in sizes}
@@ -265,7 +269,7 @@ def headline(rounds: int, quick: bool) -> None:
         f"A PROJECTION, not a run: about {row['hours']:.3g} hours of one {harness.device()} for "
         f"{row['work']}, if a step's time stays a line in m beyond {sizes[-1]:,} targets, the law "
         f"of the samples holds, and {row['gib_with_those_turned_for_orbits']:.0f} GiB fit. "
-        f"Published: {PUBLISHED_HOURS:g} GPU-hours of H100s."
+        f"Published at d = {HEADLINE[1]:,}: {PUBLISHED_HOURS:g} GPU-hours of H100s."
     )
 
 

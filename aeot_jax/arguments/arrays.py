@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from aeot_jax.arguments.display import shown
-from aeot_jax.arguments.rows import PART_BYTES, parts
+from aeot_jax.arguments.rows import PART_BYTES, check_file, parts
 from aeot_jax.arguments.traces import is_concrete
 
 _ALIGNMENT = 64
@@ -132,8 +132,10 @@ def check_real(name: str, found: np.ndarray | Array) -> None:
       found: from ``array``.
 
     Raises:
-      ValueError: it names the first such number.
+      ValueError: it names the first such number; or if the file of a memory map has shrunk.
     """
+    if isinstance(found, np.ndarray):
+        check_file(name, found)
     if isinstance(found, Tracer) or found.dtype.kind in "iub":
         return
     if isinstance(found, jax.Array) and not _is_near(found):

@@ -23,10 +23,8 @@ def parts(name: str, array: np.ndarray) -> Iterator[slice]:
       ValueError: if the file of a memory map has shrunk.
     """
     step = max(1, PART_BYTES * len(array) // max(1, array.nbytes))
-    mapped = _mapped(array)
     for start in range(0, len(array), step):
-        if mapped is not None:
-            _check_file(name, *mapped)
+        check_file(name, array)
         yield slice(start, min(start + step, len(array)))
 
 
@@ -41,8 +39,16 @@ def _mapped(array: np.ndarray) -> tuple[mmap.mmap, int] | None:
     return base, offset - offset % mmap.ALLOCATIONGRANULARITY + len(base)
 
 
-def _check_file(name: str, mapped: mmap.mmap, needed: int) -> None:
-    """Refuse a map whose file no longer holds all of it."""
+def check_file(name: str, array: np.ndarray) -> None:
+    """Refuse a memory map whose file no longer holds all of it.
+
+    Raises:
+      ValueError: if the file has shrunk.
+    """
+    found = _mapped(array)
+    if found is None:
+        return
+    mapped, needed = found
     try:
         size = mapped.size()
     except OSError:  # no file is behind it

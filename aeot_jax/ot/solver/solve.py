@@ -43,7 +43,9 @@ def solve(
     Args:
       key: consumed.
       mu: source measure.
-      y: targets (m, d), any scale and offset.
+      y: targets (m, d), any scale and offset, in any real dtype. Many targets of one or two bytes a
+        number stay so, also those of a memory map, and each block is widened where it is scored;
+        only ``sampling="orbits"``, the default from d = 32 on, keeps a float32 copy that is turned.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
       config: the user's decisions.
       h0: heights (m,) to start from, as those of ``extend_heights`` or of an earlier solution.
