@@ -148,6 +148,7 @@ def solve_classes(
     where = placed(config)
     targets = np.asarray(checks.check_targets(codes, "codes"))
     checks.check_measure(mu, targets)
+    extension = arguments.flag("extension", extension)
     check_options(threshold, num_samples)
     known = check_labels(labels, targets.shape[0])
     names, place = np.unique(known, return_inverse=True)

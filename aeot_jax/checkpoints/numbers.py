@@ -34,7 +34,8 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
         if last in ("status", "method"):
             known = [int(one) for one in (Status if last == "status" else Method)]
             return bool(np.isin(array, known).all())
-        return last == "labels" or bool((array >= 0).all())
+        least = -1 if last == "rows" else 0
+        return last == "labels" or bool((array >= least).all())
     if "history/" in name:
         return True  # only drawn; nothing is computed from it
     if last.endswith("_angles"):

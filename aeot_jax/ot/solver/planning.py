@@ -212,10 +212,10 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool =
     wanted = samples_to_reach(num_targets, mu.dim, tolerance)
     if config.tolerance is not None:
         wanted = max(wanted, _LEAST_STEPS * batch)
-    elif config.max_samples or config.max_steps:  # a budget to spend, whatever it reaches
-        wanted = limit
     if config.max_steps is not None and config.plateau_steps is None:
         limit = min(limit, config.max_steps * batch + begun)
+    if config.tolerance is None and (config.max_samples or config.max_steps):
+        wanted = limit  # a budget to spend, whatever it reaches
     check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
     check = max(check, samples_to_see_equal(num_targets))
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
