@@ -5,6 +5,7 @@ programs. Classes differ in size, but arrays of a record must not: the codes of 
 with copies of its first code, which have no cell.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,8 @@ def solve_classes(
     Args:
       key: consumed.
       mu: source measure, the same for all classes.
-      codes: (m, d).
+      codes: (m, d), any scale and offset. Coinciding codes of a class share one cell; there is no
+        warning, because each row is found by ``ClassMaps.index``.
       labels: the class of each code (m,), integers.
       config: the user's decisions, as for one problem; the time limit is that of all classes
         together, after which the others keep their start.
@@ -146,7 +148,7 @@ def solve_classes(
     key = arguments.key("key", key)
     check_config(config)
     where = placed(config)
-    targets = np.asarray(checks.check_targets(codes, "codes"))
+    targets = np.asarray(checks.points("codes", codes))
     checks.check_measure(mu, targets)
     extension = arguments.flag("extension", extension)
     check_options(threshold, num_samples)
@@ -207,9 +209,16 @@ def _on_devices(
     if not several:
         return [solved(i, None) for i in range(number)]
 
+    over = threading.Event()
+
     def on_one(device: Device, mine: range) -> list[Any]:
+        found = []
         with jax.default_device(device):
-            return [solved(i, device) for i in mine]
+            for i in mine:
+                if over.is_set():
+                    break
+                found.append(solved(i, device))
+        return found
 
     count = len(where.devices)
     shares = [range(first, number, count) for first in range(count)]
@@ -217,7 +226,8 @@ def _on_devices(
     try:
         parts = list(pool.map(on_one, where.devices, shares))
     finally:
-        pool.shutdown(cancel_futures=True)
+        over.set()  # after Ctrl-C or an error no thread begins another class
+        pool.shutdown()
     return [parts[i % count][i // count] for i in range(number)]
 
 

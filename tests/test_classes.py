@@ -11,6 +11,7 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax import SolverConfig, Status
+from aeot_jax import classes as module
 from aeot_jax.checkpoints import identity
 from aeot_jax.classes import _place, solve_classes
 from aeot_jax.measures import Gaussian
@@ -99,6 +100,26 @@ def test_classes_on_several_devices_are_the_same(classes):
     found = solve_classes(KEY, Gaussian(3), CODES, LABELS, several, num_samples=64)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(classes), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_offset_of_the_codes_moves_no_height(classes):
+    near = CODES.astype(np.float64)
+    far = solve_classes(KEY, Gaussian(3), near + 2.0**30, LABELS, CONFIG, extension=False)
+    np.testing.assert_allclose(far.solution.h, classes.solution.h, atol=1e-4)
+
+
+def test_an_error_in_one_class_ends_all_devices(monkeypatch):
+    seen = []
+
+    def failing(*args):
+        seen.append(args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "solve_prepared", failing)
+    several = replace(CONFIG, devices=tuple(jax.devices()[:2]))
+    with pytest.raises(KeyboardInterrupt):
+        solve_classes(KEY, Gaussian(3), np.tile(CODES, (5, 1)), np.arange(390) // 4, several)
+    assert len(seen) < 5  # of 98 classes
 
 
 def test_without_maps_there_are_heights_alone(classes):

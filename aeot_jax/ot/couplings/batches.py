@@ -210,8 +210,9 @@ class Coupling:
     ) -> Float[Array, "n d"]:
         """Samples of the source inside cell i: noise that the map carries to target i.
 
-        They are independent of each other and of all batches: draws are made until n lie in the
-        cell. Most draws lose to one of 256 other targets and cost little.
+        They are independent of each other and of all batches, and the same in every call: for
+        others ask for more. Draws are made until n lie in the cell. Most draws lose to one of 256
+        other targets and cost little.
 
         Args:
           i: row of a target; equal targets share one cell.

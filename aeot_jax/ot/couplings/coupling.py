@@ -48,7 +48,7 @@ def coupling(
 
     Args:
       mu: source measure; or a ``Solution`` of ``solve``, which stands for mu, y, h and nu.
-      y: targets (m, d).
+      y: targets (m, d); not copied, so do not change them while the coupling is in use.
       h: heights (m,), of ``solve``; -inf for a target that owns no cell.
       nu: weights (m,), by which equal targets share their cell; None is uniform.
       seed: 0 to 2^63 - 1.

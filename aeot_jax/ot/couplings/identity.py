@@ -9,6 +9,9 @@ import numpy as np
 from aeot_jax.measures import Measure
 from aeot_jax.numerics import is_typed_key
 
+_TOGETHER = 2**20
+"""Numbers that are read together."""
+
 
 def of(mu: Measure, y: Any, h: Any, nu: Any) -> int:
     """A number below 2^63 of the source, the targets, the heights and the weights.
@@ -16,15 +19,31 @@ def of(mu: Measure, y: Any, h: Any, nu: Any) -> int:
     A source that is code (``FromSampler``) is known by its name alone.
     """
     digest = hashlib.blake2b(digest_size=8)
-    code = getattr(getattr(mu, "fn", None), "__qualname__", "")
-    digest.update(f"{type(mu).__qualname__} {mu.dim} {code}".encode())
-    held = [_known(leaf) for leaf in jax.tree.leaves(mu)]
-    # As float32, in which all is computed: the same numbers in another dtype are the same solution.
-    held += [np.asarray(part, np.float32) for part in (y, h, *(() if nu is None else (nu,)))]
-    for array in held:
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    digest.update(_named(mu).encode())
+    for array in (_known(leaf) for leaf in jax.tree.leaves(mu)):
+        _add(digest, array, array.dtype)
+    # As float64, which tells all numbers apart that are centred apart: the same numbers in another
+    # dtype are the same solution.
+    for array in (y, h, *(() if nu is None else (nu,))):
+        _add(digest, np.asarray(array), np.dtype(np.float64))
     return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def _named(mu: Measure) -> str:
+    """Kind and dimension of a source and of its parts, and the name of its code."""
+    code = getattr(getattr(mu, "fn", None), "__qualname__", "")
+    parts = ", ".join(map(_named, getattr(mu, "parts", ())))
+    return f"{type(mu).__qualname__} {mu.dim} {code} ({parts})"
+
+
+def _add(digest: Any, array: np.ndarray, dtype: np.dtype) -> None:
+    """Add shape and numbers of an array, some rows at a time."""
+    digest.update(f"{dtype.str} {array.shape}".encode())
+    rows = np.atleast_1d(array)
+    together = max(1, _TOGETHER // max(1, rows[:1].size))
+    for first in range(0, len(rows), together):
+        part = np.ascontiguousarray(rows[first : first + together], dtype)
+        digest.update(part.reshape(-1).view(np.uint8).data)
 
 
 def _known(leaf: Any) -> np.ndarray:

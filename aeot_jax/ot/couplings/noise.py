@@ -27,6 +27,8 @@ def samples(key: PRNGKey, mu: Measure, j: UInt32[Array, "2 n"]) -> Samples:
       j: numbers of the draws, in two words.
     """
     n = j.shape[1]
+    if n == 0:
+        return jnp.zeros((0, mu.dim), jnp.float32)
     padded = jnp.pad(j, ((0, 0), (0, -n % _TOGETHER)))
 
     def turn(i: Int[Array, ""], key: PRNGKey, mu: Measure, j: UInt32[Array, "2 k"]) -> Samples:

@@ -53,7 +53,7 @@ def checked(name: str, j: Any) -> int | np.ndarray:
             raise ValueError(f"`{name}` is {number}; pass the number of a draw, 0 to 2^63 - 1.")
         return number
     found = np.asarray(arguments.host_array(name, j))
-    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+    if found.ndim != 1 or (found.size and not np.issubdtype(found.dtype, np.integer)):
         raise ValueError(
             f"`{name}` is {arguments.shown(found)}; pass the number of a draw, or several as "
             "integers of shape (n,)."

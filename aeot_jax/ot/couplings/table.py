@@ -130,6 +130,9 @@ def in_folder(
         for s, first in enumerate(range(0, n, shard_size)):
             count, place = min(shard_size, n - first), folder / f"{s:08}.npy"
             if s >= len(known) or known[s]["rows"] < count:
+                if s < len(known):  # whoever is cut off now makes this shard again
+                    known = known[:s]
+                    documents.write(folder / _HEAD, {**head, "shards": known})
                 with files.replacing(place) as temporary, temporary.open("wb") as file:
                     np.save(file, _shard(first, count, paired), allow_pickle=False)
                 known[s:] = [{"rows": count, "sha256": documents.checksum(place)}]

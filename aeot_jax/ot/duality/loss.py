@@ -88,7 +88,7 @@ def w2_loss(
     Args:
       key: consumed; another one for each call.
       mu: source measure.
-      y: targets (m, d). Inside ``jit`` equal targets are not merged.
+      y: targets (m, d). Equal targets are not merged: the first of them has their cell.
       h0: heights (m,) to start from, of the last call; used if they miss less mass than the
         starts of ``config``. None starts anew. A target at -inf, as a new one, begins at the least.
       nu: weights (m,), sum 1; None is uniform.

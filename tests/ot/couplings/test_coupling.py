@@ -227,6 +227,14 @@ def test_another_state_is_refused(c):
     ):
         with pytest.raises(ValueError, match=r"^`state` is that of another solution: .* pass the"):
             aeot.coupling_from_state(state, mu, y, h)
+    halves = aeot.Gaussian(1), aeot.UniformCube(1)
+    state = aeot.coupling(aeot.Product(*halves), Y, H).state(6)
+    with pytest.raises(ValueError, match="is that of another solution"):
+        aeot.coupling_from_state(state, aeot.Product(*halves[::-1]), Y, H)
+    state = aeot.coupling(MU, Y + 1e9, H).state(6)
+    with pytest.raises(ValueError, match="is that of another solution"):
+        aeot.coupling_from_state(state, MU, Y[::-1] + 1e9, H)
+    state = c.state(6)
     bad = {
         "schema": ({**state, "schema": 9}, "`state` has schema 9, but"),
         "gone": ({"k": 3}, "`state` has no 'schema'; pass the dict"),

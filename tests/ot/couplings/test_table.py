@@ -105,6 +105,30 @@ def test_more_or_fewer_draws_keep_what_is_there(made, tmp_path):
     assert written(tmp_path) == before
 
 
+def test_a_table_cut_off_while_a_shard_grows_goes_on(tmp_path, monkeypatch):
+    C.table(50, tmp_path, shard_size=SHARD)
+    wanted, write = C.table(90), documents.write
+    heads = []
+
+    def killed(path, content):
+        heads.append(content)
+        if len(heads) == 2:  # the longer shard is in its place, its checksum is not
+            raise KeyboardInterrupt
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(documents, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            C.table(90, tmp_path, shard_size=SHARD)
+    np.testing.assert_array_equal(C.table(50, tmp_path, shard_size=SHARD)[:], C.table(50)[:])
+    np.testing.assert_array_equal(C.table(90, tmp_path, shard_size=SHARD)[:], wanted[:])
+
+
+def test_no_rows_have_no_noise(made):
+    j, _ = made[[]]
+    assert C.noise(j).shape == C.noise([]).shape == (0, D)
+
+
 def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 

@@ -60,6 +60,20 @@ def test_heights_scale_with_the_targets_and_forget_a_shift(solved):
     np.testing.assert_allclose(moved / 100, plain, atol=1e-5 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize(("m", "d"), [(1, 3), (5, 8), (100, 64), (300, 8)])
+def test_a_constant_added_to_heights_is_added_to_the_new_ones(m, d):
+    rng = np.random.default_rng(m)
+    y, new = rng.normal(size=(m, d)), rng.normal(size=(4, d))
+    h = -0.15 * np.square(y).sum(1)
+    plain, moved = (np.asarray(aeot.extend_heights(y, h + c, new)) for c in (0.0, 1000.0))
+    np.testing.assert_allclose(moved - 1000, plain, atol=1e-3)
+
+
+def test_far_targets_have_finite_heights(solved):
+    y, h = solved
+    assert np.isfinite(aeot.extend_heights(y, h, np.array([[1e14, 0], [1e18, -1e18]]))).all()
+
+
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_few_old_targets_teach_what_they_can(m):
     y = RNG.normal(size=(m, 3))

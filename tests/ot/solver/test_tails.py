@@ -122,12 +122,13 @@ def test_a_near_start_is_not_forgotten_unless_the_user_asks():
 
 
 def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far():
-    made, planned = plan(300, MU, CONFIG), budget(300, MU, CONFIG)
-    far = phases_after(0.5, 10_000, 90_000, 300, 16, made, planned, CONFIG)
+    config = replace(CONFIG, tolerance=0.15)
+    made, planned = plan(300, MU, config), budget(300, MU, config)
+    far = phases_after(0.5, 10_000, 90_000, 300, 16, made, planned, config)
     assert far is not None
     assert far.adam_until > 0
-    assert phases_after(0.5, 50_000, 90_000, 300, 16, made, planned, CONFIG) is None
-    near = phases_after(0.25, 50_000, 90_000, 300, 16, made, planned, CONFIG)
+    assert phases_after(0.5, 50_000, 90_000, 300, 16, made, planned, config) is None
+    near = phases_after(0.25, 50_000, 90_000, 300, 16, made, planned, config)
     assert near is not None
     worth = -near.adam_until * made.batch.size / 300
     assert 1 / 0.25**2 - made.batch.size / 300 < worth <= 1 / 0.25**2

@@ -75,10 +75,12 @@ def extend_heights(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Heig
     heights = np.asarray(checks.heights("h_old", h_old, old), np.float64)
     taught = np.isfinite(heights)
     old, heights = old[taught], heights[taught]
-    extended = _learned(old, heights)(new)
+    level = heights.mean()  # on which the differences of heights do not depend
+    extended = _learned(old, heights - level)(new) + level
     known, where = _places(old, heights, new)
     extended[known] = heights[where[known]]
-    return jnp.asarray(extended, jnp.float32)
+    most = float(np.finfo(np.float32).max) / 4
+    return jnp.asarray(np.clip(extended, -most, most), jnp.float32)
 
 
 def _places(

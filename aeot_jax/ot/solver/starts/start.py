@@ -36,6 +36,9 @@ from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 _CLEARLY = 3.0
 """Standard errors of chi^2 by which another start must be better than heights given."""
 
+_TAILS, _LOOK = 2**32 - 3, 2**32 - 4
+"""What the key of a start is folded with; no stream has these numbers."""
+
 
 def init(
     key: Given[PRNGKey],
@@ -166,7 +169,7 @@ def _init(
 
     def starting(name: Start) -> Heights:
         if name == "tails":
-            tail_key, size = jax.random.fold_in(start_key, 1), plan.start_round
+            tail_key, size = jax.random.fold_in(start_key, _TAILS), plan.start_round
             law_of_x = law.mean, law.covariance
             return tails.heights(tail_key, working, *law_of_x, size, targets_axis=axes.targets)
         of_name = partial(closed_forms.heights, targets_axis=axes.targets)
@@ -184,7 +187,7 @@ def _init(
         chosen = _best(start_key, jnp.stack(candidates), working, deviation, plan, axes)
     h = jnp.stack(candidates)[chosen]
     if planning.looks_at_start(plan):
-        look_key = jax.random.fold_in(start_key, 2)
+        look_key = jax.random.fold_in(start_key, _LOOK)
         phases = _trusting(look_key, h, working, deviation, phases, trust, plan, axes)
 
     zero = jnp.zeros((), jnp.int32)
