@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 import aeot_jax as aeot
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.planning import budget, is_far, phases_after, plan, samples_to_reach
+from aeot_jax.ot.solver.running import StartWarning
 from aeot_jax.ot.solver.starts import tails
 from aeot_jax.ot.solver.starts.starving import starving
 
@@ -135,6 +136,20 @@ def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far()
     assert is_far(90_000, 0.1, 300, 16, 0.05)
     assert not is_far(60_000, 0.1, 300, 16, 0.05)
     assert not is_far(90_000, 0.1, 300, 16, 0.1)
+
+
+def test_worse_heights_give_way_though_a_step_could_not_tell(solved):
+    scale = np.std(np.asarray(solved.h))
+    worse = np.asarray(solved.h) + 0.06 * scale * np.random.default_rng(0).normal(size=300)
+    own = aeot.init(jax.random.key(0), MU, CODES, None, CONFIG).heights
+    errors = [
+        float(aeot.certify(jax.random.key(3), MU, CODES, h, num_samples=100_000).mass_error)
+        for h in (worse, own)
+    ]
+    assert errors[0] > 1.5 * errors[1]
+    with pytest.warns(StartWarning, match="'tails'"):
+        found = aeot.solve(jax.random.key(0), MU, CODES, None, CONFIG, worse)
+    assert found.num_samples == solved.num_samples
 
 
 def test_groups_that_starve_are_seen_where_the_mass_error_is_small():

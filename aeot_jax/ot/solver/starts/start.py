@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
@@ -15,7 +15,7 @@ from aeot_jax.ot import centring, checks, frames
 from aeot_jax.ot.cells import blocks, blockwise, shift
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts import streams
-from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
+from aeot_jax.ot.counts.chi_square import chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, SHARDED, Axes, Placement
@@ -27,14 +27,12 @@ from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import NEVER, Budget, Phases, Plan, Trust, head_start
 from aeot_jax.ot.solver.starts import closed_forms, tails
+from aeot_jax.ot.solver.starts.choice import best
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.starving import starving
 from aeot_jax.ot.solver.starts.working import normal_targets, turned_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
-
-_CLEARLY = 3.0
-"""Standard errors of chi^2 by which another start must be better than heights given."""
 
 _TAILS, _LOOK = 2**32 - 3, 2**32 - 4
 """What the key of a start is folded with; no stream has these numbers."""
@@ -184,7 +182,7 @@ def _init(
     deviation = _deviation(normal, nu, law.covariance, axes)
     chosen = jnp.zeros((), jnp.int32)
     if len(candidates) > 1:
-        chosen = _best(start_key, jnp.stack(candidates), working, deviation, plan, axes)
+        chosen = best(start_key, jnp.stack(candidates), working, deviation, trust, plan, axes)
     h = jnp.stack(candidates)[chosen]
     if planning.looks_at_start(plan):
         look_key = jax.random.fold_in(start_key, _LOOK)
@@ -235,31 +233,6 @@ def _deviation(
     own = blockwise.map_rows(deviation, y, covariance)[: nu.shape[0]]
     mean = blockwise.sum_blocks(weighted, (own, nu), targets_axis=axes.targets)
     return isolated(jnp.divide, own, jnp.maximum(mean, jnp.finfo(jnp.float32).tiny))
-
-
-def _best(
-    key: PRNGKey,
-    candidates: Float[Array, "c m"],
-    marginals: Marginals,
-    deviation: Float[Array, " m"],
-    plan: Plan,
-    axes: Axes,
-) -> Int[Array, ""]:
-    """Which candidate misses least, seen by the same batch of samples."""
-
-    def of_candidate(h: Heights) -> Float[Array, ""]:
-        counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
-        chi2 = chi_square(counts, marginals.nu, plan.batch.size, axes.targets)[0]
-        if not planning.looks_at_start(plan):
-            return chi2
-        starved = starving(counts, marginals.nu, deviation, plan.batch.size, axes.targets)
-        return chi2 + starved
-
-    missed = jax.lax.map(of_candidate, candidates)
-    if plan.given:  # they give way to what is better beyond the noise of one batch alone
-        active = blockwise.count(marginals.nu > 0, axes.targets).astype(jnp.float32)
-        missed = missed.at[-1].add(-_CLEARLY * jnp.sqrt(2 * active) / plan.batch.size)
-    return jnp.argmin(missed).astype(jnp.int32)
 
 
 def _trusting(
@@ -328,6 +301,6 @@ def _spread(
 
 def num_check_samples(plan: Plan, trust: Trust) -> int:
     """Samples by which ``init`` compares the candidates of the start and measures the best."""
-    compared = len(plan.starts) + plan.given > 1
+    compared = int(len(plan.starts) > 1) + plan.given * int(trust.num_batches)
     looked = planning.looks_at_start(plan) * int(trust.num_batches)
     return plan.batch.size * (compared + looked)
