@@ -25,7 +25,7 @@ from aeot_jax.ot.extension.extension import Extension, check_options
 from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.result import Status
-from aeot_jax.ot.solver.solution import Solution, SolveProgress, no_history
+from aeot_jax.ot.solver.solution import Solution, no_history
 from aeot_jax.ot.solver.solve import placed, solve_prepared
 from aeot_jax.reprs import numbers, or_brief
 from aeot_jax.typing import ArrayLike, Device, Given, PRNGKey
@@ -163,7 +163,7 @@ def solve_classes(
         if device is not None:
             decisions = replace(decisions, parallel="none", devices=(device,))
         made = problem.make(mu, own, sharded=where.target_shards > 1)
-        found = solve_prepared(solve_keys[number], made, decisions, placement(decisions), _silent)
+        found = solve_prepared(solve_keys[number], made, decisions, placement(decisions))
         if int(found.status) == Status.INTERRUPTED:
             raise KeyboardInterrupt
         found = replace(found, history=no_history())
@@ -188,10 +188,6 @@ def solve_classes(
         extension=_stacked(maps) if extension else None,
         rows=jnp.asarray(_filled(rows, -1), jnp.int32),
     )
-
-
-def _silent(progress: SolveProgress) -> None:
-    """Report nothing."""
 
 
 def _left(config: SolverConfig, started: float) -> SolverConfig:

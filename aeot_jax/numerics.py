@@ -130,9 +130,9 @@ def choose(
     """
 
     def of_numbers(function: Callable[..., _Value]) -> Callable[..., _Value]:
-        return lambda numbers: function(*jax.tree.map(_like, operands, numbers))
+        return lambda numbers: function(*jax.tree.map(key_like, operands, numbers))
 
-    numbers = jax.tree.map(_numbers, operands)
+    numbers = jax.tree.map(key_numbers, operands)
     return jax.lax.cond(predicate, of_numbers(on_true), of_numbers(on_false), numbers)
 
 
@@ -169,17 +169,17 @@ def barrier(tree: _Value) -> _Value:
     vary over every mesh axis over which one of them does. Keys pass as their numbers, because
     JAX's key checker counts a key that passes through a barrier as used.
     """
-    numbers = jax.tree.map(_numbers, tree)
-    return jax.tree.map(_like, tree, jax.tree.map(jax.lax.optimization_barrier, numbers))
+    numbers = jax.tree.map(key_numbers, tree)
+    return jax.tree.map(key_like, tree, jax.tree.map(jax.lax.optimization_barrier, numbers))
 
 
-def _numbers(leaf: Any) -> Any:
+def key_numbers(leaf: Any) -> Any:
     """Of a typed key its numbers; anything else as it is."""
     return jax.random.key_data(leaf) if is_typed_key(leaf) else leaf
 
 
-def _like(leaf: Any, numbers: Any) -> Any:
-    """The inverse of ``_numbers``."""
+def key_like(leaf: Any, numbers: Any) -> Any:
+    """The inverse of ``key_numbers``."""
     if not is_typed_key(leaf):
         return numbers
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))

@@ -112,3 +112,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     Compiler.quick, Compiler.module = not optimised, item.path
     changed = "monkeypatch" in getattr(item, "fixturenames", ())
     Compiler.stale |= changed and bool({"ot", "metrics"} & set(item.path.parts))
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Programs are traced as for an accelerator; those traced before or after are not."""
+    jax.clear_caches()
+    # Whatever is no CPU is one kind. It is undone after all else that is set.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    yield
+    jax.clear_caches()

@@ -88,15 +88,6 @@ OVER_SAMPLES = {
 PLATFORMS = ["cuda", "tpu"]
 
 
-@pytest.fixture
-def accelerator(monkeypatch):
-    """Programs are traced as for an accelerator; those traced before or after are not."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # whatever is no CPU is one kind
-    yield
-    jax.clear_caches()
-
-
 def exported(function, *arguments, platforms):
     """The program for some platforms, none of which need be here."""
     return export.export(jax.jit(function), platforms=platforms)(*arguments)

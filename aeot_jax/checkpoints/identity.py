@@ -5,13 +5,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Int32, Shaped
 
 from aeot_jax.checkpoints.configs import config_to_json
 from aeot_jax.model import Config
-from aeot_jax.numerics import is_typed_key
+from aeot_jax.numerics import key_numbers
 from aeot_jax.typing import PRNGKey
 
 _WORDS = {"key": "the key", "data": "the data", "labels": "the labels"}
@@ -30,7 +29,7 @@ def of(
 
     An optax transformation is code; the text only states whether there is one.
     """
-    raw = jax.random.key_data(key) if is_typed_key(key) else key
+    raw = key_numbers(key)
     options = config_to_json(config)
     options["solver"]["optimizer"] = config.solver.optimizer is not None
     parts = {

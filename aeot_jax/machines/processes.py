@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from aeot_jax.numerics import is_typed_key
+from aeot_jax.numerics import key_numbers
 
 _Tree = TypeVar("_Tree")
 
@@ -104,8 +104,7 @@ def _digest(value: Any) -> bytes:
     leaves, structure = jax.tree.flatten(value)
     digest.update(str(structure).encode())
     for leaf in leaves:
-        if is_typed_key(leaf):
-            leaf = jax.random.key_data(leaf)
+        leaf = key_numbers(leaf)
         if isinstance(leaf, str):
             digest.update(leaf.encode())
             continue

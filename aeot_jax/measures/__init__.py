@@ -12,4 +12,5 @@ from aeot_jax.measures.moments import MOMENT_SAMPLES as MOMENT_SAMPLES
 from aeot_jax.measures.moments import draw as draw
 from aeot_jax.measures.moments import moments as moments
 from aeot_jax.measures.moments import num_moment_samples as num_moment_samples
+from aeot_jax.measures.moments import parts as parts
 from aeot_jax.measures.public import *  # noqa: F403

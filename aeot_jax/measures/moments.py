@@ -27,10 +27,9 @@ def moments(key: PRNGKey, mu: Measure) -> tuple[Float[Array, " d"], Float[Array,
     """
     if mu.variance is not None:
         return jnp.zeros(mu.dim, jnp.float32), mu.variance * jnp.eye(mu.dim, dtype=jnp.float32)
-    parts = _parts(mu)
-    if parts:
-        keys = jax.random.split(key, len(parts))
-        means, blocks = zip(*map(moments, keys, parts), strict=True)
+    if made_of := parts(mu):
+        keys = jax.random.split(key, len(made_of))
+        means, blocks = zip(*map(moments, keys, made_of), strict=True)
         return jnp.concatenate(means), jax.scipy.linalg.block_diag(*blocks)
     x = draw(key, mu, MOMENT_SAMPLES)
     with jax.default_matmul_precision("highest"):
@@ -42,9 +41,9 @@ def num_moment_samples(mu: Measure) -> int:
     """Samples from which ``moments`` estimates what is not known."""
     if mu.variance is not None:
         return 0
-    return max(map(num_moment_samples, _parts(mu)), default=MOMENT_SAMPLES)
+    return max(map(num_moment_samples, parts(mu)), default=MOMENT_SAMPLES)
 
 
-def _parts(mu: Measure) -> tuple[Measure, ...]:
+def parts(mu: Measure) -> tuple[Measure, ...]:
     """The sources whose product a measure is; none if it is no product."""
     return getattr(mu, "parts", ())

@@ -20,15 +20,6 @@ from aeot_jax.ot.solver.starts import start
 KEY = jax.random.key(3)
 
 
-@pytest.fixture
-def accelerator(monkeypatch):
-    """Programs are traced as for an accelerator; those traced before or after are not."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # undone after all else that is set
-    yield
-    jax.clear_caches()
-
-
 def mapped_by_nobody(key, n):
     """A sampler with a host in it, which cannot be mapped."""
     shape = jax.ShapeDtypeStruct((n, 2), jnp.float32)

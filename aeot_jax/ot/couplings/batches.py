@@ -98,7 +98,7 @@ class Coupling:
         k = arguments.whole("k", k, "the number of a batch")
         end = self.options.num_batches
         number = k + end if k < 0 and end is not None else k
-        if not 0 <= number < (states.most_batches(self.options) if end is None else end):
+        if not 0 <= number < self.options.end:
             told = "begins at 0 and has 2^63 draws" if end is None else f"has {end:,} batches"
             raise IndexError(f"`k` is {k}, but the coupling {told}; pass the number of a batch.")
         return self._make(self._parts, numbers.words(number * self.options.batch_size))
@@ -118,8 +118,7 @@ class Coupling:
         """
         options = self.options
         first = options.start if start is None else states.check_start("start", start, options)
-        end = states.most_batches(options) if options.num_batches is None else options.num_batches
-        return (self[k] for k in range(first, end))
+        return (self[k] for k in range(first, options.end))
 
     def noise(self, j: Given[SupportsIndex | np.ndarray | Array]) -> Float[Array, "..."]:
         """The noise of draw j = k * batch_size + r: row r of ``c[k].x``, for any size of a batch.

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from aeot_jax.measures import Measure
-from aeot_jax.numerics import is_typed_key
+from aeot_jax.measures import Measure, parts
+from aeot_jax.numerics import key_numbers
 
 _TOGETHER = 2**20
 """Numbers that are read together."""
@@ -20,7 +20,8 @@ def of(mu: Measure, y: Any, h: Any, nu: Any) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     digest.update(_named(mu).encode())
-    for array in (_known(leaf) for leaf in jax.tree.leaves(mu)):
+    for leaf in jax.tree.leaves(mu):
+        array = np.asarray(key_numbers(leaf))
         _add(digest, array, array.dtype)
     # As float64, which tells all numbers apart that are centred apart: the same numbers in another
     # dtype are the same solution.
@@ -32,8 +33,8 @@ def of(mu: Measure, y: Any, h: Any, nu: Any) -> int:
 def _named(mu: Measure) -> str:
     """Kind and dimension of a source and of its parts, and the name of its code."""
     code = getattr(getattr(mu, "fn", None), "__qualname__", "")
-    parts = ", ".join(map(_named, getattr(mu, "parts", ())))
-    return f"{type(mu).__qualname__} {mu.dim} {code} ({parts})"
+    inside = ", ".join(map(_named, parts(mu)))
+    return f"{type(mu).__qualname__} {mu.dim} {code} ({inside})"
 
 
 def _add(digest: Any, array: np.ndarray, dtype: np.dtype) -> None:
@@ -44,7 +45,3 @@ def _add(digest: Any, array: np.ndarray, dtype: np.dtype) -> None:
     for first in range(0, len(rows), together):
         part = np.ascontiguousarray(rows[first : first + together], dtype)
         digest.update(part.reshape(-1).view(np.uint8).data)
-
-
-def _known(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if is_typed_key(leaf) else leaf)

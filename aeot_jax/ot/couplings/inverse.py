@@ -100,9 +100,7 @@ def _screened(
     """Draws, and which of them the first chosen target may win."""
     j = numbers.later(first, jnp.arange(_SCREENED, dtype=jnp.int32))
     x = noise.samples(parts.key, parts.mu, j)
-    rows = parts.rows.points[chosen]
-    if parts.rows.centre is not None:
-        rows = rows - parts.rows.centre[None, :]
+    rows = parts.rows.of(parts.rows.points[chosen])
     score = jnp.matmul(x, rows.T, precision=PRECISION) + parts.h[chosen][None, :]
     best = jnp.max(score, axis=1)
     return x, score[:, 0] >= best - _SLACK * (jnp.abs(score[:, 0]) + jnp.abs(best))

@@ -11,9 +11,9 @@ from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from aeot_jax import arguments
-from aeot_jax.numerics import is_typed_key
 from aeot_jax.ot.couplings import numbers, pairing
 from aeot_jax.ot.couplings.pairing import Pairs, Parts
+from aeot_jax.ot.devices import parallel
 
 _WAY = "a `NamedSharding` whose spec shards the rows alone, as `NamedSharding(mesh, P('data'))`"
 
@@ -62,17 +62,7 @@ def placed(sharding: Sharding | None, tree: Any) -> Any:
         return tree
     if isinstance(sharding, NamedSharding):
         sharding = NamedSharding(sharding.mesh, P())
-    return jax.tree.map(functools.partial(_put, sharding), tree)
-
-
-def _put(sharding: Sharding, leaf: Any) -> Any:
-    if jax.process_count() == 1:
-        return jax.device_put(leaf, sharding)
-    if is_typed_key(leaf):
-        data = _put(sharding, jax.random.key_data(leaf))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    host = np.asarray(leaf)  # no process can see the others' devices
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+    return parallel.lay(sharding, tree)
 
 
 @functools.lru_cache(maxsize=64)

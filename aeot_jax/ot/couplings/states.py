@@ -42,6 +42,11 @@ class Options:
     antithetic: bool = False
     start: int = 0
 
+    @property
+    def end(self) -> int:
+        """Number of batches; without an end, of those whose draws all have a number."""
+        return most_batches(self.batch_size) if self.num_batches is None else self.num_batches
+
 
 def checked(
     seed: Any, batch_size: Any, num_batches: Any, dtype: Any, antithetic: Any, start: Any = 0
@@ -60,7 +65,7 @@ def checked(
     )
     if num_batches is not None:
         num_batches = arguments.whole("num_batches", num_batches, "how many batches there are")
-        if not 1 <= num_batches <= most_batches(options):
+        if not 1 <= num_batches <= most_batches(batch_size):
             raise ValueError(
                 f"`num_batches` is {num_batches}; pass at least 1, and at most 2^63 draws in all, "
                 "or None for no end."
@@ -68,9 +73,9 @@ def checked(
     return replace(options, num_batches=num_batches, start=start)
 
 
-def most_batches(options: Options) -> int:
+def most_batches(batch_size: int) -> int:
     """Batches whose draws all have a number."""
-    return numbers.MOST // options.batch_size
+    return numbers.MOST // batch_size
 
 
 def _dtype(dtype: Any) -> str:
@@ -162,7 +167,8 @@ def check_start(name: str, k: Any, options: Options) -> int:
       ValueError: if there is no such batch.
     """
     k = arguments.whole(name, k, "the number of a batch")
-    end = most_batches(options) if options.num_batches is None else options.num_batches
-    if not 0 <= k <= end:
-        raise ValueError(f"`{name}` is {k}, but there are {end:,} batches; pass 0 to {end:,}.")
+    if not 0 <= k <= options.end:
+        raise ValueError(
+            f"`{name}` is {k}, but there are {options.end:,} batches; pass 0 to {options.end:,}."
+        )
     return k

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from aeot_jax.numerics import is_typed_key
+from aeot_jax.numerics import key_like, key_numbers
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.devices.placement import SAMPLES, SHARDED, Placement
 
@@ -186,6 +186,15 @@ def local(tree: Any) -> Any:
 def _put(sharding: NamedSharding, value: Any) -> jax.Array:
     if isinstance(value, jax.Array) and getattr(value.sharding, "mesh", None) == sharding.mesh:
         return value
+    return _laid(sharding, value)
+
+
+def lay(sharding: Sharding, tree: Any) -> Any:
+    """A tree of arrays as a sharding says, in one process or in several that hold the same."""
+    return _mapped(functools.partial(_laid, sharding), tree)
+
+
+def _laid(sharding: Sharding, value: Any) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(value, sharding)
     host = np.asarray(value)  # no process can see the others' devices
@@ -194,11 +203,4 @@ def _put(sharding: NamedSharding, value: Any) -> jax.Array:
 
 def _mapped(function: Callable[[Any], jax.Array], tree: Any) -> Any:
     """Apply a function to every leaf, to typed keys by way of their numbers."""
-
-    def on_leaf(leaf: Any) -> Any:
-        if is_typed_key(leaf):
-            data = function(jax.random.key_data(leaf))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        return function(leaf)
-
-    return jax.tree.map(on_leaf, tree)
+    return jax.tree.map(lambda leaf: key_like(leaf, function(key_numbers(leaf))), tree)

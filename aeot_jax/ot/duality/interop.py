@@ -12,14 +12,13 @@ the cells of h, up to ties. OTT-JAX is imported where it is used.
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure, draw
@@ -266,18 +265,10 @@ def pairs(
     batch_size = arguments.count("batch_size", batch_size)
     parts = pairing.parts_of_batches(key, mu, y, h, turns=False)
     batches = (numbers.words(i * batch_size) for i in itertools.count())
-    return (_pair(parts, first, batch_size=batch_size) for first in batches)
+    chosen = {"count": batch_size, "dtype": np.dtype(np.float32), "dependent": False}
+    return (pairing.paired(parts, first, **chosen)[:2] for first in batches)
 
 
 def _threefry(key: PRNGKey) -> PRNGKey:
     """A key whose draws do not change under ``vmap``, made of a key of any kind."""
     return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
-
-
-@partial(jax.jit, static_argnames="batch_size")
-def _pair(
-    parts: pairing.Parts, first: UInt32[Array, "2"], *, batch_size: int
-) -> tuple[Samples, Samples]:
-    dtype = np.dtype(np.float32)
-    x, z, _ = pairing.make(parts, first, count=batch_size, dtype=dtype, dependent=False)
-    return x, z

@@ -69,7 +69,7 @@ _BATCHES = (256, 4096)
 _SMALL_BATCH = 128
 """Samples of a step, at least, of a small problem."""
 
-_ORBITS_BATCH = 2048
+_ORBITS_BATCH = NUM_STREAMS * WAYS["orbits"].whole
 """Samples of a step, at least, where they come in orbits; each costs half an independent one."""
 
 
@@ -79,9 +79,10 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
     Raises:
       ValueError: if the source does not allow the way to draw that was asked for.
     """
-    starts, start_round = _starts(num_targets, mu, config)
+    batch = _batch(num_targets, mu, config)
+    starts, start_round = _starts(num_targets, mu, config, batch)
     return Plan(
-        batch=_batch(num_targets, mu, config),
+        batch=batch,
         starts=starts,
         start_round=start_round,
         method=sampling_method(config),
@@ -95,7 +96,9 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
     )
 
 
-def _starts(num_targets: int, mu: Measure, config: SolverConfig) -> tuple[tuple[Start, ...], int]:
+def _starts(
+    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch
+) -> tuple[tuple[Start, ...], int]:
     """Names of the starts to choose from, and samples of a round of tail-matched heights.
 
     These are among the starts where their samples are affordable. In few dimensions scores are far
@@ -106,8 +109,7 @@ def _starts(num_targets: int, mu: Measure, config: SolverConfig) -> tuple[tuple[
     per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
         return (config.start,), per_round if config.start == "tails" else 0
-    batch = _batch(num_targets, mu, config).size
-    limits = config.max_samples, config.max_steps and config.max_steps * batch
+    limits = config.max_samples, config.max_steps and config.max_steps * batch.size
     room = min((limit for limit in limits if limit), default=LARGEST)
     affordable = room >= _LEAST_ROOM * tails.num_samples(per_round)
     if mu.dim <= FEW_DIMS or config.method == "adam" or not affordable:

@@ -78,8 +78,7 @@ def solve(
     processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, h0=start, config=decisions)
     if made.same is not None:
         merging.warn_of_duplicates(made.same)
-    report = on_progress or (lambda _: None)
-    found = solve_prepared(key, made, config, where, report, start)
+    found = solve_prepared(key, made, config, where, on_progress, start)
     return replace(found, problem=problem.asked(mu, y, nu))
 
 
@@ -96,14 +95,15 @@ def solve_prepared(
     made: problem.Prepared,
     config: SolverConfig,
     where: Placement,
-    on_progress: Callable[[SolveProgress], None],
+    on_progress: Callable[[SolveProgress], None] | None = None,
     h0: Heights | HostWeights | None = None,
 ) -> Solution:
     """``solve`` for a problem that is known to be good; the solution does not hold it."""
     found = solve_exactly(key, made, config) if is_exact(made, config) else None
     if found is not None and (bool(found.converged) or config.method == "exact"):
         return found
-    solution = solve_by_sampling(key, made, config, where, on_progress, h0)
+    report = on_progress or (lambda _: None)
+    solution = solve_by_sampling(key, made, config, where, report, h0)
     return solution if found is None else _better(solution, found)
 
 

@@ -18,7 +18,7 @@ from ott.problems.linear.semidiscrete_linear_problem import SemidiscreteLinearPr
 from ott.solvers.linear.semidiscrete import SemidiscreteOutput, SemidiscreteSolver
 
 from aeot_jax.measures import Gaussian, UniformCube
-from aeot_jax.ot.duality import interop
+from aeot_jax.ot.couplings import pairing
 from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.duality.interop import (
     dual_from_heights,
@@ -172,7 +172,7 @@ def test_pairs_are_samples_with_their_targets_and_never_end():
 def test_pairs_compile_once():
     batches = pairs(KEY, MU, Y, H, batch_size=64)
     next(batches)
-    program: Any = interop._pair
+    program: Any = pairing.paired
     before = program._cache_size()
     for _ in range(3):
         next(batches)

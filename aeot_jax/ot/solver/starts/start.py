@@ -12,7 +12,7 @@ from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import centring, checks, frames
-from aeot_jax.ot.cells import blocks, blockwise, shift
+from aeot_jax.ot.cells import blockwise, shift
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square_between
@@ -30,7 +30,7 @@ from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.choice import best
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.starving import starving
-from aeot_jax.ot.solver.starts.working import normal_targets, turned_targets
+from aeot_jax.ot.solver.starts.working import normal_targets, second_moment, turned_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
@@ -158,8 +158,7 @@ def _init(
     frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
     normal = normal_targets(y, frame, axes.targets)
-    of_targets = partial(blockwise.sum_blocks, targets_axis=axes.targets)
-    square = of_targets(_weighted_square, (normal, nu))
+    square = second_moment(normal, nu, axes.targets)
     spread = isolated(_spread, square, law.mean, law.covariance)
 
     turned = normal if not plan.batch.way.turns else turned_targets(y, frame, run_key, mu, plan)
@@ -279,11 +278,6 @@ _init_jitted = jax.jit(_init, static_argnames=("plan", "axes"))
 def _init_dict(*arguments: Any, **options: Any) -> dict[str, Any]:
     """``_init`` with the state as a dict, whose parts lie differently on a mesh."""
     return _init(*arguments, **options).as_dict()
-
-
-def _weighted_square(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
-    own = blocks.whole(y)
-    return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
 
 
 def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:

@@ -31,11 +31,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.measures import draw
 from aeot_jax.numerics import PRECISION, isolated, repeat
-from aeot_jax.ot.cells import blocks, blockwise, power
+from aeot_jax.ot.cells import blockwise, power
 from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.moves.seen import centred
-from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights, WorkingTargets
+from aeot_jax.ot.solver.starts.working import second_moment
+from aeot_jax.typing import Heights, PRNGKey, Samples, Targets, Weights
 
 _ROUNDS = 8
 """Times that the law of the best score is measured."""
@@ -106,7 +107,7 @@ def heights(
     _, y, nu = marginals
     flat = jnp.zeros_like(covariance)
     forms = blockwise.map_rows(_forms, y, covariance, flat, mean)
-    typical = isolated(_typical, covariance, _square(y, nu, targets_axis))
+    typical = isolated(_typical, covariance, second_moment(y, nu, targets_axis))
     rows = nu.shape[0]
     first = blockwise.map_rows(_first, _table(nu, nu, forms[:rows]), typical)[:rows]
 
@@ -125,16 +126,6 @@ def heights(
 
     carry = centred(first, nu, targets_axis), flat, jnp.zeros((), jnp.float32)
     return repeat(_ROUNDS, turn, carry)[0]
-
-
-def _square(y: WorkingTargets | Rows, nu: Weights, targets_axis: str | None) -> Float[Array, "d d"]:
-    """Second moment of the targets; rows beyond the weights are none."""
-
-    def of_block(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
-        own = blocks.whole(y)
-        return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
-
-    return blockwise.sum_blocks(of_block, (y, nu), targets_axis=targets_axis)
 
 
 def _typical(covariance: Float[Array, "d d"], square: Float[Array, "d d"]) -> Float[Array, ""]:

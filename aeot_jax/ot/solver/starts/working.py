@@ -1,15 +1,17 @@
 """The targets as the steps see them: centred, scaled, and prepared for the way of drawing."""
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import isolated
+from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import frames
-from aeot_jax.ot.cells import blockwise
+from aeot_jax.ot.cells import blocks, blockwise
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.plan import Plan
-from aeot_jax.typing import PRNGKey, Stored, Targets, WorkingTargets
+from aeot_jax.typing import PRNGKey, Stored, Targets, Weights, WorkingTargets
 
 _MIXING = 2**32 - 1
 """What the key of a solve is folded with to turn the targets; no step has this number."""
@@ -54,3 +56,15 @@ def turned_targets(
         return plan.batch.way.prepared(key, mu, frame.normalise(y))
 
     return blockwise.map_rows(prepared, y, frame, key)
+
+
+def second_moment(
+    y: WorkingTargets | Rows, nu: Weights, targets_axis: str | None = None
+) -> Float[Array, "d d"]:
+    """Second moment of the targets; rows beyond the weights are none."""
+
+    def of_block(y: Targets | Rows, nu: Weights) -> Float[Array, "d d"]:
+        own = blocks.whole(y)
+        return jnp.matmul((own * nu[:, None]).T, own, precision=PRECISION)
+
+    return blockwise.sum_blocks(of_block, (y, nu), targets_axis=targets_axis)
