@@ -28,6 +28,7 @@ from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, no_history
 from aeot_jax.ot.solver.solve import placed, solve_prepared
 from aeot_jax.reprs import numbers, or_brief
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Device, Given, PRNGKey
 
 _MOMENT = 1e-6
@@ -36,7 +37,7 @@ _MOMENT = 1e-6
 _SHOWN_LABELS = 20
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class ClassMaps:
     """The transport of each of c classes, padded to the size of the largest.

@@ -26,6 +26,7 @@ from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.reprs import known, or_brief, short
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given
 
 _SHOWN_NAMES = 5
@@ -83,7 +84,7 @@ class Config:
         arguments.choice("source", self.source, tuple(table.CHOICES))
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class AEOT:
     """A fitted model: a pytree, with its configuration as static data.

@@ -12,7 +12,7 @@ import aeot_jax
 PACKAGE = Path(aeot_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    "_version arguments numerics reprs typing",
+    "_version arguments numerics reprs trees typing",
     "inputs machines measures storage",
     "ot ot.cells ot.checks ot.exact",
     "ot.centring ot.frames ot.merging",

@@ -39,6 +39,7 @@ from aeot_jax.ot.solver.running import StartWarning
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.ot.solver.solve import solve
 from aeot_jax.reprs import brief
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _STEP = 4.0
@@ -88,7 +89,7 @@ class Trials(NamedTuple):
     __repr__ = brief
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Conditional:
     """Heights of a problem with conditions, and what its pairs tell of them.

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aeot_jax.trees import register
 from aeot_jax.typing import PRNGKey
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Toy:
     """A sample of a toy density: noise around modes or around a curve.

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-import jax
 from jaxtyping import Array, Float
 
 from aeot_jax.measures.measure import Measure
+from aeot_jax.trees import register
 from aeot_jax.typing import PRNGKey, Samples
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class _Around:
     """The distribution of x - mean, which the solver draws from."""
@@ -29,14 +29,12 @@ class _Around:
         return self.mu.sample(key, n) - self.mean[None, :]
 
 
+@register
 class _NetAround(_Around):
     """The same for a measure with ``from_uniform``."""
 
     def from_uniform(self, u: Samples) -> Samples:
         return self.mu.from_uniform(u) - self.mean[None, :]  # pyright: ignore[reportAttributeAccessIssue]
-
-
-jax.tree_util.register_dataclass(_NetAround, data_fields=["mu", "mean"], meta_fields=[])
 
 
 def is_centred(mu: Measure) -> bool:

@@ -22,10 +22,11 @@ from aeot_jax.metrics.classifier import ClassifierConfig as ClassifierConfig
 from aeot_jax.metrics.components import leading_directions
 from aeot_jax.metrics.distances import chunks
 from aeot_jax.numerics import PRECISION
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class FeatureMap:
     """A learned map from images to features.

@@ -36,15 +36,14 @@ from aeot_jax.nn.schedule import batch_size as batch_size
 from aeot_jax.nn.schedule import num_epochs as num_epochs
 from aeot_jax.nn.schedule import optimizer as optimizer
 from aeot_jax.numerics import usual_dtypes
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _BATCH = "batch"
 """Name of the mesh axis over which the images of a batch are sharded."""
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "epoch"], meta_fields=[]
-)
+@register
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """The state of the training between two epochs.

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete
 from aeot_jax.measures import Measure
+from aeot_jax.trees.records import check_distinct
 from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4
@@ -132,6 +133,7 @@ def check_measure(mu: Given[Measure], y: np.ndarray | Array) -> None:
     """Refuse what is no source, and one whose dimension is not that of the targets."""
     way = f"a source measure, as `aeot_jax.Gaussian(dim={y.shape[1]})`"
     arguments.instance("mu", mu, Measure, way)
+    check_distinct("mu", mu)
     if mu.dim != y.shape[1]:
         raise ValueError(
             f"`mu` has dimension {mu.dim}, but `y` has shape {y.shape}; pass a source of dimension "

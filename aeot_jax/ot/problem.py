@@ -18,10 +18,11 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot import centring, checks, merging
 from aeot_jax.ot.cells import sizes
 from aeot_jax.reprs import brief, or_brief
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given, Heights
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Problem:
     """A transport problem as it was asked.

@@ -1,8 +1,6 @@
 """The uniform distribution on the rows of an array."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +9,11 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.measures.checks import check_draw
 from aeot_jax.reprs import brief
+from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 
+@register
 @dataclass(frozen=True)
 class Empirical:
     """The uniform distribution on the rows of an array, drawn with replacement.
@@ -50,18 +50,3 @@ class Empirical:
         key, n = check_draw(key, n)
         index = jax.random.randint(key, (n,), 0, self.points.shape[0], jnp.int32)
         return jnp.asarray(self.points, jnp.float32)[index]
-
-
-def _unflattened(_: None, leaves: Iterable[Any]) -> Empirical:
-    """Rebuild without the checks: under a transformation a leaf need not be an array."""
-    measure = object.__new__(Empirical)
-    object.__setattr__(measure, "points", *leaves)
-    return measure
-
-
-jax.tree_util.register_pytree_with_keys(
-    Empirical,
-    lambda measure: (((jax.tree_util.GetAttrKey("points"), measure.points),), None),
-    _unflattened,
-    lambda measure: ((measure.points,), None),
-)

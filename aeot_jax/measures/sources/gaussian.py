@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from aeot_jax.measures.checks import check_dim, check_draw
 from aeot_jax.measures.measure import Symmetry
+from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Gaussian:
     """The standard normal distribution N(0, I).

@@ -1,8 +1,8 @@
 """The product of two sources: their samples side by side, independent of each other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,11 @@ from aeot_jax.measures.checks import check_draw
 from aeot_jax.measures.measure import Measure, Symmetry
 from aeot_jax.measures.moments import draw
 from aeot_jax.reprs import brief
+from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 
+@register
 @dataclass(frozen=True)
 class Product:
     """The law of (a, b) with a and b independent, as noise beside a condition.
@@ -74,22 +76,3 @@ class Product:
             return jnp.concatenate([maps[0](u[:, :first]), maps[1](u[:, first:])], 1)
 
         return mapped
-
-
-def _unflattened(_: None, parts: Iterable[Any]) -> Product:
-    """Rebuild without the checks: under a transformation a part need not hold arrays."""
-    measure = object.__new__(Product)
-    for name, part in zip(Product.PARTS, parts, strict=True):
-        object.__setattr__(measure, name, part)
-    return measure
-
-
-jax.tree_util.register_pytree_with_keys(
-    Product,
-    lambda measure: (
-        tuple((jax.tree_util.GetAttrKey(name), getattr(measure, name)) for name in Product.PARTS),
-        None,
-    ),
-    _unflattened,
-    lambda measure: (measure.parts, None),
-)

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import jax
-
 from aeot_jax import arguments
 from aeot_jax.measures.checks import check_dim, check_draw
+from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class FromSampler:
     """Any measure that a pure function of a key and a number of samples draws from.

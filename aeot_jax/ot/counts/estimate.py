@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -14,13 +13,14 @@ from aeot_jax.ot.counts import light
 from aeot_jax.ot.counts.chi_square import ChiSums, chi_square_of, chi_sums, mass_error
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.reprs import number, or_brief
+from aeot_jax.trees import register
 from aeot_jax.typing import Counts, HostWeights, Weights
 
 _CONFIDENCE = 0.99
 """Simultaneous level of the bound behind ``Certificate.worst``."""
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Certificate:
     """What fresh samples say about heights. Every field is a scalar array.

@@ -36,6 +36,7 @@ from aeot_jax.ot.duality.repair import curve_order, repair_cost
 from aeot_jax.ot.duality.scaled import Asked, Scaled, Sums, draw_sums, scale_to_unit
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 _SAMPLES_PER_STREAM = 512
@@ -47,7 +48,7 @@ _NO_GRADIENT = (
 )
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Distance:
     r"""Bounds of W2 between a source and weighted targets. Every field is a scalar array.

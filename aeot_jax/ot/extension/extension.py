@@ -42,13 +42,14 @@ from aeot_jax.ot.devices.placement import Parallel, placement
 from aeot_jax.ot.extension.learn import learn
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _PI = float(np.float32(np.pi))
 """Largest threshold, also that of a single cell: float32 pi, a little above pi."""
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Extension:
     """The continuous extension of a transport map, and what rejects its singular set.

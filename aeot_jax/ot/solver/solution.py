@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -14,6 +13,7 @@ from aeot_jax.ot.counts.words import in_words
 from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.result import Method, Status
 from aeot_jax.reprs import brief, number, numbers, or_brief, short
+from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given
 
 
@@ -68,7 +68,7 @@ class SolveProgress(NamedTuple):
         return f"mass error {in_words(self.mass_error, self.mass_error_se)}"
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class Solution:
     """Heights with their certificate.

@@ -13,9 +13,10 @@ from aeot_jax.ot.devices.placement import SHARDED
 from aeot_jax.ot.solver.moves.average import Average
 from aeot_jax.ot.solver.plan import Phases
 from aeot_jax.reprs import brief
+from aeot_jax.trees import register
 
 
-@jax.tree_util.register_dataclass
+@register
 @dataclass(frozen=True)
 class SolverState:
     """All that one step needs; arrays only.

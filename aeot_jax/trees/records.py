@@ -1,0 +1,73 @@
+"""Dataclasses as nodes of JAX's trees."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import jax
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(cls: _Class) -> _Class:
+    """Make a frozen dataclass a node of JAX's trees; a decorator.
+
+    Fields with the metadata ``{"static": True}`` are static, all others are data. A tree is rebuilt
+    field by field, without ``__init__`` and its checks, because a leaf need not be an array there.
+
+    ``jax.tree_util.register_dataclass`` does not serve: up to jaxlib 0.10.2 at least, the
+    structures of two classes that it registered compare equal where their static fields do,
+    ``Gaussian(3)`` and ``UniformCube(3)`` say. They hash apart, so that ``jit`` mostly finds the
+    right program; where the hashes share seven bits, about once in a hundred processes, it runs the
+    program of the other class. Structures of these nodes differ with the class.
+    """
+    fields = dataclasses.fields(cls)
+    static = tuple(field.name for field in fields if field.metadata.get("static"))
+    data = tuple(field.name for field in fields if not field.metadata.get("static"))
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in data)
+
+    def flatten(record: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return values(record, data), values(record, static)
+
+    def flatten_with_keys(record: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
+        return tuple(zip(keys, values(record, data), strict=True)), values(record, static)
+
+    def unflatten(fixed: tuple[Any, ...], leaves: Iterable[Any]) -> Any:
+        record = object.__new__(cls)
+        for name, value in zip(data + static, (*leaves, *fixed), strict=True):
+            object.__setattr__(record, name, value)
+        return record
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def values(record: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The attributes of these names."""
+    return tuple(getattr(record, name) for name in names)
+
+
+def check_distinct(name: str, node: Any) -> None:
+    """Check that JAX tells the structure of a tree from those that were checked before.
+
+    It looks at the last ones only, of which programs may still be kept.
+
+    Raises:
+      ValueError: if it equals the structure of one that it differs from; see `register`.
+    """
+    structure = jax.tree.structure(node)
+    own = hash(structure)
+    for other in _SEEN:
+        if other == structure and hash(other) != own:
+            raise ValueError(
+                f"`{name}` is a {type(node).__name__} that `jax.jit` may take for another class "
+                f"used before, {other}; register these classes by `aeot_jax.trees.register` "
+                "instead of `jax.tree_util.register_dataclass`."
+            )
+    if structure not in _SEEN:
+        _SEEN.append(structure)
+
+
+_SEEN: collections.deque[Any] = collections.deque(maxlen=64)
+"""Structures that were checked."""

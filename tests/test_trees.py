@@ -1,0 +1,111 @@
+"""Records as nodes of JAX's trees: a program belongs to the class that it was traced for."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aeot_jax as aeot
+from aeot_jax.measures import centring
+from aeot_jax.trees import register
+
+KEY = jax.random.key(0)
+Y = jax.random.normal(jax.random.key(1), (20, 3))
+
+
+class Shifted:
+    """Half of a source, to be made a dataclass."""
+
+    @property
+    def variance(self):
+        return None
+
+    def sample(self, key, n):
+        return jax.random.normal(key, (n, 3)) + self.shift  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def twins(decorate: Any) -> tuple[Any, Any]:
+    """Two classes of sources with the same fields."""
+
+    @decorate
+    @dataclass(frozen=True)
+    class Left(Shifted):
+        dim: int = field(metadata={"static": True})
+        shift = -5.0
+
+    @decorate
+    @dataclass(frozen=True)
+    class Right(Shifted):
+        dim: int = field(metadata={"static": True})
+        shift = 5.0
+
+    return Left(3), Right(3)
+
+
+def test_structures_of_two_classes_differ():
+    normal = aeot.Gaussian(3)
+    mean = jnp.zeros(3)
+    sources = [
+        normal,
+        aeot.UniformCube(3),
+        aeot.UniformBall(3),
+        aeot.Empirical(Y),
+        centring._Around(normal, mean),
+        centring._NetAround(normal, mean),
+        aeot.Product(normal, aeot.UniformCube(3)),
+        aeot.Product(aeot.UniformCube(3), normal),
+        *twins(register),
+    ]
+    for a, b in itertools.combinations(map(jax.tree.structure, sources), 2):
+        assert a != b
+    assert jax.tree.structure(aeot.Gaussian(3)) == jax.tree.structure(normal)
+    assert jax.tree.structure(aeot.Gaussian(4)) != jax.tree.structure(normal)
+
+
+def test_the_package_registers_by_its_own_decorator_alone():
+    for path in Path(aeot.__file__).parent.rglob("*.py"):
+        if path.name != "records.py":
+            assert "jax.tree_util.register" not in path.read_text(encoding="utf-8"), path
+
+
+def test_nodes_are_flattened_and_rebuilt_by_field():
+    @register
+    @dataclass(frozen=True)
+    class Record:
+        data: Any
+        name: str = field(metadata={"static": True})
+        more: Any = None
+
+        def __post_init__(self):
+            assert self.data is not None
+
+    record = Record(jnp.ones(2), "a", {"b": 3.0})
+    (first, _), (second, _) = jax.tree_util.tree_flatten_with_path(record)[0]
+    assert jax.tree_util.keystr(first) == ".data"
+    assert jax.tree_util.keystr(second) == ".more['b']"
+    again = jax.tree.map(lambda leaf: leaf + 1, record)
+    np.testing.assert_array_equal(again.data, 2 * np.ones(2))
+    assert (again.name, again.more) == ("a", {"b": 4.0})
+    assert jax.tree.map(lambda _: None, record).data is None  # no checks of leaves
+    assert jax.tree.structure(record) != jax.tree.structure(Record(1, "b", {"b": 3.0}))
+
+
+@pytest.mark.parametrize("decorate", [register, jax.tree_util.register_dataclass])
+def test_sources_that_jax_confuses_are_refused(decorate):
+    left, right = twins(decorate)
+    h = jnp.zeros(20)
+    at_left = aeot.certify(KEY, left, Y, h, None, 1000)
+    if jax.tree.structure(left) == jax.tree.structure(right):
+        with pytest.raises(
+            ValueError, match=r"`mu` is a Right .* may take for another class .*Left"
+        ):
+            aeot.certify(KEY, right, Y, h, None, 1000)
+        aeot.certify(KEY, left, Y, h, None, 1000)  # the first goes on
+    else:
+        at_right = aeot.certify(KEY, right, Y, h, None, 1000)
+        assert at_left.mass_error != at_right.mass_error
