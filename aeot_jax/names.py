@@ -4,9 +4,10 @@ from aeot_jax.checkpoints.saving import load as load
 from aeot_jax.checkpoints.saving import save as save
 from aeot_jax.classes import ClassMaps as ClassMaps
 from aeot_jax.classes import solve_classes as solve_classes
-from aeot_jax.conditions.conditional import Conditional as Conditional
-from aeot_jax.conditions.conditional import ConditionalPairs as ConditionalPairs
+from aeot_jax.conditions.answer import Conditional as Conditional
 from aeot_jax.conditions.conditional import solve_conditional as solve_conditional
+from aeot_jax.conditions.coupling import ConditionalCoupling as ConditionalCoupling
+from aeot_jax.conditions.coupling import ConditionalPairs as ConditionalPairs
 from aeot_jax.drawing import SampleError as SampleError
 from aeot_jax.drawing import SampleInfo as SampleInfo
 from aeot_jax.drawing import sample as sample

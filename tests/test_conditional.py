@@ -1,11 +1,15 @@
 """Transport under conditions: what is kept, what leaks, and how their weight is chosen."""
 
 import math
+import pickle
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 
@@ -62,6 +66,56 @@ def test_pairs_are_rows_of_what_was_given(weak):
     for bad in (np.arange(8) + M, -np.arange(8), np.ones(8)):
         with pytest.raises(ValueError, match=r"`index` is .*; pass integers from 0 to 119"):
             weak.split(own, bad)
+
+
+def assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_coupling_gives_the_pairs_of_the_augmented_one_in_the_terms_of_the_user(weak):
+    c = weak.coupling(seed=3, batch_size=64, num_batches=5)
+    inner = aeot.coupling(weak.solution, seed=3, batch_size=64)
+    for k in (0, 4, -1):
+        x, _, index = inner[k % 5]
+        assert_equal(c[k], (x[:, :D], LABELS[index], Y[index], index))
+    assert_equal(c[2], weak.split(inner[2].x, inner[2].index))
+    assert len(c) == 5
+    assert repr(c).startswith("ConditionalCoupling(Problem(Product(")
+    np.testing.assert_array_equal(c.noise(np.arange(64, 70)), c[1].x[:6])
+    np.testing.assert_array_equal(c.noise(64), c[1].x[0])
+    assert_equal(c.table(64)[:], (np.arange(64), c[0].index))
+    i = int(c[0].index[0])
+    inside = c.inverse(i, 2)
+    assert inside.shape == (2, D)
+    np.testing.assert_array_equal(inside, inner.inverse(i, 2)[:, :D])
+    with pytest.raises(IndexError, match="has 5 batches"):
+        c[5]
+    with pytest.raises(TypeError, match="`num_batches` is None"):
+        len(weak.coupling())
+    assert weak.coupling()  # true without a length
+    assert weak.coupling(batch_size=64, dtype="float16")[0].x.dtype == np.float16
+
+
+def test_a_coupling_goes_on_elsewhere(weak):
+    c = weak.coupling(seed=3, batch_size=64)
+    again = weak.coupling_from_state(c.state(2))
+    assert_equal(next(again.iter()), c[2])
+    assert_equal(next(iter(pickle.loads(pickle.dumps(c)))), c[0])
+    with pytest.raises(ValueError, match="`state` is that of another solution"):
+        weak.coupling_from_state(aeot.coupling(MU, Y, np.zeros(M)).state(0))
+
+
+@pytest.mark.parametrize("kind", list(AxisType)[:2])
+def test_conditions_lie_where_their_batch_lies(weak, kind):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
+    c = weak.coupling(seed=3, batch_size=64, sharding=NamedSharding(mesh, P("data")))
+    assert_equal(c[1], weak.coupling(seed=3, batch_size=64)[1])
+    for part in c[1]:
+        assert {shard.data.shape[0] for shard in part.addressable_shards} == {16}
+    x, y, index = c.augmented[1]
+    program = c._parted.lower(x, c._z, y, index).compile().as_text()
+    assert not re.search("all-gather|all-reduce|all-to-all|collective|partition-id", program)
 
 
 def test_leakage_is_the_share_of_variance_that_the_best_predictor_explains(weak, limit):
