@@ -25,6 +25,7 @@ from aeot_jax.ot.exact.laguerre import upper_envelope
 from aeot_jax.ot.extension import blend, generate
 from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.reprs import brief
+from aeot_jax.trees import equal_by_numbers
 from aeot_jax.typing import ArrayLike, Given
 
 Along = Literal["source", "codes", "displacement"]
@@ -52,6 +53,7 @@ class Crossings(NamedTuple):
     __repr__ = brief
 
 
+@equal_by_numbers
 @dataclass(frozen=True)
 class Walk:
     """Images along a segment.

@@ -1,6 +1,9 @@
 """Records as nodes of JAX's trees: a program belongs to the class that it was traced for."""
 
+import dataclasses
+import importlib
 import itertools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,85 @@ def test_nodes_are_flattened_and_rebuilt_by_field():
     assert (again.name, again.more) == ("a", {"b": 4.0})
     assert jax.tree.map(lambda _: None, record).data is None  # no checks of leaves
     assert jax.tree.structure(record) != jax.tree.structure(Record(1, "b", {"b": 3.0}))
+
+
+ARRAYS = re.compile("^(?!.*Callable).*(Array|ndarray|Heights|Targets|Points|Floats)")
+"""In annotations of fields that hold arrays."""
+
+
+def records() -> list[type]:
+    """All dataclasses of the package that hold arrays, or may."""
+    found = []
+    for path in sorted(Path(aeot.__file__).parent.rglob("*.py")):
+        parts = path.relative_to(Path(aeot.__file__).parent.parent).with_suffix("").parts
+        if path.name in ("__init__.py", "__main__.py"):
+            continue
+        module = importlib.import_module(".".join(parts))
+        own = [kind for kind in vars(module).values() if isinstance(kind, type)]
+        found += [kind for kind in own if kind.__module__ == module.__name__]
+    return [
+        kind
+        for kind in found
+        if dataclasses.is_dataclass(kind)
+        and any(ARRAYS.search(str(field.type)) for field in dataclasses.fields(kind))
+    ]
+
+
+def holding(kind: type, **values: Any) -> Any:
+    """A record of arrays, where it holds some, and zeros, but for some values."""
+    record = object.__new__(kind)
+    for field_ in dataclasses.fields(kind):
+        value = np.arange(3.0) if ARRAYS.search(str(field_.type)) else 0
+        object.__setattr__(record, field_.name, values.get(field_.name, value))
+    return record
+
+
+def test_every_record_that_holds_arrays_can_be_compared():
+    kinds = records()
+    assert {aeot.Empirical, aeot.Solution, aeot.ExactSolution, aeot.Walk} <= {*kinds}
+    for kind in kinds:
+        first, *_ = (field_.name for field_ in dataclasses.fields(kind))
+        record = holding(kind)
+        assert record == record, kind
+        assert (record == holding(kind)) in (True, False), kind
+        assert (record == holding(kind, **{first: np.arange(4.0)})) is False, kind
+
+
+def test_records_are_equal_where_their_numbers_are():
+    normal = aeot.Gaussian(3)
+    product = aeot.Product(normal, aeot.Empirical(Y))
+    assert product == aeot.Product(aeot.Gaussian(3), aeot.Empirical(Y + 0))
+    for other in (
+        aeot.Product(normal, aeot.Empirical(Y + 1)),
+        aeot.Product(normal, aeot.Empirical(Y[1:])),
+        aeot.Product(aeot.UniformCube(3), aeot.Empirical(Y)),
+        aeot.Empirical(Y),
+        "a product",
+    ):
+        assert product != other
+    assert aeot.Product(normal, normal) == aeot.Product(normal, normal)
+    assert hash(aeot.Product(normal, normal)) == hash(aeot.Product(normal, normal))
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(product)
+
+    @register
+    @dataclass(frozen=True)
+    class Record:
+        data: Any
+
+    assert Record(KEY) == Record(jax.random.key(0))
+    assert Record(KEY) != Record(jax.random.key(1))
+    assert Record(KEY) != Record(jax.random.key_data(KEY))
+    assert Record({"a": Y, "b": None}) == Record({"a": Y + 0, "b": None})
+    assert Record({"a": Y, "b": None}) != Record({"a": Y, "b": 1})
+    assert Record(0) == Record(np.zeros(()))
+
+    @jax.jit
+    def compared(a, b):
+        return 0.0 if Record(a) == Record(b) else 1.0
+
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        compared(Y, Y)
 
 
 @pytest.mark.parametrize("decorate", [register, jax.tree_util.register_dataclass])

@@ -10,7 +10,7 @@ from aeot_jax import arguments, classes
 from aeot_jax.typing import ArrayLike
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
     """Conditions as vectors.
 

@@ -34,7 +34,7 @@ _SPLITS = {
 """Names of sub-folders, and the split of each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arranged:
     """The pictures of one split.
 

@@ -60,7 +60,7 @@ class Marginals(NamedTuple):
     nu: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A transport problem as all that follows takes it; see ``make``.
 

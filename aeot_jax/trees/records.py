@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from aeot_jax.numerics import is_typed_key, key_numbers
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -15,6 +20,7 @@ def register(cls: _Class) -> _Class:
 
     Fields with the metadata ``{"static": True}`` are static, all others are data. A tree is rebuilt
     field by field, without ``__init__`` and its checks, because a leaf need not be an array there.
+    Records are equal where ``equal_by_numbers`` says so.
 
     ``jax.tree_util.register_dataclass`` does not serve: up to jaxlib 0.10.2 at least, the
     structures of two classes that it registered compare equal where their static fields do,
@@ -40,7 +46,44 @@ def register(cls: _Class) -> _Class:
         return record
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return equal_by_numbers(cls)
+
+
+def equal_by_numbers(cls: _Class) -> _Class:
+    """Let ``==`` compare arrays in a dataclass by shape and numbers; a decorator.
+
+    What ``dataclass`` writes asks an array of truth values for one, and raises. Records are equal
+    if they are of one class and all their fields are equal; their hash is as before, so that those
+    with arrays have none. Traced numbers cannot be compared.
+    """
+    names = tuple(field.name for field in dataclasses.fields(cls) if field.compare)
+
+    def equal(self: Any, other: Any) -> Any:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(map(_are_equal, values(self, names), values(other, names)))
+
+    cls.__eq__ = equal
     return cls
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether two trees have one structure and equal leaves."""
+    (leaves, structure), (others, other_structure) = map(jax.tree.flatten, (one, other))
+    return structure == other_structure and all(map(_are_equal_leaves, leaves, others))
+
+
+def _are_equal_leaves(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if not any(isinstance(leaf, np.ndarray | np.generic | jax.Array) for leaf in (one, other)):
+        return bool(one == other)
+    if is_typed_key(one) != is_typed_key(other):
+        return False
+    one, other = key_numbers(one), key_numbers(other)
+    if isinstance(one, Tracer) or isinstance(other, Tracer):
+        return bool(jnp.array_equal(one, other))  # JAX says why that cannot be
+    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def values(record: Any, names: tuple[str, ...]) -> tuple[Any, ...]:

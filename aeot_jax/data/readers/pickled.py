@@ -39,7 +39,7 @@ class _Name:
     name: tuple[str, str]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Made:
     """An array or a dtype whose state follows later."""
 

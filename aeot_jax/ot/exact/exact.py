@@ -27,6 +27,7 @@ from aeot_jax.ot.exact.laguerre import (
     upper_envelope,
 )
 from aeot_jax.reprs import brief
+from aeot_jax.trees import equal_by_numbers
 from aeot_jax.typing import ArrayLike, Given
 
 _SMALLEST_DAMPING = 2.0**-20
@@ -36,6 +37,7 @@ _ROUNDING_MARGIN = 100.0
 """Near the rounding limit: the error is below so many times what rounding of h does to it."""
 
 
+@equal_by_numbers
 @dataclass(frozen=True)
 class ExactSolution:
     """Heights of the optimal transport from the source to the targets.
@@ -139,7 +141,7 @@ def exact_masses(y: ArrayLike, h: ArrayLike, *, source: Given[str] = "uniform") 
     return masses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Found:
     """What a solver returns for distinct targets of positive weight."""
 

@@ -34,7 +34,7 @@ WALL = -1
 """Stands for the outside of the square, where an edge lies on a wall."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diagram:
     """Edges of a power diagram clipped to a square; k edges, each stored once.
 
