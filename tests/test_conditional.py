@@ -198,6 +198,15 @@ def test_what_does_not_fit_is_named():
         return aeot.solve_conditional(**arguments)
 
     vectors = np.ones((M, 2)) * np.arange(M)[:, None]
+    infinite = (
+        jnp.asarray(math.inf),
+        np.float16(math.inf),
+        np.array(math.inf),
+        jnp.bfloat16(math.inf),
+    )
+    infinity = [
+        ({"beta": beta, "z": vectors}, "`beta` is inf, but `z` holds vectors") for beta in infinite
+    ]
     for changes, said in (
         ({"z": LABELS[1:]}, r"`z` has shape \(119,\); pass one label for each of the 120 targets"),
         ({"z": np.ones((M, 2, 2))}, r"`z` has shape \(120, 2, 2\); pass one label"),
@@ -210,6 +219,8 @@ def test_what_does_not_fit_is_named():
         ({"beta": "Auto"}, "`beta` is 'Auto'"),
         ({"beta": True}, "`beta` is True"),
         ({"beta": math.inf, "z": vectors}, "`beta` is inf, but `z` holds vectors"),
+        *infinity,
+        ({"beta": -math.inf}, "`beta` is -inf; pass a number above 0, or 'auto'"),
         ({"max_leakage": 0.0}, "`max_leakage` is 0.0; pass a share between 0 and 1"),
         ({"mu": aeot.Gaussian(2)}, "`mu` has dimension 2"),
     ):

@@ -65,9 +65,10 @@ def number(
     most: float = math.inf,
     *,
     above: bool = False,
+    infinite: bool = False,
     what: str = "a number",
 ) -> float:
-    """Check a known finite real number.
+    """Check a known real number, finite unless infinity is allowed.
 
     Args:
       name: the name of the argument, for errors.
@@ -75,6 +76,7 @@ def number(
       least: smallest number allowed.
       most: largest number allowed.
       above: whether the number must be larger than ``least``.
+      infinite: whether +inf is allowed, of whatever type.
       what: what to pass, for errors.
 
     Raises:
@@ -89,6 +91,8 @@ def number(
         found = None
     if found is None:
         raise ValueError(f"`{name}` is {shown(value)}; pass a number.")
+    if infinite and found == math.inf:
+        return found
     enough = found > least if above else found >= least
     if not math.isfinite(found) or not enough or found > most:
         is_infinite = math.isinf(found) and not math.isfinite(most)

@@ -132,14 +132,14 @@ def _checked_beta(beta: Any, codes: Codes) -> float | None:
     if isinstance(beta, str):
         arguments.choice("beta", beta, ("auto",))
         return None
-    if isinstance(beta, float | np.floating) and beta == math.inf:
-        if codes.labels is None:
-            raise ValueError(
-                "`beta` is inf, but `z` holds vectors, of which each would be solved by itself; "
-                "pass a finite number, or integer labels."
-            )
-        return math.inf
-    return arguments.number("beta", beta, 0.0, above=True, what="a number above 0, or 'auto'")
+    what = "a number above 0, or 'auto'"
+    weight = arguments.number("beta", beta, 0.0, above=True, infinite=True, what=what)
+    if math.isinf(weight) and codes.labels is None:
+        raise ValueError(
+            "`beta` is inf, but `z` holds vectors, of which each would be solved by itself; pass a "
+            "finite number, or integer labels."
+        )
+    return weight
 
 
 def _searched(

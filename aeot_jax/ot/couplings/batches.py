@@ -171,8 +171,8 @@ class Coupling:
         Args:
           n: draws 0 to n - 1.
           path: a folder. It is written shard by shard, each whole or not at all; called again after
-            an interruption, or with more draws, it keeps and verifies what is there. With None the
-            table is in memory, 8 bytes a draw.
+            an interruption, or with more draws, it keeps and verifies what is there; where nothing
+            is missing it may be read-only. With None the table is in memory, 8 bytes a draw.
           shard_size: draws in a shard.
 
         Raises:

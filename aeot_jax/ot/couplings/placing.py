@@ -24,8 +24,10 @@ def check(sharding: Any, batch_size: int) -> Sharding | None:
     Raises:
       ValueError: if that is no sharding of rows over devices, or does not divide the batch.
     """
-    if sharding is None or isinstance(sharding, SingleDeviceSharding):
-        return sharding
+    if sharding is None:
+        return None
+    if isinstance(sharding, SingleDeviceSharding):
+        return _in_default_memory(sharding)
     if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
         raise ValueError(f"`sharding` is {arguments.shown(sharding)}; pass {_WAY}, or None.")
     known = P.UNCONSTRAINED not in sharding.spec
@@ -39,6 +41,18 @@ def check(sharding: Any, batch_size: int) -> Sharding | None:
         raise ValueError(
             f"`batch_size` is {batch_size}, which the {shards} shards of `sharding` do not divide; "
             f"pass a multiple of {shards}."
+        )
+    return _in_default_memory(sharding)
+
+
+def _in_default_memory(sharding: Sharding) -> Sharding:
+    """Refuse another memory than that in which a device computes."""
+    kind = sharding.memory_kind
+    own = {device.default_memory().kind for device in sharding.addressable_devices}
+    if kind is not None and own and kind not in own:
+        raise ValueError(
+            f"`sharding` has memory kind {kind!r}, but a batch is made in {own.pop()!r}; pass it "
+            "without a memory kind, and move each batch by `jax.device_put`."
         )
     return sharding
 

@@ -5,7 +5,9 @@ uint32. A shard is written whole before `table.json` names it with its checksum,
 that was cut off goes on where it ended.
 """
 
-from collections.abc import Callable, Mapping
+import operator
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,8 @@ def in_folder(
 ) -> Table:
     """A table of n draws in a folder; what is there already is verified and kept.
 
+    A table that is there is read without a lock, so that the folder may be read-only.
+
     Args:
       folder: made if it is missing.
       n: draws.
@@ -123,22 +127,56 @@ def in_folder(
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`path` is {str(folder)!r}, which is a file; pass a folder.")
-    shards: list[Shard] = []
+    head = {"kind": _KIND, "schema": _SCHEMA, "shard_size": shard_size, **identity}
+    counts = [min(shard_size, n - first) for first in range(0, n, shard_size)]
+    try:
+        found = _finished(folder, head, counts)
+    except ValueError as damage:  # or another process has just replaced a shard
+        found = None
+        if not os.access(folder, os.W_OK):
+            raise damage
+    if found is not None:
+        return Table(found, shard_size)
     with locked(folder, "path"):
-        head = {"kind": _KIND, "schema": _SCHEMA, "shard_size": shard_size, **identity}
-        known = _known(folder, head)
-        for s, first in enumerate(range(0, n, shard_size)):
-            count, place = min(shard_size, n - first), folder / f"{s:08}.npy"
-            if s >= len(known) or known[s]["rows"] < count:
-                if s < len(known):  # whoever is cut off now makes this shard again
-                    known = known[:s]
-                    documents.write(folder / _HEAD, {**head, "shards": known})
-                with files.replacing(place) as temporary, temporary.open("wb") as file:
-                    np.save(file, _shard(first, count, paired), allow_pickle=False)
-                known[s:] = [{"rows": count, "sha256": documents.checksum(place)}]
+        return Table(_completed(folder, head, counts, paired), shard_size)
+
+
+def _finished(
+    folder: Path, head: Mapping[str, Any], counts: Sequence[int]
+) -> tuple[Shard, ...] | None:
+    """The shards of a table that is there; None if some are missing."""
+    known = _known(folder, head)
+    rows = [shard["rows"] for shard in known]
+    if len(rows) < len(counts) or any(map(operator.lt, rows, counts)):
+        return None
+    return tuple(
+        _verified(folder, _place(folder, s), known[s])[:count] for s, count in enumerate(counts)
+    )
+
+
+def _completed(
+    folder: Path, head: Mapping[str, Any], counts: Sequence[int], paired: Paired
+) -> tuple[Shard, ...]:
+    """The shards of a table of which some may be there; the folder is locked."""
+    known, shards, first = _known(folder, head), [], 0
+    for s, count in enumerate(counts):
+        place = _place(folder, s)
+        if s >= len(known) or known[s]["rows"] < count:
+            if s < len(known):  # whoever is cut off now makes this shard again
+                known = known[:s]
                 documents.write(folder / _HEAD, {**head, "shards": known})
-            shards.append(_verified(folder, place, known[s])[:count])
-    return Table(tuple(shards), shard_size)
+            with files.replacing(place) as temporary, temporary.open("wb") as file:
+                np.save(file, _shard(first, count, paired), allow_pickle=False)
+            known[s:] = [{"rows": count, "sha256": documents.checksum(place)}]
+            documents.write(folder / _HEAD, {**head, "shards": known})
+        shards.append(_verified(folder, place, known[s])[:count])
+        first += count
+    return tuple(shards)
+
+
+def _place(folder: Path, s: int) -> Path:
+    """The file of a shard."""
+    return folder / f"{s:08}.npy"
 
 
 def _known(folder: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:

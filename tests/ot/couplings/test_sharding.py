@@ -96,6 +96,14 @@ def test_what_cannot_be_sharded_is_one_sentence():
         with pytest.raises(ValueError, match=r"^`sharding` has spec .* rows and nothing else; p"):
             sharded(spec)
     name: Any = "data"
+    where = NamedSharding(MESHES["Auto"], P("data"), memory_kind="pinned_host")
+    alone = SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host")
+    for other in (where, alone):
+        said = r"^`sharding` has memory kind 'pinned_host', .* made in 'device'; pass it without"
+        with pytest.raises(ValueError, match=said):
+            aeot.coupling(MU, Y, H, batch_size=B, sharding=other)
+    named = NamedSharding(MESHES["Auto"], P("data"), memory_kind="device")
+    assert aeot.coupling(MU, Y, H, batch_size=B, sharding=named).sharding == named
     with pytest.raises(ValueError, match=r"^`sharding` is 'data'; pass a `NamedSharding`"):
         aeot.coupling(MU, Y, H, sharding=name)
     with pytest.raises(TypeError, match=r"^`sharding` names devices .* cannot be pickled; pickle"):

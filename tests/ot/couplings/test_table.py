@@ -9,7 +9,7 @@ import pytest
 
 import aeot_jax as aeot
 from aeot_jax.ot.couplings import table
-from aeot_jax.storage import documents
+from aeot_jax.storage import documents, locks
 
 D, B, N, SHARD = 2, 64, 10_000, 3000
 MU = aeot.Gaussian(D)
@@ -72,6 +72,33 @@ def test_a_table_on_disk_is_the_same_and_is_kept(made, tmp_path):
 
 def _identity() -> dict[str, int]:
     return {"seed": 0, "antithetic": 0, "solution": C.state(0)["solution"]}
+
+
+def test_a_finished_table_is_read_from_a_folder_that_cannot_be_written(made, tmp_path, monkeypatch):
+    folder = tmp_path / "t"
+    C.table(N, folder, shard_size=SHARD)
+    before = written(folder)
+
+    def refused(*_arguments, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(locks.os, "open", refused)
+    monkeypatch.setattr(table.os, "access", lambda *_: False)
+    for n in (N, SHARD, 10):
+        np.testing.assert_array_equal(C.table(n, folder, shard_size=SHARD)[:][1], made[:][1][:n])
+    assert written(folder) == before
+    with pytest.raises(
+        OSError, match=r"^`path` .* cannot be written \(Permission denied\); choose"
+    ):
+        C.table(N + 1, folder, shard_size=SHARD)
+    with pytest.raises(ValueError, match="table of another coupling: its seed is 0, not 1"):
+        aeot.coupling(MU, Y, H, seed=1).table(N, folder, shard_size=SHARD)
+    monkeypatch.undo()
+    (folder / "00000001.npy").write_bytes(b"")
+    monkeypatch.setattr(locks.os, "open", refused)
+    monkeypatch.setattr(table.os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="holds a damaged table"):
+        C.table(N, folder, shard_size=SHARD)
 
 
 def test_a_table_that_was_cut_off_goes_on(made, tmp_path):
