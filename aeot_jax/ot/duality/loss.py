@@ -55,6 +55,9 @@ _MOST_TRUSTED = 1.0
 _MEASURED = 4
 """Batches of a step by which the loss is measured, where the user names no number."""
 
+_FARTHEST = 5e18
+"""Largest norm of a target: the square of twice as much is a float32."""
+
 
 def w2_loss(
     key: Given[PRNGKey],
@@ -102,7 +105,8 @@ def w2_loss(
       The loss, in squared units of ``y``, and the heights (m,), without a gradient.
 
     Raises:
-      ValueError: if shapes or the configuration do not fit.
+      ValueError: if shapes or the configuration do not fit, or if known targets lie so far that
+        float32 cannot hold their squared distances (traced ones then give inf).
 
     Example:
       >>> import jax, jax.numpy as jnp, aeot_jax as aeot
@@ -123,6 +127,7 @@ def w2_loss(
     refuse_unheeded("w2_loss", config)
     num_steps = arguments.count("num_steps", num_steps)
     targets, offset = centring.near_points(y)
+    _check_size(targets)
     weights = checks.check_weights(nu, targets)
     checks.check_measure(mu, targets)
     heights = None if h0 is None else checks.check_heights(h0, targets, "h0")
@@ -136,6 +141,23 @@ def w2_loss(
     per_stream = -(-num_samples // NUM_STREAMS)
     static = {"num_steps": num_steps, "per_stream": per_stream, "axes": Axes(axis_name)}
     return _w2_loss(key, *asked, plan=plan, budget=budget, **static)
+
+
+def _check_size(y: Targets) -> None:
+    """Refuse known targets whose squared distances float32 cannot hold.
+
+    Raises:
+      ValueError: it names the largest number.
+    """
+    if not arguments.is_concrete(y):
+        return
+    with jax.ensure_compile_time_eval():
+        largest = float(jnp.maximum(y.max(), -y.min()))
+    if largest * y.shape[1] ** 0.5 > _FARTHEST:
+        raise ValueError(
+            f"`y` reaches {largest:.3g}, and float32 cannot hold the squares of such distances; "
+            "divide `y` and the source by a scale, and multiply the loss by its square."
+        )
 
 
 def _planned(
@@ -242,7 +264,8 @@ def _semi_dual(
     """The semi-dual value of the samples of all devices."""
     # Subtract the constant first: the mean then adds small numbers.
     gain = fixed.psi[fixed.index] - _mean(nu, fixed.psi)
-    value = (jnp.square(x - y[fixed.index]).sum(1) / 2 - gain).mean()
+    # Divide first: a sum of squares near the largest leaves float32.
+    value = ((jnp.square(x - y[fixed.index]).sum(1) / 2 - gain) / x.shape[0]).sum()
     return value if axis_name is None else lax.pmean(value, axis_name)
 
 

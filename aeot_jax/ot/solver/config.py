@@ -53,8 +53,9 @@ class SolverConfig:
         is rounded up to whole logical streams.
       plateau_steps: under "adam", steps without a smaller residual after which the samples of a
         step are doubled and the rate multiplied by 0.8; None never doubles.
-      max_samples: samples that may move the heights, rounded up to whole steps; None is
-        8 m / tolerance^2, and room for 1600 steps at least.
+      max_samples: samples that may move the heights, rounded up to whole steps; those of the start
+        count (4,096 where the moments of the source are unknown). None is 8 m / tolerance^2, and
+        room for 1600 steps at least.
       max_steps: steps of the solver; None is no limit.
       time_limit: seconds, checked between chunks of steps; None is no limit. A time limit makes
         the answer depend on the machine.

@@ -205,11 +205,16 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool =
     """What the host may spend on a solve with m targets.
 
     Raises:
-      ValueError: as ``max_samples``.
+      ValueError: as ``max_samples``, and if that leaves no step after the samples of the start.
     """
     limit = max_samples(num_targets, config)
     made = plan(num_targets, mu, config, given=given)
     batch, begun = made.batch.size, _begun(mu, made)
+    if begun >= limit:
+        raise ValueError(
+            f"`max_samples` is {limit}, but the start alone takes {begun} samples, and a step "
+            f"{batch}; pass at least {begun + batch}."
+        )
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
     wanted = samples_to_reach(num_targets, mu.dim, tolerance)
     if config.tolerance is not None:

@@ -164,6 +164,17 @@ def test_heights_from_before_a_small_move_save_most_steps():
     assert missed(call(30, moved, h)) < 0.85 * missed(cold)
 
 
+def test_targets_as_far_as_squares_reach_have_a_loss(near):
+    """The source is a point beside them, so that value and slopes are homogeneous."""
+    y = jnp.asarray(Y, jnp.float32)
+    found = []
+    for scale in (2.0**40, 2.0**60):
+        (value, h), (_, slope) = value_and_grad(KEY, MU, scale * y, scale * near)
+        found.append((value / scale / scale, h / scale, slope / scale))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_devices_share_the_samples_and_agree(near):
     y, key = jnp.asarray(Y, jnp.float32), jax.random.key(7)
     (value, h), (of_mu, of_y) = value_and_grad(key, MU, y, near)
@@ -204,6 +215,7 @@ def test_what_does_not_fit_is_named():
         ({"axis_name": "shards"}, "`axis_name` is 'shards', but no"),
         ({"config": aeot.SolverConfig(time_limit=1.0)}, "`time_limit` is 1.0, which `w2_loss`"),
         ({"mu": aeot.Gaussian(3)}, "`mu` has dimension 3"),
+        ({"y": 1e19 * Y}, r"`y` reaches \S*e\+19, and float32 cannot .* by its square"),
         ({"num_samples": 0}, "`num_samples` is 0; pass a number of samples, at least 1"),
     ):
         with pytest.raises(ValueError, match=said):

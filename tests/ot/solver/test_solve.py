@@ -97,6 +97,25 @@ def test_the_sample_limit_is_named():
     assert 2_000 <= solution.num_samples < 2_000 + plan(50, MU, config).batch.size
 
 
+def test_a_limit_that_the_start_alone_takes_is_refused():
+    unknown = aeot.Empirical(jax.random.normal(KEY, (4096, 3)))
+    for mu, start, least in (
+        (unknown, "gaussian", 4096),
+        (aeot.Product(aeot.Gaussian(1), aeot.FromSampler(lambda k, n: 0, 2)), "gaussian", 4096),
+        (MU, "tails", None),
+    ):
+        config = aeot.SolverConfig(tolerance=None, max_samples=least or 100, start=start)
+        with pytest.raises(ValueError, match=r"^`max_samples` is .*, but the start alone takes"):
+            budget(50, mu, config)
+    with pytest.raises(ValueError, match=r"takes 4096 samples, and a step 256; pass at least 4352"):
+        aeot.solve(KEY, unknown, Y, None, aeot.SolverConfig(tolerance=None, max_samples=1000))
+    enough = replace(config, max_samples=4352, start="gaussian")
+    assert budget(50, unknown, enough).phases.end == 1
+    assert budget(50, MU, replace(enough, max_samples=1)).phases.end == 1
+    limited = aeot.SolverConfig(tolerance=None, max_steps=2)  # steps alone are limited
+    assert budget(50, unknown, limited).phases.end == 2
+
+
 def test_the_time_limit_is_named():
     config = aeot.SolverConfig(tolerance=0.05, time_limit=1e-9)
     solution = aeot.solve(KEY, MU, Y, config=config)
