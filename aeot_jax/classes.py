@@ -114,6 +114,7 @@ def solve_classes(
     labels: ArrayLike,
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
+    nu: ArrayLike | None = None,
     extension: Given[bool] = True,
     threshold: Given[float | None] = None,
     num_samples: Given[int | None] = None,
@@ -132,6 +133,7 @@ def solve_classes(
       labels: the class of each code (m,), integers.
       config: the user's decisions, as for one problem; the time limit is that of all classes
         together, after which the others keep their start.
+      nu: weights (m,), sum 1; those of a class sum to its share. None is uniform.
       extension: whether to learn the maps, too.
       threshold: see ``extension``.
       num_samples: see ``extension``.
@@ -140,12 +142,13 @@ def solve_classes(
       The classes; ``solution.status`` says whether each converged.
 
     Raises:
-      ValueError: if the shapes disagree, a label is not a 32-bit integer, or the configuration does
-        not fit.
+      ValueError: if the shapes disagree, a label is not a 32-bit integer, a class has no weight, or
+        the configuration does not fit.
       KeyboardInterrupt: after Ctrl-C.
     """
     way = "call it outside of `jax.jit` and `jax.vmap`"
-    arguments.refuse_trace("solve_classes", way, key=key, mu=mu, codes=codes, labels=labels)
+    given = {"key": key, "mu": mu, "codes": codes, "labels": labels, "nu": nu}
+    arguments.refuse_trace("solve_classes", way, **given)
     key = arguments.key("key", key)
     check_config(config)
     where = placed(config)
@@ -156,6 +159,7 @@ def solve_classes(
     known = check_labels(labels, targets.shape[0])
     names, place = np.unique(known, return_inverse=True)
     rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    shares, weights = _shares(nu, targets, names, rows)
     solve_keys, map_keys = (jax.random.split(k, len(names)) for k in jax.random.split(key))
     started = time.monotonic()
 
@@ -163,7 +167,7 @@ def solve_classes(
         own, decisions = targets[rows[number]], _left(config, started)
         if device is not None:
             decisions = replace(decisions, parallel="none", devices=(device,))
-        made = problem.make(mu, own, sharded=where.target_shards > 1)
+        made = problem.make(mu, own, weights[number], sharded=where.target_shards > 1)
         found = solve_prepared(solve_keys[number], made, decisions, placement(decisions))
         if int(found.status) == Status.INTERRUPTED:
             raise KeyboardInterrupt
@@ -175,6 +179,7 @@ def solve_classes(
             mu,
             own,
             found.h,
+            weights[number],
             num_samples=num_samples,
             threshold=threshold,
             parallel=decisions.parallel,
@@ -184,11 +189,31 @@ def solve_classes(
     solutions, maps = zip(*_on_devices(solved, len(names), where), strict=True)
     return ClassMaps(
         labels=jnp.asarray(names, jnp.int32),
-        shares=jnp.asarray(np.bincount(place) / place.size, jnp.float32),
+        shares=jnp.asarray(shares, jnp.float32),
         solution=_stacked(solutions),
         extension=_stacked(maps) if extension else None,
         rows=jnp.asarray(_filled(rows, -1), jnp.int32),
     )
+
+
+def _shares(
+    nu: ArrayLike | None, codes: np.ndarray, names: np.ndarray, rows: Sequence[np.ndarray]
+) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+    """The share of each class (k,), and the weights in each, of sum 1; None is uniform.
+
+    Raises:
+      ValueError: if the weights do not fit, or a class has none.
+    """
+    if nu is None:
+        return np.array([own.size for own in rows]) / len(codes), [None] * len(rows)
+    weights = np.asarray(checks.weights(nu, codes))
+    shares = np.array([weights[own].sum() for own in rows])
+    if not shares.all():
+        raise ValueError(
+            f"`nu` is zero for all codes of class {names[shares.argmin()]}; leave them out, or "
+            "give one of them a weight."
+        )
+    return shares, [weights[own] / share for own, share in zip(rows, shares, strict=True)]
 
 
 def _left(config: SolverConfig, started: float) -> SolverConfig:

@@ -12,7 +12,7 @@ DIM = 3
 
 
 def made(kind: type, dim: int = DIM) -> Measure:
-    """A source of a class: its arrays hold normal numbers, its last part atoms."""
+    """A source of a class: its arrays hold normal numbers, or weights, its last part atoms."""
     rng = np.random.default_rng(1)
     hints = typing.get_type_hints(kind)
     values: dict[str, typing.Any] = {}
@@ -21,6 +21,8 @@ def made(kind: type, dim: int = DIM) -> Measure:
             values["dim"] = dim
         elif field.name in table.parts(kind):
             values[field.name] = made(Empirical, dim - 1) if values else UniformCube(1)
+        elif field.name == "nu":
+            values["nu"] = jnp.arange(7.0) / 21
         else:
             sides = [dim if axis == "d" else 7 for axis in hints[field.name].dim_str.split()]
             values[field.name] = jnp.asarray(rng.normal(size=sides), jnp.float32)

@@ -95,6 +95,26 @@ def test_every_class_is_what_it_would_be_alone(classes):
         assert alone.certificate.upper == classes.solution.certificate.upper[i]
 
 
+def test_weights_of_a_class_sum_to_its_share(classes):
+    m = len(LABELS)
+    same = solve_classes(
+        KEY, Gaussian(3), CODES, LABELS, CONFIG, nu=np.full(m, 1 / m), extension=False
+    )
+    np.testing.assert_array_equal(same.solution.h, classes.solution.h)
+    nu = np.where(LABELS == 7, 2.0, 1.0) * np.linspace(1, 2, m)
+    nu /= nu.sum()
+    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, nu=nu, extension=False)
+    shares = [nu[label == LABELS].sum() for label in found.labels]
+    np.testing.assert_allclose(found.shares, shares, rtol=1e-6)
+    own, h = found.index(7), np.asarray(found.solution.h[3], np.float64)
+    x = np.random.default_rng(1).normal(size=(100_000, 3))
+    mass = np.bincount((x @ CODES[own].T + h).argmax(1), minlength=40) / len(x)
+    wanted = nu[own] / nu[own].sum()
+    assert np.square(mass - wanted) @ (1 / wanted) < 0.3**2 + 2 * 40 / len(x)
+    with pytest.raises(ValueError, match="`nu` is zero for all codes of class 5; leave them out"):
+        solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, nu=(LABELS != 5) / 77)
+
+
 def test_classes_on_several_devices_are_the_same(classes):
     several = replace(CONFIG, devices=tuple(jax.devices()[:2]))
     found = solve_classes(KEY, Gaussian(3), CODES, LABELS, several, num_samples=64)

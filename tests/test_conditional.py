@@ -3,6 +3,7 @@
 import math
 import pickle
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -192,6 +193,29 @@ def test_where_every_weight_leaks_labels_are_solved_alone_and_vectors_warn():
     assert found.beta == np.float32(found.trials.beta.max())
 
 
+@pytest.mark.parametrize("beta", [30.0, math.inf])
+def test_targets_and_conditions_appear_by_their_weights(beta):
+    nu = np.random.default_rng(1).random(M) * np.where(LABELS == 7, 3, 1)
+    nu[:5] = 0
+    nu /= nu.sum()
+    found = solved(LABELS, beta, nu=nu)
+    assert found.solution.converged
+    assert (np.isneginf(found.solution.h) == (nu == 0)).all() or beta == math.inf
+    _, z, _, index = drawn(found, 16_384)
+    counts = np.bincount(index, minlength=M) / len(index)
+    assert not counts[:5].any()
+    # Of independent draws chi^2 would be M / n; the heights add at most their tolerance.
+    chi2 = np.square(counts[5:] - nu[5:]) @ (1 / nu[5:])
+    assert chi2 < 0.3**2 + 3 * M / len(index)
+    np.testing.assert_allclose((z == 7).mean(), nu[LABELS == 7].sum(), atol=0.02)
+    assert found.kept > 0.9
+    source: Any = found.solution.problem
+    drawn_conditions = np.asarray(source.mu.mu_b.sample(KEY, 16_384))
+    np.testing.assert_allclose(
+        (drawn_conditions[:, 1] > 0).mean(), nu[LABELS == 7].sum(), atol=0.02
+    )
+
+
 def test_what_does_not_fit_is_named():
     def call(**changes):
         arguments = {"key": KEY, "mu": MU, "y": Y, "z": LABELS, "config": CONFIG, **changes}
@@ -212,7 +236,7 @@ def test_what_does_not_fit_is_named():
         ({"z": np.ones((M, 2, 2))}, r"`z` has shape \(120, 2, 2\); pass one label"),
         ({"z": LABELS / 2}, r"`z` has shape \(120,\) and dtype float64; pass one integer"),
         ({"z": np.full((M, 2), np.nan)}, "`z` is nan at 0, 0"),
-        ({"z": 0 * LABELS}, "`z` is the same for all 120 targets, .* call `solve`"),
+        ({"z": 0 * LABELS}, "`z` is the same for all 120 targets .* call `solve`"),
         ({"beta": 0}, "`beta` is 0; pass a number above 0, or 'auto'"),
         ({"beta": -1.0}, "`beta` is -1.0; pass a number above 0, or 'auto'"),
         ({"beta": math.nan}, "`beta` is nan; pass a number above 0, or 'auto'"),
@@ -223,6 +247,14 @@ def test_what_does_not_fit_is_named():
         ({"beta": -math.inf}, "`beta` is -inf; pass a number above 0, or 'auto'"),
         ({"max_leakage": 0.0}, "`max_leakage` is 0.0; pass a share between 0 and 1"),
         ({"mu": aeot.Gaussian(2)}, "`mu` has dimension 2"),
+        ({"nu": np.ones(M)}, "`nu` sums to 120"),
+        ({"nu": np.ones(3) / 3}, r"`nu` has shape \(3,\), but `y` has shape \(120, 3\)"),
+        ({"nu": (LABELS == 4) / 80}, "`z` is the same for all 80 targets that count, so"),
+        ({"nu": (LABELS == 4) / 80, "beta": math.inf}, "`z` is the same for all 80 targets"),
+        (
+            {"nu": (LABELS == 4) / 80, "beta": math.inf, "z": np.where(Y[:, 0] > 0, LABELS, 1)},
+            "`nu` is zero for all codes of class 7; leave them out",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             call(**changes)

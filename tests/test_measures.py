@@ -19,6 +19,7 @@ from aeot_jax.measures import (
     Product,
     UniformBall,
     UniformCube,
+    Weighted,
     table,
 )
 
@@ -136,6 +137,32 @@ def test_empirical_draws_its_rows():
     points = jnp.arange(12.0).reshape(6, 2)
     x = np.asarray(Empirical(points).sample(KEY, 500))
     assert {tuple(row) for row in x} == {tuple(row) for row in np.asarray(points)}
+
+
+def test_atoms_are_drawn_by_their_weights():
+    p = 40_000  # as light as 1e-9: sums in float32 would not tell them from their neighbours
+    nu = np.random.default_rng(0).random(p) ** 8
+    nu[[0, 5, p - 1]] = 0, 0, 0
+    nu /= nu.sum()
+    mu = Weighted(jnp.arange(float(p))[:, None], jnp.asarray(nu, jnp.float32))
+    drawn = np.asarray(mu.sample(KEY, N))[:, 0].astype(int)
+    assert (nu[drawn] > 0).all()
+    groups = np.add.reduceat(nu, np.arange(0, p, 1000))
+    counts = np.bincount(drawn // 1000, minlength=len(groups)) / N
+    np.testing.assert_allclose(counts, groups, atol=5 * np.sqrt(groups.max() / N))
+    alone = Weighted(jnp.ones((1, 2)), jnp.ones(1))
+    np.testing.assert_array_equal(alone.sample(KEY, 3), np.ones((3, 2)))
+
+
+def test_bad_weights_of_atoms_are_named():
+    points = jnp.ones((3, 2))
+    for nu, said in (
+        (jnp.array([0.5, 0.75, -0.25]), "`nu` has a negative weight, -0.25 at 2"),
+        (jnp.ones(3), "`nu` sums to 3; divide it by its sum"),
+        (jnp.array([0.5, 0.5, jnp.nan]), "`nu` is nan at 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Weighted(points, nu)
 
 
 def test_unknown_moments_are_estimated():

@@ -102,7 +102,7 @@ ARRAYS = re.compile("^(?!.*Callable).*(Array|ndarray|Heights|Targets|Points|Floa
 """In annotations of fields that hold arrays."""
 
 
-def records() -> list[type]:
+def records() -> list[Any]:
     """All dataclasses of the package that hold arrays, or may."""
     found = []
     for path in sorted(Path(aeot.__file__).parent.rglob("*.py")):

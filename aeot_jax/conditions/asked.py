@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from aeot_jax import arguments
 from aeot_jax.conditions.codes import Codes
-from aeot_jax.measures import Empirical, Measure, Product
+from aeot_jax.measures import Measure, Product
 from aeot_jax.ot.solver.config import SolverConfig
 
 
@@ -17,7 +16,7 @@ class Asked(NamedTuple):
     Attributes:
       mu: source measure of the noise.
       y: targets (m, d).
-      codes: their conditions.
+      codes: their conditions and weights.
       config: for the solver.
       num_samples: samples by which the leakage is measured.
     """
@@ -34,4 +33,4 @@ class Asked(NamedTuple):
         is_narrow = self.y.dtype == np.float32 or self.y.dtype.itemsize < 4
         dtype = np.float32 if is_narrow else np.float64
         y = np.concatenate([self.y.astype(dtype), rows.astype(dtype)], 1)
-        return Product(self.mu, Empirical(arguments.placed(rows))), y
+        return Product(self.mu, self.codes.law(beta)), y

@@ -38,7 +38,10 @@ def solved_by_label(asked: Asked, keys: Iterator[Array]) -> tuple[Solution, floa
     labels = asked.codes.labels
     assert labels is not None  # vectors were refused
     near = np.asarray(asked.y.astype(np.float64) - asked.y.mean(0, np.float64), np.float32)
-    classes = solve_classes(next(keys), asked.mu, near, labels, asked.config, extension=False)
+    nu = asked.codes.nu
+    classes = solve_classes(
+        next(keys), asked.mu, near, labels, asked.config, nu=nu, extension=False
+    )
     found = classes.solution
     h = np.empty(len(labels), np.float32)
     for name, own in zip(np.asarray(classes.labels).tolist(), np.asarray(found.h), strict=True):
@@ -46,8 +49,11 @@ def solved_by_label(asked: Asked, keys: Iterator[Array]) -> tuple[Solution, floa
         h[members] = own[: len(members)]
     beta = _enough(np.asarray(draw(next(keys), asked.mu, _NORM_SAMPLES)), near, h)
     mu, targets = asked.augmented(beta)
-    number = planning.budget(len(h), mu, asked.config).check_samples
-    certificate = certify(next(keys), mu, targets, h, None, number)
+    budget = planning.budget(len(h), mu, asked.config)
+    if nu is not None:  # light targets take more samples to be seen
+        moved = int(np.asarray(found.num_samples).sum())
+        budget = planning.seeing(budget, nu, asked.config, moved)
+    certificate = certify(next(keys), mu, targets, h, nu, budget.check_samples)
     tolerance = asked.config.tolerance
     reached = tolerance is not None and float(certificate.upper) <= tolerance
     worst = max(Status.STEP_LIMIT, int(np.asarray(found.status).max()))
@@ -61,7 +67,7 @@ def solved_by_label(asked: Asked, keys: Iterator[Array]) -> tuple[Solution, floa
         num_samples=found.num_samples.sum(dtype=jnp.int32),
         num_check_samples=checked,
         history=history_of([]),
-        problem=problem.asked(mu, targets, None),
+        problem=problem.asked(mu, targets, nu),
     )
     return solution, beta
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from aeot_jax import arguments, classes
+from aeot_jax.measures import Empirical, Measure, Weighted
 from aeot_jax.typing import ArrayLike
 
 
@@ -16,12 +17,14 @@ class Codes:
 
     Attributes:
       rows: of a label its unit vector, of a vector what it differs by from the mean (m, k).
+      nu: weights (m,), sum 1; None is uniform.
       labels: the labels (m,); None if vectors were given.
       given: what was given, as the pairs return it.
       variance: mean squared distance of a row to the mean row.
     """
 
     rows: Float[np.ndarray, "m k"]
+    nu: Float[np.ndarray, " m"] | None
     labels: Int[np.ndarray, " m"] | None
     given: Any
     variance: float
@@ -34,9 +37,16 @@ class Codes:
         """
         return arguments.rounded_to_float32("z", self.rows * np.sqrt(beta))
 
+    def law(self, beta: float) -> Measure:
+        """The conditions of the targets by their weights, times sqrt(beta)."""
+        points = arguments.placed(self.on_scale(beta))
+        if self.nu is None:
+            return Empirical(points)
+        return Weighted(points, arguments.placed(self.nu.astype(np.float32)))
 
-def codes_of(z: ArrayLike, num_targets: int) -> Codes:
-    """Check labels (m,) or vectors (m, k).
+
+def codes_of(z: ArrayLike, num_targets: int, nu: Float[np.ndarray, " m"] | None = None) -> Codes:
+    """Check labels (m,) or vectors (m, k) of targets with weights (m,).
 
     Raises:
       ValueError: if the length is not that of the targets, numbers without a second axis are no
@@ -55,12 +65,13 @@ def codes_of(z: ArrayLike, num_targets: int) -> Codes:
     else:
         labels, given = None, arguments.known("z", host)
         arguments.rounded_to_float32("z", host)
-        rows = given - given.mean(0)
+        rows = given - np.average(given, 0, nu)
         given = given.astype(np.float32)
-    variance = float(np.square(rows - rows.mean(0)).sum(1).mean())
-    if variance == 0:
+    variance = float(np.average(np.square(rows - np.average(rows, 0, nu)).sum(1), 0, nu))
+    counted = rows if nu is None else rows[nu > 0]
+    if variance == 0 or (counted == counted[0]).all():
         raise ValueError(
-            f"`z` is the same for all {num_targets} targets, so there is no condition to keep; "
-            "call `solve`."
+            f"`z` is the same for all {len(counted)} targets that count, so there is no condition "
+            "to keep; call `solve`."
         )
-    return Codes(rows, labels, given, variance)
+    return Codes(rows, nu, labels, given, variance)

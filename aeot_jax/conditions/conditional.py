@@ -61,6 +61,7 @@ def solve_conditional(
     beta: Given[float | Literal["auto"]] = "auto",
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
     *,
+    nu: ArrayLike | None = None,
     max_leakage: Given[float] = 0.05,
     num_samples: Given[int] = 16_384,
 ) -> Conditional:
@@ -79,6 +80,8 @@ def solve_conditional(
         labels, solves the problem of each label by itself; take it for a weight so large that
         float32 loses the rest of the cost beside it, which the certificate would show.
       config: the user's decisions, as for ``solve``.
+      nu: weights of the targets (m,), sum 1; the conditions have the same. None is uniform. With
+        an infinite ``beta`` every label needs a weight above 0.
       max_leakage: what the leakage shall be at most, with confidence 95 %, if beta is "auto".
       num_samples: samples of the noise by which the leakage is measured.
 
@@ -101,13 +104,14 @@ def solve_conditional(
       True
     """
     arguments.refuse_trace(
-        "solve_conditional", "call it outside of `jax.jit`", key=key, mu=mu, y=y, z=z
+        "solve_conditional", "call it outside of `jax.jit`", key=key, mu=mu, y=y, z=z, nu=nu
     )
     key = arguments.key("key", key)
     check_config(config)
     targets = np.asarray(checks.points("y", y))
     checks.check_measure(mu, targets)
-    codes = codes_of(z, targets.shape[0])
+    weights = None if nu is None else np.asarray(checks.weights(nu, targets))
+    codes = codes_of(z, targets.shape[0], weights)
     weight = _checked_beta(beta, codes)
     largest = {"above": True, "what": "a share between 0 and 1"}
     max_leakage = arguments.number("max_leakage", max_leakage, 0.0, 1.0, **largest)
@@ -150,7 +154,8 @@ def _searched(
     if tolerance is not None:
         tolerance = max(tolerance, _TRIAL_TOLERANCE)
     loose = asked._replace(config=replace(asked.config, tolerance=tolerance))
-    spread = np.square(asked.y.astype(np.float64) - asked.y.mean(0, np.float64)).sum(1).mean()
+    y, nu = asked.y.astype(np.float64), asked.codes.nu
+    spread = np.average(np.square(y - np.average(y, 0, nu)).sum(1), 0, nu)
     unit = float(spread / asked.codes.variance) or 1.0
     leaks, serves, h, h0, beta, trials = None, None, None, None, unit, []
     while True:
@@ -221,6 +226,6 @@ def _measured(
         mu, y = asked.augmented(beta)
     else:
         mu, y = asked.augmented(beta)
-        solution = solve(next(keys), mu, y, None, asked.config, h0)
+        solution = solve(next(keys), mu, y, asked.codes.nu, asked.config, h0)
     share = (mu, y, solution.h, asked.codes, beta, asked.num_samples)
     return solution, probe(next(keys), *share)

@@ -11,3 +11,4 @@ from aeot_jax.measures.sources.empirical import Empirical as Empirical
 from aeot_jax.measures.sources.gaussian import Gaussian as Gaussian
 from aeot_jax.measures.sources.product import Product as Product
 from aeot_jax.measures.sources.sampler import FromSampler as FromSampler
+from aeot_jax.measures.sources.weighted import Weighted as Weighted

@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,11 +100,16 @@ def test_the_sample_limit_is_named():
 
 def test_a_limit_that_the_start_alone_takes_is_refused():
     unknown = aeot.Empirical(jax.random.normal(KEY, (4096, 3)))
-    for mu, start, least in (
+    cases: list[Any] = [
         (unknown, "gaussian", 4096),
-        (aeot.Product(aeot.Gaussian(1), aeot.FromSampler(lambda k, n: 0, 2)), "gaussian", 4096),
+        (
+            aeot.Product(aeot.Gaussian(1), aeot.FromSampler(lambda k, n: jnp.zeros((n, 2)), 2)),
+            "gaussian",
+            4096,
+        ),
         (MU, "tails", None),
-    ):
+    ]
+    for mu, start, least in cases:
         config = aeot.SolverConfig(tolerance=None, max_samples=least or 100, start=start)
         with pytest.raises(ValueError, match=r"^`max_samples` is .*, but the start alone takes"):
             budget(50, mu, config)
