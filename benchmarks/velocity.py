@@ -119,8 +119,8 @@ def train(
     raise AssertionError
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def flow(graph: Any, params: Any, x: Array, label: Array, num_steps: int) -> Array:
+@partial(jax.jit, static_argnums=0)
+def flow(graph: Any, params: Any, x: Array, label: Array, num_steps: int | Int[Array, ""]) -> Array:
     """Euler's method from noise x (n, d): where it ends (n, d)."""
     network = nnx.merge(graph, params)
 

@@ -80,6 +80,6 @@ def _normalised(nu: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
 
 def _drawn(key: PRNGKey, nu: Array, n: int) -> Array:
     """Rows of n atoms: sums of whole numbers are exact, those of many light weights are not."""
-    up_to: UInt32[Array, " p"] = jnp.cumsum((nu * _UNITS).astype(jnp.uint32))
+    up_to: UInt32[Array, " p"] = jnp.cumsum((nu * _UNITS).astype(jnp.uint32), dtype=jnp.uint32)
     place = jax.random.randint(key, (n,), 0, up_to[-1], jnp.uint32)
     return jnp.searchsorted(up_to, place, side="right").astype(jnp.int32)

@@ -152,12 +152,17 @@ def _check_size(y: Targets) -> None:
     if not arguments.is_concrete(y):
         return
     with jax.ensure_compile_time_eval():
-        largest = float(jnp.maximum(y.max(), -y.min()))
+        largest = float(_largest(y))
     if largest * y.shape[1] ** 0.5 > _FARTHEST:
         raise ValueError(
             f"`y` reaches {largest:.3g}, and float32 cannot hold the squares of such distances; "
             "divide `y` and the source by a scale, and multiply the loss by its square."
         )
+
+
+@jax.jit
+def _largest(y: Targets) -> Float[Array, ""]:
+    return jnp.abs(y).max()
 
 
 def _planned(
