@@ -131,10 +131,10 @@ def in_folder(
     counts = [min(shard_size, n - first) for first in range(0, n, shard_size)]
     try:
         found = _finished(folder, head, counts)
-    except ValueError as damage:  # or another process has just replaced a shard
+    except ValueError:  # damage, or another process has just replaced a shard
         found = None
         if not os.access(folder, os.W_OK):
-            raise damage
+            raise
     if found is not None:
         return Table(found, shard_size)
     with locked(folder, "path"):

@@ -210,7 +210,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool =
     limit = max_samples(num_targets, config)
     made = plan(num_targets, mu, config, given=given)
     batch, begun = made.batch.size, _begun(mu, made)
-    if begun >= limit:
+    if config.max_samples and begun >= limit:
         raise ValueError(
             f"`max_samples` is {limit}, but the start alone takes {begun} samples, and a step "
             f"{batch}; pass at least {begun + batch}."

@@ -118,6 +118,7 @@ def test_a_limit_that_the_start_alone_takes_is_refused():
     enough = replace(config, max_samples=4352, start="gaussian")
     assert budget(50, unknown, enough).phases.end == 1
     assert budget(50, MU, replace(enough, max_samples=1)).phases.end == 1
+    assert budget(50, unknown, aeot.SolverConfig(batch_size=1)).phases.end > 0  # nobody's limit
     limited = aeot.SolverConfig(tolerance=None, max_steps=2)  # steps alone are limited
     assert budget(50, unknown, limited).phases.end == 2
 
