@@ -13,6 +13,7 @@ from aeot_jax.cli.figures import Drawn
 from aeot_jax.cli.options.source import Splits
 from aeot_jax.cli.screen.progress import Report
 from aeot_jax.model import name_of_class
+from aeot_jax.nn import schedule
 
 
 def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
         "num_samples": int(solution.num_samples),
         "num_check_samples": int(solution.num_check_samples),
         "epochs": len(losses),
+        "refine_epochs": schedule.refined(len(splits.train), model.config.training, len(losses)),
         "final_loss": float(losses[-1]) if losses.size else None,
     }
 

@@ -8,6 +8,9 @@ import optax
 
 from aeot_jax import arguments
 
+_EPOCHS_A_REFINING = 16
+"""Epochs for each epoch of the second stage, which takes two to three times as long."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -21,6 +24,11 @@ class TrainConfig:
       warmup: share of the steps in which the learning rate rises from zero.
       noise: standard deviation of the Gaussian noise on the codes, in units of the codes' own.
       whitening: weight of the penalty on the distance of the codes' covariance from I.
+      refine_epochs: more passes over the images, after `epochs`, in which the decoder alone learns
+        to make patches that are distributed like real ones (see `nn.refine`). 0 is none; None is
+        one for each 16 of `epochs`, and none for a table.
+      refine_weight: how hard the distribution of patches pulls at the pixels in these passes, over
+        how hard the reconstruction does.
     """
 
     epochs: int | None = None
@@ -30,18 +38,23 @@ class TrainConfig:
     warmup: float = 0.05
     noise: float = 0.1
     whitening: float = 1e-3
+    refine_epochs: int | None = None
+    refine_weight: float = 10.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None:
                 what = "a number, or None for the default"
                 arguments.replace_field(self, name, arguments.count, what=what)
+        if self.refine_epochs is not None:
+            what = "a number, 0 for none, or None for the default"
+            arguments.replace_field(self, "refine_epochs", arguments.count, 0, what=what)
         positive = {"above": True, "what": "a positive number"}
         arguments.replace_field(self, "learning_rate", arguments.number, 0.0, **positive)
         below_one = math.nextafter(1.0, 0.0)
         share = "a share of the steps in [0, 1)"
         arguments.replace_field(self, "warmup", arguments.number, 0.0, below_one, what=share)
-        for name in ("weight_decay", "noise", "whitening"):
+        for name in ("weight_decay", "noise", "whitening", "refine_weight"):
             arguments.replace_field(self, name, arguments.number, 0.0, what="0 or more")
 
 
@@ -50,6 +63,35 @@ def num_epochs(num_images: int, config: TrainConfig) -> int:
     if config.epochs is not None:
         return config.epochs
     return int(np.clip(2_400_000 // num_images, 20, 80))
+
+
+def refine_epochs(num_images: int, config: TrainConfig) -> int:
+    """Passes over images that refine the decoder: the user's choice, or a share of the epochs."""
+    if config.refine_epochs is not None:
+        return config.refine_epochs
+    return num_epochs(num_images, config) // _EPOCHS_A_REFINING
+
+
+def total_epochs(shape: tuple[int, ...], config: TrainConfig) -> int:
+    """Passes over data of this shape in both stages.
+
+    Raises:
+      ValueError: if the decoder of a table is to be refined.
+    """
+    first = num_epochs(shape[0], config)
+    if len(shape) > 2:
+        return first + refine_epochs(shape[0], config)
+    if config.refine_epochs:
+        raise ValueError(
+            f"`refine_epochs` is {config.refine_epochs}, but the data are a table, which has no "
+            "patches of pixels; pass 0 or None."
+        )
+    return first
+
+
+def refined(num_images: int, config: TrainConfig, done: int) -> int:
+    """How many of the `done` epochs of a fit were of the second stage."""
+    return max(0, done - num_epochs(num_images, config))
 
 
 def batch_size(num_images: int, config: TrainConfig, num_devices: int = 1) -> int:

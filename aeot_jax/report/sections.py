@@ -12,6 +12,7 @@ from aeot_jax.model import kind_of
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.report import facts, figures
 from aeot_jax.report.command import command
+from aeot_jax.report.numbers import refined
 from aeot_jax.report.parts import Facts, name_of
 from aeot_jax.report.picture import Picture, grid
 from aeot_jax.report.tables import Table, class_table, costs, scores
@@ -44,7 +45,7 @@ def charts(found: Facts) -> dict[str, Picture]:
         "new": figures.cloud_of_new(cloud),
     }
     if losses is not None and np.size(losses):
-        charts["losses"] = figures.losses(np.asarray(losses, np.float64))
+        charts["losses"] = figures.losses(np.asarray(losses, np.float64), refined(model))
     if found.pairs is not None:
         charts["errors"] = figures.errors(found.pairs.error, found.numbers.error_of_mean)
     if found.neighbours is not None:
@@ -145,7 +146,9 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
     if found.form != "codes":
         epochs = found.numbers.epochs
         kind = config.autoencoder.kind
-        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs} epochs"
+        last = refined(model)
+        second = f" and {last} of the decoder alone" if last else ""
+        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs - last} epochs{second}"
     yield "Source of noise", f"{config.source} in {d} dimensions"
     solution = model.solution
     method = aeot.Method(int(solution.method)).name.lower()
