@@ -48,6 +48,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
             "rejected": int(info.rejected),
             "copies": int(info.copies),
         },
+        "novelty": _of_novelty(drawn.novelty),
         "stages": {
             name: {"seconds": value} | ({"samples": samples[name]} if name in samples else {})
             for name, value in seconds.items()
@@ -75,6 +76,17 @@ def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
             "deviations of its column; variance is that of the training data's mean; learned is "
             "whether the error is clearly below it",
         },
+    }
+
+
+def _of_novelty(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How new the samples are; None for very few codes."""
+    if found is None:
+        return None
+    return {
+        **found,
+        "meaning": "nearest training codes of new samples and of unseen codes: share_near is about "
+        "alpha and nearer about 0.5 where samples are as new as unseen data, both 1 for copies",
     }
 
 

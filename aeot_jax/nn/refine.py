@@ -10,7 +10,7 @@ does, and $D$ is the sliced Wasserstein distance of the batch's patches (`patche
 no unit: for every data set, size of image and step, the distance pulls `refine_weight` times as
 hard as the reconstruction.
 
-The optimiser is Adam at a third of the first stage's learning rate, with a cosine decay to zero.
+The optimiser is Adam at a tenth of the first stage's learning rate, with a cosine decay to zero.
 
 Source: Charbonnier et al. 1994 (the error); Lei et al. 2020, whose code refines the decoder with
 the encoder frozen too, by the squared error alone.
@@ -32,7 +32,7 @@ from aeot_jax.typing import Devices, PRNGKey
 _ROUNDING = 0.03
 """The error of one pixel is quadratic below this and grows like its magnitude above."""
 
-_RATE = 1 / 3
+_RATE = 0.1
 """Learning rate, over that of the first stage."""
 
 _FILTERS = 2**31 - 1

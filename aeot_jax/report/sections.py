@@ -78,9 +78,12 @@ def sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterator
     if found.pairs is not None:
         pictures = (*_reconstructions(found, side), *some("errors"))
         yield Section("Reconstructions", pictures=pictures)
+    pictures = ()
     if found.neighbours is not None:
         pictures = (*_nearest(found, side), *some("distances"))
-        yield Section("Nearest training data of new samples", pictures=pictures)
+    nearest = Section("Nearest training data of new samples", tuple(_newness(found)), (), pictures)
+    if nearest:
+        yield nearest
     yield Section("How it was learned", pictures=some("losses", "mass error"))
     # For codes, the section above shows the new codes already.
     new = () if found.form == "codes" and "rows" in charts else ("new",)
@@ -230,6 +233,21 @@ def _nearest(found: Facts, side: int) -> Iterator[Picture]:
             "share of real images, decoded, that are as near or nearer to a training image.",
             labels=[f"{d:#.2g}\n{100 * r:.0f} %" for d, r in zip(far, rank, strict=True)],
         )
+
+
+def _newness(found: Facts) -> Iterator[str]:
+    """How new the codes of samples are, from metrics.json; nothing where it does not say."""
+    new = found.material.metrics.get("novelty")
+    if not isinstance(new, dict) or not {"share_near", "alpha", "nearer", "unseen"} <= set(new):
+        return
+    which = "that were held out" if new["unseen"] == "held out" else "left out one at a time"
+    yield (
+        f"By their codes, {100 * new['share_near']:.0f} % of new samples are as near to a training "
+        f"one as the nearest {100 * new['alpha']:.0f} % of data {which}, and a new sample is the "
+        f"nearer of the two in {100 * new['nearer']:.0f} % of all pairs. Aim: "
+        f"{100 * new['alpha']:.0f} % and 50 %, as new as unseen data; copies have 100 % and more "
+        "than 50 %."
+    )
 
 
 def _class_samples(found: Facts, side: int) -> Iterator[Picture]:

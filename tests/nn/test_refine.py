@@ -9,7 +9,7 @@ from aeot_jax.nn import models, patches, refine, schedule, train
 
 KEY = jax.random.key(0)
 MODEL = models.AutoencoderConfig(kind="mlp", latent_dim=2, width=16)
-CONFIG = train.TrainConfig(epochs=20, batch_size=16, learning_rate=1e-2, refine_epochs=40)
+CONFIG = train.TrainConfig(epochs=20, batch_size=16, learning_rate=1e-2, refine_epochs=120)
 DEVICES = tuple(jax.devices())
 SIZE = (6, 6, 1)
 
@@ -36,7 +36,7 @@ def fitted():
 
 def test_the_second_stage_moves_the_decoder_alone(fitted):
     state, history, states = fitted
-    assert int(state.epoch) == len(history) == 60
+    assert int(state.epoch) == len(history) == 140
     before, after = states[19].params, state.params
     jax.tree.map(np.testing.assert_array_equal, before["encoder"], after["encoder"])
     assert not np.array_equal(before["decoder"]["head"]["bias"], after["decoder"]["head"]["bias"])
@@ -61,7 +61,7 @@ def test_the_patches_come_nearer_to_real_ones(fitted):
     assert float(far(fitted[0])) < 0.7 * float(far(fitted[2][19]))
 
 
-@pytest.mark.parametrize("epoch", [20, 59])
+@pytest.mark.parametrize("epoch", [20, 139])
 def test_resuming_between_and_inside_the_stages_is_bit_identical(fitted, epoch):
     state, history, states = fitted
     like = train.like(KEY, bars().shape, MODEL, CONFIG, epoch)
@@ -73,8 +73,8 @@ def test_resuming_between_and_inside_the_stages_is_bit_identical(fitted, epoch):
 
 
 def test_eight_devices_refine_as_one_does(fitted):
-    state, history = train.fit(KEY, bars(), MODEL, CONFIG, state=fitted[2][57], devices=DEVICES)
-    np.testing.assert_allclose(history, fitted[1][58:], rtol=1e-4)
+    state, history = train.fit(KEY, bars(), MODEL, CONFIG, state=fitted[2][137], devices=DEVICES)
+    np.testing.assert_allclose(history, fitted[1][138:], rtol=1e-4)
     assert {leaf.devices() == {DEVICES[0]} for leaf in jax.tree.leaves(state)} == {True}
     for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(fitted[0]), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
@@ -177,7 +177,7 @@ def test_short_trainings_and_tables_have_no_second_stage():
         (lambda: train.TrainConfig(refine_weight=float("inf")), "`refine_weight` is inf"),
         (
             lambda: train.fit(KEY, np.zeros((40, 3), np.float32), MODEL, CONFIG),
-            "`refine_epochs` is 40, but the data are a table.*pass 0 or None",
+            "`refine_epochs` is 120, but the data are a table.*pass 0 or None",
         ),
     ],
 )

@@ -122,6 +122,20 @@ def test_a_page_holds_what_a_person_looks_for(text):
     assert expected <= set(titles(text))
 
 
+def test_a_page_says_how_new_the_samples_are(found, text):
+    new = {"share_near": 0.73, "alpha": 0.05, "nearer": 0.671, "unseen": "held out"}
+    assert "By their codes" not in text
+    told = dataclasses.replace(found, material=material(metrics={"novelty": new}))
+    page_of = Checked(page.render(told)).text
+    assert "73 % of new samples are as near to a training one as the nearest 5 % of" in page_of
+    assert "the nearer of the two in 67 % of all pairs" in page_of
+    broken = dataclasses.replace(found, material=material(metrics={"novelty": {"alpha": "x"}}))
+    assert "By their codes" not in page.render(broken)
+    scored = {"novelty": new, "decoded": {"distance": 0.25, "copies": 0.125, "decoder": 0.5}}
+    told = dataclasses.replace(found, material=material(evaluation=scored))
+    assert re.search("decoded unseen data.*0.250.*0.125", Checked(page.render(told)).text, re.S)
+
+
 def test_the_same_key_gives_the_same_page(found, text):
     assert page.render(found) == text
 
