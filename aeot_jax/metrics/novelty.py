@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.metrics.points import together
+from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
 _LEFT_OUT = 1000
@@ -72,7 +72,7 @@ def novelty_report(
 
     Args:
       new: codes that were generated, (n, d), all coordinates in one unit, such as standardised
-        codes.
+        codes; features and pixels will do, as in ``nearest``.
       known: codes of the training data, (m, d).
       unseen: codes of data that were not trained on, (p, d). None leaves out 1,000 training codes
         at most, evenly spaced, and compares each with all others.
@@ -107,20 +107,23 @@ def novelty_report(
         )
     if unseen is None:
         near, far = _far(made, reference, block), _left_out(reference, least, block)
-    else:
+    elif made.dtype == others[0].dtype:  # together they compile once
         both = _far(np.concatenate([made, others[0]]), reference, block)
         near, far = both[: len(made)], both[len(made) :]
+    else:
+        near, far = (_far(rows, reference, block) for rows in (made, others[0]))
     return _compared(near, far, alpha, "left out" if unseen is None else "held out")
 
 
-def _far(points: np.ndarray, reference: np.ndarray, block: int) -> Float[np.ndarray, " n"]:
+def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
     """The distance of each point to its nearest reference."""
-    if len(points) * len(reference) <= _FEW_PAIRS and points.dtype != np.uint8:
+    few = len(points) * len(reference) <= _FEW_PAIRS
+    if few and np.uint8 not in (points.dtype, reference.dtype):
         points, reference = points.astype(np.float64), reference.astype(np.float64)
     return nearest(points, reference, block=block)[0]
 
 
-def _left_out(known: np.ndarray, least: int, block: int) -> Float[np.ndarray, " p"]:
+def _left_out(known: Rows, least: int, block: int) -> Float[np.ndarray, " p"]:
     """The distances of some training codes to their nearest others."""
     from scipy.spatial.distance import cdist
 
