@@ -48,17 +48,21 @@ _FILTERS = 2**31 - 1
 _TINY = 1e-20
 
 
-def optimizer(num_images: int, config: TrainConfig) -> optax.GradientTransformation:
-    """Adam with a cosine decay that ends with the last epoch of the second stage."""
-    size = batch_size(num_images, config)
-    steps = max(1, refine_epochs(num_images, config) * (num_images // size))
+def optimizer(shape: tuple[int, ...], config: TrainConfig) -> optax.GradientTransformation:
+    """Adam with a cosine decay that ends with the last epoch of the second stage.
+
+    Args:
+      shape: of the data set, (n, height, width, channels).
+      config: the training.
+    """
+    steps = max(1, refine_epochs(shape, config) * (shape[0] // batch_size(shape[0], config)))
     return optax.adam(optax.cosine_decay_schedule(_RATE * config.learning_rate, steps))
 
 
-def begin(state: TrainState, num_images: int, config: TrainConfig) -> TrainState:
+def begin(state: TrainState, shape: tuple[int, ...], config: TrainConfig) -> TrainState:
     """The state before the first epoch of the second stage, from the last of the first."""
     with usual_dtypes():
-        opt_state = optimizer(num_images, config).init(state.params["decoder"])
+        opt_state = optimizer(shape, config).init(state.params["decoder"])
     return TrainState(state.params, opt_state, state.epoch)
 
 
@@ -104,7 +108,7 @@ def run_epoch(
     """
     n, image_shape = images.shape[0], images.shape[1:]
     functions = models.functions(image_shape, model_config)
-    tx = optimizer(n, train_config)
+    tx = optimizer(images.shape, train_config)
     kernels = patches.filters(jax.random.fold_in(key, _FILTERS), image_shape)
     encoder = {"encoder": state.params["encoder"]}
 

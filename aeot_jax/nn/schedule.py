@@ -11,6 +11,9 @@ from aeot_jax import arguments
 _EPOCHS_A_REFINING = 16
 """Epochs for each epoch of the second stage, which takes two to three times as long."""
 
+_MOST_REFINED = 2048
+"""Most pixel values of images that are refined by default: no others were measured."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -26,7 +29,7 @@ class TrainConfig:
       whitening: weight of the penalty on the distance of the codes' covariance from I.
       refine_epochs: more passes over the images, after `epochs`, in which the decoder alone learns
         to make patches that are distributed like real ones (see `nn.refine`). 0 is none; None is
-        one for each 16 of `epochs`, and none for a table.
+        one for each 16 of `epochs`; none for a table, nor for images of more than 2,048 values.
       refine_weight: how hard the distribution of patches pulls at the pixels in these passes, over
         how hard the reconstruction does.
     """
@@ -65,28 +68,27 @@ def num_epochs(num_images: int, config: TrainConfig) -> int:
     return int(np.clip(2_400_000 // num_images, 20, 80))
 
 
-def refine_epochs(num_images: int, config: TrainConfig) -> int:
-    """Passes over images that refine the decoder: the user's choice, or a share of the epochs."""
-    if config.refine_epochs is not None:
-        return config.refine_epochs
-    return num_epochs(num_images, config) // _EPOCHS_A_REFINING
-
-
-def total_epochs(shape: tuple[int, ...], config: TrainConfig) -> int:
-    """Passes over data of this shape in both stages.
+def refine_epochs(shape: tuple[int, ...], config: TrainConfig) -> int:
+    """Passes over data of this shape that refine the decoder: the user's choice, or the default.
 
     Raises:
-      ValueError: if the decoder of a table is to be refined.
+      ValueError: if the user wants some for a table.
     """
-    first = num_epochs(shape[0], config)
-    if len(shape) > 2:
-        return first + refine_epochs(shape[0], config)
-    if config.refine_epochs:
+    if len(shape) == 2 and config.refine_epochs:
         raise ValueError(
             f"`refine_epochs` is {config.refine_epochs}, but the data are a table, which has no "
             "patches of pixels; pass 0 or None."
         )
-    return first
+    if config.refine_epochs is not None:
+        return config.refine_epochs
+    if len(shape) == 2 or math.prod(shape[1:]) > _MOST_REFINED:
+        return 0
+    return num_epochs(shape[0], config) // _EPOCHS_A_REFINING
+
+
+def total_epochs(shape: tuple[int, ...], config: TrainConfig) -> int:
+    """Passes over data of this shape in both stages; raises as ``refine_epochs``."""
+    return num_epochs(shape[0], config) + refine_epochs(shape, config)
 
 
 def refined(num_images: int, config: TrainConfig, done: int) -> int:

@@ -71,7 +71,7 @@ def like(
     state = init(key, tuple(sides), model_config, train_config, n)
     if epoch <= num_epochs(n, train_config):
         return state
-    return refine.begin(state, n, train_config)
+    return refine.begin(state, shape, train_config)
 
 
 def train_step(
@@ -198,7 +198,9 @@ def fit(
     current = _placed(state, devices)
     for epoch in range(int(current.epoch), last):
         if epoch == first:
-            current = _placed(refine.begin(_own(current, several), n, train_config), devices)
+            current = _placed(
+                refine.begin(_own(current, several), images.shape, train_config), devices
+            )
         run = run_epoch if epoch < first else refine.run_epoch
         current, value = run(
             current,

@@ -163,8 +163,13 @@ def test_the_loss_that_is_reported_is_the_same_in_both_stages(fitted):
 
 def test_short_trainings_and_tables_have_no_second_stage():
     default = train.TrainConfig
-    numbers = [schedule.refine_epochs(100, default(epochs=n)) for n in (1, 15, 16, 80)]
+    shape = 100, 8, 8, 1
+    numbers = [schedule.refine_epochs(shape, default(epochs=n)) for n in (1, 15, 16, 80)]
     assert numbers == [0, 0, 1, 5]
+    asked = default(epochs=80, refine_epochs=2)
+    for large in ((100, 64, 64, 3), (100, 46, 45, 1)):
+        assert schedule.total_epochs(large, default(epochs=80)) == 80
+        assert schedule.total_epochs(large, asked) == 82
     assert schedule.total_epochs((100, 8, 8, 1), default(epochs=80)) == 85
     assert schedule.total_epochs((100, 8), default(epochs=80)) == 80
 
