@@ -29,7 +29,8 @@ _KINDS = (
 
 def losses(values: Float[np.ndarray, " e"], refined: int = 0) -> Picture:
     """The loss of the autoencoder; in the last `refined` epochs, of the decoder's refinement."""
-    second = f" In the last {refined} the decoder alone is refined: sharper images cost a little."
+    last = "epoch refines" if refined == 1 else f"{refined} epochs refine"
+    second = f" The last {last} the decoder alone: sharper images cost a little."
     return chart(
         lambda axes: plot.draw_losses(axes, values),
         title="Training of the autoencoder",
