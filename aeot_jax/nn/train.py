@@ -149,7 +149,7 @@ def fit(
     devices: Devices = (),
     on_epoch: Callable[[TrainState, float], Any] | None = None,
 ) -> tuple[TrainState, list[float]]:
-    """Train the autoencoder.
+    """Train the autoencoder, and then refine its decoder.
 
     A run that stops after any epoch, and continues from that state with the same key, images,
     configs and devices, gives the same bits.
@@ -173,7 +173,8 @@ def fit(
 
     Raises:
       ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
-        than a batch; if the devices cannot share a batch, or one is named twice.
+        than a batch; if the devices cannot share a batch, or one is named twice; if the decoder of
+        a table is to be refined.
       FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has got every earlier
         state.
     """

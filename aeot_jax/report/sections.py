@@ -238,9 +238,11 @@ def _nearest(found: Facts, side: int) -> Iterator[Picture]:
 def _newness(found: Facts) -> Iterator[str]:
     """How new the codes of samples are, from metrics.json; nothing where it does not say."""
     new = found.material.metrics.get("novelty")
-    if not isinstance(new, dict) or not {"share_near", "alpha", "nearer", "unseen"} <= set(new):
+    names = "share_near", "alpha", "nearer"
+    if not isinstance(new, dict) or not all(isinstance(new.get(n), int | float) for n in names):
         return
-    which = "that were held out" if new["unseen"] == "held out" else "left out one at a time"
+    seen = new.get("unseen") != "held out"
+    which = "left out one at a time" if seen else "that were held out"
     yield (
         f"By their codes, {100 * new['share_near']:.0f} % of new samples are as near to a training "
         f"one as the nearest {100 * new['alpha']:.0f} % of data {which}, and a new sample is the "

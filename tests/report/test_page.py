@@ -130,8 +130,9 @@ def test_a_page_says_how_new_the_samples_are(found, text):
     page_of = Checked(page.render(told)).text
     assert "73 % of new samples are as near to a training one as the nearest 5 % of" in page_of
     assert "the nearer of the two in 67 % of all pairs" in page_of
-    broken = dataclasses.replace(found, material=material(metrics={"novelty": {"alpha": "x"}}))
-    assert "By their codes" not in page.render(broken)
+    for broken in ({"alpha": "x"}, {**new, "nearer": None}, "new", 1):
+        told = dataclasses.replace(found, material=material(metrics={"novelty": broken}))
+        assert "By their codes" not in page.render(told)
     scored = {"novelty": new, "decoded": {"distance": 0.25, "copies": 0.125, "decoder": 0.5}}
     told = dataclasses.replace(found, material=material(evaluation=scored))
     assert re.search("decoded unseen data.*0.250.*0.125", Checked(page.render(told)).text, re.S)
