@@ -93,7 +93,7 @@ class AEOT:
       params: parameters of encoder and decoder; None if the model was fitted to codes.
       centre: mean of the raw codes (z,).
       scale: standard deviation of each coordinate of the raw codes (z,).
-      losses: mean loss of the autoencoder in each epoch (e,).
+      losses: mean loss of the autoencoder in each epoch of both stages (e,).
       solution: heights with their certificate.
       extension: the map; ``extension.y`` are the standardised codes (m, z).
       seconds: wall time of each stage of ``STAGES``.

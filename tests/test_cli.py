@@ -84,6 +84,10 @@ def test_metrics_state_what_the_model_says(fitted):
     assert metrics["num_unverified"] == metrics["unverified_weight"] == 0
     assert metrics["num_targets"] == 160 == model.solution.h.shape[0]
     assert metrics["epochs"] == 2 == len(model.losses)
+    assert metrics["refine_epochs"] == 0
+    assert metrics["novelty"]["num_new"] == 512
+    assert metrics["novelty"]["num_unseen"] == 40
+    assert 0 <= metrics["novelty"]["nearer"] <= 1
     assert metrics["reconstruction"]["images"] == "held out"
     assert metrics["reconstruction"]["num_images"] == 40
     assert 0 < metrics["reconstruction_mse"] < 1
@@ -233,13 +237,18 @@ def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     results = read(fitted / "evaluation.json")
     (fitted / "evaluation.json").unlink()
     assert contents(fitted) == before
-    assert "Fréchet distance" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Fréchet distance" in said
+    assert "novelty" in said
     assert results["certificate"]["num_samples"] >= 100
     assert 0 <= results["mass_error"] < 1
     assert results["reconstruction"]["held_out"]["num_images"] == 40
     assert results["frechet"]["num_samples"] == 40
     assert results["frechet"]["distance"] > results["frechet"]["floor_test"] >= 0
     assert results["memory"]["num_held_out"] == 40
+    assert results["novelty"]["num_unseen"] == results["decoded"]["num_samples"] == 40
+    assert results["novelty"]["unseen"] == "held out"
+    assert min(results["decoded"].values()) >= 0
     assert 0 <= results["prdc"]["precision"] <= 1
     assert results["classes"]["of"] == 10
 

@@ -146,6 +146,33 @@ def test_an_interrupted_training_resumes_to_the_same_model(tmp_path, epochs):
     assert [file.name for file in tmp_path.iterdir()] == [MODEL_FILE]
 
 
+REFINED = replace(tiny.CONFIG, training=replace(tiny.CONFIG.training, refine_epochs=2))
+
+
+@pytest.fixture(scope="module")
+def refined():
+    return run(None, config=REFINED)
+
+
+def test_refining_the_decoder_moves_no_code(refined):
+    same = {name: getattr(tiny.model(), name) for name in ("params", "losses", "config")}
+    assert_same(replace(refined, **same), tiny.model())
+    assert refined.losses.shape == (4,)
+    assert not np.array_equal(
+        aeot.decode(refined, refined.extension.y), aeot.decode(tiny.model(), refined.extension.y)
+    )
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_an_interrupted_second_stage_resumes_to_the_same_model(tmp_path, epochs, refined):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, config=REFINED, on_progress=interrupt_at("autoencoder", epochs))
+    seen = []
+    model = run(tmp_path, config=REFINED, resume=True, on_progress=seen.append)
+    assert (seen[0].done, seen[0].total) == (epochs, 4)
+    assert_same(model, refined)
+
+
 def test_an_interruption_before_the_first_epoch_leaves_no_run(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, on_progress=interrupt_at("autoencoder", 0))

@@ -35,9 +35,10 @@ class Evaluate:
 
     A fresh certificate of the transport; the reconstruction error; Fréchet and kernel distance,
     precision, recall, density and coverage in a feature space learned from the data, each beside
-    the score of real data; and whether the model repeats its training data, which needs data that
-    it was not fitted to: test images of the data set, or those of `fit --hold-out`. With --real and
-    --generated it compares any two data sets, and writes nothing.
+    the score of real data; how new the codes of samples are; and whether the model repeats its
+    training data, which needs data that it was not fitted to: test images of the data set, or those
+    of `fit --hold-out`. With --real and --generated it compares any two data sets, and writes
+    nothing.
 
     Attributes:
       run: Folder that `aeot-jax fit` wrote.
@@ -272,6 +273,14 @@ def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
     ):
         scores = f"{prdc[name]:.3f}", f"{prdc['floor'][name]:.3f}"
         table.add_row(f"{name}: {about}", *scores, "higher")
+    if results.get("decoded"):
+        decoded, one = results["decoded"], f"decoded unseen {things}"
+        scores = (_short(decoded[name], 3) for name in ("distance", "copies"))
+        table.add_row(f"Fréchet distance to {one}", *scores, "lower; real: decoded training ones")
+        cost = _short(decoded["decoder"], 3)
+        table.add_row(f"Fréchet distance of {one}", cost, "0", "lower; the decoder's part alone")
+    if results.get("novelty"):
+        _add_novelty(table, results["novelty"])
     classes, memory = results["classes"], results["memory"]
     if classes is not None:
         table.add_row("classes that are made", f"{classes['captured']}", f"{classes['of']}", "all")
@@ -282,6 +291,23 @@ def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
         near, error = f"{100 * near:.1f} ± {100 * error:.1f} %", f"{100 * memory['alpha']:.1f} %"
         table.add_row(copies, near, error, "not above real")
+
+
+def _add_novelty(table: Table, found: dict[str, Any]) -> None:
+    """Add how near new codes are to the training codes, beside unseen ones."""
+    near, error = 100 * found["share_near"], 200 * found["share_near_se"]
+    table.add_row(
+        "novelty: new codes very near to a training one",
+        f"{near:.1f} ± {error:.1f} %",
+        f"{100 * found['alpha']:.1f} %",
+        f"as real; these were {found['unseen']}",
+    )
+    table.add_row(
+        "novelty: how often a new code is nearer than an unseen one",
+        f"{found['nearer']:.3f} ± {2 * found['nearer_se']:.3f}",
+        "0.5",
+        "as real",
+    )
 
 
 def _short(value: float, digits: int) -> str:

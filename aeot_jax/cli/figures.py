@@ -13,7 +13,7 @@ from aeot_jax.cli.options.seeds import Purpose, key
 from aeot_jax.cli.options.source import Splits
 from aeot_jax.data.images import ImageSet
 from aeot_jax.drawing import SampleError, draw_codes
-from aeot_jax.evaluate import mean_image, reconstruction
+from aeot_jax.evaluate import mean_image, novelty, reconstruction
 from aeot_jax.model import name_of_class
 from aeot_jax.storage import runs
 from aeot_jax.typing import PRNGKey
@@ -41,10 +41,12 @@ class Drawn(NamedTuple):
       samples: number of candidates of the new images.
       reconstruction: from `evaluate.reconstruction`, with ``images``: "test", "held out" or
         "training"; None for codes.
+      novelty: from `evaluate.novelty`; None if the model has very few codes.
     """
 
     samples: aeot.SampleInfo
     reconstruction: dict[str, Any] | None
+    novelty: dict[str, Any] | None
 
 
 def draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> Drawn:
@@ -52,24 +54,29 @@ def draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> Drawn:
     draw_key = key(seed, Purpose.FIGURES)
     train, judged = splits.train, splits.train if splits.held_out is None else splits.held_out
     (out / runs.RECONSTRUCTIONS).unlink(missing_ok=True)  # codes have none
+    kind = splits.kind or "training"
+    # In this process alone: others have ended.
+    codes, info = draw_codes(draw_key, model, _DRAWN, parallel="none")
+    new = np.asarray(aeot.decode(model, codes))
     if isinstance(train, ImageSet) and isinstance(judged, ImageSet):
-        drawn = _images(draw_key, model, train, judged, splits.kind or "training", out)
+        by_class = None if model.classes is None else _by_class(draw_key, model)
+        plot.save(by_class or plot.image_grid(new[:_SHOWN]), out / runs.SAMPLES)
+        measured = _images(model, train, judged, kind, out)
     else:
-        drawn = _rows(draw_key, model, train.values, judged.values, splits.kind or "training", out)
+        plot.save(plot.clouds({"data": train.values, "new": new}), out / runs.SAMPLES)
+        measured = None if model.params is None else _rows(model, judged.values, kind, out)
     figure = plot.history(
         np.asarray(model.losses), model.solution, tolerance=model.config.solver.tolerance
     )
     plot.save(figure, out / runs.HISTORY)
-    return drawn
+    unseen = None if splits.held_out is None else splits.held_out.values
+    return Drawn(info, measured, novelty(model, codes, unseen))
 
 
 def _images(
-    draw_key: PRNGKey, model: aeot.AEOT, train: ImageSet, judged: ImageSet, kind: str, out: Path
-) -> Drawn:
-    # In this process alone: others have ended.
-    images, info = aeot.sample_with_info(draw_key, model, _DRAWN, parallel="none")
-    by_class = None if model.classes is None else _by_class(draw_key, model)
-    plot.save(by_class or plot.image_grid(images[:_SHOWN]), out / runs.SAMPLES)
+    model: aeot.AEOT, train: ImageSet, judged: ImageSet, kind: str, out: Path
+) -> dict[str, Any]:
+    """Draw images and their reconstructions; the error of all."""
     measured = reconstruction(model, judged.images, mean_image(train.images))
     some = judged.images[:: -(-len(judged) // _PAIRS)]
     plot.save(
@@ -81,7 +88,7 @@ def _images(
         ),
         out / runs.RECONSTRUCTIONS,
     )
-    return Drawn(info, {**measured, "images": kind})
+    return {**measured, "images": kind}
 
 
 def _by_class(draw_key: PRNGKey, model: aeot.AEOT) -> "Image | None":
@@ -111,23 +118,11 @@ def _stacked(pictures: "list[Image]") -> "Image":
     return whole
 
 
-def _rows(
-    draw_key: PRNGKey,
-    model: aeot.AEOT,
-    train: np.ndarray,
-    judged: np.ndarray,
-    kind: str,
-    out: Path,
-) -> Drawn:
-    """Draw rows or codes as scatter plots."""
-    standard, info = draw_codes(draw_key, model, _DRAWN, parallel="none")
-    new = np.asarray(aeot.decode(model, standard))
-    plot.save(plot.clouds({"data": train, "new": new}), out / runs.SAMPLES)
-    if model.params is None:
-        return Drawn(info, None)
+def _rows(model: aeot.AEOT, judged: np.ndarray, kind: str, out: Path) -> dict[str, Any]:
+    """Draw rows of a table and their reconstructions as scatter plots; the error of all."""
     measured = reconstruction(model, judged)
     some = judged[:: -(-len(judged) // _DRAWN)]
     decoded = np.asarray(aeot.decode(model, aeot.encode(model, some)))
     pictured = plot.clouds({f"{kind} rows": some, "decoded": decoded})
     plot.save(pictured, out / runs.RECONSTRUCTIONS)
-    return Drawn(info, {**measured, "images": kind})
+    return {**measured, "images": kind}

@@ -13,6 +13,7 @@ from aeot_jax.cli.figures import Drawn
 from aeot_jax.cli.options.source import Splits
 from aeot_jax.cli.screen.progress import Report
 from aeot_jax.model import name_of_class
+from aeot_jax.nn import schedule
 
 
 def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
             "rejected": int(info.rejected),
             "copies": int(info.copies),
         },
+        "novelty": _of_novelty(drawn.novelty),
         "stages": {
             name: {"seconds": value} | ({"samples": samples[name]} if name in samples else {})
             for name, value in seconds.items()
@@ -55,6 +57,7 @@ def of(model: aeot.AEOT, splits: Splits, drawn: Drawn) -> dict[str, Any]:
         "num_samples": int(solution.num_samples),
         "num_check_samples": int(solution.num_check_samples),
         "epochs": len(losses),
+        "refine_epochs": schedule.refined(len(splits.train), model.config.training, len(losses)),
         "final_loss": float(losses[-1]) if losses.size else None,
     }
 
@@ -73,6 +76,17 @@ def _of_reconstruction(measured: dict[str, Any] | None) -> dict[str, Any]:
             "deviations of its column; variance is that of the training data's mean; learned is "
             "whether the error is clearly below it",
         },
+    }
+
+
+def _of_novelty(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How new the samples are; None for very few codes."""
+    if found is None:
+        return None
+    return {
+        **found,
+        "meaning": "nearest training codes of new samples and of unseen codes: share_near is about "
+        "alpha and nearer about 0.5 where samples are as new as unseen data, both 1 for copies",
     }
 
 

@@ -241,7 +241,7 @@ def _train(
 ) -> tuple[models.Params, list[float]]:
     """Train the autoencoder, from a checkpoint if there is one, and save one after each epoch."""
     training = resumed.training
-    total = train.num_epochs(len(data), config.training)
+    total = train.total_epochs(data.shape, config.training)
     losses = [] if training is None else list(training.losses)
     report(Progress("autoencoder", len(losses), total, ""))
 
@@ -252,8 +252,7 @@ def _train(
 
     state = None
     if training is not None:
-        shape = tuple(data.shape[1:])
-        like = train.init(key, shape, config.autoencoder, config.training, len(data))
+        like = train.like(key, data.shape, config.autoencoder, config.training, len(losses))
         state = training.restore(like)
     state, _ = train.fit(
         key,

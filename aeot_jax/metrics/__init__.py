@@ -15,5 +15,7 @@ from aeot_jax.metrics.memory import MemoryReport as MemoryReport
 from aeot_jax.metrics.memory import memory_report as memory_report
 from aeot_jax.metrics.modes import ModeReport as ModeReport
 from aeot_jax.metrics.modes import mode_report as mode_report
+from aeot_jax.metrics.novelty import NoveltyReport as NoveltyReport
+from aeot_jax.metrics.novelty import novelty_report as novelty_report
 from aeot_jax.metrics.prdc import PRDC as PRDC
 from aeot_jax.metrics.prdc import prdc as prdc

@@ -8,6 +8,12 @@ import optax
 
 from aeot_jax import arguments
 
+_EPOCHS_A_REFINING = 16
+"""Epochs for each epoch of the second stage, which takes two to three times as long."""
+
+_MOST_REFINED = 2048
+"""Most pixel values of images that are refined by default: no others were measured."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -21,6 +27,11 @@ class TrainConfig:
       warmup: share of the steps in which the learning rate rises from zero.
       noise: standard deviation of the Gaussian noise on the codes, in units of the codes' own.
       whitening: weight of the penalty on the distance of the codes' covariance from I.
+      refine_epochs: more passes over the images, after `epochs`, in which the decoder alone learns
+        to make patches that are distributed like real ones (see `nn.refine`). 0 is none; None is
+        one for each 16 of `epochs`; none for a table, nor for images of more than 2,048 values.
+      refine_weight: how hard the distribution of patches pulls at the pixels in these passes, over
+        how hard the reconstruction does.
     """
 
     epochs: int | None = None
@@ -30,18 +41,23 @@ class TrainConfig:
     warmup: float = 0.05
     noise: float = 0.1
     whitening: float = 1e-3
+    refine_epochs: int | None = None
+    refine_weight: float = 10.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None:
                 what = "a number, or None for the default"
                 arguments.replace_field(self, name, arguments.count, what=what)
+        if self.refine_epochs is not None:
+            what = "a number, 0 for none, or None for the default"
+            arguments.replace_field(self, "refine_epochs", arguments.count, 0, what=what)
         positive = {"above": True, "what": "a positive number"}
         arguments.replace_field(self, "learning_rate", arguments.number, 0.0, **positive)
         below_one = math.nextafter(1.0, 0.0)
         share = "a share of the steps in [0, 1)"
         arguments.replace_field(self, "warmup", arguments.number, 0.0, below_one, what=share)
-        for name in ("weight_decay", "noise", "whitening"):
+        for name in ("weight_decay", "noise", "whitening", "refine_weight"):
             arguments.replace_field(self, name, arguments.number, 0.0, what="0 or more")
 
 
@@ -50,6 +66,34 @@ def num_epochs(num_images: int, config: TrainConfig) -> int:
     if config.epochs is not None:
         return config.epochs
     return int(np.clip(2_400_000 // num_images, 20, 80))
+
+
+def refine_epochs(shape: tuple[int, ...], config: TrainConfig) -> int:
+    """Passes over data of this shape that refine the decoder: the user's choice, or the default.
+
+    Raises:
+      ValueError: if the user wants some for a table.
+    """
+    if len(shape) == 2 and config.refine_epochs:
+        raise ValueError(
+            f"`refine_epochs` is {config.refine_epochs}, but the data are a table, which has no "
+            "patches of pixels; pass 0 or None."
+        )
+    if config.refine_epochs is not None:
+        return config.refine_epochs
+    if len(shape) == 2 or math.prod(shape[1:]) > _MOST_REFINED:
+        return 0
+    return num_epochs(shape[0], config) // _EPOCHS_A_REFINING
+
+
+def total_epochs(shape: tuple[int, ...], config: TrainConfig) -> int:
+    """Passes over data of this shape in both stages; raises as ``refine_epochs``."""
+    return num_epochs(shape[0], config) + refine_epochs(shape, config)
+
+
+def refined(num_images: int, config: TrainConfig, done: int) -> int:
+    """How many of the `done` epochs of a fit were of the second stage."""
+    return max(0, done - num_epochs(num_images, config))
 
 
 def batch_size(num_images: int, config: TrainConfig, num_devices: int = 1) -> int:

@@ -1,62 +1,39 @@
-"""Training of the autoencoder: the loss, one step, one compiled epoch, and a loop on the host.
+"""Training of the autoencoder: one step, one compiled epoch, and a loop on the host.
 
-The loss is the squared error of the reconstruction: no adversary, no likelihood. Two terms prepare
-the codes for transport. `noise` moves every code by a fraction of the codes' standard deviation
-before it is decoded, so that points between neighbouring codes decode to images too. `whitening`
-pulls the codes of a batch towards mean 0 and covariance I, so that the codes use all directions and
-one scale of noise suits all of them.
+The first stage trains both networks (`losses`), the second the decoder alone (`refine`).
 
 Over several devices, every batch is sharded and the compiler partitions the same program: it sums
 the gradients, and `whitening` reads the moments of the whole batch. The order of float sums depends
 on the number of devices, so results agree to a few of the last digits; the transport agrees to the
 bit.
-
-Source: Lei et al. 2020 (the autoencoder); Ghosh et al. 2020, "From variational to deterministic
-autoencoders" (a regularised deterministic decoder interpolates as well as a VAE's).
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, UInt8
 
 from aeot_jax import arguments
 from aeot_jax.machines import meshes, processes
-from aeot_jax.nn import models
+from aeot_jax.nn import epochs, models, refine
+from aeot_jax.nn.losses import as_float
+from aeot_jax.nn.losses import loss as loss
 from aeot_jax.nn.schedule import TrainConfig as TrainConfig
 from aeot_jax.nn.schedule import batch_size as batch_size
 from aeot_jax.nn.schedule import num_epochs as num_epochs
 from aeot_jax.nn.schedule import optimizer as optimizer
+from aeot_jax.nn.schedule import total_epochs as total_epochs
+from aeot_jax.nn.state import TrainState as TrainState
 from aeot_jax.numerics import usual_dtypes
-from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
-_BATCH = "batch"
-"""Name of the mesh axis over which the images of a batch are sharded."""
-
-
-@register
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """The state of the training between two epochs.
-
-    Attributes:
-      params: parameters of the networks, {"encoder": ..., "decoder": ...}.
-      opt_state: state of the optimiser.
-      epoch: number of finished epochs, int32.
-    """
-
-    params: models.Params
-    opt_state: optax.OptState
-    epoch: Any
+_T = TypeVar("_T")
 
 
 def init(
@@ -78,23 +55,23 @@ def init(
     return TrainState(params, opt_state, jnp.zeros((), jnp.int32))
 
 
-def loss(
-    params: models.Params,
+def like(
     key: PRNGKey,
-    x: Float[Array, "b ..."],
-    functions: models.Functions,
-    config: TrainConfig,
-) -> Float[Array, ""]:
-    """Mean squared error per pixel of decoding noisy codes, plus the whitening penalty."""
-    z = functions.encode(params, x)
-    mean = z.mean(0)
-    centred = z - mean[None]
-    covariance = centred.T @ centred / z.shape[0]
-    identity = jnp.eye(z.shape[1], dtype=jnp.float32)
-    penalty = (mean**2).mean() + ((covariance - identity) ** 2).sum(0).mean()
-    scale = jax.lax.stop_gradient(jnp.sqrt(jnp.diagonal(covariance)))
-    z = z + config.noise * scale[None] * jax.random.normal(key, z.shape, jnp.float32)
-    return ((functions.decode(params, z) - x) ** 2).mean() + config.whitening * penalty
+    shape: tuple[int, ...],
+    model_config: models.AutoencoderConfig,
+    train_config: TrainConfig,
+    epoch: int,
+) -> TrainState:
+    """A state with the structure and shapes of that after an epoch, for data of this shape.
+
+    Raises:
+      ValueError: as ``init``.
+    """
+    n, *sides = shape
+    state = init(key, tuple(sides), model_config, train_config, n)
+    if epoch <= num_epochs(n, train_config):
+        return state
+    return refine.begin(state, shape, train_config)
 
 
 def train_step(
@@ -107,8 +84,7 @@ def train_step(
     config: TrainConfig,
 ) -> tuple[Any, Any, Float[Array, ""]]:
     """One step of the optimiser on one batch; the loss is the one before the step."""
-    x = x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
-    value, grads = jax.value_and_grad(loss)(params, key, x, functions, config)
+    value, grads = jax.value_and_grad(loss)(params, key, as_float(x), functions, config)
     with usual_dtypes():
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, value
@@ -143,40 +119,24 @@ def run_epoch(
     n, image_shape = images.shape[0], images.shape[1:]
     functions = models.functions(image_shape, model_config)
     tx = optimizer(n, train_config)
-    size = batch_size(n, train_config)
-    order_key, noise_key = jax.random.split(jax.random.fold_in(key, state.epoch))
-    order = jax.random.permutation(order_key, jnp.arange(n, dtype=jnp.int32))
-    order = order[: n // size * size].reshape(-1, size)
 
-    def shard(tree: Any, *axes: str) -> Any:
-        if not devices:
-            return tree
-        return jax.lax.with_sharding_constraint(tree, _sharding(devices, *axes))
-
-    def body(carry, inputs):
+    def step(carry, key, x):
         params, opt_state = carry
-        step, rows = inputs
         params, opt_state, value = train_step(
-            params,
-            opt_state,
-            jax.random.fold_in(noise_key, step),
-            shard(images[rows], _BATCH),
-            functions,
-            tx,
-            train_config,
+            params, opt_state, key, x, functions, tx, train_config
         )
         return (params, opt_state), value
 
-    (params, opt_state), values = jax.lax.scan(
-        body, (state.params, state.opt_state), (jnp.arange(order.shape[0], dtype=jnp.int32), order)
+    (params, opt_state), value = epochs.one_pass(
+        step,
+        (state.params, state.opt_state),
+        jax.random.fold_in(key, state.epoch),
+        images,
+        batch_size(n, train_config),
+        devices,
     )
     # The output is sharded like the input, so that the next epoch runs the same program.
-    return shard((TrainState(params, opt_state, state.epoch + 1), values.mean()))
-
-
-def _sharding(devices: Devices, *axes: str) -> NamedSharding:
-    """The sharding of leading axes over the devices; without axes, a copy on each device."""
-    return NamedSharding(meshes.row(devices, _BATCH), P(*axes))
+    return epochs.constrained((TrainState(params, opt_state, state.epoch + 1), value), devices)
 
 
 def fit(
@@ -189,7 +149,7 @@ def fit(
     devices: Devices = (),
     on_epoch: Callable[[TrainState, float], Any] | None = None,
 ) -> tuple[TrainState, list[float]]:
-    """Train the autoencoder.
+    """Train the autoencoder, and then refine its decoder.
 
     A run that stops after any epoch, and continues from that state with the same key, images,
     configs and devices, gives the same bits.
@@ -213,7 +173,8 @@ def fit(
 
     Raises:
       ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
-        than a batch; if the devices cannot share a batch, or one is named twice.
+        than a batch; if the devices cannot share a batch, or one is named twice; if the decoder of
+        a table is to be refined.
       FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has got every earlier
         state.
     """
@@ -232,10 +193,17 @@ def fit(
     init_key, run_key = jax.random.split(key)
     if state is None:
         state = init(init_key, images.shape[1:], model_config, train_config, n)
-    current, images = _placed(state, images, devices)
+    images = _placed(images, devices)
+    first, last = num_epochs(n, train_config), total_epochs(images.shape, train_config)
     history = []
-    for epoch in range(int(current.epoch), num_epochs(n, train_config)):
-        current, value = run_epoch(
+    current = _placed(state, devices)
+    for epoch in range(int(current.epoch), last):
+        if epoch == first:
+            current = _placed(
+                refine.begin(_own(current, several), images.shape, train_config), devices
+            )
+        run = run_epoch if epoch < first else refine.run_epoch
+        current, value = run(
             current,
             run_key,
             images,
@@ -246,19 +214,21 @@ def fit(
         history.append(_finite(float(value), epoch, train_config))
         if on_epoch is not None:
             on_epoch(current, history[-1])
-    if several:
-        current = jax.tree.map(lambda leaf: leaf.addressable_data(0), current)
-    return current, history
+    return _own(current, several), history
 
 
-def _placed(state: TrainState, images: Array, devices: Devices) -> tuple[TrainState, Array]:
-    """The state and the images on one device, or a copy of both on each of several."""
+def _own(state: TrainState, several: Devices) -> TrainState:
+    """The state on the first device of this process."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), state) if several else state
+
+
+def _placed(tree: _T, devices: Devices) -> _T:
+    """A state or images on one device, or a copy on each of several."""
     if not devices:
-        return state, images
+        return tree
     first, *others = devices
-    where = _sharding(devices) if others else first
-    host = jax.tree.map(np.asarray, (processes.from_first(state), images))
-    return jax.device_put(host, where)
+    where = epochs.sharding(devices) if others else first
+    return jax.device_put(jax.tree.map(np.asarray, processes.from_first(tree)), where)
 
 
 def _finite(loss: float, epoch: int, config: TrainConfig) -> float:

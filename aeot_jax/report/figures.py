@@ -27,15 +27,17 @@ _KINDS = (
 """Colours of classes and pieces, which can be told apart on both pages."""
 
 
-def losses(values: Float[np.ndarray, " e"]) -> Picture:
-    """The loss of the autoencoder."""
+def losses(values: Float[np.ndarray, " e"], refined: int = 0) -> Picture:
+    """The loss of the autoencoder; in the last `refined` epochs, of the decoder's refinement."""
+    last = "epoch refines" if refined == 1 else f"{refined} epochs refine"
+    second = f" The last {last} the decoder alone: sharper images cost a little."
     return chart(
         lambda axes: plot.draw_losses(axes, values),
         title="Training of the autoencoder",
         alt=f"Line of the loss over {len(values)} epochs, from {values[0]:.3g} to "
         f"{values[-1]:.3g}, on a logarithmic axis.",
         caption="Aim: it falls steeply, then levels off; one that still falls at the end wants "
-        "more epochs.",
+        f"more epochs.{second if refined else ''}",
     )
 
 

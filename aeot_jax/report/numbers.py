@@ -10,6 +10,7 @@ import aeot_jax as aeot
 from aeot_jax.evaluate import mean_image
 from aeot_jax.metrics.comparison import evenly
 from aeot_jax.model import kind_of
+from aeot_jax.nn import schedule
 from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs
 from aeot_jax.report.trips import BATCH, errors, unit
 from aeot_jax.report.verdict import Numbers
@@ -28,6 +29,7 @@ def measured(
     model = material.model
     solution, certificate = model.solution, model.solution.certificate
     losses = _losses(model)
+    first = len(losses) - refined(model)
     numbers = Numbers(
         converged=bool(solution.converged),
         status=aeot.message(solution),
@@ -40,7 +42,7 @@ def measured(
         num_classes=len(classes),
         classes_short=tuple(one.name for one in classes if not one.converged),
         epochs=len(losses),
-        falling=_falling(losses),
+        falling=_falling(losses[:first]),
         data_gone=material.absent,
         things=kind_of(model),
         **_evaluated(material.evaluation),
@@ -55,6 +57,11 @@ def measured(
 def _losses(model: aeot.AEOT) -> np.ndarray:
     losses = getattr(model, "losses", None)
     return np.zeros(0) if losses is None else np.asarray(losses, np.float64)
+
+
+def refined(model: aeot.AEOT) -> int:
+    """Epochs that refined the decoder alone, the last ones."""
+    return schedule.refined(len(model.extension.y), model.config.training, len(_losses(model)))
 
 
 def _falling(losses: np.ndarray) -> float | None:

@@ -12,6 +12,7 @@ from aeot_jax.model import kind_of
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.report import facts, figures
 from aeot_jax.report.command import command
+from aeot_jax.report.numbers import refined
 from aeot_jax.report.parts import Facts, name_of
 from aeot_jax.report.picture import Picture, grid
 from aeot_jax.report.tables import Table, class_table, costs, scores
@@ -44,7 +45,7 @@ def charts(found: Facts) -> dict[str, Picture]:
         "new": figures.cloud_of_new(cloud),
     }
     if losses is not None and np.size(losses):
-        charts["losses"] = figures.losses(np.asarray(losses, np.float64))
+        charts["losses"] = figures.losses(np.asarray(losses, np.float64), refined(model))
     if found.pairs is not None:
         charts["errors"] = figures.errors(found.pairs.error, found.numbers.error_of_mean)
     if found.neighbours is not None:
@@ -77,9 +78,12 @@ def sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterator
     if found.pairs is not None:
         pictures = (*_reconstructions(found, side), *some("errors"))
         yield Section("Reconstructions", pictures=pictures)
+    pictures = ()
     if found.neighbours is not None:
         pictures = (*_nearest(found, side), *some("distances"))
-        yield Section("Nearest training data of new samples", pictures=pictures)
+    nearest = Section("Nearest training data of new samples", tuple(_newness(found)), (), pictures)
+    if nearest:
+        yield nearest
     yield Section("How it was learned", pictures=some("losses", "mass error"))
     # For codes, the section above shows the new codes already.
     new = () if found.form == "codes" and "rows" in charts else ("new",)
@@ -145,7 +149,9 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
     if found.form != "codes":
         epochs = found.numbers.epochs
         kind = config.autoencoder.kind
-        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs} epochs"
+        last = refined(model)
+        second = f" and {last} of the decoder alone" if last else ""
+        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs - last} epochs{second}"
     yield "Source of noise", f"{config.source} in {d} dimensions"
     solution = model.solution
     method = aeot.Method(int(solution.method)).name.lower()
@@ -227,6 +233,23 @@ def _nearest(found: Facts, side: int) -> Iterator[Picture]:
             "share of real images, decoded, that are as near or nearer to a training image.",
             labels=[f"{d:#.2g}\n{100 * r:.0f} %" for d, r in zip(far, rank, strict=True)],
         )
+
+
+def _newness(found: Facts) -> Iterator[str]:
+    """How new the codes of samples are, from metrics.json; nothing where it does not say."""
+    new = found.material.metrics.get("novelty")
+    names = "share_near", "alpha", "nearer"
+    if not isinstance(new, dict) or not all(isinstance(new.get(n), int | float) for n in names):
+        return
+    seen = new.get("unseen") != "held out"
+    which = "left out one at a time" if seen else "that were held out"
+    yield (
+        f"By their codes, {100 * new['share_near']:.0f} % of new samples are as near to a training "
+        f"one as the nearest {100 * new['alpha']:.0f} % of data {which}, and a new sample is the "
+        f"nearer of the two in {100 * new['nearer']:.0f} % of all pairs. Aim: "
+        f"{100 * new['alpha']:.0f} % and 50 %, as new as unseen data; copies have 100 % and more "
+        "than 50 %."
+    )
 
 
 def _class_samples(found: Facts, side: int) -> Iterator[Picture]:

@@ -59,6 +59,12 @@ def scores(evaluation: Mapping[str, Any]) -> Table:
     if frechet:
         both = number(frechet.get("floor_train")), number(frechet.get("floor_test"))
         rows.append(("Fréchet distance (lower)", number(frechet.get("distance")), *both))
+    if isinstance(decoded := evaluation.get("decoded"), dict):
+        copies = number(decoded.get("copies"))
+        to = "Fréchet distance to decoded unseen data (lower)"
+        rows.append((to, number(decoded.get("distance")), copies, "0"))
+        of = "Fréchet distance of decoded unseen data (lower)"
+        rows.append((of, number(decoded.get("decoder")), "-", "-"))
     if kernel:
         rows.append(one("kernel distance (lower)", kernel.get("value"), kernel.get("floor")))
     for name in ("precision", "recall", "density", "coverage"):
@@ -67,6 +73,11 @@ def scores(evaluation: Mapping[str, Any]) -> Table:
     if isinstance(classes, dict):
         made = f"{classes.get('captured')} of {classes.get('of')}"
         rows.append(("classes made", made, "-", "-"))
+    if isinstance(novelty := evaluation.get("novelty"), dict):
+        near = "new codes as near as the nearest unseen ones (as unseen)"
+        rows.append((near, number(novelty.get("share_near")), "1", number(novelty.get("alpha"))))
+        nearer = "chance that a new code is nearer than an unseen one (as unseen)"
+        rows.append((nearer, number(novelty.get("nearer")), "-", "0.500"))
     if isinstance(memory, dict):
         near = number(memory.get("share_nearer"))
         rows.append(("memory (not above)", near, "-", number(memory.get("alpha"))))

@@ -1,5 +1,7 @@
 """One's own data, features and samples judged as the library's are."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tiny
 import aeot_jax as aeot
 from aeot_jax import metrics
 from aeot_jax.data.tables import Table
-from aeot_jax.evaluate import evaluate, reconstruction
+from aeot_jax.evaluate import evaluate, newness, novelty, reconstruction
 
 KEY = jax.random.key(0)
 
@@ -91,6 +93,8 @@ def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
     assert found["features"] == "standardised columns"
     assert found["frechet"]["distance"] >= 0
     assert found["memory"]["num_generated"] == 60
+    assert found["novelty"]["num_unseen"] == 60
+    assert found["decoded"] is None
     with pytest.raises(ValueError, match="fitted to codes"):
         reconstruction(model, codes)
     with pytest.raises(ValueError, match=r"rows of shape \(3,\), but the model makes \(4,\)"):
@@ -108,3 +112,28 @@ def test_a_table_is_judged_in_units_of_its_columns():
     assert found["mse"] < 0.9
     judged = evaluate(KEY, model, Table(table, None, "t"), Table(rows(3, 60), None, "t"))
     assert judged["reconstruction"]["held_out"]["num_images"] == 60
+    assert judged["novelty"]["unseen"] == "held out"
+    assert judged["decoded"]["num_samples"] == 60
+    # Codes and rows of a table pass through NumPy, which must encode as the model does.
+    np.testing.assert_allclose(newness.codes_of(model, table), aeot.encode(model, table), atol=1e-4)
+
+
+def test_copies_of_training_codes_are_not_new_to_a_model():
+    model, pictures = tiny.model(), tiny.images(90)[..., None]
+    copies = model.extension.y[:30]
+    for unseen, reference, number in (
+        (pictures[60:], "held out", 30),
+        (pictures[60:70], "left out", 30),  # too few
+        (None, "left out", 30),
+    ):
+        found = novelty(model, copies, unseen)
+        assert found is not None
+        assert found["nearer"] == found["share_near"] == 1
+        assert (found["unseen"], found["num_unseen"]) == (reference, number)
+    np.testing.assert_allclose(
+        newness.codes_of(model, pictures), aeot.encode(model, pictures), atol=1e-4
+    )
+    few = dataclasses.replace(model.extension, y=copies[:20], h=model.extension.h[:20])
+    assert novelty(dataclasses.replace(model, extension=few), copies) is None
+    with pytest.raises(ValueError, match=r"`unseen` holds images of shape \(7, 8, 1\), but the mo"):
+        novelty(model, copies, pictures[:, :7])

@@ -23,6 +23,7 @@ from aeot_jax.metrics.frechet import (
 )
 from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.modes import covered_share, mode_report, reverse_kl, total_variation
+from aeot_jax.metrics.novelty import novelty_report
 from aeot_jax.metrics.points import together
 from aeot_jax.metrics.prdc import prdc
 
@@ -38,6 +39,8 @@ PAIRS = {
     "kernel_distance": lambda a, b: kernel_distance(KEY, a, b),
     "memory_report": lambda a, b: memory_report(a, b, b[::-1] // 2, alpha=0.1),
     "memory_report, held out": lambda a, b: memory_report(b, b, a, alpha=0.1),
+    "novelty_report": lambda a, b: novel(a, b),
+    "novelty_report, held out": lambda a, b: novel(b[::-1] // 2, b, a),
     "mode_report": lambda a, b: mode_report(a, b, 0.5),
 }
 SINGLES = {"moments": moments}
@@ -53,6 +56,12 @@ EVERY = {**{name: lambda x, f=f: f(x, OTHER) for name, f in PAIRS.items()}, **SI
 
 BYTES, OTHER = (tiny.images(60, seed, (8, 8, 1)) for seed in range(2))
 SET = from_arrays(BYTES)
+
+
+def novel(*sets):
+    """The numbers alone."""
+    report = dataclasses.asdict(novelty_report(*sets, alpha=0.1))
+    return {name: value for name, value in report.items() if not isinstance(value, str)}
 
 
 def image_set(images):
@@ -85,7 +94,7 @@ def test_pictures_mean_the_same_in_every_type(name, dtype):
         other = other / other.dtype.type(255)
     expected = PAIRS[name](BYTES, OTHER)
     assert_same(PAIRS[name](other, OTHER), expected)
-    if not name.startswith("memory"):
+    if not name.startswith(("memory", "novelty_report, held")):
         assert_same(PAIRS[name](BYTES[::-1], other), PAIRS[name](BYTES[::-1], BYTES))
 
 
@@ -94,6 +103,7 @@ def test_a_set_is_a_copy_of_itself_in_every_type():
         assert prdc(BYTES, other).coverage == 1
         assert frechet_distance(BYTES, other) < 1e-9
         assert memory_report(other, BYTES, OTHER, alpha=0.1).num_copies == 60
+        assert novelty_report(other, BYTES, OTHER, alpha=0.1).num_copies == 60
 
 
 @pytest.mark.parametrize(
@@ -207,6 +217,8 @@ def test_too_few_rows_are_refused():
         lambda: frechet_report(KEY, x, x[:3]),
         lambda: kernel_distance(KEY, x, x[:19]),
         lambda: memory_report(x, x, x[:9], alpha=0.1),
+        lambda: novelty_report(x, x, x[:9], alpha=0.1),
+        lambda: novelty_report(x, x[:10], alpha=0.1),
         lambda: fit_features(KEY, x[:1]),
         lambda: evaluate(KEY, tiny.model(), image_set(BYTES[:39])),
     ):
@@ -225,6 +237,7 @@ def test_numbers_of_another_kind_are_refused(spoilt):
         lambda: covered_share(bad, 1.0) if spoilt != np.inf else covered_share(two, np.inf),
         lambda: mode_report(np.ones((3, 2)), np.ones((3, 2)), spoilt),
         lambda: memory_report(OTHER, BYTES, OTHER, alpha=spoilt),
+        lambda: novelty_report(OTHER, BYTES, OTHER, alpha=spoilt),
     ):
         with pytest.raises(ValueError, match=r"pass|check"):
             call()

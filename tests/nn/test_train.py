@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aeot_jax.nn import encode, models, train
+from aeot_jax.nn import encode, epochs, models, train
 
 KEY = jax.random.key(0)
 MODEL = models.AutoencoderConfig(kind="mlp", latent_dim=2, width=16)
@@ -89,7 +89,7 @@ def test_every_device_holds_the_same_parameters(spread):
 
 @pytest.mark.optimised
 def test_devices_share_images_and_exchange_nothing_but_sums(spread):
-    images, key = jax.device_put((bars(), KEY), train._sharding(DEVICES))
+    images, key = jax.device_put((bars(), KEY), epochs.sharding(DEVICES))
     program = train.run_epoch.lower(
         spread[2][0], key, images, model_config=MODEL, train_config=CONFIG, devices=DEVICES
     )

@@ -18,6 +18,7 @@ import tiny
 import aeot_jax as aeot
 from aeot_jax.data.images import ImageSet
 from aeot_jax.report import facts, figures, page, picture
+from aeot_jax.report.numbers import measured
 from aeot_jax.report.parts import Material, OfClass, Pairs, name_of
 
 KEY = jax.random.key(7)
@@ -83,7 +84,7 @@ def material(**changes):
     train = ImageSet(pixels[:60, ..., None], np.arange(60, dtype=np.int32) % 3, "rows")
     held_out = ImageSet(pixels[60:, ..., None], None, "rows")
     both = {"train": train, "held_out": held_out, "kind": "held out"}
-    return Material(NAME, tiny.model(), **{**both, **changes})
+    return Material(NAME, **{"model": tiny.model(), **both, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,35 @@ def test_a_page_holds_what_a_person_looks_for(text):
     expected |= {f"The {kind} of 40 held-out images" for kind in ("best", "middle", "worst")}
     expected |= {"Errors of the reconstructions", "New above, nearest training image below"}
     assert expected <= set(titles(text))
+
+
+def test_a_page_says_how_new_the_samples_are(found, text):
+    new = {"share_near": 0.73, "alpha": 0.05, "nearer": 0.671, "unseen": "held out"}
+    assert "By their codes" not in text
+    told = dataclasses.replace(found, material=material(metrics={"novelty": new}))
+    page_of = Checked(page.render(told)).text
+    assert "73 % of new samples are as near to a training one as the nearest 5 % of" in page_of
+    assert "the nearer of the two in 67 % of all pairs" in page_of
+    for broken in ({"alpha": "x"}, {**new, "nearer": None}, "new", 1):
+        told = dataclasses.replace(found, material=material(metrics={"novelty": broken}))
+        assert "By their codes" not in page.render(told)
+    scored = {"novelty": new, "decoded": {"distance": 0.25, "copies": 0.125, "decoder": 0.5}}
+    told = dataclasses.replace(found, material=material(evaluation=scored))
+    assert re.search("decoded unseen data.*0.250.*0.125", Checked(page.render(told)).text, re.S)
+
+
+def test_a_page_tells_the_epochs_that_refined_the_decoder(found, text):
+    assert "of the decoder alone" not in text
+    losses = jnp.array([1.0, 0.5, 0.4, 0.3, 0.2, 0.2, 0.2, 0.2])
+    config = dataclasses.replace(tiny.CONFIG, training=aeot.TrainConfig(epochs=5))
+    model = dataclasses.replace(tiny.model(), losses=losses, config=config)
+    told = material(model=model)
+    numbers = measured(told, None, None, ())
+    assert numbers.falling == pytest.approx(1 / 3)  # from 0.3 to 0.2, not from 0.2 to 0.2
+    told = dataclasses.replace(found, material=told, numbers=numbers)
+    page_of = Checked(page.render(told)).text
+    assert "5 epochs and 3 of the decoder alone" in page_of
+    assert "The last 3 epochs refine the decoder alone" in page_of
 
 
 def test_the_same_key_gives_the_same_page(found, text):

@@ -33,6 +33,12 @@ _PRESET = tyro.conf.arg(
 )
 
 WORDS = {
+    "--training.refine-epochs": "More passes over the images, after --epochs, in which the decoder "
+    "alone learns to make patches that are distributed like those of the images: sharper pictures "
+    "for about 15 % more time. 0 is none; by default one for each 16 of --epochs, and none for "
+    "a table or for images of more than 2,048 values.",
+    "--training.refine-weight": "How hard the distribution of patches pulls at the pixels in these "
+    "passes, over how hard the reconstruction does.",
     "--solver.tolerance": "Largest mass error, with confidence 95 %; None runs to a limit.",
     "--solver.method": '"newton" follows Adam by stochastic Newton steps; "adam" is Adam to the '
     'end; "exact" draws no samples, for codes in 1 or 2 dimensions and a Gaussian or a cube. '

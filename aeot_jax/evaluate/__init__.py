@@ -1,0 +1,8 @@
+"""Scores of fitted models."""
+
+from aeot_jax.evaluate.newness import novelty as novelty
+from aeot_jax.evaluate.scores import STAGES as STAGES
+from aeot_jax.evaluate.scores import evaluate as evaluate
+from aeot_jax.evaluate.trips import mean_image as mean_image
+from aeot_jax.evaluate.trips import nothing_learned as nothing_learned
+from aeot_jax.evaluate.trips import reconstruction as reconstruction

@@ -1,0 +1,163 @@
+"""Novelty: are new codes as far from the training codes as codes are that nobody has seen?
+
+A generator that repeats its training data scores best in most distances between distributions. Here
+it does not: the distance of each new code to its nearest training code is compared with the same
+distance of unseen codes. New codes should be neither nearer nor farther.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from aeot_jax import arguments
+from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.points import Rows, together
+from aeot_jax.typing import ArrayLike, Given
+
+_LEFT_OUT = 1000
+"""Most training codes that are left out, one at a time."""
+
+_FEW_PAIRS = 2**23
+"""Up to this many pairs are compared in float64 on the host, which compiles nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoveltyReport:
+    """Distances to the nearest training code, of new codes against those of unseen ones.
+
+    Attributes:
+      share_near: share of new codes within `cutoff` of a training code. It is about `alpha` if they
+        are as new as unseen ones, and 1 if they are copies.
+      share_near_se: its standard error, if new codes were distributed like unseen ones.
+      cutoff: the `alpha`-quantile of the distances of unseen codes, unbiased for any number.
+      alpha: chosen share of unseen codes within `cutoff`.
+      nearer: probability that a new code is nearer to the training codes than an unseen one, ties
+        counted half: 0.5 if they are as new, 1 for copies (the Mann-Whitney statistic).
+      nearer_se: its standard error, if new codes were distributed like unseen ones.
+      num_copies: number of new codes at distance 0.
+      median_new: median distance from a new code to its nearest training code.
+      median_unseen: the same for unseen codes.
+      unseen: "held out", or "left out": each of some training codes against all others.
+      num_new: number of new codes.
+      num_unseen: number of unseen codes.
+    """
+
+    share_near: float
+    share_near_se: float
+    cutoff: float
+    alpha: float
+    nearer: float
+    nearer_se: float
+    num_copies: int
+    median_new: float
+    median_unseen: float
+    unseen: str
+    num_new: int
+    num_unseen: int
+
+
+def novelty_report(
+    new: ArrayLike,
+    known: ArrayLike,
+    unseen: ArrayLike | None = None,
+    *,
+    alpha: Given[float] = 0.05,
+    block: Given[int] = 64,
+) -> NoveltyReport:
+    """Compare how far new and unseen codes are from the training codes.
+
+    Distances are exact and computed in chunks, so memory stays bounded (see ``nearest``).
+
+    Args:
+      new: codes that were generated, (n, d), all coordinates in one unit, such as standardised
+        codes; features and pixels will do, as in ``nearest``.
+      known: codes of the training data, (m, d).
+      unseen: codes of data that were not trained on, (p, d). None leaves out 1,000 training codes
+        at most, evenly spaced, and compares each with all others.
+      alpha: the share of unseen codes that counts as near.
+      block: training codes scored at once.
+
+    Returns:
+      The comparison.
+
+    Raises:
+      ValueError: if sizes differ, a value is not finite, `alpha` is not in (0, 1), or there are
+        fewer than 1 / alpha unseen codes.
+
+    Source: Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to Detect Data-Copying in Generative
+    Models", AISTATS 2020 (its statistic over all of the space, and a quantile).
+    """
+    if not 0 < arguments.number("alpha", alpha) < 1:
+        raise ValueError(f"`alpha` is {alpha}; pass a share between 0 and 1, such as 0.05.")
+    block = arguments.count("block", block)
+    sets = {"new": new} | ({} if unseen is None else {"unseen": unseen}) | {"known": known}
+    made, *others = together(**sets)
+    least, reference = math.ceil(1 / alpha), others[-1]
+    if unseen is None and len(reference) <= least:
+        raise ValueError(
+            f"`known` has {len(reference)} rows, too few to leave some out for `alpha` = {alpha}; "
+            f"pass at least {least + 1}, or `unseen`."
+        )
+    if unseen is not None and len(others[0]) < least:
+        raise ValueError(
+            f"`unseen` has {len(others[0])} rows, too few for the quantile `alpha` = {alpha}; pass "
+            f"at least {least}, or None to leave out training codes."
+        )
+    if unseen is None:
+        near, far = _far(made, reference, block), _left_out(reference, least, block)
+    elif made.dtype == others[0].dtype:  # together they compile once
+        both = _far(np.concatenate([made, others[0]]), reference, block)
+        near, far = both[: len(made)], both[len(made) :]
+    else:
+        near, far = (_far(rows, reference, block) for rows in (made, others[0]))
+    return _compared(near, far, alpha, "left out" if unseen is None else "held out")
+
+
+def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
+    """The distance of each point to its nearest reference."""
+    few = len(points) * len(reference) <= _FEW_PAIRS
+    if few and np.uint8 not in (points.dtype, reference.dtype):
+        points, reference = points.astype(np.float64), reference.astype(np.float64)
+    return nearest(points, reference, block=block)[0]
+
+
+def _left_out(known: Rows, least: int, block: int) -> Float[np.ndarray, " p"]:
+    """The distances of some training codes to their nearest others."""
+    from scipy.spatial.distance import cdist
+
+    # At most half are left out, so that most of the nearest others are found in one call.
+    count = min(_LEFT_OUT, max(least, len(known) // 2))
+    rows = np.linspace(0, len(known) - 1, count).round().astype(int)
+    some = known[rows]
+    unit = some.astype(np.float64) / (255 if some.dtype == np.uint8 else 1)
+    inside = cdist(unit, unit)
+    np.fill_diagonal(inside, np.inf)
+    others = np.delete(known, rows, axis=0)
+    return np.minimum(inside.min(axis=1), _far(some, others, block)).astype(np.float32)
+
+
+def _compared(
+    near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"], alpha: float, unseen: str
+) -> NoveltyReport:
+    """The report, from distances of new and of unseen codes."""
+    n, p = len(near), len(far)
+    # Weibull's quantile: a new distance of the same distribution is below with probability alpha.
+    cutoff = float(np.quantile(far, alpha, method="weibull"))
+    order = np.sort(far)
+    below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
+    return NoveltyReport(
+        share_near=float((near <= cutoff).mean()),
+        share_near_se=float(np.sqrt(alpha * (1 - alpha) * (1 / n + 1 / p))),
+        cutoff=cutoff,
+        alpha=float(alpha),
+        nearer=float(1 - (below + up_to).mean() / (2 * p)),
+        nearer_se=float(np.sqrt((n + p + 1) / (12 * n * p))),
+        num_copies=int((near == 0).sum()),
+        median_new=float(np.median(near)),
+        median_unseen=float(np.median(far)),
+        unseen=unseen,
+        num_new=n,
+        num_unseen=p,
+    )
