@@ -76,4 +76,7 @@ def on_page_content(content: str, **_: Any) -> str:
 def _mathml(found: re.Match[str]) -> str:
     tex = html.unescape(found["tex"]).replace("\n", " ")
     display = "block" if found.groupdict().get("tag") == "div" else "inline"
-    return latex2mathml.converter.convert(tex, display=display)
+    made = latex2mathml.converter.convert(tex, display=display)
+    if "\\" in made:
+        raise SystemExit(f"a formula holds a command that is not known: {tex}")
+    return made
