@@ -46,6 +46,11 @@ ALT = {
     "codes, and a walk from noise to its code, with the faces that each crosses.",
     "06_flow": "Two rows of three panels, for independent and for optimal pairs: paths of the "
     "flow, which are straight for optimal pairs, and where one and four Euler steps lead.",
+    "10_space": "Three views of two linked rings in space: the data in two colours, one for each "
+    "ring; new points without a cut, some of which lie between the rings; new points with the cut, "
+    "none of which do.",
+    "11_new_targets": "Three bars, samples a target: about as many before and anew, and a fraction "
+    "of that from old heights.",
     "07_discriminator": "Left, level lines of the discriminator with arrows along its negative "
     "gradient; right, the samples where the arrows lead, on a swiss roll.",
 }
