@@ -20,7 +20,7 @@ def register(cls: _Class) -> _Class:
     field by field, without ``__init__`` and its checks, because a leaf need not be an array there.
     Records are equal where ``equal_by_numbers`` says so.
 
-    ``jax.tree_util.register_dataclass`` does not serve: up to jaxlib 0.10.2 at least, the
+    ``jax.tree_util.register_dataclass`` does not serve: up to jaxlib 0.12.0 at least, the
     structures of two classes that it registered compare equal where their static fields do,
     ``Gaussian(3)`` and ``UniformCube(3)`` say. They hash apart, so that ``jit`` mostly finds the
     right program; where the hashes share seven bits, about once in a hundred processes, it runs the
