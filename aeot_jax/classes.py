@@ -294,11 +294,12 @@ def check_labels(
     Raises:
       ValueError: for anything else; it names the argument.
     """
+    refuse_texts(name, labels)
     host = np.asarray(arguments.host_array(name, labels))
     if host.shape != (num_codes,) or not np.issubdtype(host.dtype, np.integer):
         raise ValueError(
             f"`{name}` has shape {host.shape} and dtype {host.dtype}; pass one integer for each of "
-            f"the {num_codes} {what}."
+            f"the {num_codes} {what}, as {_numbered(name)} gives."
         )
     info = np.iinfo(np.int32)
     beyond = (host < info.min) | (host > info.max)
@@ -306,9 +307,21 @@ def check_labels(
         index = int(beyond.argmax())
         raise ValueError(
             f"`{name}` is {host[index]} at {index}, beyond 32 bits; number the classes from 0, for "
-            f"instance with np.unique({name}, return_inverse=True)[1]."
+            f"instance with {_numbered(name)}."
         )
     return host.astype(np.int32)
+
+
+def refuse_texts(name: str, labels: Any) -> None:
+    """Raise a ValueError for labels that are texts."""
+    kind = labels.dtype.kind if isinstance(labels, np.ndarray) else ""
+    several = kind == "O" or isinstance(labels, list | tuple)
+    if kind in ("S", "T", "U") or (several and any(isinstance(one, str) for one in labels)):
+        raise ValueError(f"`{name}` holds texts; number them, as {_numbered(name)} does.")
+
+
+def _numbered(name: str) -> str:
+    return f"np.unique({name}, return_inverse=True)[1]"
 
 
 def _place(label: Any, known: Int[np.ndarray, " c"]) -> int:

@@ -150,6 +150,12 @@ def test_atoms_are_drawn_by_their_weights():
     groups = np.add.reduceat(nu, np.arange(0, p, 1000))
     counts = np.bincount(drawn // 1000, minlength=len(groups)) / N
     np.testing.assert_allclose(counts, groups, atol=5 * np.sqrt(groups.max() / N))
+    # Under a transformation nobody checks the sum of the weights.
+    more = jax.tree.map(lambda leaf: 1.01 * leaf, mu)
+    assert (
+        abs(float(more.sample(jax.random.key(7), 4000).mean()) - 1.01 * nu @ np.arange(p))
+        < 0.05 * p
+    )
     alone = Weighted(jnp.ones((1, 2)), jnp.ones(1))
     np.testing.assert_array_equal(alone.sample(KEY, 3), np.ones((3, 2)))
 

@@ -15,7 +15,7 @@ import pytest
 
 import aeot_jax as aeot
 from aeot_jax.measures import centring
-from aeot_jax.trees import register
+from aeot_jax.trees import distinct, register
 
 KEY = jax.random.key(0)
 Y = jax.random.normal(jax.random.key(1), (20, 3))
@@ -72,7 +72,7 @@ def test_structures_of_two_classes_differ():
 
 def test_the_package_registers_by_its_own_decorator_alone():
     for path in Path(aeot.__file__).parent.rglob("*.py"):
-        if path.name != "records.py":
+        if path.parent.name != "trees":
             assert "jax.tree_util.register" not in path.read_text(encoding="utf-8"), path
 
 
@@ -191,3 +191,34 @@ def test_sources_that_jax_confuses_are_refused(decorate):
     else:
         at_right = aeot.certify(KEY, right, Y, h, None, 1000)
         assert at_left.mass_error != at_right.mass_error
+
+
+def test_a_comparison_of_ones_own_stays():
+    @register
+    @dataclass(frozen=True, eq=False)
+    class Same:
+        dim: int = field(metadata={"static": True})
+
+    assert Same(2) != Same(2)
+
+    @register
+    @dataclass(frozen=True)
+    class Own(Same):
+        def __eq__(self, other):
+            return True
+
+    assert Own(2) == 3
+
+
+def test_nan_equals_nan():
+    atoms = aeot.Empirical(jnp.zeros((2, 2)))
+    holes = [jax.tree.map(lambda leaf: leaf * jnp.nan, atoms) for _ in range(2)]
+    assert holes[0] == holes[1]
+    assert holes[0] != atoms
+
+
+def test_sources_of_this_package_are_not_remembered():
+    before = list(distinct._SEEN)
+    for _ in range(3):
+        distinct.check_distinct("mu", aeot.FromSampler(lambda key, n: jnp.zeros((n, 2)), 2))
+    assert list(distinct._SEEN) == before

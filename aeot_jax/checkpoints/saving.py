@@ -43,6 +43,7 @@ def save(thing: Given[AEOT | Solution | Extension], path: Given[str | os.PathLik
       OSError: if the folder cannot be written or the disk is full.
     """
     way = "a model of `fit`, a `Solution` of `solve` or an `Extension` of `extension`"
+    way += "; keep other records by `pickle`"
     arguments.instance("thing", thing, (AEOT, Solution, Extension), way)
     path = arguments.path("path", path)
     arguments.refuse_trace("save", "call it outside of `jax.jit`", thing=thing)

@@ -11,9 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from aeot_jax import arguments
-from aeot_jax.conditions.coupling import ConditionalCoupling, ConditionalPairs, parted
+from aeot_jax.conditions.coupling import ConditionalCoupling, ConditionalPairs, parted, told
 from aeot_jax.measures import draw
 from aeot_jax.ot import problem
+from aeot_jax.ot.couplings import states
 from aeot_jax.ot.couplings.coupling import coupling, coupling_from_state
 from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.solver.solution import Solution
@@ -133,9 +134,9 @@ class Conditional:
         Raises:
           ValueError: as ``aeot_jax.coupling_from_state``.
         """
-        return ConditionalCoupling(
-            coupling_from_state(state, self.solution, sharding=sharding), self.z
-        )
+        states.check_kind(state)
+        found = coupling_from_state(told(state, self.z), self.solution, sharding=sharding)
+        return ConditionalCoupling(found, self.z)
 
     def split(self, x: ArrayLike, index: ArrayLike) -> ConditionalPairs:
         """What samples of the augmented source, and the targets of their cells, are to a user.

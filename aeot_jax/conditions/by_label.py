@@ -39,23 +39,33 @@ def solved_by_label(asked: Asked, keys: Iterator[Array]) -> tuple[Solution, floa
     assert labels is not None  # vectors were refused
     near = np.asarray(asked.y.astype(np.float64) - asked.y.mean(0, np.float64), np.float32)
     nu = asked.codes.nu
+    rows = np.arange(len(labels))
+    if nu is not None:  # labels without weight own no cell
+        rows = np.flatnonzero(np.isin(labels, labels[nu > 0]))
+    weights = None if nu is None else nu[rows]
     classes = solve_classes(
-        next(keys), asked.mu, near, labels, asked.config, nu=nu, extension=False
+        next(keys), asked.mu, near[rows], labels[rows], asked.config, nu=weights, extension=False
     )
     found = classes.solution
-    h = np.empty(len(labels), np.float32)
+    h = np.full(len(labels), -np.inf, np.float32)
     for name, own in zip(np.asarray(classes.labels).tolist(), np.asarray(found.h), strict=True):
-        members = classes.index(name)
+        members = rows[classes.index(name)]
         h[members] = own[: len(members)]
-    beta = _enough(np.asarray(draw(next(keys), asked.mu, _NORM_SAMPLES)), near, h)
+    x = np.asarray(draw(next(keys), asked.mu, _NORM_SAMPLES))
+    beta = _enough(x, near[rows], h[rows])
     mu, targets = asked.augmented(beta)
     budget = planning.budget(len(h), mu, asked.config)
     if nu is not None:  # light targets take more samples to be seen
         moved = int(np.asarray(found.num_samples).sum())
         budget = planning.seeing(budget, nu, asked.config, moved)
-    certificate = certify(next(keys), mu, targets, h, nu, budget.check_samples)
-    tolerance = asked.config.tolerance
-    reached = tolerance is not None and float(certificate.upper) <= tolerance
+    number, tolerance = budget.check_samples, asked.config.tolerance
+    for more in (4, 4, 4, 0):
+        certificate = certify(next(keys), mu, targets, h, nu, number)
+        reached = tolerance is not None and float(certificate.upper) <= tolerance
+        least = float(certificate.mass_error - 2 * certificate.mass_error_se)
+        if reached or tolerance is None or least > tolerance:
+            break
+        number *= more or 1
     worst = max(Status.STEP_LIMIT, int(np.asarray(found.status).max()))
     checked = found.num_check_samples.sum(dtype=jnp.int32) + certificate.num_samples
     solution = Solution(

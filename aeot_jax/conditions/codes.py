@@ -10,6 +10,9 @@ from aeot_jax import arguments, classes
 from aeot_jax.measures import Empirical, Measure, Weighted
 from aeot_jax.typing import ArrayLike
 
+_MOST_LOST = 1e-2
+"""Part of the spread of a condition that its rounding to float32 may be."""
+
 
 @dataclass(frozen=True, eq=False)
 class Codes:
@@ -52,6 +55,7 @@ def codes_of(z: ArrayLike, num_targets: int, nu: Float[np.ndarray, " m"] | None 
       ValueError: if the length is not that of the targets, numbers without a second axis are no
         integers, a number is not finite, or all conditions are equal.
     """
+    classes.refuse_texts("z", z)
     host = np.asarray(arguments.host_array("z", z))
     if host.ndim not in (1, 2) or host.shape[0] != num_targets or 0 in host.shape:
         raise ValueError(
@@ -66,6 +70,14 @@ def codes_of(z: ArrayLike, num_targets: int, nu: Float[np.ndarray, " m"] | None 
         labels, given = None, arguments.known("z", host)
         arguments.rounded_to_float32("z", host)
         rows = given - np.average(given, 0, nu)
+        lost = np.abs(given.astype(np.float32) - given).max(0)
+        spread = given.std(0)
+        if (lost > _MOST_LOST * spread)[spread > 0].any():
+            column = int((lost - _MOST_LOST * spread).argmax())
+            raise ValueError(
+                f"`z` is about {given[0, column]:.6g} and differs by about {spread[column]:.3g} in "
+                f"column {column}, which float32 cannot tell apart; subtract its mean first."
+            )
         given = given.astype(np.float32)
     variance = float(np.average(np.square(rows - np.average(rows, 0, nu)).sum(1), 0, nu))
     counted = rows if nu is None else rows[nu > 0]

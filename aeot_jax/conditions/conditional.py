@@ -80,8 +80,7 @@ def solve_conditional(
         labels, solves the problem of each label by itself; take it for a weight so large that
         float32 loses the rest of the cost beside it, which the certificate would show.
       config: the user's decisions, as for ``solve``.
-      nu: weights of the targets (m,), sum 1; the conditions have the same. None is uniform. With
-        an infinite ``beta`` every label needs a weight above 0.
+      nu: weights of the targets (m,), sum 1; the conditions have the same. None is uniform.
       max_leakage: what the leakage shall be at most, with confidence 95 %, if beta is "auto".
       num_samples: samples of the noise by which the leakage is measured.
 

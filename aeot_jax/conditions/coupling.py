@@ -1,6 +1,8 @@
 """The coupling of a problem with conditions: pairs whose conditions follow, any batch at once."""
 
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex
@@ -11,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Shaped
 
-from aeot_jax.ot.couplings import placing
+from aeot_jax.ot.couplings import identity, placing
 from aeot_jax.ot.couplings.batches import Coupling
 from aeot_jax.ot.couplings.states import Options
 from aeot_jax.ot.couplings.table import Table
@@ -51,6 +53,7 @@ def parted(x: Array, z: Array, y: Array, index: Array, *, dim: int) -> Condition
     return ConditionalPairs(x[..., :dim], z[index], y[..., :dim], index)
 
 
+@functools.lru_cache(maxsize=64)
 def _program(sharding: Any, dim: int) -> Any:
     """``parted`` where a batch lies: every device looks up the conditions of its own rows."""
     body = partial(parted, dim=dim)
@@ -61,6 +64,15 @@ def _program(sharding: Any, dim: int) -> Any:
         body, mesh=sharding.mesh, in_specs=(rows, P(), rows, rows), out_specs=rows
     )
     return jax.jit(mapped)
+
+
+def told(state: Mapping[str, Any], z: Array) -> dict[str, Any]:
+    """A state whose number of the solution tells of the conditions, too; twice gives it back."""
+    try:
+        number = operator.index(state["solution"])
+    except TypeError:  # whoever reads it says so
+        return dict(state)
+    return {**state, "solution": number ^ identity.of_numbers(z)}
 
 
 class ConditionalCoupling:
@@ -127,7 +139,7 @@ class ConditionalCoupling:
 
     def state(self, k: Given[SupportsIndex]) -> dict[str, int]:
         """What ``Conditional.coupling_from_state`` needs to go on before batch k."""
-        return self.augmented.state(k)
+        return told(self.augmented.state(k), self.z)
 
     def table(
         self,

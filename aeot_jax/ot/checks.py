@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete
 from aeot_jax.measures import Measure
-from aeot_jax.trees.records import check_distinct
+from aeot_jax.trees import check_distinct
 from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
 
 _WEIGHT_SUM_TOLERANCE = 1e-4

@@ -45,6 +45,7 @@ def measured(
         falling=_falling(losses[:first]),
         data_gone=material.absent,
         things=kind_of(model),
+        **_newness(material.metrics.get("novelty")),
         **_evaluated(material.evaluation),
     )
     if pairs is not None and material.train is not None:
@@ -106,6 +107,14 @@ def _nearness(found: Neighbours) -> dict[str, Any]:
         "alpha": ALPHA,
         "identical": int((near == 0).sum()),
     }
+
+
+def _newness(found: Any) -> dict[str, Any]:
+    """The share of new codes that are very near to a training code, from metrics.json."""
+    names = "share_near", "share_near_se"
+    if not isinstance(found, dict) or not all(isinstance(found.get(n), int | float) for n in names):
+        return {}
+    return {"codes_near": float(found[names[0]]), "codes_near_se": float(found[names[1]])}
 
 
 def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:

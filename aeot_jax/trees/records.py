@@ -1,6 +1,5 @@
 """Dataclasses as nodes of JAX's trees."""
 
-import collections
 import dataclasses
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -12,13 +11,16 @@ from jax.core import Tracer
 
 _Class = TypeVar("_Class", bound=type)
 
+OWN: set[type] = set()
+"""Classes that ``register`` has registered."""
+
 
 def register(cls: _Class) -> _Class:
     """Make a frozen dataclass a node of JAX's trees; a decorator.
 
     Fields with the metadata ``{"static": True}`` are static, all others are data. A tree is rebuilt
     field by field, without ``__init__`` and its checks, because a leaf need not be an array there.
-    Records are equal where ``equal_by_numbers`` says so.
+    Records whose comparison ``dataclass`` writes are equal where ``equal_by_numbers`` says so.
 
     ``jax.tree_util.register_dataclass`` does not serve: up to jaxlib 0.12.0 at least, the
     structures of two classes that it registered compare equal where their static fields do,
@@ -44,15 +46,22 @@ def register(cls: _Class) -> _Class:
         return record
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return equal_by_numbers(cls)
+    OWN.add(cls)
+    return equal_by_numbers(cls) if _compares_fields(cls) else cls
+
+
+def _compares_fields(cls: type) -> bool:
+    """Whether ``dataclass`` wrote how instances compare, and not the class itself or its base."""
+    code = getattr(vars(cls).get("__eq__"), "__code__", None)
+    return code is not None and code.co_filename == "<string>"  # where `dataclass` writes
 
 
 def equal_by_numbers(cls: _Class) -> _Class:
     """Let ``==`` compare arrays in a dataclass by shape and numbers; a decorator.
 
     What ``dataclass`` writes asks an array of truth values for one, and raises. Records are equal
-    if they are of one class and all their fields are equal; their hash is as before, so that those
-    with arrays have none. Traced numbers cannot be compared.
+    if they are of one class and all their fields are equal, NaN to NaN; their hash is as before, so
+    that those with arrays have none. Traced numbers cannot be compared.
     """
     names = tuple(field.name for field in dataclasses.fields(cls) if field.compare)
 
@@ -75,14 +84,18 @@ def _are_equal_leaves(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if not any(isinstance(leaf, np.ndarray | np.generic | jax.Array) for leaf in (one, other)):
-        return bool(one == other)
+        return bool(one == other) or bool(one != one and other != other)
     if _are_keys(one) or _are_keys(other):
         alike = _are_keys(one) and _are_keys(other)
         alike = alike and (one.shape, one.dtype) == (other.shape, other.dtype)
         return alike and bool((one == other).all())
     if isinstance(one, Tracer) or isinstance(other, Tracer):
         return bool(jnp.array_equal(one, other))  # JAX says why that cannot be
-    return np.array_equal(np.asarray(one), np.asarray(other))
+    mine, theirs = np.asarray(one), np.asarray(other)
+    if mine.shape != theirs.shape:
+        return False
+    both_nan = (mine != mine) & (theirs != theirs)
+    return bool(((mine == theirs) | both_nan).all())
 
 
 def _are_keys(leaf: Any) -> bool:
@@ -93,28 +106,3 @@ def _are_keys(leaf: Any) -> bool:
 def values(record: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
     """The attributes of these names."""
     return tuple(getattr(record, name) for name in names)
-
-
-def check_distinct(name: str, node: Any) -> None:
-    """Check that JAX tells the structure of a tree from those that were checked before.
-
-    It looks at the last ones only, of which programs may still be kept.
-
-    Raises:
-      ValueError: if it equals the structure of one that it differs from; see `register`.
-    """
-    structure = jax.tree.structure(node)
-    own = hash(structure)
-    for other in _SEEN:
-        if other == structure and hash(other) != own:
-            raise ValueError(
-                f"`{name}` is a {type(node).__name__} that `jax.jit` may take for another class "
-                f"used before, {other}; register these classes by `aeot_jax.trees.register` "
-                "instead of `jax.tree_util.register_dataclass`."
-            )
-    if structure not in _SEEN:
-        _SEEN.append(structure)
-
-
-_SEEN: collections.deque[Any] = collections.deque(maxlen=64)
-"""Structures that were checked."""

@@ -30,6 +30,21 @@ def test_fresh_codes_of_the_same_law_are_as_new_as_unseen_ones(unseen):
     assert report.unseen == ("left out" if unseen is None else "held out")
 
 
+def test_codes_that_tie_are_as_new_as_others_that_tie():
+    def whole(seed, n):
+        return np.random.default_rng(seed).integers(0, 6, (n, 3)).astype(np.float32)
+
+    report = novelty_report(whole(0, 1000), whole(1, 300), whole(2, 1000))
+    assert report.cutoff == 0
+    assert abs(report.share_near - 0.05) < 4 * report.share_near_se
+
+
+def test_the_error_beside_left_out_codes_covers_what_they_vary_by():
+    found = [novelty_report(codes(s, 400, 3), codes(1000 + s, 100, 3)) for s in range(300)]
+    off = [(one.share_near - 0.05) / one.share_near_se for one in found]
+    assert np.std(off) < 1.1
+
+
 def test_codes_that_are_far_from_all_data_are_newer_than_unseen_ones():
     report = novelty_report(9 + codes(2, 100), KNOWN, UNSEEN)
     assert report.share_near == report.nearer == 0

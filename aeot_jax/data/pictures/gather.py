@@ -24,6 +24,9 @@ from aeot_jax.storage.files import reason
 _LISTED = 10
 """Most files that an error names."""
 
+_SKIP = "(in Python `pictures=images.Pictures(skip_broken=True)`)"
+"""The option of the command line in the other language."""
+
 _CHUNK, _CHUNK_BYTES = 32, 2**25
 """Most pictures, and most bytes in memory, of one task of a thread."""
 
@@ -234,12 +237,13 @@ def _unreadable(files: Files, broken: list[tuple[int, str]], shown: str) -> Valu
         ((row, why),) = broken
         return ValueError(
             f"`source` holds {files.full_name(files.names[row])!r}, which cannot be read as an "
-            f"image ({why}); repair or remove it, or leave such files out with --skip-broken."
+            f"image ({why}); repair or remove it, or leave such files out with --skip-broken "
+            f"{_SKIP}."
         )
     listed = ", ".join(repr(files.names[row]) for row, _ in broken[:_LISTED])
     more = "more than " if len(broken) > _LISTED else ""
     return ValueError(
         f"`source` {shown} holds {more}{min(len(broken), _LISTED)} files that cannot be read as "
         f"images: {listed} (of the first: {broken[0][1]}); repair or remove them, or leave them "
-        "out with --skip-broken."
+        f"out with --skip-broken {_SKIP}."
     )

@@ -63,7 +63,10 @@ def check_size(size: Any) -> None:
 def way_out(height: int, width: int) -> str:
     """The option that resizes pictures of this size to a usual one, for errors."""
     side = min(64, 2 ** int(math.log2(max(MIN_SIDE, min(height, width)))))
-    return f"learn all at one size: --image-size {side} (in Python size=({side}, {side}))"
+    return (
+        f"learn all at one size: --image-size {side} "
+        f"(in Python `pictures=images.Pictures(size=({side}, {side}))`)"
+    )
 
 
 def check_sides(height: int, width: int, what: str) -> None:

@@ -13,7 +13,7 @@ from aeot_jax.reprs import brief
 from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
 
-_UNITS = 2.0**32 - 2**12
+_UNITS = 2.0**32 - 2**20
 """Whole numbers that the weights are told in: room is left for the rounding of their sum."""
 
 _SUM_TOLERANCE = 1e-4
@@ -79,7 +79,12 @@ def _normalised(nu: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
 
 
 def _drawn(key: PRNGKey, nu: Array, n: int) -> Array:
-    """Rows of n atoms: sums of whole numbers are exact, those of many light weights are not."""
-    up_to: UInt32[Array, " p"] = jnp.cumsum((nu * _UNITS).astype(jnp.uint32), dtype=jnp.uint32)
+    """Rows of n atoms: sums of whole numbers are exact, those of many light weights are not.
+
+    Under a transformation nobody has checked the sum, beyond which whole numbers would wrap.
+    """
+    nu = nu.astype(jnp.float32)
+    whole = (nu / nu.sum() * _UNITS).astype(jnp.uint32)
+    up_to: UInt32[Array, " p"] = jnp.cumsum(whole, dtype=jnp.uint32)
     place = jax.random.randint(key, (n,), 0, up_to[-1], jnp.uint32)
     return jnp.searchsorted(up_to, place, side="right").astype(jnp.int32)

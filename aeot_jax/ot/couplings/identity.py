@@ -27,6 +27,17 @@ def of(mu: Measure, y: Any, h: Any, nu: Any) -> int:
     # dtype are the same solution.
     for array in (y, h, *(() if nu is None else (nu,))):
         _add(digest, np.asarray(array), np.dtype(np.float64))
+    return _number(digest)
+
+
+def of_numbers(array: Any) -> int:
+    """A number below 2^63 of the shape and the numbers of one array."""
+    digest = hashlib.blake2b(digest_size=8)
+    _add(digest, np.asarray(array), np.dtype(np.float64))
+    return _number(digest)
+
+
+def _number(digest: Any) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 

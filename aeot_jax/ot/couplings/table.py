@@ -5,9 +5,8 @@ uint32. A shard is written whole before `table.json` names it with its checksum,
 that was cut off goes on where it ended.
 """
 
-import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,9 +127,9 @@ def in_folder(
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`path` is {str(folder)!r}, which is a file; pass a folder.")
     head = {"kind": _KIND, "schema": _SCHEMA, "shard_size": shard_size, **identity}
-    counts = [min(shard_size, n - first) for first in range(0, n, shard_size)]
+    draws = range(n)
     try:
-        found = _finished(folder, head, counts)
+        found = _finished(folder, head, draws)
     except ValueError:  # damage, or another process has just replaced a shard
         found = None
         if not os.access(folder, os.W_OK):
@@ -138,29 +137,34 @@ def in_folder(
     if found is not None:
         return Table(found, shard_size)
     with locked(folder, "path"):
-        return Table(_completed(folder, head, counts, paired), shard_size)
+        return Table(_completed(folder, head, draws, paired), shard_size)
 
 
-def _finished(
-    folder: Path, head: Mapping[str, Any], counts: Sequence[int]
-) -> tuple[Shard, ...] | None:
+def _shards(draws: range, head: Mapping[str, Any]) -> Iterator[range]:
+    """The draws of each shard; a table may be cut off long before they end."""
+    size = head["shard_size"]
+    return (draws[first : first + size] for first in range(0, len(draws), size))
+
+
+def _finished(folder: Path, head: Mapping[str, Any], draws: range) -> tuple[Shard, ...] | None:
     """The shards of a table that is there; None if some are missing."""
-    known = _known(folder, head)
-    rows = [shard["rows"] for shard in known]
-    if len(rows) < len(counts) or any(map(operator.lt, rows, counts)):
+    known, shards = _known(folder, head), []
+    if sum(shard["rows"] for shard in known) < len(draws):
         return None
-    return tuple(
-        _verified(folder, _place(folder, s), known[s])[:count] for s, count in enumerate(counts)
-    )
+    for s, own in enumerate(_shards(draws, head)):
+        if s >= len(known) or known[s]["rows"] < len(own):
+            return None
+        shards.append(_verified(folder, _place(folder, s), known[s])[: len(own)])
+    return tuple(shards)
 
 
 def _completed(
-    folder: Path, head: Mapping[str, Any], counts: Sequence[int], paired: Paired
+    folder: Path, head: Mapping[str, Any], draws: range, paired: Paired
 ) -> tuple[Shard, ...]:
     """The shards of a table of which some may be there; the folder is locked."""
-    known, shards, first = _known(folder, head), [], 0
-    for s, count in enumerate(counts):
-        place = _place(folder, s)
+    known, shards = _known(folder, head), []
+    for s, own in enumerate(_shards(draws, head)):
+        place, first, count = _place(folder, s), own.start, len(own)
         if s >= len(known) or known[s]["rows"] < count:
             if s < len(known):  # whoever is cut off now makes this shard again
                 known = known[:s]
@@ -170,7 +174,6 @@ def _completed(
             known[s:] = [{"rows": count, "sha256": documents.checksum(place)}]
             documents.write(folder / _HEAD, {**head, "shards": known})
         shards.append(_verified(folder, place, known[s])[:count])
-        first += count
     return tuple(shards)
 
 

@@ -63,8 +63,8 @@ class Distance:
       lower_se: its standard error.
       upper: root of ``upper_squared``.
       upper_se: its standard error.
-      lower_squared: twice the dual value, E[2 phi] + 2 <nu, psi> = cost - 2 residual; -inf if a
-        target of positive weight has height -inf.
+      lower_squared: twice the dual value, ``E[2 phi] + 2 <nu, psi> = cost - 2 residual``; -inf
+        if a target of positive weight has height -inf.
       lower_squared_se: its standard error, from the variance over samples.
       upper_squared: cost of a coupling of the samples and the weights.
       upper_squared_se: its standard error: the jackknife over the 8 logical streams, with the mean
@@ -72,8 +72,8 @@ class Distance:
       cost: unbiased estimate of E|x - T(x)|^2, which is W2^2 between the source and the targets if
         the masses of the cells are the weights.
       cost_se: its standard error.
-      residual: <w - nu, psi>, signed: half of what the errors of the masses add to the cost; 0 at
-        the optimum.
+      residual: ``<w - nu, psi>``, signed: half of what the errors of the masses add to the cost; 0
+        at the optimum.
       residual_se: its standard error.
       num_samples: samples used.
     """

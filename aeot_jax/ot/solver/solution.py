@@ -143,6 +143,10 @@ def parts_of(
         or heights are missing without one.
     """
     if not isinstance(mu, Solution):
+        if hasattr(mu, "solution") and hasattr(mu, "coupling"):
+            raise ValueError(
+                f"`mu` is a {type(mu).__name__}; pass its `solution`, or call its own `coupling`."
+            )
         for name, value, what in (("y", y, "targets (m, d)"), ("h", h, "heights (m,)")):
             if value is None:
                 raise ValueError(

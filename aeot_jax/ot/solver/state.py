@@ -28,7 +28,7 @@ class SolverState:
       batches: batches drawn by them.
       multiplier: batches of the next step.
       phases: steps with which the phases begin and end.
-      spread: standard deviation over targets of <x, y_i>.
+      spread: standard deviation over targets of ``<x, y_i>``.
       adam: what the first phase keeps (``moves/adam.py``).
       method: what the method after it keeps, as ``moves/newton.py``; () where there is none.
       average: mean of the heights of the last steps.
