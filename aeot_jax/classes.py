@@ -317,7 +317,8 @@ def refuse_texts(name: str, labels: Any) -> None:
     kind = labels.dtype.kind if isinstance(labels, np.ndarray) else ""
     several = kind == "O" or isinstance(labels, list | tuple)
     if kind in ("S", "T", "U") or (several and any(isinstance(one, str) for one in labels)):
-        raise ValueError(f"`{name}` holds texts; number them, as {_numbered(name)} does.")
+        found = np.asarray(labels).dtype
+        raise ValueError(f"`{name}` has dtype {found}; number texts, as {_numbered(name)} does.")
 
 
 def _numbered(name: str) -> str:
