@@ -68,9 +68,9 @@ def codes_of(z: ArrayLike, num_targets: int, nu: Float[np.ndarray, " m"] | None 
         given = labels
     else:
         labels, given = None, arguments.known("z", host)
-        arguments.rounded_to_float32("z", host)
+        narrow = arguments.rounded_to_float32("z", host)
         rows = given - np.average(given, 0, nu)
-        lost = np.abs(given.astype(np.float32) - given).max(0)
+        lost = np.abs(narrow - given).max(0)
         spread = given.std(0)
         if (lost > _MOST_LOST * spread)[spread > 0].any():
             column = int((lost - _MOST_LOST * spread).argmax())
@@ -78,7 +78,7 @@ def codes_of(z: ArrayLike, num_targets: int, nu: Float[np.ndarray, " m"] | None 
                 f"`z` is about {given[0, column]:.6g} and differs by about {spread[column]:.3g} in "
                 f"column {column}, which float32 cannot tell apart; subtract its mean first."
             )
-        given = given.astype(np.float32)
+        given = narrow
     variance = float(np.average(np.square(rows - np.average(rows, 0, nu)).sum(1), 0, nu))
     counted = rows if nu is None else rows[nu > 0]
     if variance == 0 or (counted == counted[0]).all():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
@@ -105,12 +106,11 @@ def remembered(
             "data that were not trained on."
         )
     near, _ = nearest(new, known, block=block)
-    # Weibull's quantile: a new distance of the same distribution is below with probability alpha.
-    cutoff = float(np.quantile(far, alpha, method="weibull"))
+    cutoff = near_cutoff(far, alpha)
     median_generated = float(np.median(near))
     return MemoryReport(
         share_nearer=float((near <= cutoff).mean()),
-        standard_error=float(np.sqrt(alpha * (1 - alpha) * (1 / near.size + 1 / far.size))),
+        standard_error=near_share_se(alpha, near.size, far.size),
         cutoff=cutoff,
         alpha=alpha,
         num_copies=int((near == 0).sum()),
@@ -120,3 +120,13 @@ def remembered(
         num_generated=len(new),
         num_held_out=num_held_out,
     )
+
+
+def near_cutoff(far: Float[np.ndarray, " p"], alpha: float) -> float:
+    """Weibull's quantile: a new distance of this distribution is below with probability alpha."""
+    return float(np.quantile(far, alpha, method="weibull"))
+
+
+def near_share_se(alpha: float, num_new: int, num_unseen: int) -> float:
+    """Standard error of the share of new distances below `near_cutoff` of others like them."""
+    return float(np.sqrt(alpha * (1 - alpha) * (1 / num_new + 1 / num_unseen)))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.memory import near_cutoff, near_share_se
 from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -149,14 +150,12 @@ def _compared(
 ) -> NoveltyReport:
     """The report, from distances of new and of unseen codes."""
     n, p = len(near), len(far)
-    # Weibull's quantile: a new distance of the same distribution is below with probability alpha.
-    cutoff = float(np.quantile(far, alpha, method="weibull"))
+    cutoff = near_cutoff(far, alpha)
     order = np.sort(far)
     below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
-    share_near_se = np.sqrt(alpha * (1 - alpha) * (1 / n + 1 / p))
     return NoveltyReport(
         share_near=_within(near, far, cutoff, alpha),
-        share_near_se=float(share_near_se * (_PAIRED if unseen == "left out" else 1)),
+        share_near_se=near_share_se(alpha, n, p) * (_PAIRED if unseen == "left out" else 1),
         cutoff=cutoff,
         alpha=float(alpha),
         nearer=float(1 - (below + up_to).mean() / (2 * p)),

@@ -4,15 +4,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete
 from aeot_jax.measures import Measure
+from aeot_jax.measures.checks import normalised
 from aeot_jax.trees import check_distinct
 from aeot_jax.typing import ArrayLike, Given, Heights, Targets, Weights
-
-_WEIGHT_SUM_TOLERANCE = 1e-4
 
 _LEAST_WEIGHT = float(np.finfo(np.float32).tiny)
 """Weights below it are none: float32 has no reciprocal for them, and no sample would ever tell."""
@@ -63,7 +62,7 @@ def weights(nu: ArrayLike | None, y: np.ndarray | Array) -> np.ndarray | Array:
     _check_one_each("nu", weights, y, "weight")
     if not is_concrete(weights):
         return arguments.real("nu", weights)
-    return _normalised(np.asarray(weights).astype(np.float64))
+    return normalised(np.asarray(weights).astype(np.float64))
 
 
 def rounded_weights(nu: np.ndarray | Array) -> np.ndarray | Array:
@@ -80,21 +79,6 @@ def _check_one_each(name: str, array: Array | np.ndarray, y: Any, what: str) -> 
             f"`{name}` has shape {array.shape}, but `y` has shape {y.shape}; pass one {what} per "
             "target."
         )
-
-
-def _normalised(nu: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Weights divided by their sum, or an error that says what is wrong with them."""
-    if not np.isfinite(nu).all():
-        raise ValueError("`nu` holds NaN or infinity; pass finite weights that sum to 1.")
-    if (nu < 0).any():
-        raise ValueError(
-            f"`nu` has a negative weight, {nu.min():.6g} at {nu.argmin()}; weights are >= 0."
-        )
-    if not nu.any():
-        raise ValueError("`nu` is zero everywhere; at least one weight must be positive.")
-    if abs(nu.sum() - 1) > _WEIGHT_SUM_TOLERANCE:
-        raise ValueError(f"`nu` sums to {nu.sum():.6g}; divide it by its sum to get 1.")
-    return nu / nu.sum()
 
 
 def check_heights(h: ArrayLike, y: Any, name: str = "h") -> Heights:

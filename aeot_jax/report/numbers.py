@@ -9,6 +9,7 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax.evaluate import mean_image
 from aeot_jax.metrics.comparison import evenly
+from aeot_jax.metrics.memory import near_cutoff, near_share_se
 from aeot_jax.model import kind_of
 from aeot_jax.nn import schedule
 from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs
@@ -99,11 +100,10 @@ def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
 def _nearness(found: Neighbours) -> dict[str, Any]:
     """The share of samples that are very near to a training image; see `metrics.memory`."""
     near, far = found.of_samples, found.of_decoded
-    # A new distance of the same distribution is below this with probability alpha.
-    cutoff = float(np.quantile(far, ALPHA, method="weibull"))
+    cutoff = near_cutoff(far, ALPHA)
     return {
         "near": float((near <= cutoff).mean()),
-        "near_se": float(np.sqrt(ALPHA * (1 - ALPHA) * (1 / len(near) + 1 / len(far)))),
+        "near_se": near_share_se(ALPHA, len(near), len(far)),
         "alpha": ALPHA,
         "identical": int((near == 0).sum()),
     }

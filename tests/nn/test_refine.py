@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from striped import bars
 
 from aeot_jax.nn import models, patches, refine, schedule, train
 
@@ -12,15 +13,6 @@ MODEL = models.AutoencoderConfig(kind="mlp", latent_dim=2, width=16)
 CONFIG = train.TrainConfig(epochs=20, batch_size=16, learning_rate=1e-2, refine_epochs=120)
 DEVICES = tuple(jax.devices())
 SIZE = (6, 6, 1)
-
-
-def bars(n=40, side=6):
-    """Images with one bright column and one bright row: two numbers describe each."""
-    rng = np.random.default_rng(0)
-    images = np.zeros((n, side, side, 1), np.uint8)
-    for image, (i, j) in zip(images, rng.integers(0, side, (n, 2)), strict=True):
-        image[i], image[:, j] = 200, 255
-    return images
 
 
 def unit(images):

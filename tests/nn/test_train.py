@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from striped import bars
 
 from aeot_jax.nn import encode, epochs, models, train
 
@@ -17,15 +18,6 @@ DEVICES = tuple(jax.devices())
 
 def compilations(function: Any) -> int:
     return function._cache_size()
-
-
-def bars(n=40, side=6):
-    """Images with one bright column and one bright row: two numbers describe each."""
-    rng = np.random.default_rng(0)
-    images = np.zeros((n, side, side, 1), np.uint8)
-    for image, (i, j) in zip(images, rng.integers(0, side, (n, 2)), strict=True):
-        image[i], image[:, j] = 200, 255
-    return images
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
-from aeot_jax.measures.checks import check_draw
+from aeot_jax.measures.checks import check_atoms, check_draw
 from aeot_jax.reprs import brief
 from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
@@ -30,9 +30,7 @@ class Empirical:
     __repr__ = brief
 
     def __post_init__(self):
-        points = arguments.array("points", self.points)
-        if points.ndim != 2 or 0 in points.shape:
-            raise ValueError(f"`points` has shape {points.shape}; pass at least one atom, (p, d).")
+        points = check_atoms(self.points)
         object.__setattr__(self, "points", arguments.real("points", points))
 
     @property

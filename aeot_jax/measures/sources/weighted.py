@@ -4,19 +4,16 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from aeot_jax import arguments
-from aeot_jax.measures.checks import check_draw
+from aeot_jax.measures.checks import check_atoms, check_draw, normalised
 from aeot_jax.reprs import brief
 from aeot_jax.trees import register
 from aeot_jax.typing import Given, PRNGKey, Samples
 
 _UNITS = 2.0**32 - 2**20
 """Whole numbers that the weights are told in: room is left for the rounding of their sum."""
-
-_SUM_TOLERANCE = 1e-4
 
 
 @register
@@ -38,16 +35,14 @@ class Weighted:
     __repr__ = brief
 
     def __post_init__(self):
-        points, nu = (arguments.array(name, getattr(self, name)) for name in ("points", "nu"))
-        if points.ndim != 2 or 0 in points.shape:
-            raise ValueError(f"`points` has shape {points.shape}; pass at least one atom, (p, d).")
+        points, nu = check_atoms(self.points), arguments.array("nu", self.nu)
         if nu.shape != points.shape[:1]:
             raise ValueError(
                 f"`nu` has shape {nu.shape}, but `points` has shape {points.shape}; pass one "
                 "weight for each atom."
             )
         if arguments.is_concrete(nu):
-            nu = _normalised(arguments.known("nu", nu))
+            nu = normalised(arguments.known("nu", nu))
         object.__setattr__(self, "points", arguments.real("points", points))
         object.__setattr__(self, "nu", arguments.real("nu", nu))
 
@@ -65,17 +60,6 @@ class Weighted:
         """Draw n atoms with replacement (n, d)."""
         key, n = check_draw(key, n)
         return jnp.asarray(self.points, jnp.float32)[_drawn(key, self.nu, n)]
-
-
-def _normalised(nu: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
-    """Weights divided by their sum, or an error that says what is wrong with them."""
-    if (nu < 0).any():
-        raise ValueError(
-            f"`nu` has a negative weight, {nu.min():.6g} at {nu.argmin()}; weights are >= 0."
-        )
-    if not abs(nu.sum() - 1) <= _SUM_TOLERANCE:
-        raise ValueError(f"`nu` sums to {nu.sum():.6g}; divide it by its sum to get 1.")
-    return nu / nu.sum()
 
 
 def _drawn(key: PRNGKey, nu: Array, n: int) -> Array:
