@@ -519,7 +519,14 @@ def expected(name: str) -> list[np.ndarray]:
     return numbers(call.function(**options))
 
 
-WITH_ARRAYS = [name for name, call in CALLS.items() if call.large or call.arrays]
+DEAR = {"solve_classes", "step", "fit"}
+"""Those that compile most."""
+
+WITH_ARRAYS = [
+    pytest.param(name, marks=[pytest.mark.long] * (name in DEAR))
+    for name, call in CALLS.items()
+    if call.large or call.arrays
+]
 
 
 @pytest.mark.parametrize("name", WITH_ARRAYS)

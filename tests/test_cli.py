@@ -167,6 +167,7 @@ def labelled(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.long
 def test_labels_add_a_map_per_class(labelled, fitted):
     metrics, config = read(labelled / "metrics.json"), read(labelled / "config.json")
     assert config["labels"]
@@ -188,6 +189,7 @@ def test_labels_add_a_map_per_class(labelled, fitted):
     np.testing.assert_allclose(model.losses, plain.losses, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_class_is_sampled_on_its_own(labelled, tmp_path, capsys):
     pixels = {}
     for name, more in (("all", []), ("1", ["--label", "1"]), ("2", ["--label=1", "--devices=2"])):
@@ -204,6 +206,7 @@ def test_a_class_is_sampled_on_its_own(labelled, tmp_path, capsys):
     assert "`label` is 7, which no image had; pass one of 0, 1." in said(capsys)
 
 
+@pytest.mark.long
 def test_classes_short_of_the_tolerance_are_named(labelled, tmp_path, capsys, monkeypatch):
     model = aeot.load(labelled)
     assert model.classes is not None
@@ -295,6 +298,7 @@ def test_a_report_without_its_images_says_why(fitted, tmp_path, capsys, monkeypa
     assert "has schema 99, this version reads" in said(capsys)
 
 
+@pytest.mark.long
 def test_runs_are_compared(fitted, labelled, tmp_path, capsys):
     before = contents(fitted)
     page = tmp_path / "page.html"
@@ -313,6 +317,7 @@ def test_runs_are_compared(fitted, labelled, tmp_path, capsys):
     assert "has no metrics.json; repeat the `aeot-jax fit`" in said(capsys)
 
 
+@pytest.mark.long
 def test_a_run_is_not_compared_with_itself_and_no_page_is_lost(
     fitted, labelled, tmp_path, capsys, monkeypatch
 ):
@@ -331,6 +336,7 @@ def test_a_run_is_not_compared_with_itself_and_no_page_is_lost(
     assert "<html" in Path("comparison.html").read_text()
 
 
+@pytest.mark.long
 def test_files_of_two_runs_are_told_apart(fitted, labelled, tmp_path, capsys):
     run = tmp_path / "run"
     sampled = ["sample", str(run), "--npz", f"{tmp_path}/x.npz"]
@@ -740,6 +746,7 @@ def photographed(photos, tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_photos_are_learned_by_the_names_of_their_classes(photographed, photos, tmp_path, capsys):
     config, metrics = read(photographed / "config.json"), read(photographed / "metrics.json")
     assert config["data"]["label_names"] == ["cats", "d\u00f6gs"]

@@ -38,6 +38,7 @@ def model():
     return aeot.fit_codes(KEY, codes(), CONFIG, labels=np.arange(60) % 2)
 
 
+@pytest.mark.long
 def test_new_codes_come_in_the_units_that_codes_went_in(model):
     new = np.asarray(aeot.sample_codes(KEY, model, 500), np.float64)
     assert new.shape == (500, 3)

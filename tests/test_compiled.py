@@ -36,6 +36,7 @@ def compilations(config, targets=Y):
     return solution, first, len(_compiled) - first
 
 
+@pytest.mark.long
 def test_the_number_of_steps_and_checks_compiles_nothing_more():
     short, few, again = compilations(aeot.SolverConfig(tolerance=0.3))
     long, many, again_long = compilations(aeot.SolverConfig(tolerance=0.02))
@@ -44,6 +45,7 @@ def test_the_number_of_steps_and_checks_compiles_nothing_more():
     assert again == again_long == 0
 
 
+@pytest.mark.long
 def test_doubling_the_samples_compiles_nothing_more():
     settings = {"method": "adam", "tolerance": None, "max_steps": 40}
     patient, few, _ = compilations(aeot.SolverConfig(plateau_steps=1000, **settings))
@@ -53,6 +55,7 @@ def test_doubling_the_samples_compiles_nothing_more():
     assert again == 0
 
 
+@pytest.mark.long
 def test_a_chunk_over_devices_compiles_once():
     settings = {"tolerance": None, "parallel": "shard_map", "sampling": "independent"}
     _, few, again = compilations(aeot.SolverConfig(max_steps=40, **settings))

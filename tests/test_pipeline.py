@@ -68,6 +68,7 @@ def test_another_key_gives_another_model():
     assert not np.array_equal(other.extension.y, tiny.model().extension.y)
 
 
+@pytest.mark.long
 def test_devices_share_the_whole_fit():
     four = tuple(jax.devices()[:4])
     model, alone = aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, devices=four), tiny.model()
@@ -198,6 +199,7 @@ def test_an_interrupted_transport_gives_a_model_that_says_so_and_resumes(tmp_pat
     assert [file.name for file in tmp_path.iterdir()] == [MODEL_FILE]
 
 
+@pytest.mark.long
 def test_an_interrupted_transport_does_not_go_on_with_its_classes(tmp_path, monkeypatch):
     def stop(progress):
         if progress.stage == "transport":

@@ -73,6 +73,7 @@ def launch(what: str, folder: Path) -> list[tuple[int, str, str]]:
     return [(code, *text) for code, text in zip(codes, texts, strict=True)]
 
 
+@pytest.mark.long
 def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
     done = launch("solve", tmp_path)
     assert [code for code, _, _ in done] == [0, 0], done
@@ -107,6 +108,7 @@ def test_when_one_process_dies_the_other_ends_with_an_error(tmp_path):
     assert any(word in said for word in ("gloo", "connection", "heartbeat", "unavailable")), said
 
 
+@pytest.mark.long
 def test_the_command_line_writes_one_folder(tmp_path):
     np.savez(tmp_path / "x.npz", x=tiny.images(80))
     done = launch("cli", tmp_path)

@@ -73,14 +73,21 @@ def differing(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]
     }
 
 
+@pytest.mark.long
 def test_settings_that_look_for_mistakes_find_none():
     assert not differing(went("main", **CHECKS), went("main"))
 
 
+def test_the_strictest_settings_together_change_no_bit_of_the_transport():
+    assert not differing(went("short", **CHECKS, **DTYPES), went("short"))
+
+
+@pytest.mark.long
 def test_legacy_keys_give_the_bits_of_typed_ones():
     assert not differing(went("main", "legacy"), went("main"))
 
 
+@pytest.mark.long
 def test_dtypes_are_those_of_float32():
     assert not differing(went("main", **DTYPES), went("main"))
 
@@ -97,6 +104,7 @@ def converge(found: dict[str, Any]) -> None:
         assert np.all(np.equal(found[name]["status"], aeot.Status.CONVERGED)), name
 
 
+@pytest.mark.long
 def test_other_numbers_converge_as_well():
     converge(went("main", **OTHER_NUMBERS))
 
@@ -107,6 +115,7 @@ def test_each_kind_of_other_numbers_converges(name):
     converge(went("main", **{name: OTHER_NUMBERS[name]}))
 
 
+@pytest.mark.long
 def test_without_jit_the_answer_is_nearly_the_same():
     found, expected = went("tiny", JAX_DISABLE_JIT="1"), went("tiny")
     for name, stage in found.items():

@@ -19,7 +19,7 @@ from aeot_jax.cli import evaluate, main, sample
 from aeot_jax.nn import train
 from aeot_jax.storage import runs
 
-SHORT, LONG = 27, 300
+SHORT, MORE, LONG = 9, 27, 300
 
 KEY = jax.random.key(0)
 
@@ -170,8 +170,9 @@ def campaign(run, other, tmp_path, tally, capsys, count):
         tally.record(f"a folder for {name}", next(filter(None, problems), None))
 
 
-def test_damage_is_named_or_harmless(run, other, tmp_path, tally, capsys, watched):
-    campaign(run, other, tmp_path, tally, capsys, SHORT)
+@pytest.mark.parametrize("count", [SHORT, pytest.param(MORE, marks=pytest.mark.long)])
+def test_damage_is_named_or_harmless(run, other, tmp_path, tally, capsys, watched, count):
+    campaign(run, other, tmp_path, tally, capsys, count)
 
 
 @pytest.mark.slow

@@ -120,6 +120,7 @@ def campaign(machine, fits, tmp_path, tally, count):
         tally.record(f"{'overwrite' if overwrite else 'fit'} {kill}", problem)
 
 
+@pytest.mark.long
 def test_a_fit_killed_before_its_first_file_leaves_the_earlier_run(machine, fits, tmp_path):
     data, folder, _ = fits
     old, new = numbers(folder / "0"), numbers(folder / "1")
@@ -128,6 +129,7 @@ def test_a_fit_killed_before_its_first_file_leaves_the_earlier_run(machine, fits
     assert survived(machine, data, run, old, new, overwrite=True, event=0) is None
 
 
+@pytest.mark.long
 def test_a_killed_fit_goes_on(machine, fits, tmp_path, tally):
     campaign(machine, fits, tmp_path, tally, SHORT)
 

@@ -58,6 +58,7 @@ def judged(found: dict, most_sizes: int) -> str | None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts maps as Linux does")
+@pytest.mark.long
 def test_sizes_within_a_factor_of_two_share_four_sets_of_programs(tally):
     tally.record("12 sizes", judged(solves(12, "numbers.randint(160, 320)"), 2))
 

@@ -101,6 +101,7 @@ def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
         evaluate(KEY, model, Table(codes[:, :3], None, "codes"))
 
 
+@pytest.mark.long
 def test_a_table_is_judged_in_units_of_its_columns():
     config = aeot.Config(
         tiny.CONFIG.autoencoder, aeot.TrainConfig(epochs=40), solver=tiny.CONFIG.solver

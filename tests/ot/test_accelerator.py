@@ -70,6 +70,7 @@ def test_strict_types_and_64_bits_change_no_count(dim, way, accelerator):
     np.testing.assert_array_equal(usual[0], strict[0])
 
 
+@pytest.mark.long
 def test_devices_share_what_is_scored_together(accelerator):
     mu, y = measures.Gaussian(33), jax.random.normal(jax.random.key(1), (1024, 33))
     nu = jnp.full(1024, 1 / 1024)
@@ -101,6 +102,7 @@ def test_sums_over_blocks_do_not_need_their_turns(accelerator, monkeypatch):
     np.testing.assert_array_equal(rows[:1500, 0], 2 * values)
 
 
+@pytest.mark.long
 def test_steps_find_the_same_heights(accelerator, monkeypatch):
     mu, y = measures.Gaussian(2), jax.random.normal(jax.random.key(1), (150, 2))
     nu = jnp.full(150, 1 / 150)

@@ -51,6 +51,7 @@ def test_stored_targets_give_the_answers_of_float32(dtype, place):
     np.testing.assert_array_equal(own.mass_error, other.mass_error)
 
 
+@pytest.mark.long
 def test_a_solve_of_stored_targets_is_that_of_float32(monkeypatch):
     y = targets(np.uint8)
     y[7] += 1  # no copies, of which a warning would tell

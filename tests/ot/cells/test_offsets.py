@@ -135,6 +135,7 @@ def test_a_source_at_an_offset_takes_no_more_samples():
     assert certificate.mass_error < 0.3
 
 
+@pytest.mark.long
 def test_a_loop_of_ones_own_centres_the_source():
     mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=None, max_steps=200)
     solution = aeot.solve_jit(KEY, mu, jnp.asarray(Y, jnp.float32), config=config, num_steps=200)

@@ -34,12 +34,19 @@ PROBLEMS = {
     "net": problem(3, 60),
     "orbits": problem(32, 200),
 }
-LAYOUTS = {
-    "plain": [(kind, n) for kind in ("pmap", "shard_map") for n in (1, 2, 4, 8)],
-    "doubling": [("shard_map", 8)],
-    "net": [("pmap", 8), ("shard_map", 2)],
-    "orbits": [("pmap", 2), ("shard_map", 8)],
-}
+FEW = [("pmap", 8), ("shard_map", 2)]
+LAYOUTS = [
+    pytest.param("plain", FEW, id="plain"),
+    pytest.param(
+        "plain",
+        [(kind, n) for kind in ("pmap", "shard_map") for n in (1, 2, 4, 8) if (kind, n) not in FEW],
+        id="plain, the others",
+        marks=pytest.mark.long,
+    ),
+    pytest.param("doubling", [("shard_map", 8)], id="doubling"),
+    pytest.param("net", FEW, id="net", marks=pytest.mark.long),
+    pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=pytest.mark.long),
+]
 
 
 def chunk(state, mu, y, config):
@@ -52,12 +59,12 @@ def run_steps(state, mu, y, config, num_steps):
     return stepping.run_steps(state, marginals, plan, where, num_steps)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_devices_and_layouts_do_not_change_the_answer(name):
+@pytest.mark.parametrize(("name", "layouts"), LAYOUTS)
+def test_devices_and_layouts_do_not_change_the_answer(name, layouts):
     mu, y, config = PROBLEMS[name]
     state = aeot.init(KEY, mu, y, None, config)
     expected = chunk(state, mu, y, config)
-    for kind, num_devices in LAYOUTS[name]:
+    for kind, num_devices in layouts:
         spread = replace(config, parallel=kind, devices=tuple(DEVICES[:num_devices]))
         found = chunk(state, mu, y, spread)
         assert found[0].batches == expected[0].batches
@@ -67,6 +74,7 @@ def test_devices_and_layouts_do_not_change_the_answer(name):
         np.testing.assert_allclose(found[1:], expected[1:], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_whole_solve_does_not_depend_on_the_devices():
     mu, y, config = PROBLEMS["plain"]
     config = replace(config, tolerance=0.3, max_steps=None)
@@ -249,7 +257,12 @@ def test_a_users_axis_that_does_not_divide_the_streams_is_named():
         mapped(jnp.arange(3))
 
 
-@pytest.mark.parametrize("over", ["pmap", "shard_map", "vmap"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "over", ["pmap", pytest.param("shard_map", marks=LONG), pytest.param("vmap", marks=LONG)]
+)
 def test_solve_jit_inside_a_users_map_gives_the_same_heights(over):
     mu, y, config = PROBLEMS["orbits"]
     config = replace(config, start="zero")

@@ -48,16 +48,22 @@ def sharded(y, config):
     return state, marginals, partial(stepping.run_steps, plan=plan, where=where)
 
 
+PLAIN = {"sampling": "independent"}
+ADAM = {"method": "adam", "plateau_steps": 1, "start": "zero"}
+LONG = pytest.mark.long
+
+
 @pytest.mark.parametrize(
     ("m", "d", "shards", "settings"),
     [
-        (300, 3, (2, 8), {"max_steps": 24}),  # a net, long steps and their average
-        (300, 16, (4, 8), {"sampling": "independent"}),
-        (300, 16, (2, 8), {"method": "adam", "plateau_steps": 1, "start": "zero"}),
-        (1024, 16, (8,), {"method": "adam", "plateau_steps": 1, "start": "zero"}),  # no surplus
-        (1500, 32, (2, 8), {"batch_size": 2048}),  # orbits
+        # A net, long steps and their average.
+        pytest.param(300, 3, (2, 8), {"max_steps": 24}, id="net", marks=LONG),
+        pytest.param(300, 16, (4,), PLAIN, id="plain"),
+        pytest.param(300, 16, (8,), PLAIN, id="plain, eight", marks=LONG),
+        pytest.param(300, 16, (2, 8), ADAM, id="doubling", marks=LONG),
+        pytest.param(1024, 16, (8,), ADAM, id="whole blocks"),  # no surplus
+        pytest.param(1500, 32, (2, 8), {"batch_size": 2048}, id="orbits", marks=LONG),
     ],
-    ids=["net", "plain", "doubling", "whole blocks", "orbits"],
 )
 def test_the_shape_of_the_mesh_does_not_change_the_answer(m, d, shards, settings):
     mu, y, config = aeot.Gaussian(d), targets(m, d), replace(BASE, **settings)

@@ -138,6 +138,7 @@ def test_value_and_gradients_are_those_of_the_energy_at_the_heights_returned():
     np.testing.assert_allclose(slopes[2], slopes_2[2], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_heights_from_before_a_small_move_save_most_steps():
     """Eight steps after the move beat four times as many from no start, in 8 dimensions."""
     rng = np.random.default_rng(0)
@@ -175,6 +176,7 @@ def test_targets_as_far_as_squares_reach_have_a_loss(near):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_devices_share_the_samples_and_agree(near):
     y, key = jnp.asarray(Y, jnp.float32), jax.random.key(7)
     (value, h), (of_mu, of_y) = value_and_grad(key, MU, y, near)

@@ -1,7 +1,8 @@
 """What each way of moving heights and of sampling owes: a name, convergence, the same bits."""
 
+import functools
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -26,22 +27,30 @@ def test_the_tables_agree_with_the_names_that_users_pass():
     assert set(WAYS) == set(get_args(Sampling))
 
 
-def certified(mu, config):
-    """Heights on one device, which those on two target shards equal to the bit."""
-    alone = aeot.solve(KEY, mu, Y, config=config)
-    assert alone.converged
-    found = aeot.solve(KEY, mu, Y, config=replace(config, parallel="shard_map", target_shards=2))
+SETTINGS = [
+    *({"method": method} for method in METHODS),
+    *({"sampling": way} for way in WAYS if way != "independent"),
+]
+
+
+@functools.cache
+def solved(setting: tuple[tuple[str, Any], ...]):
+    config = replace(CONFIG, **dict(setting))
+    mu = next(mu for mu in SOURCES if WAYS[config.sampling].lack(mu, 512) is None)
+    return aeot.solve(KEY, mu, Y, config=config)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_each_is_certified(setting):
+    found = solved(tuple(setting.items()))
+    assert found.converged
+    if "method" in setting:
+        assert Method(int(found.method)).name.lower() == setting["method"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_two_target_shards_change_no_bit(setting):
+    sharded = {**setting, "parallel": "shard_map", "target_shards": 2}
+    found, alone = (solved(tuple(settings.items())) for settings in (sharded, setting))
     np.testing.assert_array_equal(found.h, alone.h)
-    return alone
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_certified_and_devices_change_no_bit_of_it(method):
-    found = certified(aeot.Gaussian(8), replace(CONFIG, method=method))
-    assert Method(int(found.method)).name.lower() == method
-
-
-@pytest.mark.parametrize("way", [name for name in WAYS if name != "independent"])
-def test_a_way_of_sampling_is_certified_and_devices_change_no_bit_of_it(way):
-    mu = next(mu for mu in SOURCES if WAYS[way].lack(mu, 512) is None)
-    certified(mu, replace(CONFIG, sampling=way))

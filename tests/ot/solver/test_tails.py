@@ -102,6 +102,7 @@ def test_every_sample_from_which_heights_are_computed_is_counted(solved):
     assert solved.num_samples < samples_to_reach(300, 16, 0.08)  # without such a start
 
 
+@pytest.mark.long
 def test_devices_change_no_bit_of_a_start_nor_of_the_gaps(solved):
     sharded = replace(CONFIG, parallel="shard_map", target_shards=2)
     found = aeot.solve(jax.random.key(0), MU, CODES, config=sharded)

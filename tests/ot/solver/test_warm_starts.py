@@ -30,6 +30,7 @@ def cold():
     return solve(Y)
 
 
+@pytest.mark.long
 def test_a_tenth_of_new_targets_takes_less_than_half_of_the_samples(old, cold):
     warm = solve(Y, h0=aeot.extend_heights(Y[:400], old.h, Y))
     assert warm.converged
@@ -56,6 +57,7 @@ def test_useless_heights_do_no_harm_and_are_told(cold):
     assert found.num_samples <= 1.3 * cold.num_samples
 
 
+@pytest.mark.long
 def test_devices_change_no_bit_of_a_warm_start(cold):
     config = replace(CONFIG, sampling="independent")
     h0 = np.asarray(cold.h) + 0.02 * np.random.default_rng(2).normal(size=440)
