@@ -29,6 +29,7 @@ from aeot_jax.data.tables import Table
 from aeot_jax.evaluate import nothing_learned
 from aeot_jax.inputs import extras
 from aeot_jax.machines import processes
+from aeot_jax.model import kind_of
 from aeot_jax.storage import runs
 
 
@@ -147,7 +148,7 @@ def _complete(
         runs.replace(options.out)
     summary.show(known, options.out, out)
     measured = known["reconstruction"]
-    if measured is not None and (said := nothing_learned(measured)):
+    if measured is not None and (said := nothing_learned(measured, kind_of(model))):
         warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver returned normally, but the command was interrupted

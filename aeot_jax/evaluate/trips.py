@@ -75,14 +75,20 @@ def mean_image(images: ArrayLike) -> Float[np.ndarray, "h w c"]:
     return x.mean(axis=0, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
 
 
-def nothing_learned(measured: dict[str, Any]) -> str | None:
-    """A warning if `reconstruction` found no better error than that of the mean image, or None."""
+def nothing_learned(measured: dict[str, Any], things: str = "images") -> str | None:
+    """A warning if `reconstruction` found no better error than that of the mean image, or None.
+
+    Args:
+      measured: from `reconstruction`.
+      things: what the data are, "images" or "rows".
+    """
     if measured["learned"]:
         return None
+    part = "pixel" if things == "images" else "number"
     return (
-        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} per pixel, is not "
-        f"clearly below that of the mean image, {measured['variance']:.4f}, so new images will not "
-        "look like the data; train for more epochs, or on more images."
+        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} per {part}, is not "
+        f"clearly below that of the mean {things[:-1]}, {measured['variance']:.4f}, so new "
+        f"{things} will not look like the data; train for more epochs, or on more {things}."
     )
 
 

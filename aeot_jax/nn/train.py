@@ -185,6 +185,7 @@ def fit(
         arguments.instance(name, config, kinds[name], way)
     images = _check_images(images)
     n = images.shape[0]
+    devices = tuple(devices)
     meshes.check_distinct(devices)
     several = devices if len(devices) > 1 else ()
     if several:

@@ -139,7 +139,8 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
         yield "Missing", material.absent
     yield "Learned from", f"{m:,} {kind_of(found.material.model)}"
     if data.get("num_held_out"):
-        yield "Not learned from", f"{data['num_held_out']:,} {data.get('held_out')} images"
+        unseen = f"{data['num_held_out']:,} {data.get('held_out')}"
+        yield "Not learned from", f"{unseen} {kind_of(found.material.model)}"
     if found.classes:
         names = ", ".join(one.name for one in found.classes[:20])
         yield (

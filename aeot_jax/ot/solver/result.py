@@ -60,6 +60,7 @@ def message(outcome: ArrayLike | Given[HasStatus]) -> str:
       outcome: the code, or the solution that has it: where that did not converge, a second sentence
         says which targets its certificate could not verify, if any.
     """
+    _refuse_holder("outcome", outcome)
     if not isinstance(outcome, HasStatus):
         code = arguments.count("outcome", outcome, 0, max(Status), "a solution or its `status`")
         return _SENTENCES[Status(code)]
@@ -68,6 +69,12 @@ def message(outcome: ArrayLike | Given[HasStatus]) -> str:
     if status is Status.CONVERGED or certificate is None:
         return _SENTENCES[status]
     return f"{_SENTENCES[status]} {certificate.unverified()}".rstrip()
+
+
+def _refuse_holder(name: str, value: object) -> None:
+    """Name the solution in what holds one: a fitted model, transport under conditions."""
+    if isinstance(getattr(value, "solution", None), HasStatus):
+        raise ValueError(f"`{name}` is of class {type(value).__name__}; pass its `solution`.")
 
 
 def raise_if_failed(solution: Given[HasStatus]) -> None:
@@ -79,6 +86,7 @@ def raise_if_failed(solution: Given[HasStatus]) -> None:
     Raises:
       SolveError: if the status is anything but converged.
     """
+    _refuse_holder("solution", solution)
     arguments.instance("solution", solution, HasStatus, "what `aeot_jax.solve` returns")
     arguments.refuse_trace("raise_if_failed", "call it outside of `jax.jit`", solution=solution)
     status = jax.device_get(solution.status)
