@@ -44,8 +44,18 @@ def aeot_jax(command: str, *arguments: str) -> None:
 
 # %%
 shutil.rmtree(run, ignore_errors=True)
-aeot_jax("fit", "--data", "digits", "--hold-out", "200", "--out", str(run), "--quiet", *few)
-aeot_jax("report", str(run), "--quiet")
+aeot_jax(
+    "fit",
+    "--data",
+    "digits",
+    "--hold-out",
+    "100" if options.quick else "300",
+    "--out",
+    str(run),
+    "--quiet",
+    *few,
+)
+aeot_jax("report", str(run))
 for path in sorted(run.iterdir()):
     print(path.name)
 

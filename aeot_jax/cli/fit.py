@@ -62,6 +62,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
         where, splits = _load(options, err)
         _announce(options, splits, err)
         labels = _labels(options, splits.train)
+        config = checkpoint.as_begun(options.out, config) if options.resume else config
         fit_key = key(options.seed, Purpose.FIT)
         names = None if labels is None else splits.train.label_names
         fingerprint = identity.of(fit_key, splits.train.values, config, labels, names)
@@ -136,7 +137,7 @@ def _complete(
         where,
         described,
         options.seed,
-        options.full_config(),
+        model.config,
         labels=_labelled(options),
     )
     folder.write_metrics(work, known)

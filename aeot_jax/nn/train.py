@@ -145,8 +145,8 @@ def fit(
     model_config: Given[models.AutoencoderConfig],
     train_config: Given[TrainConfig],
     *,
-    state: TrainState | None = None,
-    devices: Devices = (),
+    state: Given[TrainState | None] = None,
+    devices: Given[Devices] = (),
     on_epoch: Callable[[TrainState, float], Any] | None = None,
 ) -> tuple[TrainState, list[float]]:
     """Train the autoencoder, and then refine its decoder.
@@ -173,8 +173,8 @@ def fit(
 
     Raises:
       ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
-        than a batch; if the devices cannot share a batch, or one is named twice; if the decoder of
-        a table is to be refined.
+        than a batch; if the state is of another training; if the devices cannot share a batch, or
+        one is named twice; if the decoder of a table is to be refined.
       FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has got every earlier
         state.
     """
@@ -194,6 +194,8 @@ def fit(
     init_key, run_key = jax.random.split(key)
     if state is None:
         state = init(init_key, images.shape[1:], model_config, train_config, n)
+    else:
+        _check_state(state, init_key, images.shape, model_config, train_config)
     images = _placed(images, devices)
     first, last = num_epochs(n, train_config), total_epochs(images.shape, train_config)
     history = []
@@ -216,6 +218,32 @@ def fit(
         if on_epoch is not None:
             on_epoch(current, history[-1])
     return _own(current, several), history
+
+
+def _check_state(
+    state: Given[TrainState],
+    key: PRNGKey,
+    shape: tuple[int, ...],
+    model_config: models.AutoencoderConfig,
+    train_config: TrainConfig,
+) -> None:
+    """Refuse a state of another training: other networks, or another stage after so many epochs."""
+    arguments.instance("state", state, TrainState, "a state of this function, or None")
+    done, first = int(state.epoch), num_epochs(shape[0], train_config)
+    wanted = jax.eval_shape(lambda key: like(key, shape, model_config, train_config, done), key)
+    if _form(state) != _form(wanted):
+        stage = "second" if done > first else "first"
+        raise ValueError(
+            f"`state` is of another training: after {done} epochs, this one, of {first} and "
+            f"{total_epochs(shape, train_config) - first} epochs, is in its {stage} stage; pass "
+            "the images, `model_config` and `train_config` with which it was made."
+        )
+
+
+def _form(state: TrainState) -> Any:
+    """Structure and shapes."""
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves]
 
 
 def _own(state: TrainState, several: Devices) -> TrainState:

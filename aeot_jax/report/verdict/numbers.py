@@ -33,6 +33,7 @@ class Numbers:
       alpha: see `near`.
       codes_near: the same share of new codes, beside unseen codes.
       codes_near_se: its standard error.
+      codes_repeated: share of the unseen codes that equal a training code.
       identical: number of new images that equal a training image.
       frechet: Fréchet distance.
       frechet_floor: its floor, the score of real images.
@@ -67,6 +68,7 @@ class Numbers:
     alpha: float = 0.05
     codes_near: float | None = None
     codes_near_se: float = 0.0
+    codes_repeated: float = 0.0
     identical: int = 0
     frechet: float | None = None
     frechet_floor: float | None = None
