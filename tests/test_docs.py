@@ -45,6 +45,16 @@ def test_docstring_examples_run(tmp_path, monkeypatch):
         assert not result.failed, name
 
 
+def test_the_version_is_told_once_and_repeated_right():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.search(r"^## \[(\d[^\]]*)\] - (\d{4}-\d\d-\d\d)$", changes, re.MULTILINE)
+    assert released
+    if aeot_jax.__version__ == released[1]:  # not in development
+        assert re.findall(r"^version: (.*)$", cited, re.MULTILINE) == [released[1]]
+        assert re.findall(r"^date-released: (.*)$", cited, re.MULTILINE) == [released[2]]
+
+
 def test_install_commands_name_extras_that_exist():
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for page in (README, ROOT / "CONTRIBUTING.md", ROOT / "mkdocs.yml", *GUIDES.rglob("*.md")):
@@ -54,13 +64,16 @@ def test_install_commands_name_extras_that_exist():
 
 
 def test_ci_finds_its_two_commands_in_the_readme():
-    """It greps for these; each must be on one line, once."""
+    """It greps for these; each must be one command, perhaps on several lines, once."""
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR
     sought = re.findall(r"\(printed '(.*)'\)", script.read_text(encoding="utf-8"))
     assert len(sought) == 2
+    page = README.read_text(encoding="utf-8")
+    assert all(len(line) < 100 for line in page.splitlines() if line.startswith("python3"))
+    page = re.sub(r"\\\n *", "", page)
     for text in sought:
-        lines = [line for line in README.read_text(encoding="utf-8").splitlines() if text in line]
+        lines = [line for line in page.splitlines() if text in line]
         assert sum(line.startswith("python3 -m venv") for line in lines) == 1, text
 
 

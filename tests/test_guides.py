@@ -1,9 +1,11 @@
 """The guides run, their links lead somewhere, and they speak of every public name."""
 
 import ast
+import enum
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import pydoc
 import re
@@ -119,6 +121,31 @@ def test_names_of_the_reference_exist_and_are_documented():
                 ), f"`{parameter}` of {full} is not explained"
 
 
+def test_every_member_of_a_choice_is_explained():
+    """The reference shows the members of an enumeration that have a docstring."""
+    kinds = [getattr(aeot, name) for name in public()]
+    kinds = [kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, enum.Enum)]
+    assert aeot.Status in kinds
+    for kind in kinds:
+        (tree,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(tree, ast.ClassDef)
+        after = dict(itertools.pairwise(tree.body))
+        for node in tree.body:
+            if isinstance(node, ast.Assign):
+                said = getattr(getattr(after.get(node), "value", None), "value", None)
+                assert isinstance(said, str), f"{kind.__name__}: {ast.unparse(node)}"
+
+
+def test_examples_and_guides_import_what_is_public():
+    rooms = {full.rpartition(".")[0] for full, _ in documented()}
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "examples").glob("*.py")}
+    for path in with_python(PAGES):
+        texts[path] = "\n".join(b.text for b in blocks(path) if b.language == "python")
+    for path, text in texts.items():
+        for module in re.findall(r"^ *from (aeot_jax[\w.]*) import", text, re.MULTILINE):
+            assert module in rooms, f"{name(path)}: {module} is internal"
+
+
 def test_every_function_and_source_is_in_a_block_that_runs():
     used = set()
     for path in with_python(PAGES):
@@ -169,7 +196,8 @@ def test_sentences_of_the_troubleshooting_are_those_of_the_package():
     quoted = [part for row in rows for part in re.findall(r'"([^"]+)"', row)]
     assert len(quoted) > 40
     for sentence in quoted:
-        assert sentence in said, sentence
+        assert "{}" not in sentence, f"{sentence}: write … where a value comes in"
+        assert sentence.replace("…", "{}") in said, sentence
 
 
 def test_tests_that_the_theory_names_exist():

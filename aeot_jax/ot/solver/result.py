@@ -13,15 +13,28 @@ from aeot_jax.typing import ArrayLike, Given
 
 
 class Status(IntEnum):
-    """Why the solver stopped."""
+    """Why the solver stopped; ``message`` has a sentence for each."""
 
     RUNNING = 0
+    """It has not stopped: a state of ``init`` and ``step``, whose heights are not certified."""
+
     CONVERGED = 1
+    """The mass error is certified to be within the tolerance."""
+
     STEP_LIMIT = 2
+    """``max_steps`` came before the tolerance was certified."""
+
     SAMPLE_LIMIT = 3
+    """``max_samples`` came before the tolerance was certified."""
+
     TIME_LIMIT = 4
+    """``time_limit`` came before the tolerance was certified."""
+
     NON_FINITE = 5
+    """A height became infinite or not a number; the last finite heights are returned."""
+
     INTERRUPTED = 6
+    """Ctrl-C came; the heights reached so far are returned."""
 
 
 _SENTENCES = {
