@@ -115,9 +115,11 @@ def newness(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     names = "share_near", "share_near_se", "alpha", "nearer"
     if not isinstance(found, dict) or not all(isinstance(found.get(n), int | float) for n in names):
         return None
-    counted = found.get("num_repeated"), found.get("num_unseen")  # earlier versions lack the first
-    known = all(isinstance(n, int) for n in counted) and counted[1] > 0
-    return {**found, "share_repeated": counted[0] / counted[1] if known else 0.0}
+    repeated, unseen = found.get("num_repeated"), found.get("num_unseen")
+    share = 0.0  # which files of earlier versions do not tell
+    if isinstance(repeated, int) and isinstance(unseen, int) and unseen > 0:
+        share = repeated / unseen
+    return {**found, "share_repeated": share}
 
 
 def _newness(found: dict[str, Any] | None) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def axes_in_use(sharding: Sharding | None) -> contextlib.AbstractContextManager[
     If the axes of the mesh are explicit, they are part of the types that such a program is traced
     with, and the arrays that it makes itself have them only where the mesh is in use.
     """
-    if isinstance(sharding, NamedSharding) and sharding.mesh.explicit_axes:
-        return jax.set_mesh(sharding.mesh)
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    if isinstance(mesh, Mesh) and mesh.explicit_axes:
+        return jax.set_mesh(mesh)
     return contextlib.nullcontext()
 
 
