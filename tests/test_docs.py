@@ -1,48 +1,14 @@
-"""What the README and the docstrings say runs, and the files they speak of exist."""
+"""The version, the extras, the commands and the modules that pages speak of exist."""
 
-import doctest
-import importlib
 import pydoc
 import re
 import stat
-from pathlib import Path
 
-import numpy as np
-from pages import GUIDES, ROOT, blocks, code_of
+from pages import GUIDES, ROOT
 
 import aeot_jax
 
-PACKAGE = Path(aeot_jax.__file__).parent
 README = ROOT / "README.md"
-
-
-def documented():
-    """Modules with an interactive example in a docstring."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if ">>> " in path.read_text(encoding="utf-8"):
-            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def test_the_readme_runs_and_takes_five_minutes_to_read(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in blocks(README):
-        if block.language == "python":
-            exec(code_of(README, block), names)
-    assert names["new"].shape == (64, 8, 8, 1)
-    assert names["fresh_codes"].shape == (100, 4)
-    np.testing.assert_allclose(names["codes"][names["rows"]], names["targets"], atol=1e-5)
-    assert "with 95 % confidence at most 0." in capsys.readouterr().out
-    assert len(README.read_text(encoding="utf-8").splitlines()) < 150
-
-
-def test_docstring_examples_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in documented():
-        result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
-        assert result.attempted > 0, name
-        assert not result.failed, name
 
 
 def test_the_version_is_told_once_and_repeated_right():

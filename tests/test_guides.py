@@ -1,6 +1,10 @@
-"""The guides run, their links lead somewhere, and they speak of every public name."""
+"""Guides, README and docstrings run, links lead somewhere, and every public name is there.
+
+All that runs is here: programs that are traced once serve the next page, too.
+"""
 
 import ast
+import doctest
 import enum
 import importlib
 import importlib.util
@@ -15,12 +19,15 @@ import types
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from pages import GUIDES, ROOT, anchors, blocks, code_of, links, prose
 
 import aeot_jax as aeot
 from aeot_jax.cli import parse
 
+PACKAGE = Path(aeot.__file__).parent
+README = ROOT / "README.md"
 PAGES = sorted(GUIDES.rglob("*.md"))
 REFERENCE = sorted((GUIDES / "reference").glob("*.md"))
 PROSE = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -73,6 +80,35 @@ def test_the_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
         for block in blocks(path):
             if block.language == "python" and not missing(block):
                 exec(code_of(path, block), module.__dict__)
+
+
+def with_examples():
+    """Modules with an interactive example in a docstring."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_the_readme_runs_and_takes_five_minutes_to_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks(README):
+        if block.language == "python":
+            exec(code_of(README, block), names)
+    assert names["new"].shape == (64, 8, 8, 1)
+    assert names["fresh_codes"].shape == (100, 4)
+    np.testing.assert_allclose(names["codes"][names["rows"]], names["targets"], atol=1e-5)
+    assert "with 95 % confidence at most 0." in capsys.readouterr().out
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_docstring_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in with_examples():
+        result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+        assert result.attempted > 0, name
+        assert not result.failed, name
 
 
 def test_commands_parse(tmp_path, monkeypatch):

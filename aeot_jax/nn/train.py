@@ -214,7 +214,7 @@ def fit(
             train_config=train_config,
             devices=several,
         )
-        history.append(_finite(float(value), epoch, train_config))
+        history.append(_finite(float(value), epoch, first, train_config))
         if on_epoch is not None:
             on_epoch(current, history[-1])
     return _own(current, several), history
@@ -260,10 +260,12 @@ def _placed(tree: _T, devices: Devices) -> _T:
     return jax.device_put(jax.tree.map(np.asarray, processes.from_first(tree)), where)
 
 
-def _finite(loss: float, epoch: int, config: TrainConfig) -> float:
+def _finite(loss: float, epoch: int, first: int, config: TrainConfig) -> float:
+    """The loss of an epoch, of which ``first`` are in the first stage; raises if it is none."""
     if not np.isfinite(loss):
+        number = f"{epoch + 1}" if epoch < first else f"{epoch + 1 - first} of the second stage"
         raise FloatingPointError(
-            f"the loss of epoch {epoch + 1} is {loss}; lower `learning_rate`, now "
+            f"the loss of epoch {number} is {loss}; lower `learning_rate`, now "
             f"{config.learning_rate}, and train again."
         )
     return loss

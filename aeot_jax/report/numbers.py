@@ -42,7 +42,7 @@ def measured(
         expected_empty=float(certificate.expected_empty),
         num_classes=len(classes),
         classes_short=tuple(one.name for one in classes if not one.converged),
-        epochs=len(losses),
+        epochs=first,
         falling=_falling(losses[:first]),
         data_gone=material.absent,
         things=kind_of(model),

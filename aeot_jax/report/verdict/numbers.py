@@ -23,7 +23,7 @@ class Numbers:
       error_train: the error of training images, if `error` is of others.
       judged: the images of `error`: "test", "held-out" or "training".
       learned: whether `error` is clearly below `error_of_mean`.
-      epochs: number of epochs; 0 without an autoencoder.
+      epochs: number of epochs of both networks; 0 without an autoencoder.
       falling: relative decrease of the loss in the last tenth of the epochs.
       share_rejected: share of the candidates in the singular set.
       share_copied: share of the accepted candidates that are codes of the data, without blending.
