@@ -142,14 +142,7 @@ def reached(name: str) -> set[str]:
 
 
 def test_foundations_stand_on_nothing():
-    for name in (
-        "typing",
-        "numerics",
-        "reprs",
-        "storage.files",
-        "inputs.pixels",
-        "arguments.nearest",
-    ):
+    for name in ("typing", "numerics", "reprs", "storage.files", "inputs.pixels", "inputs.nearest"):
         assert not IMPORTS[name], name
     for name in MODULES:
         if below(name, "arguments"):

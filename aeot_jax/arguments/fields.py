@@ -1,12 +1,12 @@
 """Fields of a record that users make: numbers are checked, and names that it lacks are told."""
 
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aeot_jax.arguments.display import shown
-from aeot_jax.arguments.nearest import nearest
 
 _Record = TypeVar("_Record", bound=type)
 
@@ -23,7 +23,10 @@ def known_fields(record: _Record) -> _Record:
     def checked(self: Any, *args: Any, **values: Any) -> None:
         for name, value in values.items():
             if name not in names:
-                way = nearest(name, names) or f"; pass some of {', '.join(names)}"
+                near = difflib.get_close_matches(name, names, n=1)
+                way = (
+                    f" (did you mean {near[0]}?)" if near else f"; pass some of {', '.join(names)}"
+                )
                 raise TypeError(
                     f"`{name}` is {shown(value)}, but `{record.__name__}` has no such field{way}."
                 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from aeot_jax._version import __version__
-from aeot_jax.arguments.nearest import nearest
+from aeot_jax.inputs.nearest import nearest
 from aeot_jax.model import Config
 from aeot_jax.storage.records import NewerError
 

@@ -56,7 +56,8 @@ def same(now: str, before: Any) -> bool:
       now: from ``of``.
       before: the text in a file, perhaps of an earlier version.
     """
-    return before == now or _read(before) == json.loads(now)
+    old = _read(before)
+    return before == now or (old is not None and old == _read(now))
 
 
 def as_begun(config: Config, before: Any) -> Config:
@@ -99,8 +100,8 @@ def differences(now: str, before: Any) -> list[str]:
       now: from ``of``.
       before: the text in a file; if it is not such a text, the result is empty.
     """
-    old, new = _read(before), json.loads(now)
-    if old is None or set(old) != set(new):
+    old = _read(before)
+    if old is None or set(old) != set(new := json.loads(now)):
         return []
     found = [words for name, words in _WORDS.items() if words and old[name] != new[name]]
     return [*found, *_options(new["config"], old["config"], "")]

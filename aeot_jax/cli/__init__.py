@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 
 import aeot_jax
-from aeot_jax.arguments.nearest import nearest
 from aeot_jax.cli import cache, commands, parsing
 from aeot_jax.cli.screen import interrupts, manual, notices
+from aeot_jax.inputs.nearest import nearest
 from aeot_jax.storage import files
 
 _BAD_INPUT = 2

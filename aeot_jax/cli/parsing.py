@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from aeot_jax.arguments.nearest import nearest
 from aeot_jax.cli import commands
 from aeot_jax.cli.screen import manual
+from aeot_jax.inputs.nearest import nearest
 
 _MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 """--resume but no --no-resume; an unset optimizer is not a sub-command of its own."""

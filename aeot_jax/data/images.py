@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from aeot_jax.arguments.nearest import nearest
 from aeot_jax.data import share
 from aeot_jax.data.found import Arrays, Files, NoSplitError, Report
 from aeot_jax.data.pictures import axes
@@ -20,6 +19,7 @@ from aeot_jax.data.readers import archive, cifar, hdf5, idx, parquet
 from aeot_jax.data.tables import Table, is_table
 from aeot_jax.data.tree import title
 from aeot_jax.inputs import extras
+from aeot_jax.inputs.nearest import nearest
 
 NAMES = ("digits", "mnist", "fashion-mnist")
 """Names of the data sets that `load` knows."""

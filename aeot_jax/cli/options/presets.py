@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from aeot_jax.arguments.nearest import nearest
 from aeot_jax.cli.options.pictures import PictureOptions
+from aeot_jax.inputs.nearest import nearest
 
 
 class Preset(NamedTuple):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aeot_jax._version import __version__
-from aeot_jax.arguments.nearest import nearest
 from aeot_jax.checkpoints.configs import from_json
 from aeot_jax.cli.options.source import Source
+from aeot_jax.inputs.nearest import nearest
 from aeot_jax.model import Config
 from aeot_jax.storage import documents
 from aeot_jax.storage.records import NewerError
