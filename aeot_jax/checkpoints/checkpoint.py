@@ -211,13 +211,15 @@ def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool 
 def as_begun(folder: Path, config: Config) -> Config:
     """The configuration to resume the run in a folder with; see ``identity.as_begun``.
 
-    Raises:
-      ValueError: if the file to resume from is damaged.
+    Where the run cannot be read, it stays as it is; ``open_run`` says why.
     """
-    for work in (folder / runs.NEXT, folder):
-        file, kind = _furthest(work)
-        if file is not None:
-            return identities.as_begun(config, records.read_meta(file, kind).get("identity"))
+    try:
+        for work in (folder / runs.NEXT, folder):
+            file, kind = _furthest(work)
+            if file is not None:
+                return identities.as_begun(config, records.read_meta(file, kind).get("identity"))
+    except (ValueError, OSError):
+        return config
     return config
 
 

@@ -119,6 +119,10 @@ def test_unseen_data_are_encoded_once(monkeypatch):
     assert calls == [60, 30]
     assert found["novelty"]["num_unseen"] == found["decoded"]["num_samples"] == 30
     assert found["novelty"]["num_repeated"] == 0
+    again = [trip.codes for trip in trips.round_trips(tiny.model(), pictures[:60])]
+    told = newness.novelty_beside(tiny.model(), rows(0, 30)[:, :3], np.concatenate(again))
+    assert told is not None
+    assert told["num_repeated"] == told["num_unseen"] == 60
 
 
 def test_a_table_is_judged_in_units_of_its_columns():
