@@ -36,6 +36,7 @@ _BLOCK = 1024
 """Images per block of encoding and decoding."""
 
 
+@arguments.known_fields
 @dataclass(frozen=True)
 class ExtensionConfig:
     """Options of the extension, the map between the codes of the data.
@@ -53,6 +54,7 @@ class ExtensionConfig:
         check_options(self.threshold, self.num_samples)
 
 
+@arguments.known_fields
 @dataclass(frozen=True)
 class Config:
     """The configuration of a fit; the defaults suit every data set.

@@ -27,7 +27,7 @@ from aeot_jax.fitting.inputs import (
     devices_for,
     try_decoder,
 )
-from aeot_jax.fitting.place import Place, in_folder
+from aeot_jax.fitting.place import Place, config_for, in_folder
 from aeot_jax.fitting.stages import STAGES as STAGES
 from aeot_jax.fitting.stages import Progress as Progress
 from aeot_jax.inputs import columns, networks
@@ -135,6 +135,7 @@ def _fit_images(
     report: Callable[[Progress], None],
 ) -> AEOT:
     labels, label_names = named
+    config = config_for(place, config)
     key, solver = check_config(key, config, devices)
     data, classes, names = check_data(images, labels)
     names = check_names(label_names, classes, names)
@@ -218,6 +219,7 @@ def _fit_codes(
     devices: Given[Devices | None],
     report: Callable[[Progress], None],
 ) -> AEOT:
+    config = config_for(place, config)
     key, solver = check_config(key, config, devices)
     data = columns.check("codes", codes)
     classes, names = class_labels(named[0], len(data))

@@ -3,6 +3,7 @@
 The arrays of records have ``*batch`` in front, because under ``vmap`` a record holds a batch.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import jax
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     Given = Annotated[_T, "checked by the function itself"]
     Device = Any
-    Devices = tuple[Any, ...]  # JAX does not tell checkers what a Device is
+    Devices = Sequence[Any]  # JAX does not tell checkers what a Device is
 else:
     Device = jax.Device
     Devices = tuple[jax.Device, ...]

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 
 import aeot_jax as aeot
 from aeot_jax import plot
-from aeot_jax.ot.counts.words import in_words
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="a small problem, in a few seconds")
@@ -47,8 +46,7 @@ print(f"{int(solution.num_samples):,} samples moved the heights")
 
 # %%
 certificate = aeot.certify(check_key, mu, y, solution.h, num_samples=2000 * num_targets)
-error, error_se = certificate.mass_error, certificate.mass_error_se
-print(f"mass error {in_words(error, error_se, certificate.upper)}")
+print(certificate)
 print(f"{int(certificate.num_empty)} empty cells")
 
 # %% [markdown]

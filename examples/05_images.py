@@ -16,7 +16,6 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax import plot
 from aeot_jax.data import images
-from aeot_jax.ot.counts.words import in_words
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="few images, few epochs, loose tolerance")
@@ -44,8 +43,7 @@ if options.quick:
 model = aeot.fit(fit_key, digits, config, labels=labels)
 solution = model.solution
 print(aeot.message(solution))
-found = solution.certificate
-print(f"mass error {in_words(found.mass_error, found.mass_error_se, found.upper)}")
+print(solution.certificate)
 print(f"singular above {float(model.extension.threshold):.2f} rad")
 
 # %% [markdown]

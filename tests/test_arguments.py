@@ -5,6 +5,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -22,6 +23,7 @@ import aeot_jax as aeot
 from aeot_jax import arguments, plot, walk
 from aeot_jax.data.pictures.shaping import Pictures
 from aeot_jax.nn import train
+from aeot_jax.ot.devices import placement
 from aeot_jax.ot.duality import interop
 from aeot_jax.ot.exact import exact, laguerre
 from aeot_jax.ot.extension import barycentric
@@ -648,7 +650,7 @@ def test_what_is_another_record_is_named(name):
 
 
 CONFIGS = [
-    (aeot.SolverConfig(), {"devices": (-1, "cpu", [], (1,)), "optimizer": ("adam",)}),
+    (aeot.SolverConfig(), {"devices": (-1, "cpu", {}, [1], (1,)), "optimizer": ("adam",)}),
     (
         aeot.SolverConfig(),
         dict.fromkeys(
@@ -705,6 +707,69 @@ def test_what_does_not_belong_in_a_configuration_is_named(config, fields):
             with pytest.raises((ValueError, TypeError)) as caught:
                 other.__post_init__()
             assert f"`{name}` is {arguments.shown(value)[:20]}" in str(caught.value)
+
+
+KINDS: tuple[Any, ...] = (
+    aeot.AutoencoderConfig,
+    aeot.Config,
+    aeot.ExtensionConfig,
+    aeot.SolverConfig,
+    aeot.TrainConfig,
+    aeot.metrics.ClassifierConfig,
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_field_that_a_configuration_lacks_is_named_with_the_nearest(kind):
+    for field in dataclasses.fields(kind):
+        near = field.name[:-2] + field.name[-1]
+        meant = rf"no such field \(did you mean {field.name}\?\)"
+        sentence = rf"`{near}` is 3, but `{kind.__name__}` has {meant}"
+        with pytest.raises(TypeError, match=sentence):
+            kind(**{near: 3})
+        with pytest.raises(TypeError, match=sentence):
+            dataclasses.replace(kind(), **{near: 3})
+    with pytest.raises(TypeError, match=r"`zzz` is 3, but .* no such field; pass some of \w+, "):
+        kind(zzz=3)
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        (aeot.TrainConfig, "refine_weight"),
+        (aeot.TrainConfig, "learning_rate"),
+        (aeot.SolverConfig, "tolerance"),
+        (aeot.metrics.ClassifierConfig, "weight_decay"),
+        (lambda beta: aeot.solve_conditional(KEY, MU, Y, [0, 0, 1, 1], beta), "beta"),
+    ],
+)
+def test_a_number_that_float32_does_not_hold_is_named(made, name):
+    for large in (1e300, 1e39):
+        sentence = re.escape(f"`{name}` is {large}, too large for float32")
+        with pytest.raises(ValueError, match=sentence):
+            made(**{name: large})
+
+
+def test_devices_may_be_any_sequence():
+    devices: Any = jax.devices()[:2]
+    some: Any
+    for some in (devices, tuple(devices), np.array(devices)):
+        checked = placement.checked_devices(some)
+        assert checked == tuple(devices)
+        assert placement.placement("auto", some).devices == tuple(devices)
+    config = aeot.SolverConfig(devices=devices)
+    assert config == aeot.SolverConfig(devices=tuple(devices))
+    assert hash(config) == hash(aeot.SolverConfig(devices=tuple(devices)))
+
+
+def test_what_holds_a_solution_is_told_from_one():
+    model: Any = tiny.model()
+    for function in (aeot.message, aeot.raise_if_failed):
+        with pytest.raises(ValueError, match="of class AEOT; pass its `solution`"):
+            function(model)
+    for function in (aeot.certify, aeot.extension, aeot.wasserstein):
+        with pytest.raises(ValueError, match=r"`mu` is of class AEOT; pass its `extension\.mu`"):
+            function(jax.random.key(0), model)
 
 
 def test_numbers_of_numpy_in_a_configuration_are_those_of_python():

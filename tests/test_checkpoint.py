@@ -9,6 +9,7 @@ import pytest
 import tiny
 from tiny import assert_same
 
+import aeot_jax as aeot
 from aeot_jax import (
     AutoencoderConfig,
     Config,
@@ -19,7 +20,7 @@ from aeot_jax import (
     sample,
     save,
 )
-from aeot_jax.checkpoints import checkpoint, contents, identity
+from aeot_jax.checkpoints import checkpoint, configs, contents, identity
 from aeot_jax.measures import table
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.storage import records
@@ -87,6 +88,43 @@ def test_devices_are_left_out_and_change_no_identity():
     assert checkpoint.config_to_json(spread) == checkpoint.config_to_json(plain)
     data = np.zeros((4, 8, 8, 1), np.uint8)
     assert identity.of(tiny.KEY, data, spread) == identity.of(tiny.KEY, data, plain)
+
+
+def test_an_option_that_came_later_is_as_if_it_were_not_there():
+    """A run of a version without the second stage goes on, and without that stage."""
+    data = np.zeros((4, 8, 8, 1), np.uint8)
+    tree = checkpoint.config_to_json(Config())
+    without = json.loads(identity.of(tiny.KEY, data, Config()))
+    for part, values in configs.BEFORE.items():
+        for name in values:
+            del tree[part][name], without["config"][part][name]
+    before = json.dumps(without, sort_keys=True)
+    old = checkpoint.config_from_json(tree)
+    assert old.training == TrainConfig(refine_epochs=0)
+    assert identity.as_begun(Config(), before) == old
+    assert identity.same(identity.of(tiny.KEY, data, old), before)
+    assert identity.as_begun(old, identity.of(tiny.KEY, data, old)) == old
+    wanted = Config(training=TrainConfig(refine_epochs=3))
+    assert identity.as_begun(wanted, before) == wanted
+    now = identity.of(tiny.KEY, data, wanted)
+    assert not identity.same(now, before)
+    assert identity.differences(now, before) == ["`training.refine_epochs` was 0 and is 3"]
+    for text in (None, "", "[]", "{}", '{"config": 3}', '{"config": {"training": []}}'):
+        assert identity.as_begun(wanted, text) == wanted
+        assert not identity.same(now, text)
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
+    images, config = tiny.images(40), replace(tiny.CONFIG, training=TrainConfig(epochs=1))
+    first = replace(config, training=replace(config.training, refine_epochs=0))
+    begun = aeot.fit(tiny.KEY, images, first, run_dir=tmp_path)
+    arrays, meta = records.read(tmp_path / "model.npz", "model")
+    told = json.loads(meta["identity"])
+    for known in (meta["config"], told["config"]):
+        del known["training"]["refine_epochs"], known["training"]["refine_weight"]
+    meta["identity"] = json.dumps(told, sort_keys=True)
+    records.write(tmp_path / "model.npz", "model", arrays, meta)
+    assert_same(aeot.fit(tiny.KEY, images, config, run_dir=tmp_path, resume=True), begun)
 
 
 def test_a_model_of_an_earlier_version_claims_no_bound(tmp_path, model, path):

@@ -1,9 +1,15 @@
-"""The guides run, their links lead somewhere, and they speak of every public name."""
+"""Guides, README and docstrings run, links lead somewhere, and every public name is there.
+
+All that runs is here: programs that are traced once serve the next page, too.
+"""
 
 import ast
+import doctest
+import enum
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import pydoc
 import re
@@ -13,12 +19,15 @@ import types
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from pages import GUIDES, ROOT, anchors, blocks, code_of, links, prose
 
 import aeot_jax as aeot
 from aeot_jax.cli import parse
 
+PACKAGE = Path(aeot.__file__).parent
+README = ROOT / "README.md"
 PAGES = sorted(GUIDES.rglob("*.md"))
 REFERENCE = sorted((GUIDES / "reference").glob("*.md"))
 PROSE = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -56,6 +65,13 @@ def site(file):
     return importlib.import_module(file)
 
 
+def as_users_have_it():
+    """OTT-JAX promotes ranks. A program that was traced with other settings is traced anew, so all
+    pages have the same.
+    """
+    return jax.numpy_rank_promotion("allow")
+
+
 @pytest.mark.parametrize("path", PROSE, ids=name)
 def test_every_block_names_its_language(path):
     for block in blocks(path):
@@ -67,10 +83,41 @@ def test_every_block_names_its_language(path):
 def test_the_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("page")  # of its own, as a script is
-    with jax.numpy_rank_promotion("allow"):  # OTT-JAX promotes ranks
+    with as_users_have_it():
         for block in blocks(path):
             if block.language == "python" and not missing(block):
                 exec(code_of(path, block), module.__dict__)
+
+
+def with_examples():
+    """Modules with an interactive example in a docstring."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_the_readme_runs_and_takes_five_minutes_to_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    with as_users_have_it():
+        for block in blocks(README):
+            if block.language == "python":
+                exec(code_of(README, block), names)
+    assert names["new"].shape == (64, 8, 8, 1)
+    assert names["fresh_codes"].shape == (100, 4)
+    np.testing.assert_allclose(names["codes"][names["rows"]], names["targets"], atol=1e-5)
+    assert "with 95 % confidence at most 0." in capsys.readouterr().out
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_docstring_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with as_users_have_it():
+        for name in with_examples():
+            result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+            assert result.attempted > 0, name
+            assert not result.failed, name
 
 
 def test_commands_parse(tmp_path, monkeypatch):
@@ -117,6 +164,31 @@ def test_names_of_the_reference_exist_and_are_documented():
                 assert re.search(rf"^\s*\**{parameter}: ", text, re.MULTILINE) or (
                     "arguments as in" in text or "Args:" not in text
                 ), f"`{parameter}` of {full} is not explained"
+
+
+def test_every_member_of_a_choice_is_explained():
+    """The reference shows the members of an enumeration that have a docstring."""
+    kinds = [getattr(aeot, name) for name in public()]
+    kinds = [kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, enum.Enum)]
+    assert aeot.Status in kinds
+    for kind in kinds:
+        (tree,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(tree, ast.ClassDef)
+        after = dict(itertools.pairwise(tree.body))
+        for node in tree.body:
+            if isinstance(node, ast.Assign):
+                said = getattr(getattr(after.get(node), "value", None), "value", None)
+                assert isinstance(said, str), f"{kind.__name__}: {ast.unparse(node)}"
+
+
+def test_examples_and_guides_import_what_is_public():
+    rooms = {full.rpartition(".")[0] for full, _ in documented()}
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "examples").glob("*.py")}
+    for path in with_python(PAGES):
+        texts[path] = "\n".join(b.text for b in blocks(path) if b.language == "python")
+    for path, text in texts.items():
+        for module in re.findall(r"^ *from (aeot_jax[\w.]*) import", text, re.MULTILINE):
+            assert module in rooms, f"{name(path)}: {module} is internal"
 
 
 def test_every_function_and_source_is_in_a_block_that_runs():
@@ -169,7 +241,8 @@ def test_sentences_of_the_troubleshooting_are_those_of_the_package():
     quoted = [part for row in rows for part in re.findall(r'"([^"]+)"', row)]
     assert len(quoted) > 40
     for sentence in quoted:
-        assert sentence in said, sentence
+        assert "{}" not in sentence, f"{sentence}: write … where a value comes in"
+        assert sentence.replace("…", "{}") in said, sentence
 
 
 def test_tests_that_the_theory_names_exist():

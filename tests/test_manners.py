@@ -137,7 +137,7 @@ def test_warnings_are_lines_in_words(capsys):
         warnings.warn(CoincidenceWarning(5), stacklevel=1)
     first, second = capsys.readouterr().err.splitlines()
     assert first == "Warning: some text"
-    assert second.startswith("Warning: 5 images appear twice")
+    assert second.startswith("Warning: 5 codes equal another one")
     assert ".py" not in first + second
 
 

@@ -17,12 +17,13 @@ from aeot_jax.arguments.choices import function as function
 from aeot_jax.arguments.choices import instance as instance
 from aeot_jax.arguments.choices import path as path
 from aeot_jax.arguments.display import shown as shown
+from aeot_jax.arguments.fields import known_fields as known_fields
+from aeot_jax.arguments.fields import replace_field as replace_field
 from aeot_jax.arguments.keys import key as key
 from aeot_jax.arguments.rows import parts as parts
 from aeot_jax.arguments.scalars import MOST as MOST
 from aeot_jax.arguments.scalars import count as count
 from aeot_jax.arguments.scalars import number as number
-from aeot_jax.arguments.scalars import replace_field as replace_field
 from aeot_jax.arguments.scalars import whole as whole
 from aeot_jax.arguments.traces import is_concrete as is_concrete
 from aeot_jax.arguments.traces import refuse_trace as refuse_trace

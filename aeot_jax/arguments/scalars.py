@@ -2,7 +2,6 @@
 
 import math
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +12,8 @@ from aeot_jax.arguments.display import shown
 
 MOST = 2**31 - 1
 """Largest count: sizes and counts are int32."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def whole(name: str, value: Any, what: str = "a whole number") -> int:
@@ -66,6 +67,7 @@ def number(
     *,
     above: bool = False,
     infinite: bool = False,
+    wide: bool = False,
     what: str = "a number",
 ) -> float:
     """Check a known real number, finite unless infinity is allowed.
@@ -77,6 +79,7 @@ def number(
       most: largest number allowed.
       above: whether the number must be larger than ``least``.
       infinite: whether +inf is allowed, of whatever type.
+      wide: whether it serves a computation in float64, so that float32 need not hold it.
       what: what to pass, for errors.
 
     Raises:
@@ -99,28 +102,12 @@ def number(
         wanted = "a finite number" if is_infinite and what == "a number" else what
         also = ", and finite" if is_infinite and what != "a number" else ""
         raise ValueError(f"`{name}` is {shown(value)}; pass {wanted}{also}.")
+    if not wide and abs(found) > _LARGEST:
+        raise ValueError(
+            f"`{name}` is {shown(value)}, too large for float32, in which all is computed; pass a "
+            "smaller number."
+        )
     return found
-
-
-def replace_field(
-    record: Any, name: str, check: Callable[..., int | float], *bounds: int | float, **options: Any
-) -> None:
-    """Check a number in a frozen record, and keep it as a Python number.
-
-    Args:
-      record: the record, in its ``__post_init__``.
-      name: the name of the field.
-      check: ``count`` or ``number``.
-      *bounds: passed to the check.
-      **options: passed to the check.
-
-    Raises:
-      ValueError: as the check raises it.
-    """
-    value = getattr(record, name)
-    found = check(name, value, *bounds, **options)
-    if type(value) not in (int, float):  # a NumPy number has another hash, repr and JSON
-        object.__setattr__(record, name, found)
 
 
 def _is_bool(value: Any) -> bool:

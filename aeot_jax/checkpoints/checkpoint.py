@@ -19,7 +19,7 @@ from aeot_jax.checkpoints.configs import config_to_json as config_to_json
 from aeot_jax.classes import ClassMaps
 from aeot_jax.inputs.columns import Columns
 from aeot_jax.measures import table
-from aeot_jax.model import AEOT
+from aeot_jax.model import AEOT, Config
 from aeot_jax.nn.train import TrainState
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.storage import records, runs
@@ -202,10 +202,25 @@ def place(folder: Path, identity: str, *, resume: bool = False, overwrite: bool 
         file, kind = _furthest(work)
         if file is not None:
             own = records.read_meta(file, kind).get("identity")
-            if own == identity:
+            if identities.same(identity, own):
                 return work
             known = known or own
     raise OtherRunError(folder, identities.differences(identity, known))
+
+
+def as_begun(folder: Path, config: Config) -> Config:
+    """The configuration to resume the run in a folder with; see ``identity.as_begun``.
+
+    Where the run cannot be read, it stays as it is; ``open_run`` says why.
+    """
+    try:
+        for work in (folder / runs.NEXT, folder):
+            file, kind = _furthest(work)
+            if file is not None:
+                return identities.as_begun(config, records.read_meta(file, kind).get("identity"))
+    except (ValueError, OSError):
+        return config
+    return config
 
 
 def _furthest(folder: Path) -> tuple[Path | None, str]:

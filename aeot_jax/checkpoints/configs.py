@@ -18,6 +18,9 @@ _Record = TypeVar("_Record")
 _NOT_KEPT = ("parallel", "devices", "target_shards")
 """Fields of the solver's configuration that do not change the answer, and are not saved."""
 
+BEFORE: dict[str, dict[str, Any]] = {"training": {"refine_epochs": 0, "refine_weight": 10.0}}
+"""Fields that came later, by part: the values with which a fit does what it did without them."""
+
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -47,12 +50,22 @@ def config_to_json(config: Config) -> dict[str, Any]:
     return tree
 
 
+def completed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a configuration with the fields that came after it was written."""
+    parts = {part: tree[part] for part in BEFORE if isinstance(tree.get(part), Mapping)}
+    return {**tree, **{part: {**BEFORE[part], **known} for part, known in parts.items()}}
+
+
 def config_from_json(tree: Any, version: object = None) -> Config:
     """The inverse of ``config_to_json``.
 
     Args:
       tree: the parsed JSON.
       version: the version of the library that wrote it, for the error.
+
+    Returns:
+      The configuration. What it lacks, because it came later, has the value with which a fit does
+      what it did then.
 
     Raises:
       NewerError: if an option is unknown.
@@ -61,7 +74,8 @@ def config_from_json(tree: Any, version: object = None) -> Config:
     parts = {field.name for field in dataclasses.fields(Config)}
     if isinstance(tree, Mapping) and (missing := sorted(parts - set(tree))):
         raise ValueError(f"its configuration has no `{missing[0]}`")
-    return from_json(Config, tree, "config", version)
+    known = completed(tree) if isinstance(tree, Mapping) else tree
+    return from_json(Config, known, "config", version)
 
 
 def from_json(kind: type[_Record], tree: Any, where: str, version: object = None) -> _Record:

@@ -1,5 +1,6 @@
 """The fingerprint of a fit: a text of all that determines it, saved with its files."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-from aeot_jax.checkpoints.configs import config_to_json
+from aeot_jax.checkpoints.configs import BEFORE, completed, config_to_json
 from aeot_jax.model import Config
 from aeot_jax.numerics import key_numbers
 from aeot_jax.typing import PRNGKey
@@ -48,6 +49,50 @@ def _checksum(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def same(now: str, before: Any) -> bool:
+    """Whether two texts are of the same fit.
+
+    Args:
+      now: from ``of``.
+      before: the text in a file, perhaps of an earlier version.
+    """
+    old = _read(before)
+    return before == now or (old is not None and old == _read(now))
+
+
+def as_begun(config: Config, before: Any) -> Config:
+    """The configuration with which a fit does what it did when the run was begun.
+
+    Where the text is of a version that lacked an option, and the user leaves it at its default,
+    it has the value that changes nothing.
+    """
+    try:
+        known = json.loads(before)["config"]
+    except (TypeError, ValueError, KeyError):
+        return config
+    for part, values in BEFORE.items():
+        old = known.get(part) if isinstance(known, dict) else None
+        own = getattr(config, part)
+        silent = {
+            name: value
+            for name, value in values.items()
+            if isinstance(old, dict)
+            and name not in old
+            and getattr(own, name) == getattr(type(own)(), name)
+        }
+        config = dataclasses.replace(config, **{part: dataclasses.replace(own, **silent)})
+    return config
+
+
+def _read(before: Any) -> dict[str, Any] | None:
+    """The text in a file, parsed, with the options that came later; None if it is no such text."""
+    try:
+        old = json.loads(before)
+        return {**old, "config": completed(old["config"])}
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+
+
 def differences(now: str, before: Any) -> list[str]:
     """The differences of two fits, in words: "the data", "`solver.tolerance` was 0.1 and is 0.2".
 
@@ -55,12 +100,8 @@ def differences(now: str, before: Any) -> list[str]:
       now: from ``of``.
       before: the text in a file; if it is not such a text, the result is empty.
     """
-    try:
-        old = json.loads(before)
-    except (TypeError, ValueError):
-        return []
-    new = json.loads(now)
-    if not isinstance(old, dict) or set(old) != set(new):
+    old = _read(before)
+    if old is None or set(old) != set(new := json.loads(now)):
         return []
     found = [words for name, words in _WORDS.items() if words and old[name] != new[name]]
     return [*found, *_options(new["config"], old["config"], "")]

@@ -191,7 +191,9 @@ def _judge(
         splits = source.load(where, report, option="--data")
     say(splits.train, err, quiet=True)
     if sha256 is not None and sha256 != splits.fingerprint():
-        warn(err, f"the images of {where.path} are not those that the model was fitted to.")
+        warn(
+            err, f"the {kind_of(model)} of {where.path} are not those that the model was fitted to."
+        )
 
     def on_stage(name: str) -> None:
         if not options.quiet:
@@ -217,7 +219,7 @@ def _judge(
     out.print(_table(results, splits.kind, things))
     _say_few(results, things, out)
     measured = results["reconstruction"]
-    if measured and (said := nothing_learned(measured.get("held_out", measured["train"]))):
+    if measured and (said := nothing_learned(measured.get("held_out", measured["train"]), things)):
         warn(err, said)
 
 

@@ -29,6 +29,7 @@ from aeot_jax.data.tables import Table
 from aeot_jax.evaluate import nothing_learned
 from aeot_jax.inputs import extras
 from aeot_jax.machines import processes
+from aeot_jax.model import kind_of
 from aeot_jax.storage import runs
 
 
@@ -61,6 +62,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
         where, splits = _load(options, err)
         _announce(options, splits, err)
         labels = _labels(options, splits.train)
+        config = checkpoint.as_begun(options.out, config) if options.resume else config
         fit_key = key(options.seed, Purpose.FIT)
         names = None if labels is None else splits.train.label_names
         fingerprint = identity.of(fit_key, splits.train.values, config, labels, names)
@@ -135,7 +137,7 @@ def _complete(
         where,
         described,
         options.seed,
-        options.full_config(),
+        model.config,
         labels=_labelled(options),
     )
     folder.write_metrics(work, known)
@@ -147,7 +149,7 @@ def _complete(
         runs.replace(options.out)
     summary.show(known, options.out, out)
     measured = known["reconstruction"]
-    if measured is not None and (said := nothing_learned(measured)):
+    if measured is not None and (said := nothing_learned(measured, kind_of(model))):
         warn(err, said)
     if interrupted:
         raise KeyboardInterrupt  # the solver returned normally, but the command was interrupted

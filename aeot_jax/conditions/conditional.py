@@ -95,7 +95,7 @@ def solve_conditional(
       >>> import jax, numpy as np, aeot_jax as aeot
       >>> y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
       >>> labels = (y[:, 0] > 0).astype(int)
-      >>> config = aeot.SolverConfig(tolerance=0.3)
+      >>> config = aeot.SolverConfig(tolerance=0.3, start="voronoi")
       >>> key = jax.random.key(0)
       >>> found = aeot.solve_conditional(key, aeot.Gaussian(3), y, labels, 4.0, config)
       >>> x, z, y_i, i = found.pairs(jax.random.key(1), 256)  # train a model of x, z on y_i

@@ -49,11 +49,20 @@ def novelty(
       ValueError: if the data have another size than the model's, or a code is not finite.
     """
     check_model(model)
-    known = np.asarray(model.extension.y)
     rows = None if unseen is None else checked(model, unseen, "unseen")
     if rows is not None and len(rows) >= _LEAST:
-        codes = codes_of(model, evenly(rows, _MOST_UNSEEN))
-        return dataclasses.asdict(novelty_report(new, known, codes, alpha=ALPHA))
+        return novelty_beside(model, new, codes_of(model, evenly(rows, _MOST_UNSEEN)))
+    return novelty_beside(model, new, None)
+
+
+def novelty_beside(
+    model: aeot.AEOT, new: ArrayLike, codes: Float[np.ndarray, "p z"] | None
+) -> dict[str, Any] | None:
+    """``novelty`` beside standardised codes of unseen data; None leaves out training codes."""
+    known = np.asarray(model.extension.y)
+    if codes is not None:
+        some = evenly(codes, _MOST_UNSEEN)
+        return dataclasses.asdict(novelty_report(new, known, some, alpha=ALPHA))
     if len(known) <= _LEAST:
         return None
     return dataclasses.asdict(novelty_report(new, known, alpha=ALPHA))

@@ -14,8 +14,16 @@ from aeot_jax import arguments
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
 from aeot_jax.drawing import draw_codes
-from aeot_jax.evaluate.newness import novelty
-from aeot_jax.evaluate.trips import checked, mean_image, reconstruction, round_trips
+from aeot_jax.evaluate.newness import novelty, novelty_beside
+from aeot_jax.evaluate.trips import (
+    Trip,
+    checked,
+    errors_of,
+    mean_image,
+    most,
+    reconstruction,
+    round_trips,
+)
 from aeot_jax.inputs.networks import Network, check_function
 from aeot_jax.metrics import comparison
 from aeot_jax.metrics.comparison import MIN_SET, evenly
@@ -81,7 +89,7 @@ def evaluate(
     results = _certified(certify_key, model)
 
     report("reconstruction")
-    results["reconstruction"] = _reconstructed(model, real, held)
+    results["reconstruction"], trips = _reconstructed(model, real, held)
     if held is not None and len(held) < MIN_SET:
         held = None
 
@@ -98,12 +106,16 @@ def evaluate(
     results |= comparison.distances(distance_key, where, generated, real, held, labels, n)
 
     report("memory")
-    results["novelty"] = novelty(model, codes, held)
     results |= {"decoded": None, "memory": None}
+    if held is None or not trips:
+        results["novelty"] = novelty(model, codes, held)
+    else:
+        known = np.concatenate([trip.codes for trip in trips])
+        results["novelty"] = novelty_beside(model, codes, known)
     if held is not None:
-        original = unseen = evenly(held, num_samples)
-        if model.image_shape is not None:
-            unseen = np.concatenate([part for _, part in round_trips(model, original)])
+        original = unseen = evenly(most(held) if trips else held, num_samples)
+        if trips:
+            unseen = evenly(np.concatenate([trip.decoded for trip in trips]), num_samples)
             pair = evenly(unseen, n), evenly(original, n)
             results["decoded"] = _of_decoded(model, where, generated, *pair)
         results["memory"] = dataclasses.asdict(_remembered(where, generated, real, unseen))
@@ -122,14 +134,16 @@ def _certified(key: PRNGKey, model: aeot.AEOT) -> dict[str, Any]:
 
 def _reconstructed(
     model: aeot.AEOT, real: np.ndarray, held: np.ndarray | None
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any] | None, list[Trip]]:
+    """The errors, and the round trips of at most 10,000 held-out data, for what comes later."""
     if model.image_shape is None:
-        return None
-    mean = None if real.ndim == 2 else mean_image(real)
-    found = {"train": reconstruction(model, real, mean)}
+        return None, []
+    mean = np.zeros(real.shape[1:]) if real.ndim == 2 else mean_image(real)
+    found, trips = {"train": reconstruction(model, real, mean)}, []
     if held is not None:
-        found["held_out"] = reconstruction(model, held, mean)
-    return found
+        trips = list(round_trips(model, most(held)))
+        found["held_out"] = errors_of(model, most(held), trips, mean)
+    return found, trips
 
 
 def _generated(

@@ -1,8 +1,8 @@
 """Round trips through the autoencoder: many images encoded and decoded, and their error."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,20 @@ _MAX_RECONSTRUCTED = 10_000
 
 _LEAST_LEARNED = 0.05
 """A model has learned something if it removes at least this share of the mean image's error."""
+
+
+class Trip(NamedTuple):
+    """A batch of data, encoded and decoded.
+
+    Attributes:
+      part: which rows of the data.
+      codes: standardised (b, z).
+      decoded: as the data (b, ...).
+    """
+
+    part: slice
+    codes: Float[np.ndarray, "b z"]
+    decoded: Float[np.ndarray, "b ..."]
 
 
 def reconstruction(
@@ -50,13 +64,25 @@ def reconstruction(
     x = checked(model, images, "images")
     if model.image_shape is None:
         raise ValueError("`model` was fitted to codes, which are not encoded; there is no error.")
-    x = x[:: math.ceil(len(x) / _MAX_RECONSTRUCTED)]
+    x = most(x)
     if mean is None:
         mean = np.zeros(x.shape[1:]) if x.ndim == 2 else mean_image(x)
+    return errors_of(model, x, round_trips(model, x), mean)
+
+
+def most(x: np.ndarray) -> np.ndarray:
+    """At most 10,000 data, evenly spaced."""
+    return x[:: math.ceil(len(x) / _MAX_RECONSTRUCTED)]
+
+
+def errors_of(
+    model: aeot.AEOT, x: np.ndarray, trips: Iterable[Trip], mean: ArrayLike
+) -> dict[str, Any]:
+    """``reconstruction`` of data whose round trips are known."""
     mean = np.asarray(mean, np.float64)
     errors, deviations = np.empty(len(x)), np.empty(len(x))
     axes = tuple(range(1, x.ndim))
-    for part, decoded in round_trips(model, x):
+    for part, _, decoded in trips:
         original = _unit(model, x[part])
         errors[part] = ((_unit(model, decoded) - original) ** 2).mean(axis=axes)
         deviations[part] = ((original - mean[None]) ** 2).mean(axis=axes)
@@ -75,14 +101,20 @@ def mean_image(images: ArrayLike) -> Float[np.ndarray, "h w c"]:
     return x.mean(axis=0, dtype=np.float64) / (255 if x.dtype == np.uint8 else 1)
 
 
-def nothing_learned(measured: dict[str, Any]) -> str | None:
-    """A warning if `reconstruction` found no better error than that of the mean image, or None."""
+def nothing_learned(measured: dict[str, Any], things: str = "images") -> str | None:
+    """A warning if `reconstruction` found no better error than that of the mean image, or None.
+
+    Args:
+      measured: from `reconstruction`.
+      things: what the data are, "images" or "rows".
+    """
     if measured["learned"]:
         return None
+    part = "pixel" if things == "images" else "number"
     return (
-        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} per pixel, is not "
-        f"clearly below that of the mean image, {measured['variance']:.4f}, so new images will not "
-        "look like the data; train for more epochs, or on more images."
+        f"the autoencoder has learned nothing: its error, {measured['mse']:.4f} per {part}, is not "
+        f"clearly below that of the mean {things[:-1]}, {measured['variance']:.4f}, so new "
+        f"{things} will not look like the data; train for more epochs, or on more {things}."
     )
 
 
@@ -93,23 +125,27 @@ def _unit(model: aeot.AEOT, x: np.ndarray) -> Float[np.ndarray, "n ..."]:
     return x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
 
 
-def round_trips(
-    model: aeot.AEOT, images: np.ndarray
-) -> Iterator[tuple[slice, Float[np.ndarray, "b ..."]]]:
+def round_trips(model: aeot.AEOT, images: np.ndarray) -> Iterator[Trip]:
     """Encode and decode in batches; the last is padded, so that one shape is compiled."""
     for start in range(0, len(images), _BATCH):
         part = slice(start, min(start + _BATCH, len(images)))
         x = images[part]
         padded = np.pad(x, [(0, _BATCH - len(x))] + [(0, 0)] * (x.ndim - 1))
         if x.ndim == 2:  # rows are measured in float64 outside of jit
-            yield part, np.asarray(aeot.decode(model, aeot.encode(model, padded)))[: len(x)]
+            codes = aeot.encode(model, padded)
+            made = codes, aeot.decode(model, codes)
         else:
-            yield part, np.asarray(_round_trip(model, padded))[: len(x)]
+            made = _round_trip(model, padded)
+        codes, decoded = (np.asarray(one)[: len(x)] for one in made)
+        yield Trip(part, codes, decoded)
 
 
 @jax.jit
-def _round_trip(model: aeot.AEOT, images: ArrayLike) -> Float[Array, "n h w c"]:
-    return aeot.decode(model, aeot.encode(model, images))
+def _round_trip(
+    model: aeot.AEOT, images: ArrayLike
+) -> tuple[Float[Array, "n z"], Float[Array, "n h w c"]]:
+    codes = aeot.encode(model, images)
+    return codes, aeot.decode(model, codes)
 
 
 def checked(model: Given[aeot.AEOT], data: ArrayLike, name: str) -> np.ndarray:

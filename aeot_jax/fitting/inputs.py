@@ -16,7 +16,7 @@ from aeot_jax.inputs.networks import Networks
 from aeot_jax.model import Config
 from aeot_jax.nn import train
 from aeot_jax.nn.train import TrainConfig
-from aeot_jax.ot.devices.placement import check_devices
+from aeot_jax.ot.devices.placement import checked_devices
 from aeot_jax.ot.solver.config import SolverConfig, placement
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
@@ -31,14 +31,13 @@ def check_config(
     found = arguments.key("key", key)
     arguments.instance("config", config, Config, "an `aeot_jax.Config(...)`")
     solver = config.solver
+    devices = checked_devices(devices)
     if devices is not None:
-        devices = tuple(devices) if isinstance(devices, list) else devices
-        check_devices(devices)
-        if solver.devices not in (None, tuple(devices)):
+        if solver.devices not in (None, devices):
             raise ValueError(
                 f"`devices` is {devices} and `config.solver.devices` is {solver.devices}; give one."
             )
-        solver = replace(solver, devices=tuple(devices))
+        solver = replace(solver, devices=devices)
     return found, solver
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from aeot_jax import arguments
 from aeot_jax.checkpoints import checkpoint
 from aeot_jax.machines import processes
-from aeot_jax.model import AEOT
+from aeot_jax.model import AEOT, Config
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.storage import runs
 from aeot_jax.storage.locks import locked
@@ -33,6 +33,13 @@ class Place:
             name = "resume" if resume else "overwrite"
             raise ValueError(f"`{name}` is set, but `run_dir` is None; pass the folder of the run.")
         self.folder = None if run_dir is None else arguments.path("run_dir", run_dir)
+
+
+def config_for(place: Place, config: Config) -> Config:
+    """The configuration of a fit; if it resumes a run of an earlier version, what that one did."""
+    if place.folder is None or not place.flags["resume"] or not isinstance(config, Config):
+        return config
+    return checkpoint.as_begun(place.folder, config)
 
 
 def in_folder(

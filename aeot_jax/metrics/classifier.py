@@ -21,6 +21,7 @@ GRID = 8
 """Most patches along the longer side of an image."""
 
 
+@arguments.known_fields
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig:
     """Options of the classifier and its training.

@@ -69,8 +69,8 @@ def mode_report(
     Source: Srivastava et al., "VEEGAN", NeurIPS 2017; Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS
     2018, section 4.1 and its released code.
     """
-    sigma = arguments.number("sigma", sigma, 0.0, above=True)
-    num_sigma = arguments.number("num_sigma", num_sigma, 0.0, above=True)
+    sigma = arguments.number("sigma", sigma, 0.0, above=True, wide=True)
+    num_sigma = arguments.number("num_sigma", num_sigma, 0.0, above=True, wide=True)
     x, modes = together(samples=samples, centres=centres)
     k, d = modes.shape
     distance, index = nearest(x, modes)
@@ -148,7 +148,7 @@ def covered_share(distances: ArrayLike, radius: Given[float]) -> float:
         raise ValueError(
             f"`distances` holds {r[wrong]} at {wrong}; pass one number of at least 0 per sample."
         )
-    radius = arguments.number("radius", radius, 0.0)
+    radius = arguments.number("radius", radius, 0.0, wide=True)
     return float((r <= radius).mean())
 
 
@@ -161,7 +161,7 @@ def gaussian_share(num_sigma: Given[float], dim: Given[int]) -> float:
       ValueError: if `num_sigma` is negative, or `dim` is not a positive integer.
     """
     dim = arguments.count("dim", dim)
-    num_sigma = arguments.number("num_sigma", num_sigma, 0.0)
+    num_sigma = arguments.number("num_sigma", num_sigma, 0.0, wide=True)
     return float(scipy.special.gammainc(dim / 2, num_sigma**2 / 2))
 
 

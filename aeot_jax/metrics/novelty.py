@@ -24,6 +24,9 @@ _PAIRED = 1.4
 """Times that pairs of mutual neighbours among left-out codes make the standard error larger: 1.05
 to 1.5 times for 25 to 2,000 codes in three dimensions."""
 
+_SAME = 1e-5
+"""Codes at most so far from each other, in units of the spread of the codes, are the same."""
+
 _FEW_PAIRS = 2**23
 """Up to this many pairs are compared in float64 on the host, which compiles nothing."""
 
@@ -44,6 +47,9 @@ class NoveltyReport:
         counted half: 0.5 if they are as new, 1 for copies (the Mann-Whitney statistic).
       nearer_se: its standard error, if new codes were distributed like unseen ones.
       num_copies: number of new codes at distance 0.
+      num_repeated: number of unseen codes that equal a training code up to rounding. Beside such
+        codes any sampler looks new: where they are more than the share `alpha`, all that is said
+        here is about copies.
       median_new: median distance from a new code to its nearest training code.
       median_unseen: the same for unseen codes.
       unseen: "held out", or "left out": each of some training codes against all others.
@@ -58,6 +64,7 @@ class NoveltyReport:
     nearer: float
     nearer_se: float
     num_copies: int
+    num_repeated: int
     median_new: float
     median_unseen: float
     unseen: str
@@ -119,7 +126,14 @@ def novelty_report(
         near, far = both[: len(made)], both[len(made) :]
     else:
         near, far = (_far(rows, reference, block) for rows in (made, others[0]))
-    return _compared(near, far, alpha, "left out" if unseen is None else "held out")
+    same = _SAME * _spread(reference)
+    return _compared(near, far, same, alpha, "left out" if unseen is None else "held out")
+
+
+def _spread(known: Rows) -> float:
+    """Root mean square of the distances from the mean."""
+    unit = 255 if known.dtype == np.uint8 else 1
+    return float(np.sqrt(known.var(axis=0, dtype=np.float64).sum())) / unit
 
 
 def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
@@ -146,9 +160,13 @@ def _left_out(known: Rows, least: int, block: int) -> Float[np.ndarray, " p"]:
 
 
 def _compared(
-    near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"], alpha: float, unseen: str
+    near: Float[np.ndarray, " n"],
+    far: Float[np.ndarray, " p"],
+    same: float,
+    alpha: float,
+    unseen: str,
 ) -> NoveltyReport:
-    """The report, from distances of new and of unseen codes."""
+    """The report, from distances of new and of unseen codes; those up to `same` are copies."""
     n, p = len(near), len(far)
     cutoff = near_cutoff(far, alpha)
     order = np.sort(far)
@@ -161,6 +179,7 @@ def _compared(
         nearer=float(1 - (below + up_to).mean() / (2 * p)),
         nearer_se=float(np.sqrt((n + p + 1) / (12 * n * p))),
         num_copies=int((near == 0).sum()),
+        num_repeated=int((far <= same).sum()),
         median_new=float(np.median(near)),
         median_unseen=float(np.median(far)),
         unseen=unseen,

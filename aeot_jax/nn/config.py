@@ -15,6 +15,7 @@ MLP_MAX_VALUES = 2048
 convolutions with five times its CPU time. Above, its first and last layers become too large."""
 
 
+@arguments.known_fields
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
     """Options of the networks; None is chosen from the image size.

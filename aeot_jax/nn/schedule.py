@@ -18,6 +18,7 @@ distance; on 64x64 drawings in colour by 2 %, the kernel distance grew, and so d
 of the convolutions."""
 
 
+@arguments.known_fields
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Options of the training; None is chosen from the number of images.

@@ -145,8 +145,8 @@ def fit(
     model_config: Given[models.AutoencoderConfig],
     train_config: Given[TrainConfig],
     *,
-    state: TrainState | None = None,
-    devices: Devices = (),
+    state: Given[TrainState | None] = None,
+    devices: Given[Devices] = (),
     on_epoch: Callable[[TrainState, float], Any] | None = None,
 ) -> tuple[TrainState, list[float]]:
     """Train the autoencoder, and then refine its decoder.
@@ -173,8 +173,8 @@ def fit(
 
     Raises:
       ValueError: if the images have the wrong shape or dtype, an unsupported size, or are fewer
-        than a batch; if the devices cannot share a batch, or one is named twice; if the decoder of
-        a table is to be refined.
+        than a batch; if the state is of another training; if the devices cannot share a batch, or
+        one is named twice; if the decoder of a table is to be refined.
       FloatingPointError: if the loss of an epoch is not finite; `on_epoch` has got every earlier
         state.
     """
@@ -185,6 +185,7 @@ def fit(
         arguments.instance(name, config, kinds[name], way)
     images = _check_images(images)
     n = images.shape[0]
+    devices = tuple(devices)
     meshes.check_distinct(devices)
     several = devices if len(devices) > 1 else ()
     if several:
@@ -193,6 +194,8 @@ def fit(
     init_key, run_key = jax.random.split(key)
     if state is None:
         state = init(init_key, images.shape[1:], model_config, train_config, n)
+    else:
+        _check_state(state, init_key, images.shape, model_config, train_config)
     images = _placed(images, devices)
     first, last = num_epochs(n, train_config), total_epochs(images.shape, train_config)
     history = []
@@ -211,10 +214,36 @@ def fit(
             train_config=train_config,
             devices=several,
         )
-        history.append(_finite(float(value), epoch, train_config))
+        history.append(_finite(float(value), epoch, first, train_config))
         if on_epoch is not None:
             on_epoch(current, history[-1])
     return _own(current, several), history
+
+
+def _check_state(
+    state: Given[TrainState],
+    key: PRNGKey,
+    shape: tuple[int, ...],
+    model_config: models.AutoencoderConfig,
+    train_config: TrainConfig,
+) -> None:
+    """Refuse a state of another training: other networks, or another stage after so many epochs."""
+    arguments.instance("state", state, TrainState, "a state of this function, or None")
+    done, first = int(state.epoch), num_epochs(shape[0], train_config)
+    wanted = jax.eval_shape(lambda key: like(key, shape, model_config, train_config, done), key)
+    if _form(state) != _form(wanted):
+        stage = "second" if done > first else "first"
+        raise ValueError(
+            f"`state` is of another training: after {done} epochs, this one, of {first} and "
+            f"{total_epochs(shape, train_config) - first} epochs, is in its {stage} stage; pass "
+            "the images, `model_config` and `train_config` with which it was made."
+        )
+
+
+def _form(state: TrainState) -> Any:
+    """Structure and shapes."""
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves]
 
 
 def _own(state: TrainState, several: Devices) -> TrainState:
@@ -231,10 +260,12 @@ def _placed(tree: _T, devices: Devices) -> _T:
     return jax.device_put(jax.tree.map(np.asarray, processes.from_first(tree)), where)
 
 
-def _finite(loss: float, epoch: int, config: TrainConfig) -> float:
+def _finite(loss: float, epoch: int, first: int, config: TrainConfig) -> float:
+    """The loss of an epoch, of which ``first`` are in the first stage; raises if it is none."""
     if not np.isfinite(loss):
+        number = f"{epoch + 1}" if epoch < first else f"{epoch + 1 - first} of the second stage"
         raise FloatingPointError(
-            f"the loss of epoch {epoch + 1} is {loss}; lower `learning_rate`, now "
+            f"the loss of epoch {number} is {loss}; lower `learning_rate`, now "
             f"{config.learning_rate}, and train again."
         )
     return loss

@@ -46,7 +46,7 @@ def window(mu: Given[Measure], half_width: Given[float | None] = None) -> Window
         raise ValueError(f"`mu` has dimension {mu.dim}; only transport in the plane can be drawn.")
     if half_width is not None:
         positive = {"above": True, "what": "a positive number"}
-        half_width = arguments.number("half_width", half_width, 0.0, **positive)
+        half_width = arguments.number("half_width", half_width, 0.0, wide=True, **positive)
     if isinstance(mu, UniformCube):
         return Window(half_width or 0.5, disc=False)
     if isinstance(mu, UniformBall | Gaussian):

@@ -42,11 +42,11 @@ def measured(
         expected_empty=float(certificate.expected_empty),
         num_classes=len(classes),
         classes_short=tuple(one.name for one in classes if not one.converged),
-        epochs=len(losses),
+        epochs=first,
         falling=_falling(losses[:first]),
         data_gone=material.absent,
         things=kind_of(model),
-        **_newness(material.metrics.get("novelty")),
+        **_newness(newness(material.metrics)),
         **_evaluated(material.evaluation),
     )
     if pairs is not None and material.train is not None:
@@ -109,12 +109,26 @@ def _nearness(found: Neighbours) -> dict[str, Any]:
     }
 
 
-def _newness(found: Any) -> dict[str, Any]:
-    """The share of new codes that are very near to a training code, from metrics.json."""
-    names = "share_near", "share_near_se"
+def newness(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How new the codes of samples are, from metrics.json; None where it does not say."""
+    found = metrics.get("novelty")
+    names = "share_near", "share_near_se", "alpha", "nearer"
     if not isinstance(found, dict) or not all(isinstance(found.get(n), int | float) for n in names):
+        return None
+    repeated, unseen = found.get("num_repeated"), found.get("num_unseen")
+    share = 0.0  # which files of earlier versions do not tell
+    if isinstance(repeated, int) and isinstance(unseen, int) and unseen > 0:
+        share = repeated / unseen
+    return {**found, "share_repeated": share}
+
+
+def _newness(found: dict[str, Any] | None) -> dict[str, Any]:
+    """The share of new codes that are very near to a training code."""
+    if found is None:
         return {}
-    return {"codes_near": float(found[names[0]]), "codes_near_se": float(found[names[1]])}
+    names = "share_near", "share_near_se", "share_repeated"
+    fields = "codes_near", "codes_near_se", "codes_repeated"
+    return {to: float(found[name]) for to, name in zip(fields, names, strict=True)}
 
 
 def _evaluated(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:

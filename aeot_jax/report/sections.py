@@ -12,7 +12,7 @@ from aeot_jax.model import kind_of
 from aeot_jax.plot.run import to_bytes
 from aeot_jax.report import facts, figures
 from aeot_jax.report.command import command
-from aeot_jax.report.numbers import refined
+from aeot_jax.report.numbers import newness, refined
 from aeot_jax.report.parts import Facts, name_of
 from aeot_jax.report.picture import Picture, grid
 from aeot_jax.report.tables import Table, class_table, costs, scores
@@ -139,7 +139,8 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
         yield "Missing", material.absent
     yield "Learned from", f"{m:,} {kind_of(found.material.model)}"
     if data.get("num_held_out"):
-        yield "Not learned from", f"{data['num_held_out']:,} {data.get('held_out')} images"
+        unseen = f"{data['num_held_out']:,} {data.get('held_out')}"
+        yield "Not learned from", f"{unseen} {kind_of(found.material.model)}"
     if found.classes:
         names = ", ".join(one.name for one in found.classes[:20])
         yield (
@@ -237,9 +238,8 @@ def _nearest(found: Facts, side: int) -> Iterator[Picture]:
 
 def _newness(found: Facts) -> Iterator[str]:
     """How new the codes of samples are, from metrics.json; nothing where it does not say."""
-    new = found.material.metrics.get("novelty")
-    names = "share_near", "alpha", "nearer"
-    if not isinstance(new, dict) or not all(isinstance(new.get(n), int | float) for n in names):
+    new = newness(found.material.metrics)
+    if new is None:
         return
     seen = new.get("unseen") != "held out"
     which = "left out one at a time" if seen else "that were held out"
@@ -250,6 +250,11 @@ def _newness(found: Facts) -> Iterator[str]:
         f"{100 * new['alpha']:.0f} % and 50 %, as new as unseen data; copies have 100 % and more "
         "than 50 %."
     )
+    if new["share_repeated"]:
+        yield (
+            f"{100 * new['share_repeated']:.0f} % of these unseen codes equal a training code. "
+            "Beside copies any sampler looks new."
+        )
 
 
 def _class_samples(found: Facts, side: int) -> Iterator[Picture]:

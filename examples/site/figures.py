@@ -51,6 +51,11 @@ ALT = {
     "none of which do.",
     "11_new_targets": "Three bars, samples a target: about as many before and anew, and a fraction "
     "of that from old heights.",
+    "12_conditions": "Left, lines from noise to the points of two moons, each in the colour of its "
+    "label: noise of both labels lies everywhere. Middle and right, the same noise carried to one "
+    "moon and to the other, as each label asks.",
+    "13_report": "The sentence of a report above three of its pictures: new digits; digits above "
+    "what their codes keep of them; lines of the loss and of the mass error, which fall.",
     "07_discriminator": "Left, level lines of the discriminator with arrows along its negative "
     "gradient; right, the samples where the arrows lead, on a swiss roll.",
 }
@@ -75,7 +80,7 @@ def run(script: Path) -> dict[str, Any]:
         if outside:
             raise SystemExit(f"{script} writes outside of runs/: {outside}")
         figures = {}
-        for path in sorted(Path(folder).rglob("*.png")):
+        for path in sorted(Path(folder).glob("runs/*.png")):
             figures[keep(path)] = ALT[path.stem]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -9,8 +9,9 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax import metrics
+from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
-from aeot_jax.evaluate import evaluate, newness, novelty, reconstruction
+from aeot_jax.evaluate import evaluate, newness, novelty, reconstruction, scores, trips
 
 KEY = jax.random.key(0)
 
@@ -99,6 +100,29 @@ def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
         reconstruction(model, codes)
     with pytest.raises(ValueError, match=r"rows of shape \(3,\), but the model makes \(4,\)"):
         evaluate(KEY, model, Table(codes[:, :3], None, "codes"))
+
+
+def test_unseen_data_are_encoded_once(monkeypatch):
+    calls = []
+
+    def counted(model, data):
+        calls.append(len(data))
+        return round_trips(model, data)
+
+    round_trips = trips.round_trips
+    for module in (trips, scores):
+        monkeypatch.setattr(module, "round_trips", counted)
+    monkeypatch.setattr(newness, "encode_all", None)
+    pictures = tiny.images(90)[..., None]
+    sets = (ImageSet(some, None, "x") for some in (pictures[:60], pictures[60:]))
+    found = evaluate(KEY, tiny.model(), *sets, num_samples=30)
+    assert calls == [60, 30]
+    assert found["novelty"]["num_unseen"] == found["decoded"]["num_samples"] == 30
+    assert found["novelty"]["num_repeated"] == 0
+    again = [trip.codes for trip in trips.round_trips(tiny.model(), pictures[:60])]
+    told = newness.novelty_beside(tiny.model(), rows(0, 30)[:, :3], np.concatenate(again))
+    assert told is not None
+    assert told["num_repeated"] == told["num_unseen"] == 60
 
 
 @pytest.mark.long

@@ -23,6 +23,18 @@ def test_copies_are_not_new(unseen):
 
 
 @pytest.mark.parametrize("unseen", [UNSEEN, None])
+def test_unseen_codes_that_are_known_are_counted(unseen):
+    """Up to rounding, and whatever the unit."""
+    if unseen is None:
+        report = novelty_report(codes(2, 100), np.concatenate([KNOWN, KNOWN]))
+        assert report.num_repeated == report.num_unseen
+        return
+    for unit in (1e-3, 1e3):
+        some = np.concatenate([UNSEEN, KNOWN[:40] + 1e-6 * codes(3, 40)]) * unit
+        assert novelty_report(codes(2, 100) * unit, KNOWN * unit, some).num_repeated == 40
+
+
+@pytest.mark.parametrize("unseen", [UNSEEN, None])
 def test_fresh_codes_of_the_same_law_are_as_new_as_unseen_ones(unseen):
     report = novelty_report(codes(2, 500), KNOWN, unseen)
     assert abs(report.share_near - 0.05) < 4 * report.share_near_se
@@ -47,6 +59,7 @@ def test_the_error_beside_left_out_codes_covers_what_they_vary_by():
 
 def test_codes_that_are_far_from_all_data_are_newer_than_unseen_ones():
     report = novelty_report(9 + codes(2, 100), KNOWN, UNSEEN)
+    assert report.num_repeated == 0
     assert report.share_near == report.nearer == 0
 
 

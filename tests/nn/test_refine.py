@@ -64,6 +64,19 @@ def test_resuming_between_and_inside_the_stages_is_bit_identical(fitted, epoch):
     assert rest == history[epoch:]
 
 
+def test_a_loss_that_is_not_finite_names_the_epoch_of_its_stage(fitted):
+    broken = fitted[2][137]
+    broken = dataclasses.replace(broken, params=jax.tree.map(lambda a: a * np.nan, broken.params))
+    with pytest.raises(FloatingPointError, match="loss of epoch 119 of the second stage is nan"):
+        train.fit(KEY, bars(), MODEL, CONFIG, state=broken)
+
+
+def test_a_state_of_the_second_stage_belongs_to_its_first(fitted):
+    longer = dataclasses.replace(CONFIG, epochs=139)
+    with pytest.raises(ValueError, match=r"after 138 epochs, this one, of 139 and 120 epochs, is"):
+        train.fit(KEY, bars(), MODEL, longer, state=fitted[2][137])
+
+
 def test_eight_devices_refine_as_one_does(fitted):
     state, history = train.fit(KEY, bars(), MODEL, CONFIG, state=fitted[2][137], devices=DEVICES)
     np.testing.assert_allclose(history, fitted[1][138:], rtol=1e-4)

@@ -33,6 +33,23 @@ def test_training_lowers_the_loss(fitted):
     assert history[-1] < history[0]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 1, "refine_epochs": 4}, {"latent_dim": 3}, {"width": 17}, None],
+)
+def test_a_state_of_another_training_is_told_in_one_sentence(fitted, changes):
+    state = fitted[2][1]
+    if changes is None:
+        with pytest.raises(ValueError, match=r"`state` is 3; pass a state of this function"):
+            train.fit(KEY, bars(), MODEL, CONFIG, state=3)  # pyright: ignore[reportArgumentType]
+        return
+    own = {"latent_dim", "width"} & set(changes)
+    model = dataclasses.replace(MODEL, **changes) if own else MODEL
+    config = CONFIG if own else dataclasses.replace(CONFIG, **changes)
+    with pytest.raises(ValueError, match=r"`state` is of another training: after 2 epochs, this"):
+        train.fit(KEY, bars(), model, config, state=state)
+
+
 @pytest.mark.usefixtures("fitted")
 def test_all_epochs_share_one_compilation():
     before = compilations(train.run_epoch)

@@ -124,12 +124,17 @@ def test_a_page_holds_what_a_person_looks_for(text):
 
 
 def test_a_page_says_how_new_the_samples_are(found, text):
-    new = {"share_near": 0.73, "alpha": 0.05, "nearer": 0.671, "unseen": "held out"}
+    new = {"share_near": 0.73, "share_near_se": 0.02, "alpha": 0.05, "nearer": 0.671}
+    new |= {"unseen": "held out", "num_unseen": 200}
     assert "By their codes" not in text
     told = dataclasses.replace(found, material=material(metrics={"novelty": new}))
     page_of = Checked(page.render(told)).text
     assert "73 % of new samples are as near to a training one as the nearest 5 % of" in page_of
     assert "the nearer of the two in 67 % of all pairs" in page_of
+    assert "equal a training code" not in page_of
+    repeated = material(metrics={"novelty": {**new, "num_repeated": 50}})
+    told = dataclasses.replace(found, material=repeated)
+    assert "25 % of these unseen codes equal a training code" in Checked(page.render(told)).text
     for broken in ({"alpha": "x"}, {**new, "nearer": None}, "new", 1):
         told = dataclasses.replace(found, material=material(metrics={"novelty": broken}))
         assert "By their codes" not in page.render(told)

@@ -22,8 +22,8 @@ def in_words(err: Console) -> Iterator[None]:
         if copies is None:
             warn(err, " ".join(str(message).split()))
         else:
-            what = "1 image appears" if copies == 1 else f"{copies:,} images appear"
-            warn(err, f"{what} twice, or with the code of another; copies share one cell.")
+            what = "1 code equals" if copies == 1 else f"{copies:,} codes equal"
+            warn(err, f"{what} another one, as where data appear twice; copies share one cell.")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

@@ -136,8 +136,9 @@ class Coupling:
         words = numbers.words(np.atleast_1d(np.asarray(number, np.uint64)))
         dtype, dependent = np.dtype(self.options.dtype), self.options.antithetic
         parts = self._parts
-        x = pairing.noise_of(parts.key, parts.mu, words, dtype=dtype, dependent=dependent)
-        return x if np.ndim(number) else x[0]
+        with placing.axes_in_use(self.sharding):
+            x = pairing.noise_of(parts.key, parts.mu, words, dtype=dtype, dependent=dependent)
+            return x if np.ndim(number) else x[0]
 
     def state(self, k: Given[SupportsIndex]) -> dict[str, int]:
         """What ``coupling_from_state`` needs to go on before batch k: a small dict of integers.
@@ -202,7 +203,8 @@ class Coupling:
             count=_TABLE_DRAWS,
             dependent=self.options.antithetic,
         )
-        return np.concatenate(list(found))[first - begin :][:count]
+        with placing.axes_in_use(self.sharding):
+            return np.concatenate(list(found))[first - begin :][:count]
 
     def inverse(
         self, i: Given[int], n: Given[int], *, max_draws: Given[int | None] = None
@@ -233,5 +235,6 @@ class Coupling:
             limit = arguments.whole("max_draws", max_draws, "how many draws to make at most")
             if not 1 <= limit < numbers.MOST:
                 raise ValueError(f"`max_draws` is {limit}; pass how many draws, at least 1.")
-        found = inverse.inside(self._parts, i, n, limit)
+        with placing.axes_in_use(self.sharding):
+            found = inverse.inside(self._parts, i, n, limit)
         return arguments.placed(found.astype(np.dtype(self.options.dtype)))

@@ -1,5 +1,6 @@
 """Where a batch lies: every device draws and pairs its own rows, and nothing moves."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -77,6 +78,18 @@ def placed(sharding: Sharding | None, tree: Any) -> Any:
     if isinstance(sharding, NamedSharding):
         sharding = NamedSharding(sharding.mesh, P())
     return parallel.lay(sharding, tree)
+
+
+def axes_in_use(sharding: Sharding | None) -> contextlib.AbstractContextManager[Any]:
+    """For programs that are not mapped over the devices, from what ``placed`` gave.
+
+    If the axes of the mesh are explicit, they are part of the types that such a program is traced
+    with, and the arrays that it makes itself have them only where the mesh is in use.
+    """
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    if isinstance(mesh, Mesh) and mesh.explicit_axes:
+        return jax.set_mesh(mesh)
+    return contextlib.nullcontext()
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -104,7 +105,7 @@ def placement(
     """
     arguments.choice("parallel", parallel, NAMES)
     arguments.choice("target_shards", target_shards, SHARDS)
-    check_devices(devices)
+    devices = checked_devices(devices)
     if target_shards > 1:
         return _with_target_shards(parallel, devices, target_shards)
     if inside_jit and parallel == "auto":
@@ -157,21 +158,23 @@ def _with_target_shards(
     return Placement("shard_map", devices, target_shards)
 
 
-def check_devices(devices: Given[Devices | None]) -> None:
-    """Refuse what is no tuple of devices; None passes.
+def checked_devices(devices: Given[Devices | None]) -> tuple[Any, ...] | None:
+    """A sequence of devices as a tuple; None passes.
 
     Raises:
       ValueError: if it is something else, or empty.
     """
     if devices is None:
-        return
-    if not isinstance(devices, tuple) or not all(isinstance(d, jax.Device) for d in devices):
+        return None
+    found = tuple(devices) if isinstance(devices, list | tuple | np.ndarray) else (None,)
+    if not all(isinstance(device, jax.Device) for device in found):
         raise ValueError(
-            f"`devices` is {arguments.shown(devices)}; pass a tuple of `jax.devices()`, or None "
-            "for all."
+            f"`devices` is {arguments.shown(devices)}; pass a tuple or list of `jax.devices()`, or "
+            "None for all."
         )
-    if not devices:
+    if not found:
         raise ValueError("`devices` is empty; pass a tuple of devices, or None for all.")
+    return found
 
 
 def _check_devices(devices: Devices, present: str, target_shards: int = 1) -> None:

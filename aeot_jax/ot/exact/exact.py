@@ -87,7 +87,7 @@ def solve_exact(
     y, _ = check_targets(y)
     nu = _check_weights(nu, len(y))
     what = "a positive number"
-    tolerance = arguments.number("tolerance", tolerance, 0.0, above=True, what=what)
+    tolerance = arguments.number("tolerance", tolerance, 0.0, wide=True, above=True, what=what)
     max_steps = arguments.count("max_steps", max_steps, least=0)
 
     active = np.flatnonzero(nu > 0)

@@ -198,7 +198,7 @@ def power_cells(y: ArrayLike, h: ArrayLike, *, half_width: Given[float] = 0.5) -
     if y.shape[1] != 2:
         raise ValueError(f"`y` has shape {y.shape}; cells are drawn for targets of the plane.")
     what = "a positive number"
-    half_width = arguments.number("half_width", half_width, 0.0, above=True, what=what)
+    half_width = arguments.number("half_width", half_width, 0.0, wide=True, above=True, what=what)
     return polygons(build(y, hide_duplicates(y, h), half_width))
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 from aeot_jax import arguments
 from aeot_jax.ot.counts.ways.table import WAYS, Sampling
 from aeot_jax.ot.devices.placement import NAMES as PARALLELS
-from aeot_jax.ot.devices.placement import SHARDS, Parallel, Placement, check_devices
+from aeot_jax.ot.devices.placement import SHARDS, Parallel, Placement, checked_devices
 from aeot_jax.ot.devices.placement import placement as placement_of
 from aeot_jax.ot.solver.moves.table import Method, MethodName
 from aeot_jax.ot.solver.starts import closed_forms
@@ -22,6 +22,7 @@ LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
 
 
+@arguments.known_fields
 @dataclass(frozen=True)
 class SolverConfig:
     """What the user decides; the defaults serve every data set.
@@ -117,7 +118,7 @@ class SolverConfig:
             raise ValueError(
                 f"`optimizer` is {self.optimizer!r}; pass an optax transformation, or None (Adam)."
             )
-        check_devices(self.devices)
+        object.__setattr__(self, "devices", checked_devices(self.devices))
         if self.tolerance is None and not any((self.max_samples, self.max_steps, self.time_limit)):
             raise ValueError(
                 "`tolerance` is None and no limit is set; set `max_samples`, `max_steps` or "

@@ -13,15 +13,28 @@ from aeot_jax.typing import ArrayLike, Given
 
 
 class Status(IntEnum):
-    """Why the solver stopped."""
+    """Why the solver stopped; ``message`` has a sentence for each."""
 
     RUNNING = 0
+    """It has not stopped: a state of ``init`` and ``step``, whose heights are not certified."""
+
     CONVERGED = 1
+    """The mass error is certified to be within the tolerance."""
+
     STEP_LIMIT = 2
+    """``max_steps`` came before the tolerance was certified."""
+
     SAMPLE_LIMIT = 3
+    """``max_samples`` came before the tolerance was certified."""
+
     TIME_LIMIT = 4
+    """``time_limit`` came before the tolerance was certified."""
+
     NON_FINITE = 5
+    """A height became infinite or not a number; the last finite heights are returned."""
+
     INTERRUPTED = 6
+    """Ctrl-C came; the heights reached so far are returned."""
 
 
 _SENTENCES = {
@@ -60,6 +73,7 @@ def message(outcome: ArrayLike | Given[HasStatus]) -> str:
       outcome: the code, or the solution that has it: where that did not converge, a second sentence
         says which targets its certificate could not verify, if any.
     """
+    _refuse_holder("outcome", outcome)
     if not isinstance(outcome, HasStatus):
         code = arguments.count("outcome", outcome, 0, max(Status), "a solution or its `status`")
         return _SENTENCES[Status(code)]
@@ -68,6 +82,12 @@ def message(outcome: ArrayLike | Given[HasStatus]) -> str:
     if status is Status.CONVERGED or certificate is None:
         return _SENTENCES[status]
     return f"{_SENTENCES[status]} {certificate.unverified()}".rstrip()
+
+
+def _refuse_holder(name: str, value: object) -> None:
+    """Name the solution in what holds one: a fitted model, transport under conditions."""
+    if isinstance(getattr(value, "solution", None), HasStatus):
+        raise ValueError(f"`{name}` is of class {type(value).__name__}; pass its `solution`.")
 
 
 def raise_if_failed(solution: Given[HasStatus]) -> None:
@@ -79,6 +99,7 @@ def raise_if_failed(solution: Given[HasStatus]) -> None:
     Raises:
       SolveError: if the status is anything but converged.
     """
+    _refuse_holder("solution", solution)
     arguments.instance("solution", solution, HasStatus, "what `aeot_jax.solve` returns")
     arguments.refuse_trace("raise_if_failed", "call it outside of `jax.jit`", solution=solution)
     status = jax.device_get(solution.status)

@@ -147,6 +147,11 @@ def parts_of(
             raise ValueError(
                 f"`mu` is a {type(mu).__name__}; pass its `solution`, or call its own `coupling`."
             )
+        if hasattr(mu, "solution") and hasattr(mu, "extension"):
+            raise ValueError(
+                f"`mu` is of class {type(mu).__name__}; pass its `extension.mu`, `extension.y` and "
+                "`extension.h` each."
+            )
         for name, value, what in (("y", y, "targets (m, d)"), ("h", h, "heights (m,)")):
             if value is None:
                 raise ValueError(

@@ -234,6 +234,14 @@ def _copies(n: Numbers) -> Iterable[Finding]:
 def _novelty(n: Numbers) -> Iterable[Finding]:
     if n.codes_near is None:
         return
+    if n.codes_repeated > n.alpha:
+        text = (
+            f"{_percent(n.codes_repeated)} of the unseen codes equal a training code, beside which "
+            "any sampler looks new: how new samples are is not told."
+        )
+        advice = "Hold out data of which no copy is trained on."
+        yield Finding("open", "Novelty", text, advice)
+        return
     text = (
         f"{_percent(n.codes_near)} of the new codes lie as near to a training code as the nearest "
         f"{_percent(n.alpha)} of unseen ones do"

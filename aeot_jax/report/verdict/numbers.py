@@ -23,7 +23,7 @@ class Numbers:
       error_train: the error of training images, if `error` is of others.
       judged: the images of `error`: "test", "held-out" or "training".
       learned: whether `error` is clearly below `error_of_mean`.
-      epochs: number of epochs; 0 without an autoencoder.
+      epochs: number of epochs of both networks; 0 without an autoencoder.
       falling: relative decrease of the loss in the last tenth of the epochs.
       share_rejected: share of the candidates in the singular set.
       share_copied: share of the accepted candidates that are codes of the data, without blending.
@@ -33,6 +33,7 @@ class Numbers:
       alpha: see `near`.
       codes_near: the same share of new codes, beside unseen codes.
       codes_near_se: its standard error.
+      codes_repeated: share of the unseen codes that equal a training code.
       identical: number of new images that equal a training image.
       frechet: Fréchet distance.
       frechet_floor: its floor, the score of real images.
@@ -67,6 +68,7 @@ class Numbers:
     alpha: float = 0.05
     codes_near: float | None = None
     codes_near_se: float = 0.0
+    codes_repeated: float = 0.0
     identical: int = 0
     frechet: float | None = None
     frechet_floor: float | None = None

@@ -81,9 +81,13 @@ def test_one_device_is_a_place_as_well():
     np.testing.assert_array_equal(c[2].x, aeot.coupling(MU, Y, H, batch_size=B)[2].x)
 
 
-def test_noise_and_states_do_not_depend_on_the_layout():
-    alone, c = aeot.coupling(MU, Y, H, batch_size=B), sharded(SPECS[0], batch_size=B)
-    np.testing.assert_array_equal(c.noise(77), alone.noise(77))
+@pytest.mark.parametrize("kind", MESHES)
+def test_noise_and_states_do_not_depend_on_the_layout(kind):
+    alone, c = aeot.coupling(MU, Y, H, batch_size=B), sharded(SPECS[0], kind, batch_size=B)
+    for j in (77, np.arange(3)):
+        np.testing.assert_array_equal(c.noise(j), alone.noise(j))
+    np.testing.assert_array_equal(c.inverse(2, 3), alone.inverse(2, 3))
+    np.testing.assert_array_equal(c.table(100)[:], alone.table(100)[:])
     assert c.state(5) == alone.state(5)
     again = aeot.coupling_from_state(alone.state(5), MU, Y, H, sharding=c.sharding)
     np.testing.assert_array_equal(next(iter(again)).x, alone[5].x)

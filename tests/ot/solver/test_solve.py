@@ -200,7 +200,7 @@ def test_what_is_no_number_is_named(field, value):
     [
         ("learning_rate", None, "`learning_rate` is None; pass a positive number"),
         ("optimizer", "adam", "`optimizer` is 'adam'; pass an optax transformation"),
-        ("devices", "cpu", r"`devices` is 'cpu'; pass a tuple of `jax.devices\(\)`"),
+        ("devices", "cpu", r"`devices` is 'cpu'; pass a tuple or list of `jax.devices\(\)`"),
     ],
 )
 def test_what_is_of_another_kind_is_named(field, value, said):

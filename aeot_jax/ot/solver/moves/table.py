@@ -25,8 +25,13 @@ class Method(IntEnum):
     """What found the heights. Files keep the number, so that none is ever used again."""
 
     NEWTON = 0
+    """Stochastic Newton steps, after Adam or from a start near to the optimum."""
+
     ADAM = 1
+    """Adam, or the user's optimiser, to the end."""
+
     EXACT = 2
+    """Exact integration in float64, on a line or in the plane."""
 
 
 class Move(Protocol):
