@@ -24,6 +24,9 @@ from aeot_jax.typing import ArrayLike, Given
 _TOUCHING = 1e-9
 """Codes nearer than this, over the extent of the code, are one code."""
 
+_STANDING = 1e-12
+"""A step of the code shorter than this, over its extent, is none."""
+
 _MARGIN = 1e-9
 """Slope of a monotone function that is told from 0."""
 
@@ -50,6 +53,8 @@ class Encoding(NamedTuple):
 
     Attributes:
       encoded: whether no two points of the curve have one code.
+      confused: how far apart along the curve two points of one code are at most, over its length: 0
+        if it is encoded, small where the code turns back a little, near 1 where ends meet.
       separation: the least distance in code over distance along the curve, of all pairs of points
         where the network bends or the curve has a vertex, over the mean of it on the way: 1 for a
         curve that is unrolled evenly, 0 for one whose code meets itself.
@@ -59,6 +64,7 @@ class Encoding(NamedTuple):
     """
 
     encoded: bool
+    confused: float
     separation: float
     pieces: int
     needed: int
@@ -107,9 +113,9 @@ def encoding(network: Given[Network], curve: ArrayLike) -> Encoding:
     place = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(found.points, axis=0), axis=1))]
     moved = np.r_[True, np.diff(place) > 0]  # a vertex may be given twice
     place, codes = place[moved], found.values[moved]
-    encoded = not _meets_itself(codes)
-    separation = _separation(codes, place) if encoded else 0.0
-    return Encoding(encoded, separation, found.num_pieces, needed)
+    confused = _confused(codes, place) / float(place[-1])
+    separation = 0.0 if confused else _separation(codes, place)
+    return Encoding(not confused, confused, separation, found.num_pieces, needed)
 
 
 def _curve(curve: ArrayLike) -> Float[np.ndarray, "p d"]:
@@ -167,26 +173,33 @@ def _is_rectifiable(steps: Float[np.ndarray, "k d"]) -> bool:
     return bool(best.status == 0 and -best.fun > _MARGIN)
 
 
-def _meets_itself(codes: Float[np.ndarray, "k o"]) -> bool:
-    """Whether a polyline stands still, folds back on itself, or crosses itself."""
+def _confused(codes: Float[np.ndarray, "k o"], place: Float[np.ndarray, " k"]) -> float:
+    """The longest way between two points where a polyline meets itself; 0 if it does not.
+
+    It may stand still, fold back at a vertex, or come near again later.
+    """
     scale = float(np.ptp(codes, axis=0).max())
-    steps = np.diff(codes, axis=0)
+    if not scale:
+        return float(place[-1])
+    steps, ways = np.diff(codes, axis=0), np.diff(place)
     lengths = np.linalg.norm(steps, axis=1)
-    if not scale or lengths.min() <= _TOUCHING * scale * 1e-3:
-        return True
-    if codes.shape[1] == 1:
-        return not ((steps > 0).all() or (steps < 0).all())
-    units = steps / lengths[:, None]
-    if ((units[:-1] * units[1:]).sum(1) < -1 + _MARGIN).any():
-        return True
-    count = len(steps)
-    rows = max(1, _MOST_PAIRS // count)
-    for start in range(0, count, rows):
-        i, j = np.meshgrid(np.arange(start, min(start + rows, count)), np.arange(count))
+    moves = lengths > _STANDING * scale
+    units = steps / np.where(moves, lengths, 1.0)[:, None]
+    folds = (units[:-1] * units[1:]).sum(1) < -1 + _MARGIN
+    farthest = max(
+        np.where(moves, 0.0, ways).max(),
+        np.where(folds, np.minimum(ways[:-1], ways[1:]), 0.0).max(initial=0.0),
+    )
+    codes, steps, ways, place = codes[:-1][moves], steps[moves], ways[moves], place[:-1][moves]
+    rows = max(1, _MOST_PAIRS // len(codes))
+    for start in range(0, len(codes), rows):
+        i, j = np.meshgrid(np.arange(start, min(start + rows, len(codes))), np.arange(len(codes)))
         i, j = i[j > i + 1], j[j > i + 1]
-        if i.size and _gap(codes[i], steps[i], codes[j], steps[j]).min() <= _TOUCHING * scale:
-            return True
-    return False
+        if i.size:
+            gap, s, t = _gap(codes[i], steps[i], codes[j], steps[j])
+            way = place[j] + t * ways[j] - place[i] - s * ways[i]
+            farthest = max(farthest, np.where(gap <= _TOUCHING * scale, way, 0.0).max())
+    return float(farthest)
 
 
 def _gap(
@@ -194,8 +207,10 @@ def _gap(
     u: Float[np.ndarray, "p o"],
     b: Float[np.ndarray, "p o"],
     v: Float[np.ndarray, "p o"],
-) -> Float[np.ndarray, " p"]:
-    """Distance between the segments from a to a + u and from b to b + v.
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """Distance between the segments from a to a + u and from b to b + v, and the shares s and t.
+
+    The nearest points are a + s u and b + t v.
 
     Source: Ericson, "Real-Time Collision Detection", 2005, section 5.1.9.
     """
@@ -208,7 +223,7 @@ def _gap(
     t = (uv * s + vr) / vv
     s = np.where(t < 0, -ur / uu, np.where(t > 1, (uv - ur) / uu, s))
     s, t = np.clip(s, 0, 1), np.clip(t, 0, 1)
-    return np.linalg.norm(r + s[:, None] * u - t[:, None] * v, axis=1)
+    return np.linalg.norm(r + s[:, None] * u - t[:, None] * v, axis=1), s, t
 
 
 def _separation(codes: Float[np.ndarray, "k o"], place: Float[np.ndarray, " k"]) -> float:

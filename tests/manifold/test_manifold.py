@@ -179,6 +179,9 @@ def test_a_projection_encodes_what_is_monotone_and_no_more():
     assert half.needed == half.pieces == 1
     assert 0 < half.separation < 0.1  # slow at both ends
     assert not manifold.encoding(first, circle(0.6)).encoded
+    for share in (0.6, 0.9):  # angles a and 2 pi - a have one code
+        found = manifold.encoding(first, circle(share)).confused
+        assert found == pytest.approx((2 * share - 1) / share, abs=0.01)
     line = manifold.encoding(first, [[0.0, 1.0], [2.0, 2.0], [4.0, 3.0]])
     assert line.separation == pytest.approx(1)
 
@@ -191,6 +194,7 @@ def test_a_code_that_crosses_itself_is_none():
     found = manifold.encoding(identity, eight)
     assert not found.encoded
     assert found.separation == 0
+    assert found.confused == pytest.approx(0.5, abs=0.1)  # half of the way from origin to origin
     back = [[0.0, 0.0], [1.0, 0.0], [0.5, 0.0]]
     assert not manifold.encoding(identity, back).encoded
     lifted = np.c_[eight, np.linspace(0, 1, 90)]
