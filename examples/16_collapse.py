@@ -24,9 +24,7 @@ from aeot_jax import plot
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="few targets, few steps")
-parser.add_argument(
-    "--out", type=Path, default=Path("runs/16_mode_collapse.png"), help="the figure"
-)
+parser.add_argument("--out", type=Path, default=Path("runs/16_collapse.png"), help="the figure")
 options = parser.parse_args()
 
 num_targets, steps = (200, 200) if options.quick else (2000, 2000)

@@ -52,12 +52,12 @@ ALT = {
     "11_new_targets": "Three bars, samples a target: about as many before and anew, and a fraction "
     "of that from old heights.",
     "14_pieces": "A sheet bent like an S, in colours of the cells of its encoder; its codes in the "
-    "plane over the polygons of the decoder; the sheet that comes back, in smaller cells; and lines: "
-    "points with more and more noise go far from the sheet, projected ones stay near, and those of "
-    "another sheet end far from their own.",
-    "15_spiral": "Three spirals of one, two and four turns in grey, with what a network brings back "
-    "in blue: the first is followed closely, the second roughly, of the fourth only the outer arm; "
-    "right, error and shared codes rise with the turns.",
+    "plane over the polygons of the decoder; the sheet that comes back, in smaller cells; and "
+    "lines: noisy points are farther and farther from the sheet, projected ones stay near, and "
+    "those of another sheet end far from their own.",
+    "15_spiral": "Three spirals of one, two and four turns in grey, with what a network brings "
+    "back in blue: the first is followed closely, the second roughly, of the fourth only the outer "
+    "arm; right, error and shared codes rise with the turns.",
     "16_collapse": "Left, a Gaussian cut in two by a vertical line, with a band of orange samples "
     "along it; then two panels of half discs with orange samples between them, from continuous "
     "generators, and one with two separate halves and nothing between.",
