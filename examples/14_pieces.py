@@ -79,8 +79,8 @@ for name, network, points in (
     ("both", both, x),
 ):
     seen = manifold.cells(network, points)
-    digits = len(str(manifold.piece_bound(network))) - 1
-    print(f"{name}: the points are in {seen.count} cells; there are at most 10^{digits}")
+    digits = len(str(manifold.piece_bound(network)))
+    print(f"{name}: the points are in {seen.count} cells; there are fewer than 10^{digits}")
 line = manifold.along(encoder, x[[x[:, 2].argmin(), x[:, 2].argmax()]])
 most = manifold.piece_bound(encoder, dim=1)
 print(f"decoder: {len(polygons)} polygons around the codes")
