@@ -30,8 +30,8 @@ _STANDING = 1e-12
 _MARGIN = 1e-9
 """Slope of a monotone function that is told from 0."""
 
-_MOST_PAIRS = 1 << 21
-"""Pairs of segments that are looked at together."""
+_MOST_NUMBERS = 1 << 22
+"""Numbers in an array over pairs of segments, which are looked at a few rows at a time."""
 
 
 class Complexity(NamedTuple):
@@ -101,7 +101,8 @@ def encoding(network: Given[Network], curve: ArrayLike) -> Encoding:
 
     Args:
       network: an encoder, or a list of pairs (weight, bias).
-      curve: (p, inputs), the vertices of a polyline, p at least 2; memory grows with p.
+      curve: (p, inputs), the vertices of a polyline, p at least 2; the time grows with the square
+        of p and of the number of pieces.
 
     Raises:
       ValueError: if the dimension is another, or it has fewer than two different vertices.
@@ -191,7 +192,7 @@ def _confused(codes: Float[np.ndarray, "k o"], place: Float[np.ndarray, " k"]) -
         np.where(folds, np.minimum(ways[:-1], ways[1:]), 0.0).max(initial=0.0),
     )
     codes, steps, ways, place = codes[:-1][moves], steps[moves], ways[moves], place[:-1][moves]
-    rows = max(1, _MOST_PAIRS // len(codes))
+    rows = max(1, _MOST_NUMBERS // codes.size)
     for start in range(0, len(codes), rows):
         i, j = np.meshgrid(np.arange(start, min(start + rows, len(codes))), np.arange(len(codes)))
         i, j = i[j > i + 1], j[j > i + 1]
@@ -229,7 +230,7 @@ def _gap(
 def _separation(codes: Float[np.ndarray, "k o"], place: Float[np.ndarray, " k"]) -> float:
     """The least ratio of distances in code and along the curve, over that of the whole way."""
     least, count = np.inf, len(place)
-    rows = max(1, _MOST_PAIRS // count)
+    rows = max(1, _MOST_NUMBERS // codes.size)
     for start in range(0, count - 1, rows):
         i, j = np.meshgrid(np.arange(start, min(start + rows, count)), np.arange(count))
         i, j = i[j > i], j[j > i]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from aeot_jax import arguments
 from aeot_jax.model import AEOT, check_model, kind_of
+from aeot_jax.nn import models
 from aeot_jax.typing import ArrayLike, Given
 
 
@@ -211,12 +212,12 @@ def _own(model: AEOT, part: str) -> list[Layer]:
             f"`model` has networks with the activation {config.activation!r}, which are affine "
             "nowhere; fit one with `AutoencoderConfig(activation='relu')`."
         )
-    params = model.params[part]
-    if params["stem"]["kernel"].ndim != 2:
+    if models.kind(model.image_shape, config) != "mlp":
         raise ValueError(
             f"`model` has convolutions, for {kind_of(model)} of shape {model.image_shape}; fit one "
             "with `AutoencoderConfig(kind='mlp', activation='relu')`."
         )
+    params = model.params[part]
     made = [_passed(*_pair(params["stem"]))]
     blocks = params.get("blocks", {})
     for name in sorted(blocks, key=int):

@@ -33,19 +33,25 @@ class Polygons:
         return len(self.corners)
 
 
-def plane(network: Given[Network], low: ArrayLike, high: ArrayLike) -> Polygons:
+def plane(
+    network: Given[Network], low: ArrayLike, high: ArrayLike, *, most: Given[int] = 100_000
+) -> Polygons:
     """Cut a box of the plane into the cells of a network.
 
-    Polygons are cut by the units of one layer after the other, so the time grows with the cells.
+    Polygons are cut by the units of one layer after the other, so time and memory grow with the
+    number of cells: 10,000 take some seconds.
 
     Args:
       network: with two inputs, or a list of pairs (weight, bias).
       low: (2,), the lower left corner of the box.
       high: (2,), the upper right corner.
+      most: most cells that are cut out.
 
     Raises:
-      ValueError: if the network has another number of inputs, or the box has no area.
+      ValueError: if the network has another number of inputs, the box has no area, or there are
+        more cells than ``most``.
     """
+    limit = arguments.count("most", most)
     made = as_network(network)
     if made.num_inputs != 2:
         raise ValueError(
@@ -58,9 +64,9 @@ def plane(network: Given[Network], low: ArrayLike, high: ArrayLike) -> Polygons:
     box = np.array([[a, b], [c, b], [c, d], [a, d]])
     found = [(box, box, np.zeros(0, bool))]
     for layer in made.layers:
-        found = [
-            part for corners, state, active in found for part in _cut(layer, corners, state, active)
-        ]
+        before, found = found, []
+        for part in before:
+            found += _cut(layer, *part, len(found), limit)
     corners, values, active = zip(*found, strict=True)
     areas = np.array([_area(polygon) for polygon in corners])
     return Polygons(corners, values, areas, np.stack(active))
@@ -78,12 +84,16 @@ def _cut(
     corners: Float[np.ndarray, "v 2"],
     state: Float[np.ndarray, "v i"],
     active: Bool[np.ndarray, " u"],
+    taken: int,
+    most: int,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The parts of a polygon on which every unit of the layer has one sign."""
     values = state @ layer.weight + layer.bias
     done, todo = [], [(corners, values)]
     rounding = _ROUNDING * (np.abs(values).max() or 1.0)
     while todo:
+        if taken + len(done) + len(todo) > most:
+            raise ValueError(f"`most` is {most}, but the box has more cells; pass a smaller box.")
         corners, values = todo.pop()
         both = (values.min(0) < -rounding) & (values.max(0) > rounding) & layer.rectified
         if not both.any():

@@ -17,6 +17,9 @@ from aeot_jax.typing import ArrayLike, Given
 _SHORTEST = 1e-12
 """Intervals shorter than this part of a segment are rounding."""
 
+_ROUNDING = 2e-15
+"""The same for a part of the whole polyline."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
@@ -68,7 +71,7 @@ def along(network: Given[Network], points: ArrayLike) -> Pieces:
     active = np.zeros((len(vertices) - 1, 0), bool)
     for layer in made.layers:
         t, state, active = _through(layer, t, state, active)
-    kept = np.diff(t) > _SHORTEST
+    kept = np.diff(t) > max(_SHORTEST, _ROUNDING * len(vertices))
     at = np.flatnonzero(np.r_[kept, True])
     inputs = [np.interp(t[at], np.arange(len(vertices)), column) for column in vertices.T]
     return Pieces(t[at], np.stack(inputs, axis=1), state[at], number(active[kept]).index)
@@ -83,7 +86,7 @@ def _through(
     """Cut the intervals where a unit of the layer changes its sign."""
     values = state @ layer.weight + layer.bias
     start, end = values[:-1], values[1:]
-    where, unit = np.nonzero(((start > 0) != (end > 0)) & (start * end < 0) & layer.rectified)
+    where, unit = np.nonzero((np.sign(start) * np.sign(end) < 0) & layer.rectified)
     low, high = start[where, unit], end[where, unit]
     part = low / (low - high)
     order = np.lexsort((part, where))

@@ -28,8 +28,8 @@ class AutoencoderConfig:
       width: channels of the coarsest convolutions (halved on each finer grid), or hidden units
         of the MLP.
       depth: number of residual blocks in each network.
-      activation: "silu", or "relu", with which an MLP is affine on polyhedra that
-        `aeot_jax.manifold` counts; it reconstructs a little worse.
+      activation: of the hidden units: "silu", which is smooth, or "relu", with which an MLP is
+        affine on each of finitely many cells; `aeot_jax.manifold` counts them.
     """
 
     kind: str = "auto"

@@ -266,10 +266,32 @@ def test_networks_of_a_model_are_its_encode_and_decode(table):
     assert len(manifold.plane(back, (-3, -3), (3, 3))) <= manifold.piece_bound(back)
 
 
+def with_networks(model, **options):
+    networks = dataclasses.replace(model.config.autoencoder, **options)
+    config = dataclasses.replace(model.config, autoencoder=networks)
+    return dataclasses.replace(model, config=config)
+
+
+def test_pixels_are_the_logistic_function_of_the_decoder():
+    model, images = with_networks(tiny.model(), activation="relu"), tiny.images(5)
+    flat = images.reshape(5, -1) / 255
+    z = aeot.encode(model, images)
+    np.testing.assert_allclose(manifold.apply(manifold.encoder(model), flat), z, atol=1e-4)
+    logits = manifold.apply(manifold.decoder(model), z)
+    pixels = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(pixels.reshape(5, 8, 8, 1), aeot.decode(model, z), atol=1e-5)
+
+
 def test_what_has_no_cells_is_refused_in_one_sentence(table):
     model, _ = table
     images = tiny.model()
+    conv = with_networks(images, activation="relu", kind="conv")
+    codes = dataclasses.replace(images, params=None, image_shape=None)
     for part in (manifold.encoder, manifold.decoder):
+        with pytest.raises(ValueError, match=r"`model` has convolutions, for images .*kind='mlp'"):
+            part(conv)
+        with pytest.raises(ValueError, match=r"without networks of this library; pass the kernels"):
+            part(codes)
         with pytest.raises(ValueError, match=r"activation 'silu', .* affine nowhere; fit one with"):
             part(images)
         with pytest.raises(ValueError, match="`model` is"):
@@ -297,6 +319,11 @@ LAYERS = random_layers(2, 3, 1)
         (lambda: manifold.plane(random_layers(3, 2), (0, 0), (1, 1)), "`network` takes 3 inputs"),
         (lambda: manifold.plane(LAYERS, (0, 0), (0, 1)), r"`high` is \[0.0, 1.0\].*not above"),
         (lambda: manifold.plane(LAYERS, 0, (0, 1)), r"`low` has shape \(\)"),
+        (
+            lambda: manifold.plane(LAYERS, (-9, -9), (9, 9), most=3),
+            "`most` is 3, but",
+        ),
+        (lambda: manifold.plane(LAYERS, (0, 0), (1, 1), most=0), "`most` is 0"),
         (lambda: manifold.regions(-1, 2), "`dim` is -1"),
         (lambda: manifold.piece_bound(LAYERS, dim=3), "`dim` is 3; pass .* 0 to 2"),
         (lambda: manifold.complexity([[0.0, 1.0]]), r"`curve` has shape \(1, 2\)"),
