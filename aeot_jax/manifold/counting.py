@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.manifold.networks import Network, as_network, check_points
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 _BLOCK = 4096
@@ -25,6 +26,8 @@ class Cells(NamedTuple):
     index: Int[np.ndarray, " n"]
     count: int
     sizes: Int[np.ndarray, " c"]
+
+    __repr__ = brief
 
 
 def patterns(network: Given[Network], x: ArrayLike) -> Bool[np.ndarray, "n u"]:

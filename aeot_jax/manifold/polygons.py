@@ -32,6 +32,10 @@ class Polygons:
     def __len__(self) -> int:
         return len(self.corners)
 
+    def __repr__(self) -> str:
+        units = self.patterns.shape[1]
+        return f"Polygons({len(self)} cells of {units} units, area {self.areas.sum():.6g})"
+
 
 def plane(
     network: Given[Network], low: ArrayLike, high: ArrayLike, *, most: Given[int] = 100_000

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from aeot_jax.manifold.counting import number
 from aeot_jax.manifold.networks import Layer, Network, as_network, check_points
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 _SHORTEST = 1e-12
@@ -36,6 +37,8 @@ class Pieces:
     points: Float[np.ndarray, "q d"]
     values: Float[np.ndarray, "q o"]
     cell: Int[np.ndarray, " k"]
+
+    __repr__ = brief
 
     @property
     def num_pieces(self) -> int:
