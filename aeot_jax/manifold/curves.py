@@ -94,10 +94,11 @@ def complexity(curve: ArrayLike) -> Complexity:
 
 
 def encoding(network: Given[Network], curve: ArrayLike) -> Encoding:
-    """Say whether a network encodes a curve: exactly, along the whole of it.
+    """Say whether a network encodes a curve: along the whole of it, not at samples.
 
     The code of a polyline is a polyline, with vertices also where the network bends. The curve is
-    encoded if that does not meet itself.
+    encoded if that does not meet itself, up to the rounding of float64. ``confused`` is exact to
+    within a step of that polyline.
 
     Args:
       network: an encoder, or a list of pairs (weight, bias).
@@ -187,10 +188,9 @@ def _confused(codes: Float[np.ndarray, "k o"], place: Float[np.ndarray, " k"]) -
     moves = lengths > _STANDING * scale
     units = steps / np.where(moves, lengths, 1.0)[:, None]
     folds = (units[:-1] * units[1:]).sum(1) < -1 + _MARGIN
-    farthest = max(
-        np.where(moves, 0.0, ways).max(),
-        np.where(folds, np.minimum(ways[:-1], ways[1:]), 0.0).max(initial=0.0),
-    )
+    slow = ways / np.where(moves, lengths, 1.0)  # way for each unit of code
+    twice = np.minimum(lengths[:-1], lengths[1:]) * (slow[:-1] + slow[1:])
+    farthest = max(np.where(moves, 0.0, ways).max(), np.where(folds, twice, 0.0).max(initial=0.0))
     codes, steps, ways, place = codes[:-1][moves], steps[moves], ways[moves], place[:-1][moves]
     rows = max(1, _MOST_NUMBERS // codes.size)
     for start in range(0, len(codes), rows):
