@@ -51,6 +51,8 @@ ALT = {
     "none of which do.",
     "11_new_targets": "Three bars, samples a target: about as many before and anew, and a fraction "
     "of that from old heights.",
+    "07_discriminator": "Left, level lines of the discriminator with arrows along its negative "
+    "gradient; right, the samples where the arrows lead, on a swiss roll.",
     "14_pieces": "A sheet bent like an S, in colours of the cells of its encoder; its codes in the "
     "plane over the polygons of the decoder; the sheet that comes back, in smaller cells; and "
     "lines: noisy points are farther and farther from the sheet, projected ones stay near, and "
@@ -61,8 +63,6 @@ ALT = {
     "16_collapse": "Left, a Gaussian cut in two by a vertical line, with a band of orange samples "
     "along it; then two panels of half discs with orange samples between them, from continuous "
     "generators, and one with two separate halves and nothing between.",
-    "07_discriminator": "Left, level lines of the discriminator with arrows along its negative "
-    "gradient; right, the samples where the arrows lead, on a swiss roll.",
 }
 
 
