@@ -18,6 +18,7 @@ A row that is recorded is not measured again, so that a run that was interrupted
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +36,6 @@ from aeot_jax.metrics.frechet import frechet_distance
 from aeot_jax.metrics.novelty import novelty_report
 
 AXES = ("source", "error", "units", "threshold", "extension", "networks")
-DIMS = (4, 16, 24)
-ERRORS = (1.0, 0.5, 0.22, 0.05)
 THRESHOLDS = {"half of it": 0.5, "twice": 2.0}
 
 _PARSER = argparse.ArgumentParser(description="One decision at a time.")
@@ -48,6 +47,9 @@ _PARSER.add_argument("--quick", action="store_true", help="few images, nothing r
 _PARSER.add_argument("--table", action="store_true", help="print what is recorded")
 ARGUMENTS = _PARSER.parse_args()
 
+DATA = Path(ARGUMENTS.data).stem
+DIMS = (4,) if ARGUMENTS.quick else (4, 16, 24)
+ERRORS = (1.0,) if ARGUMENTS.quick else (1.0, 0.5, 0.22, 0.05)
 NUM_FITTED = 200 if ARGUMENTS.quick else ARGUMENTS.fitted
 NUM_SAMPLES = 500 if ARGUMENTS.quick else 5_000
 TRAINING = aeot.TrainConfig(epochs=2, batch_size=50) if ARGUMENTS.quick else aeot.TrainConfig()
@@ -99,7 +101,7 @@ def _networks(key, seed, images, base) -> Iterator[Setting]:
     made = {f"{dim} dimensions": aeot.AutoencoderConfig(latent_dim=dim) for dim in DIMS}
     made["ReLU"] = aeot.AutoencoderConfig(activation="relu")
     for name, config in made.items():
-        if not done(ARGUMENTS.data, seed, "networks", name):
+        if not done(DATA, seed, "networks", name):
             model = fitted(seed, images, name.replace(" ", "-"), config)
             yield Setting("networks", name, lambda k, m=model: drawn(k, m.extension, m), model)
 
@@ -167,7 +169,7 @@ _OF_AXIS = {
 
 def fitted(seed: int, images: np.ndarray, name: str, networks: aeot.AutoencoderConfig) -> aeot.AEOT:
     """A model, from the file of an interrupted run if there is one."""
-    path = Path("runs/ablations") / f"{Path(ARGUMENTS.data).stem}-{NUM_FITTED}-{seed}-{name}.npz"
+    path = Path("runs/ablations") / f"{DATA}-{NUM_FITTED}-{seed}-{name}.npz"
     if path.exists() and not ARGUMENTS.quick:
         return aeot.load(path)
     model = aeot.fit(jax.random.key(seed), images, aeot.Config(networks, TRAINING))
@@ -250,13 +252,13 @@ def work(seed: int) -> None:
     features = fit_features(keys[0], data.images[learned], data.labels[learned])
     judge = Judge(features, data.images[rest])
     for setting in settings(seed, data.images[learned]):
-        if done(ARGUMENTS.data, seed, setting.axis, setting.name):
+        if done(DATA, seed, setting.axis, setting.name):
             continue
         row = scores(judge, setting, keys[2])
         text = "  ".join(f"{name} {row[name]:.3f}" for name in SCORES)
         print(f"{seed} {setting.axis:10} {setting.name:38} {text}", flush=True)
         if not ARGUMENTS.quick:
-            about = {"data": ARGUMENTS.data, "fitted": NUM_FITTED, "unseen": len(rest)}
+            about = {"data": DATA, "fitted": NUM_FITTED, "unseen": len(rest)}
             about |= {"seed": seed, "axis": setting.axis, "setting": setting.name}
             harness.record("ablations", {**about, **row})
 
@@ -265,8 +267,10 @@ def table() -> None:
     """Mean and half the range over the seeds, a row each (Markdown)."""
     found: dict[tuple[str, str], list[dict]] = {}
     for row in recorded():
-        if (row["data"], row["fitted"]) == (ARGUMENTS.data, NUM_FITTED):
+        if (row["data"], row["fitted"]) == (DATA, NUM_FITTED):
             found.setdefault((row["axis"], row["setting"]), []).append(row)
+    if not found:
+        sys.exit(f"Nothing is recorded of {NUM_FITTED} images of {DATA}; run without --table.")
     before = {row["seed"]: row["frechet"] for row in found["default", "default"]}
     columns = [*SCORES[:1], "over the default's", *SCORES[1:]]
     print("| axis | setting | seeds |", " | ".join(columns), "|")
