@@ -25,7 +25,7 @@ FLOORS = (
     "ot.extension ot.interop ot.sampling",
     "classes",
     "conditions model",
-    "checkpoints drawing walk",
+    "checkpoints drawing manifold walk",
     "evaluate fitting plot",
     "report",
     "pipeline",

@@ -16,6 +16,7 @@ from aeot_jax import (
     ExtensionConfig,
     SolverConfig,
     TrainConfig,
+    decode,
     load,
     sample,
     save,
@@ -65,7 +66,7 @@ def test_the_source_comes_back(tmp_path, model, source):
 
 def test_every_decision_survives_json():
     config = Config(
-        AutoencoderConfig(kind="conv", latent_dim=5, width=8, depth=2),
+        AutoencoderConfig(kind="conv", latent_dim=5, width=8, depth=2, activation="relu"),
         TrainConfig(epochs=3, batch_size=7, learning_rate=1e-3, noise=0.2),
         source="ball",
         solver=SolverConfig(tolerance=0.2, method="adam", plateau_steps=3, time_limit=9.0),
@@ -73,6 +74,21 @@ def test_every_decision_survives_json():
     )
     text = json.dumps(checkpoint.config_to_json(config))
     assert checkpoint.config_from_json(json.loads(text)) == config
+
+
+def test_the_activation_comes_back_and_an_older_file_has_silu(tmp_path, model, path):
+    networks = replace(model.config.autoencoder, activation="relu")
+    relu = replace(model, config=replace(model.config, autoencoder=networks))
+    save(relu, tmp_path / "relu.npz")
+    again = load(tmp_path / "relu.npz")
+    assert again.config.autoencoder.activation == "relu"
+    z = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(decode(again, z), decode(relu, z))
+    assert not np.array_equal(decode(again, z), decode(model, z))
+    arrays, meta = records.read(path, "model")
+    del meta["config"]["autoencoder"]["activation"]
+    records.write(tmp_path / "old.npz", "model", arrays, meta)
+    assert_same(load(tmp_path / "old.npz"), model)
 
 
 def test_a_custom_optimizer_is_left_out_and_all_else_is_saved(tmp_path, model):

@@ -8,6 +8,8 @@ from aeot_jax import arguments
 _MOST_TABLE_DIMS = 16
 """Largest default dimension of the codes of a table."""
 
+ACTIVATIONS = ("silu", "relu")
+
 MIN_SIDE, MAX_SIDE = 4, 128
 
 MLP_MAX_VALUES = 2048
@@ -27,12 +29,15 @@ class AutoencoderConfig:
       width: channels of the coarsest convolutions (halved on each finer grid), or hidden units
         of the MLP.
       depth: number of residual blocks in each network.
+      activation: of the hidden units: "silu", which is smooth, or "relu", with which an MLP is
+        affine on each of finitely many cells; `aeot_jax.manifold` counts them.
     """
 
     kind: str = "auto"
     latent_dim: int | None = None
     width: int | None = None
     depth: int = 1
+    activation: str = "silu"
 
     def __post_init__(self):
         arguments.choice("kind", self.kind, ("auto", "conv", "mlp"))
@@ -41,6 +46,7 @@ class AutoencoderConfig:
                 what = "a number, or None for the default"
                 arguments.replace_field(self, name, arguments.count, what=what)
         arguments.replace_field(self, "depth", arguments.count, 0, what="residual blocks")
+        arguments.choice("activation", self.activation, ACTIVATIONS)
 
 
 def is_table(image_shape: tuple[int, ...]) -> bool:

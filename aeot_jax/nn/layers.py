@@ -1,9 +1,15 @@
-"""Layers of the networks: 3x3 convolution, residual blocks, space-to-depth."""
+"""Layers of the networks: 3x3 convolution, residual blocks, space-to-depth, activations."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+Activation = Callable[[Array], Array]
+
+ACTIVATIONS: dict[str, Activation] = {"silu": nnx.silu, "relu": nnx.relu}
 
 
 @jax.custom_vjp
@@ -50,27 +56,29 @@ class Conv(nnx.Module):
 
 
 class ConvBlock(nnx.Module):
-    """x + conv(silu(conv(silu(x)))); initially the identity, so it needs no normalisation."""
+    """x + conv(s(conv(s(x)))); initially the identity, so it needs no normalisation."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, activation: Activation, *, rngs: nnx.Rngs):
+        self.activation = activation
         self.first = Conv(channels, channels, rngs=rngs)
         self.second = Conv(channels, channels, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """Transform a batch of features or images."""
-        return x + self.second(nnx.silu(self.first(nnx.silu(x))))
+        return x + self.second(self.activation(self.first(self.activation(x))))
 
 
 class DenseBlock(nnx.Module):
-    """x + dense(silu(dense(silu(x)))); initially the identity."""
+    """x + dense(s(dense(s(x)))); initially the identity."""
 
-    def __init__(self, units: int, *, rngs: nnx.Rngs):
+    def __init__(self, units: int, activation: Activation, *, rngs: nnx.Rngs):
+        self.activation = activation
         self.first = nnx.Linear(units, units, rngs=rngs)
         self.second = nnx.Linear(units, units, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """Transform a batch of features or images."""
-        return x + self.second(nnx.silu(self.first(nnx.silu(x))))
+        return x + self.second(self.activation(self.first(self.activation(x))))
 
 
 def space_to_depth(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h2 w2 c2"]:

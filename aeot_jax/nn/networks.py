@@ -13,16 +13,26 @@ from flax import nnx
 from jaxtyping import Array
 
 from aeot_jax.nn.config import AutoencoderConfig, hidden_units, latent_dim
-from aeot_jax.nn.layers import Conv, ConvBlock, DenseBlock, depth_to_space, space_to_depth
+from aeot_jax.nn.layers import (
+    ACTIVATIONS,
+    Conv,
+    ConvBlock,
+    DenseBlock,
+    depth_to_space,
+    space_to_depth,
+)
 
 
 class MLPEncoder(nnx.Module):
     """Pixels or columns -> hidden -> residual blocks -> code."""
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.activation]
         width = hidden_units(image_shape, config)
         self.stem = nnx.Linear(math.prod(image_shape), width, rngs=rngs)
-        self.blocks = nnx.Dict({str(i): DenseBlock(width, rngs=rngs) for i in range(config.depth)})
+        self.blocks = nnx.Dict(
+            {str(i): DenseBlock(width, self.activation, rngs=rngs) for i in range(config.depth)}
+        )
         self.head = nnx.Linear(width, latent_dim(image_shape, config), rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
@@ -30,17 +40,20 @@ class MLPEncoder(nnx.Module):
         x = self.stem(x.reshape(x.shape[0], -1))
         for block in self.blocks.values():
             x = block(x)
-        return self.head(nnx.silu(x))
+        return self.head(self.activation(x))
 
 
 class MLPDecoder(nnx.Module):
     """Code -> hidden -> residual blocks -> pixel logits, or the columns of a table."""
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.activation]
         width = hidden_units(image_shape, config)
         self.image_shape = image_shape
         self.stem = nnx.Linear(latent_dim(image_shape, config), width, rngs=rngs)
-        self.blocks = nnx.Dict({str(i): DenseBlock(width, rngs=rngs) for i in range(config.depth)})
+        self.blocks = nnx.Dict(
+            {str(i): DenseBlock(width, self.activation, rngs=rngs) for i in range(config.depth)}
+        )
         self.head = nnx.Linear(width, math.prod(image_shape), rngs=rngs)
 
     def __call__(self, z: Array) -> Array:
@@ -48,7 +61,7 @@ class MLPDecoder(nnx.Module):
         x = self.stem(z)
         for block in self.blocks.values():
             x = block(x)
-        return self.head(nnx.silu(x)).reshape(z.shape[0], *self.image_shape)
+        return self.head(self.activation(x)).reshape(z.shape[0], *self.image_shape)
 
 
 class _Grid(NamedTuple):
@@ -82,6 +95,7 @@ class ConvEncoder(nnx.Module):
     """Patches -> (3x3, space to depth) per halving -> 3x3 -> residual blocks -> code."""
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.activation]
         self.image_shape, self.grid = image_shape, (grid := _grid(image_shape, config))
         inputs = grid.patch**2 * image_shape[2]
         stages = {}
@@ -92,7 +106,10 @@ class ConvEncoder(nnx.Module):
         self.stages = nnx.Dict(stages)
         self.stem = Conv(inputs, grid.channels, rngs=rngs)
         self.blocks = nnx.Dict(
-            {str(i): ConvBlock(grid.channels, rngs=rngs) for i in range(config.depth)}
+            {
+                str(i): ConvBlock(grid.channels, self.activation, rngs=rngs)
+                for i in range(config.depth)
+            }
         )
         flat = math.prod(grid.coarse) * grid.channels
         self.head = nnx.Linear(flat, latent_dim(image_shape, config), rngs=rngs)
@@ -106,22 +123,26 @@ class ConvEncoder(nnx.Module):
         x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)), mode="edge")
         x = space_to_depth(x, self.grid.patch)
         for stage in self.stages.values():
-            x = space_to_depth(nnx.silu(stage(x)), 2)
+            x = space_to_depth(self.activation(stage(x)), 2)
         x = self.stem(x)
         for block in self.blocks.values():
             x = block(x)
-        return self.head(nnx.silu(x).reshape(x.shape[0], -1))
+        return self.head(self.activation(x).reshape(x.shape[0], -1))
 
 
 class ConvDecoder(nnx.Module):
     """Code -> coarse grid -> residual blocks -> (3x3, pixel shuffle) per halving -> logits."""
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.activation]
         self.image_shape, self.grid = image_shape, (grid := _grid(image_shape, config))
         flat = math.prod(grid.coarse) * grid.channels
         self.stem = nnx.Linear(latent_dim(image_shape, config), flat, rngs=rngs)
         self.blocks = nnx.Dict(
-            {str(i): ConvBlock(grid.channels, rngs=rngs) for i in range(config.depth)}
+            {
+                str(i): ConvBlock(grid.channels, self.activation, rngs=rngs)
+                for i in range(config.depth)
+            }
         )
         inputs = grid.channels
         stages = {}
@@ -138,8 +159,8 @@ class ConvDecoder(nnx.Module):
         for block in self.blocks.values():
             x = block(x)
         for stage in self.stages.values():
-            x = depth_to_space(stage(nnx.silu(x)), 2)
-        x = depth_to_space(self.head(nnx.silu(x)), self.grid.patch)
+            x = depth_to_space(stage(self.activation(x)), 2)
+        x = depth_to_space(self.head(self.activation(x)), self.grid.patch)
         height, width = self.image_shape[:2]
         (top, _), (left, _) = (
             _margins(s, p) for s, p in zip(self.image_shape, self.grid.padded, strict=False)

@@ -150,6 +150,8 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
     if found.form != "codes":
         epochs = found.numbers.epochs
         kind = config.autoencoder.kind
+        if config.autoencoder.activation != "silu":
+            kind += f" with {config.autoencoder.activation}"
         last = refined(model)
         second = f" and {last} of the decoder alone" if last else ""
         yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs - last} epochs{second}"

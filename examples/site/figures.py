@@ -58,6 +58,16 @@ ALT = {
     "what their codes keep of them; lines of the loss and of the mass error, which fall.",
     "07_discriminator": "Left, level lines of the discriminator with arrows along its negative "
     "gradient; right, the samples where the arrows lead, on a swiss roll.",
+    "14_pieces": "A sheet bent like an S, in colours of the cells of its encoder; its codes in the "
+    "plane over the polygons of the decoder; the sheet that comes back, in smaller cells; and "
+    "lines: noisy points are farther and farther from the sheet, projected ones stay near, and "
+    "those of another sheet end far from their own.",
+    "15_spiral": "Three spirals of one, two and four turns in grey, with what a network brings "
+    "back in blue: the first is followed closely, the second roughly, of the fourth only the outer "
+    "arm; right, error and shared codes rise with the turns.",
+    "16_collapse": "Left, a Gaussian cut in two by a vertical line, with a band of orange samples "
+    "along it; then two panels of half discs with orange samples between them, from continuous "
+    "generators, and one with two separate halves and nothing between.",
 }
 
 

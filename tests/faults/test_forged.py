@@ -85,6 +85,8 @@ MODELS = {
     "depth beyond int64": put(*NETS, "depth", 10**30),
     "depth below 0": put(*NETS, "depth", -1),
     "depth as text": put(*NETS, "depth", "1"),
+    "activation unknown": put(*NETS, "activation", "gelu"),
+    "activation a number": put(*NETS, "activation", 1),
     "depth as float": put(*NETS, "depth", 1.0),
     "depth as truth": put(*NETS, "depth", True),
     "no depth": put(*NETS, "depth", None),

@@ -72,6 +72,24 @@ def test_images_do_not_see_their_neighbours_in_a_batch(network):
     )
 
 
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_the_activation_changes_the_function_and_no_parameter(kind):
+    made = {
+        name: models.functions((8, 8, 1), models.AutoencoderConfig(kind, 2, 4, activation=name))
+        for name in ("silu", "relu")
+    }
+    params = made["silu"].init(jax.random.key(0))
+    shapes = jax.eval_shape(made["relu"].init, jax.random.key(0))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+    texts = {
+        name: str(jax.make_jaxpr(functions.decode)(params, jnp.ones((1, 2))))
+        for name, functions in made.items()
+    }
+    assert "relu" in texts["relu"]
+    assert "silu" not in texts["relu"]
+    assert "silu" in texts["silu"]
+
+
 def test_equal_arguments_give_the_same_functions():
     a = models.functions((8, 8, 1), models.AutoencoderConfig(latent_dim=3))
     assert a is models.functions((8, 8, 1), models.AutoencoderConfig(latent_dim=3))
@@ -121,6 +139,7 @@ def test_conv3x3_and_its_gradient_equal_a_sum_over_nine_shifts():
         (lambda: models.AutoencoderConfig(kind="vae"), "`kind` is 'vae'"),
         (lambda: models.AutoencoderConfig(latent_dim=0), "`latent_dim` is 0"),
         (lambda: models.AutoencoderConfig(depth=-1), "`depth` is -1"),
+        (lambda: models.AutoencoderConfig(activation="gelu"), "`activation` is 'gelu'.*'relu'"),
         (lambda: models.functions((3, 28, 1)), r"\(3, 28, 1\).*resize"),
         (lambda: models.functions((512, 512, 3)), r"\(512, 512, 3\).*resize"),
         (lambda: models.check_image_shape((28, 28)), r"\(28, 28\).*one channel for grey"),

@@ -33,6 +33,8 @@ _PRESET = tyro.conf.arg(
 )
 
 WORDS = {
+    "--autoencoder.activation": 'Of the hidden units: "silu", which is smooth, or "relu", with '
+    "which an MLP is affine on each of finitely many cells; aeot_jax.manifold counts them.",
     "--training.refine-epochs": "More passes over the images, after --epochs, in which the decoder "
     "alone learns to make patches that are distributed like those of the images: sharper pictures "
     "for about 15 % more time. 0 is none; by default one for each 16 of --epochs, and none for "
