@@ -56,7 +56,7 @@ class Conv(nnx.Module):
 
 
 class ConvBlock(nnx.Module):
-    """x + conv(s(conv(s(x)))); initially the identity, so it needs no normalisation."""
+    """x + conv(act(conv(act(x)))); initially the identity, so it needs no normalisation."""
 
     def __init__(self, channels: int, activation: Activation, *, rngs: nnx.Rngs):
         self.activation = activation
@@ -69,7 +69,7 @@ class ConvBlock(nnx.Module):
 
 
 class DenseBlock(nnx.Module):
-    """x + dense(s(dense(s(x)))); initially the identity."""
+    """x + dense(act(dense(act(x)))); initially the identity."""
 
     def __init__(self, units: int, activation: Activation, *, rngs: nnx.Rngs):
         self.activation = activation
