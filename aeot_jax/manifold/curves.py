@@ -7,7 +7,7 @@ and injective. In the plane an arc may turn by less than half a turn, so a spira
 about 2 w arcs, whatever its size: a fixed network stops encoding it as it winds.
 
 Source: arXiv 1805.10451, section 4 (linear rectifiable manifolds, rectified linear complexity,
-theorem 4.8: encodability).
+encodability).
 """
 
 from typing import NamedTuple
