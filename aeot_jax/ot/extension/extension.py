@@ -38,7 +38,7 @@ from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import centring, checks, frames, problem
 from aeot_jax.ot.devices.placement import Parallel, placement_outside_jit
-from aeot_jax.ot.extension.learn import frame_of, learn, spread
+from aeot_jax.ot.extension.learn import learn
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
@@ -118,7 +118,7 @@ def extension(
       parallel: how chunks of 512 samples are sharded over devices, with the same bits; as in
         ``certify``. Inside jit choose "none".
       devices: the devices to use; None is all.
-      target_shards: devices over which the targets are sharded, with the same bits; see
+      target_shards: devices over which the targets are sharded, with the same bits on a CPU; see
         ``SolverConfig``. The extension then holds them on the host, in the dtype they came in if
         float32 holds it.
 
@@ -136,9 +136,7 @@ def extension(
     where = placement_outside_jit("extension", parallel, devices, target_shards, concrete)
     made = problem.make(mu, y, nu, sharded=sharded, stored=sharded)
     heights = made.heights(h)
-    spread_targets = spread(where, made, heights)
-    frame = frame_of(where, spread_targets)
-    learned = learn(where, key, made, spread_targets, frame, num_samples)
+    frame, learned = learn(where, key, made, heights, num_samples)
     if threshold is not None:
         learned = learned._replace(threshold=jnp.float32(threshold))
     frame = frame._replace(centre=frame.centre + jnp.asarray(made.centre, jnp.float32))

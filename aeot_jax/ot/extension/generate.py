@@ -59,8 +59,8 @@ def generate(
       parallel: how chunks of 4096 candidates are sharded over devices, with the same candidates to
         the last bit; as in ``certify``. Inside jit choose "none".
       devices: the devices to use; None is all.
-      target_shards: devices over which the targets are sharded, with the same candidates; see
-        ``SolverConfig``. Every call sends them to the devices, so draw many candidates in one.
+      target_shards: devices over which the targets are sharded, with the same candidates on a
+        CPU; see ``SolverConfig``. Every call sends them to the devices: draw many candidates.
 
     Returns:
       New codes z (n, d), whether each is accepted (n,), and details of each.

@@ -29,7 +29,7 @@ from aeot_jax.numerics import safe_ratio
 from aeot_jax.ot import frames
 from aeot_jax.ot.cells import blocks, blockwise, shards, shift, sizes
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.devices.parallel import collect, local, map_items, place, run, shard
+from aeot_jax.ot.devices.parallel import local, map_items, place, run, shard
 from aeot_jax.ot.devices.placement import SHARDED, Axes, Placement
 from aeot_jax.ot.extension import blend
 from aeot_jax.ot.problem import Prepared
@@ -66,7 +66,7 @@ class Learned(NamedTuple):
     neighbour_angles: Float[Array, " q"]
 
 
-class Spread(NamedTuple):
+class _Spread(NamedTuple):
     """Targets as the devices of a placement hold them: all, or each rows of its own.
 
     Attributes:
@@ -80,44 +80,42 @@ class Spread(NamedTuple):
     nu: Any
 
 
-def spread(where: Placement, made: Prepared, h: Any) -> Spread:
+def _spread(where: Placement, made: Prepared, h: Any) -> _Spread:
     """The targets of a problem and their heights where the devices want them."""
     if where.target_shards == 1:
-        return Spread(made.y, h, made.nu)
+        return _Spread(made.y, h, made.nu)
     rows = sizes.sharded(*made.y.shape)
     y, nu = (shard(where, host, rows) for host in (made.y, made.nu))
-    return Spread(y, shard(where, np.asarray(h), rows, fill=-np.inf), nu)
-
-
-def frame_of(where: Placement, targets: Spread) -> frames.Frame:
-    """Centre and scale of the targets, on the first device."""
-    return _of_targets(where, _frame, targets.y, targets.nu, specs=(SHARDED, SHARDED))
+    return _Spread(y, shard(where, np.asarray(h), rows, fill=-np.inf), nu)
 
 
 def learn(
     where: Placement,
     key: PRNGKey,
     made: Prepared,
-    targets: Spread,
-    frame: frames.Frame,
+    h: Any,
     num_samples: int | None = None,
-) -> Learned:
+) -> tuple[frames.Frame, Learned]:
     """Learn band, margin and threshold.
 
     Args:
       where: placement of the devices.
       key: consumed.
       made: the problem.
-      targets: of the problem, from ``spread``.
-      frame: centre and scale of its targets.
+      h: its heights (rows,).
       num_samples: samples of the source; None is 4096.
+
+    Returns:
+      Centre and scale of the targets of the problem, and what was learned.
     """
+    targets = _spread(where, made, h)
+    frame = _of_targets(where, _frame, targets.y, targets.nu, specs=(SHARDED, SHARDED))
     num_samples = _NUM_SAMPLES if num_samples is None else operator.index(num_samples)
     if made.num_targets == 1:
         zero, none = jnp.zeros((), jnp.float32), jnp.zeros((0,), jnp.float32)
-        return Learned(zero, zero, jnp.float32(jnp.pi), none, none)
+        return frame, Learned(zero, zero, jnp.float32(jnp.pi), none, none)
     sample_key, code_key = jax.random.split(key)
-    active = _active(where, made, targets)
+    active = _active(where, made, h)
     rows = active.shape[0]
     chosen = _chosen(code_key, active, min(rows, _NUM_SAMPLES))
     k = min(made.mu.dim + 1, rows - 1)
@@ -131,21 +129,20 @@ def learn(
     codes = _of_targets(where, _codes, targets.y, pairs, specs=(SHARDED, P()))
     learned = _conclude(values, codes, unit(pairs), of_chosen, of_farthest, chosen, active)
     if rows == made.num_targets or rows > _NUM_SAMPLES:
-        return learned
+        return frame, learned
     # Every row was chosen, those that fill up included: drop these.
     angles = learned.neighbour_angles
     if arguments.is_concrete(angles):
         angles = arguments.placed(np.asarray(angles)[: made.num_targets])
-    return learned._replace(neighbour_angles=angles[: made.num_targets])
+    return frame, learned._replace(neighbour_angles=angles[: made.num_targets])
 
 
-def _active(where: Placement, made: Prepared, targets: Spread) -> Bool[Array, " rows"]:
+def _active(where: Placement, made: Prepared, h: Any) -> Bool[Array, " rows"]:
     """Which targets own a cell, filled up as on one device: by their number the codes are drawn."""
     if where.target_shards == 1:
-        return jnp.isfinite(targets.h)
-    num_targets = made.num_targets
-    active = np.isfinite(collect(targets.h, num_targets))
-    return jnp.asarray(np.pad(active, (0, sizes.filled(*made.y.shape) - num_targets)))
+        return jnp.isfinite(h)
+    surplus = sizes.filled(*made.y.shape) - made.num_targets
+    return jnp.asarray(np.pad(np.isfinite(h), (0, surplus)))
 
 
 def _of_targets(
@@ -190,7 +187,7 @@ def _highest(
     where: Placement,
     body: Callable[..., Any],
     x: Samples,
-    targets: Spread,
+    targets: _Spread,
     frame: frames.Frame,
     k: int,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
