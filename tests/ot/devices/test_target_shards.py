@@ -19,7 +19,7 @@ from aeot_jax.ot.cells import power, sizes
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.devices import parallel, placement
 from aeot_jax.ot.duality.assign import assign
-from aeot_jax.ot.extension import learn
+from aeot_jax.ot.extension import generate, learn
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.starts import start
@@ -196,8 +196,9 @@ def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
     h = -0.5 * (y * y).sum(1)
     h[7] = -np.inf
     monkeypatch.setattr(learn, "_NUM_SAMPLES", 128)  # codes that are looked at, of many more
-    alone = aeot.extension(KEY, mu, y, h, num_samples=1000)
-    codes = aeot.generate(KEY, alone, 5000)
+    monkeypatch.setattr(generate, "CHUNK", 512)
+    alone = aeot.extension(KEY, mu, y, h, num_samples=600)
+    codes = aeot.generate(KEY, alone, 600)
     assert 0 < np.asarray(codes[1]).mean() < 1
     texts = []
 
@@ -211,10 +212,10 @@ def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
 
     for name in ("_program", "_items_program"):
         monkeypatch.setattr(parallel, name, kept(getattr(parallel, name)))
-    found = aeot.extension(KEY, mu, y, h, num_samples=1000, target_shards=4)
+    found = aeot.extension(KEY, mu, y, h, num_samples=600, target_shards=4)
     assert isinstance(found.y, np.ndarray)
     assert isinstance(found.h, np.ndarray)
-    same = aeot.generate(KEY, found, 5000, target_shards=4)
+    same = aeot.generate(KEY, found, 600, target_shards=4)
     for one, other in ((alone, found), (codes, same)):
         jax.tree.map(np.testing.assert_array_equal, arrays(one), arrays(other))
 
@@ -228,16 +229,17 @@ def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
 
 def test_targets_of_one_byte_stay_so_in_an_extension(tmp_path, monkeypatch):
     monkeypatch.setattr(learn, "_NUM_SAMPLES", 128)
+    monkeypatch.setattr(generate, "CHUNK", 512)
     mu, y = aeot.Gaussian(8), np.clip(40 * targets(300, 8) + 128, 0, 255).astype(np.uint8)
     h = -0.5 * (y.astype(np.float32) ** 2).sum(1)
-    wide = aeot.extension(KEY, mu, y.astype(np.float32), h, num_samples=1000)
-    found = aeot.extension(KEY, mu, y, h, num_samples=1000, target_shards=4)
+    wide = aeot.extension(KEY, mu, y.astype(np.float32), h, num_samples=600)
+    found = aeot.extension(KEY, mu, y, h, num_samples=600, target_shards=4)
     assert found.y.dtype == np.uint8
     aeot.save(found, tmp_path / "extension")
     for held in (found, aeot.load(tmp_path / "extension")):
         same = replace(held, y=np.asarray(held.y, np.float32))
         jax.tree.map(np.testing.assert_array_equal, arrays(wide), arrays(same))
-    codes, same = aeot.generate(KEY, wide, 5000), aeot.generate(KEY, found, 5000, target_shards=4)
+    codes, same = aeot.generate(KEY, wide, 600), aeot.generate(KEY, found, 600, target_shards=4)
     jax.tree.map(np.testing.assert_array_equal, arrays(codes), arrays(same))
 
 
