@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real, UInt32
+from jaxtyping import AbstractDtype, Array, Float, Float32, Int, PRNGKeyArray, Real, UInt32
 
 Samples = Float[Array, "n d"]
 """Samples of the source measure, one per row."""
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ArrayLike
 
     Given = Annotated[_T, "checked by the function itself"]
+    Kept = Real
     Device = Any
     Devices = Sequence[Any]  # JAX does not tell checkers what a Device is
 else:
@@ -57,8 +58,20 @@ else:
     # argument.
     ArrayLike = Annotated[Any, "an array of real numbers, or lists of them"]
 
+    class Kept(AbstractDtype):
+        """The dtypes in which targets may be kept: float32 holds their numbers."""
+
+        dtypes = ("float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16")
+
     class Given:
         """The type of a public argument, which ``arguments`` checks."""
 
         def __class_getitem__(cls, kind: object) -> object:
             return Annotated[Any, kind]
+
+
+HeldTargets = Kept[Array | np.ndarray, "*batch m d"]
+"""Target points as a record holds them: NumPy's where they shall be sharded over devices."""
+
+HeldHeights = Float32[Array | np.ndarray, "*batch m"]
+"""Heights as such a record holds them."""

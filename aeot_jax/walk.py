@@ -26,7 +26,7 @@ from aeot_jax.ot.extension import blend, generate
 from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.reprs import brief
 from aeot_jax.trees import equal_by_numbers
-from aeot_jax.typing import ArrayLike, Given
+from aeot_jax.typing import ArrayLike, Given, HeldHeights, HeldTargets
 
 Along = Literal["source", "codes", "displacement"]
 
@@ -194,7 +194,7 @@ def _point(name: str, value: ArrayLike, ext: Extension) -> Float[np.ndarray, " d
     return arguments.known(name, point)
 
 
-def _nearest(x: Float[np.ndarray, " d"], y: Array, h: Array) -> int:
+def _nearest(x: Float[np.ndarray, " d"], y: HeldTargets, h: HeldHeights) -> int:
     return int((np.asarray(y, np.float64) @ x + np.asarray(h, np.float64)).argmax())
 
 

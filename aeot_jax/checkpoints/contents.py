@@ -304,8 +304,10 @@ def _record(
                 own[axis] = _side(f"{prefix}{name}", arrays, i - len(axes))
         one = _FLOAT if "float32" in options[0].dtypes else _INT
         # An array that may be a NumPy array keeps its dtype when it is loaded.
-        host = any(option.array_type is np.ndarray for option in options)
-        dtypes = (one, _WIDE[one]) if host else (one,)
+        host = {name for kind in options if kind.array_type is np.ndarray for name in kind.dtypes}
+        wide = _WIDE[one]
+        narrow = map(np.dtype, sorted(host - {one.name}))
+        dtypes = (one, wide) if wide.name in host else (one, *narrow)
         found[prefix + name] = Wanted((*batch, *(own[axis] for axis in axes)), dtypes)
     return found
 

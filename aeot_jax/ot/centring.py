@@ -88,6 +88,18 @@ def near_points(y: ArrayLike) -> tuple[Targets, Float[np.ndarray, " d"]]:
     return checks.placed(near), centre
 
 
+def stored_points(y: ArrayLike) -> np.ndarray:
+    """Targets on the host in their own dtype if float32 holds it, else as float32.
+
+    Raises:
+      ValueError: as ``check_targets``.
+    """
+    points = np.asarray(checks.points("y", y))
+    if points.dtype in _EXACT_IN_FLOAT32:
+        return points
+    return arguments.rounded_to_float32("y", points)
+
+
 def centred(
     points: np.ndarray | Array, active: np.ndarray, *, stored: bool = False
 ) -> tuple[np.ndarray | Array, Float[np.ndarray, " d"]]:

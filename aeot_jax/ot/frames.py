@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.cells import blocks, blockwise, shift
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.typing import Stored, Targets, Weights
+from aeot_jax.typing import HeldTargets, Stored, Targets, Weights
 
 _MOST_COPIED = 64 << 20
 """Most bytes of float32 targets that are copied where they are stored in fewer."""
@@ -26,9 +26,9 @@ class Frame(NamedTuple):
     centre: Float[Array, " d"]
     scale: Float[Array, ""]
 
-    def normalise(self, y: Stored) -> Targets:
+    def normalise(self, y: HeldTargets) -> Targets:
         """Centre and scale targets (m, d)."""
-        return (y.astype(jnp.float32) - self.centre[None, :]) / self.scale
+        return (jnp.asarray(y).astype(jnp.float32) - self.centre[None, :]) / self.scale
 
     def rows(self, y: Stored) -> Rows:
         """Targets (m, d) that are centred and scaled where they are scored."""

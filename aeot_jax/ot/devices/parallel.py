@@ -86,7 +86,12 @@ def _program(
 
 
 def map_items(
-    where: Placement, body: Callable[..., Any], items: Array, *arguments: Any, **options: Hashable
+    where: Placement,
+    body: Callable[..., Any],
+    items: Array,
+    *arguments: Any,
+    specs: tuple[P, ...] = (),
+    **options: Hashable,
 ) -> Any:
     """Evaluate a body over items that are sharded over the devices, compiled as in ``run``.
 
@@ -96,6 +101,7 @@ def map_items(
         items in front and follow each from its own item alone.
       items: an array with the items in front; their number need not divide by that of the devices.
       *arguments: trees of arrays, the same for all devices.
+      specs: where targets are sharded, how each argument lies on the mesh, ``P()`` or ``SHARDED``.
       **options: static.
 
     Returns:
@@ -103,16 +109,20 @@ def map_items(
       "shard_map", else on the first device.
     """
     count = items.shape[0]
-    surplus = -count % max(1, len(where.devices))
+    surplus = -count % max(1, len(where.devices) // where.target_shards)
     if surplus:  # the last shares are filled up with items whose results are dropped
         items = items[jnp.arange(count + surplus, dtype=jnp.int32) % count]
-    results = _items_program(where, body, tuple(sorted(options.items())))(items, arguments)
+    specs = specs if where.target_shards > 1 else ()
+    results = _items_program(where, body, tuple(sorted(options.items())), specs)(items, arguments)
     return jax.tree.map(lambda leaf: leaf[:count], results) if surplus else results
 
 
 @functools.lru_cache(maxsize=64)
 def _items_program(
-    where: Placement, body: Callable[..., Any], options: tuple[tuple[str, Hashable], ...]
+    where: Placement,
+    body: Callable[..., Any],
+    options: tuple[tuple[str, Hashable], ...],
+    specs: tuple[P, ...],
 ) -> Callable[[Array, tuple[Any, ...]], Any]:
     def apply(items: Array, arguments: tuple[Any, ...]) -> Any:
         return body(items, *arguments, **dict(options))
@@ -120,8 +130,11 @@ def _items_program(
     if where.kind == "none":
         return jax.jit(apply)
     if where.kind == "shard_map":
-        mesh = where.mesh
-        mapped = jax.shard_map(apply, mesh=mesh, in_specs=(P(SAMPLES), P()), out_specs=P(SAMPLES))
+        mesh, of_items = where.mesh, P(SAMPLES)
+        of_arguments = specs or P()
+        mapped = jax.shard_map(
+            apply, mesh=mesh, in_specs=(of_items, of_arguments), out_specs=of_items
+        )
         return jax.jit(mapped, out_shardings=NamedSharding(mesh, P()))
     pmapped = jax.pmap(apply, axis_name=SAMPLES, in_axes=(0, None), devices=where.devices)
 

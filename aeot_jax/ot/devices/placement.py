@@ -137,6 +137,33 @@ def placement(
     return Placement("pmap" if parallel == "pmap" else "shard_map", devices)
 
 
+def placement_outside_jit(
+    what: str,
+    parallel: Given[Parallel],
+    devices: Given[Devices | None],
+    target_shards: Given[int],
+    concrete: bool,
+) -> Placement:
+    """``placement`` for a public function, which cannot shard targets under a trace.
+
+    Args:
+      what: name of the function, for the error.
+      parallel: as asked for.
+      devices: as given.
+      target_shards: as asked for.
+      concrete: whether no trace is under way.
+
+    Raises:
+      ValueError: as ``placement``, or if targets shall be sharded under a trace.
+    """
+    if target_shards != 1 and not concrete:
+        raise ValueError(
+            f"`target_shards` is {target_shards} under jit, where targets cannot be sharded "
+            f"over devices; call `{what}` outside jit, or pass 1."
+        )
+    return placement(parallel, devices, target_shards, inside_jit=not concrete)
+
+
 def _with_target_shards(
     parallel: Parallel, devices: Devices | None, target_shards: int
 ) -> Placement:

@@ -41,9 +41,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.numerics import PRECISION
-from aeot_jax.ot.cells import power, shift
+from aeot_jax.ot.cells import shards, shift
 from aeot_jax.ot.frames import Frame
-from aeot_jax.typing import Heights, Samples, Targets
+from aeot_jax.typing import HeldHeights, HeldTargets, Samples
 
 _PLANES = 17
 """Highest planes that are found: those of the local mean."""
@@ -71,7 +71,9 @@ def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Ar
     return _angles(_normals(a), _normals(b))
 
 
-def face_angles(y: Targets, frame: Frame, faces: Int[np.ndarray, "f 2"]) -> Float[np.ndarray, " f"]:
+def face_angles(
+    y: HeldTargets, frame: Frame, faces: Int[np.ndarray, "f 2"]
+) -> Float[np.ndarray, " f"]:
     """Plane angles of faces, given as pairs of cells, on the host, radians.
 
     How many faces there are is data: they are filled up, so that few programs serve all numbers.
@@ -84,7 +86,7 @@ def face_angles(y: Targets, frame: Frame, faces: Int[np.ndarray, "f 2"]) -> Floa
     number = len(faces)
     pairs = np.zeros((max(_FACES, 1 << max(0, number - 1).bit_length()), 2), np.int32)
     pairs[:number] = faces
-    unit = frame.normalise(y)
+    unit = frame.normalise(jnp.asarray(y))
     return np.asarray(plane_angles(unit[pairs[:, 0]], unit[pairs[:, 1]]))[:number]
 
 
@@ -123,18 +125,30 @@ class Planes(NamedTuple):
         return jnp.maximum(edge - self.gaps, 0.0).at[:, 0].set(jnp.maximum(edge[:, 0], _TINY))
 
 
-def highest_planes(x: Samples, y: Targets, h: Heights, frame: Frame) -> Planes:
+def highest_planes(
+    x: Samples,
+    y: HeldTargets,
+    h: HeldHeights,
+    frame: Frame,
+    *,
+    num_targets: int | None = None,
+    targets_axis: str | None = None,
+) -> Planes:
     """Find the highest planes above each sample and their angles.
 
     Args:
       x: samples (n, d).
-      y: targets (m, d).
+      y: targets of this device (m, d).
       h: heights (m,); -inf for a target without a cell.
       frame: centre and scale of the targets, in which angles are measured.
+      num_targets: of all devices, without those that fill up; None is m.
+      targets_axis: a mapped axis over whose devices the targets are sharded.
     """
-    rows, heights, _ = shift.around(y, h)
-    values, index = power.highest(x, rows, heights, min(_PLANES, y.shape[0]))
-    codes = y[index]
+    y, h = jnp.asarray(y), jnp.asarray(h)
+    rows, heights, _ = shift.around(y, h, targets_axis)
+    k = min(_PLANES, y.shape[0] if num_targets is None else num_targets)
+    values, index = shards.highest(x, rows, heights, k, targets_axis)
+    codes = shards.take(y, index, targets_axis)
     normals = _normals((codes - frame.centre[None, None, :]) / frame.scale)
     angles = _angles(normals[:, :1], normals[:, 1:])
     angles = jnp.concatenate([jnp.zeros_like(values[:, :1]), angles], axis=1)

@@ -30,20 +30,19 @@ Luo, Yau, Gu, AE-OT, ICLR 2020 (extension and rejection). Both set the threshold
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.ot import checks, frames, problem
-from aeot_jax.ot.devices.placement import Parallel, placement
+from aeot_jax.ot import centring, checks, frames, problem
+from aeot_jax.ot.devices.placement import Parallel, placement_outside_jit
 from aeot_jax.ot.extension.learn import learn
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
-from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
+from aeot_jax.typing import ArrayLike, Devices, Given, HeldHeights, HeldTargets, PRNGKey
 
 _PI = float(np.float32(np.pi))
 """Largest threshold, also that of a single cell: float32 pi, a little above pi."""
@@ -56,7 +55,7 @@ class Extension:
 
     Attributes:
       mu: source measure.
-      y: targets (m, d).
+      y: targets (m, d). NumPy's, as the heights are, where they shall be sharded over devices.
       h: heights (m,); of equal targets the first has the highest height, and the others -inf.
       frame: centre and scale of the targets, in which angles are measured.
       band: how far below the highest plane others are blended, in units of the scores.
@@ -71,8 +70,8 @@ class Extension:
     """
 
     mu: Measure
-    y: Float[Array, "*batch m d"]
-    h: Float[Array, "*batch m"]
+    y: HeldTargets
+    h: HeldHeights
     frame: frames.Frame
     band: Float[Array, "*batch"]
     margin: Float[Array, "*batch"]
@@ -102,6 +101,7 @@ def extension(
     threshold: Given[float | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
+    target_shards: Given[int] = 1,
 ) -> Extension:
     """Learn band, margin and singular threshold of a transport map from samples.
 
@@ -118,6 +118,9 @@ def extension(
       parallel: how chunks of 512 samples are sharded over devices, with the same bits; as in
         ``certify``. Inside jit choose "none".
       devices: the devices to use; None is all.
+      target_shards: devices over which the targets are sharded, with the same bits on a CPU; see
+        ``SolverConfig``. The extension then holds them on the host, in the dtype they came in if
+        float32 holds it.
 
     Raises:
       ValueError: if shapes or values do not fit, or the devices do not.
@@ -127,22 +130,21 @@ def extension(
     """
     key = arguments.key("key", key)
     mu, y, h, nu = parts_of(mu, y, h, nu)
-    made = problem.make(mu, y, nu)
-    heights = made.heights(h)
     check_options(threshold, num_samples)
     concrete = arguments.is_concrete(key, mu, y, h, nu)
-    where = placement(parallel, devices, inside_jit=not concrete)
-    frame = _frame(made.y, made.nu)
-    learned = learn(where, key, made, heights, frame, num_samples)
+    sharded = arguments.whole("target_shards", target_shards) != 1
+    where = placement_outside_jit("extension", parallel, devices, target_shards, concrete)
+    made = problem.make(mu, y, nu, sharded=sharded, stored=sharded)
+    heights = made.heights(h)
+    frame, learned = learn(where, key, made, heights, num_samples)
     if threshold is not None:
         learned = learned._replace(threshold=jnp.float32(threshold))
     frame = frame._replace(centre=frame.centre + jnp.asarray(made.centre, jnp.float32))
-    of_users = made.heights_of_users(heights)
-    targets = checks.check_targets(y)
+    if sharded:
+        of_users, targets = heights, centring.stored_points(y)
+    else:
+        of_users, targets = made.heights_of_users(heights), checks.check_targets(y)
     return Extension(mu=mu, y=targets, h=of_users, frame=frame, **learned._asdict())
-
-
-_frame = jax.jit(frames.frame)
 
 
 def check_options(threshold: Given[float | None], num_samples: Given[int | None]) -> None:

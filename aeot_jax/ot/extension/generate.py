@@ -1,16 +1,20 @@
 """New codes: candidates from the source, mapped by the extension; the singular set is marked."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from aeot_jax import arguments, measures
 from aeot_jax.numerics import isolated
-from aeot_jax.ot.devices.parallel import local, map_items, place
-from aeot_jax.ot.devices.placement import Parallel, Placement, placement
+from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.devices.parallel import local, map_items, place, shard
+from aeot_jax.ot.devices.placement import SHARDED, Parallel, Placement, placement_outside_jit
 from aeot_jax.ot.extension import blend
 from aeot_jax.ot.extension.extension import Extension, check_extension
 from aeot_jax.reprs import brief
@@ -44,6 +48,7 @@ def generate(
     *,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
+    target_shards: Given[int] = 1,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
     """Draw n candidates from the source, map them by the extension, and mark the singular set.
 
@@ -54,6 +59,8 @@ def generate(
       parallel: how chunks of 4096 candidates are sharded over devices, with the same candidates to
         the last bit; as in ``certify``. Inside jit choose "none".
       devices: the devices to use; None is all.
+      target_shards: devices over which the targets are sharded, with the same candidates on a
+        CPU; see ``SolverConfig``. Every call sends them to the devices: draw many candidates.
 
     Returns:
       New codes z (n, d), whether each is accepted (n,), and details of each.
@@ -64,10 +71,15 @@ def generate(
     key = arguments.key("key", key)
     check_extension(ext)
     n = arguments.count("n", n, what="how many candidates to draw")
-    where = placement(parallel, devices, inside_jit=not arguments.is_concrete(key, ext))
+    concrete = arguments.is_concrete(key, ext)
+    target_shards = arguments.whole("target_shards", target_shards)
+    where = placement_outside_jit("generate", parallel, devices, target_shards, concrete)
     size = min(n, CHUNK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size), dtype=jnp.int32))
-    drawn = draw(where, keys, place(where, ext), size)
+    if target_shards == 1:
+        drawn = draw(where, keys, place(where, ext), size)
+    else:
+        drawn = _draw_sharded(where, keys, ext, size)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], drawn)
 
 
@@ -88,11 +100,44 @@ def draw(
     return local(map_items(where, _chunks, keys, ext, size=size))
 
 
-def _chunks(
-    keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, *, size: int
+def _draw_sharded(
+    where: Placement, keys: Key[Array, " c"] | UInt32[Array, "c 2"], ext: Extension, size: int
 ) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    """``draw`` where no device holds all targets."""
+    y, h = np.asarray(ext.y), np.asarray(ext.h)
+    rows = sizes.sharded(*y.shape)
+    keys, rest = place(where, (keys, replace(ext, y=y[:0], h=h[:0])))
+    own = shard(where, y, rows), shard(where, h, rows, fill=-np.inf)
+    options = {"size": size, "num_targets": len(h), "targets_axis": where.axes.targets}
+    specs = P(), SHARDED, SHARDED
+    return local(map_items(where, _chunks, keys, rest, *own, specs=specs, **options))
+
+
+def _chunks(
+    keys: Key[Array, " c"] | UInt32[Array, "c 2"],
+    ext: Extension,
+    *own: Array,
+    size: int,
+    num_targets: int | None = None,
+    targets_axis: str | None = None,
+) -> tuple[Float[Array, "c n d"], Bool[Array, "c n"], GenerateInfo]:
+    """``draw`` on one device.
+
+    Args:
+      keys: of its chunks.
+      ext: from ``extension``.
+      *own: targets and heights of this device, where they are sharded; ``ext`` then holds none.
+      size: candidates of a chunk.
+      num_targets: of all devices, where they are sharded.
+      targets_axis: the mapped axis over which they are.
+    """
+    if own:
+        ext = replace(ext, y=own[0], h=own[1])
+
     def chunk(key: PRNGKey, ext: Extension) -> Any:
-        return extend(measures.draw(key, ext.mu, size), ext)
+        place = {"num_targets": num_targets, "targets_axis": targets_axis}
+        x = measures.draw(key, ext.mu, size)
+        return resolve(blend.highest_planes(x, ext.y, ext.h, ext.frame, **place), ext)
 
     # A device that owns one chunk runs no loop, and its program would round in its own way.
     return jax.lax.map(lambda key: isolated(chunk, key, ext), keys)

@@ -14,11 +14,12 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.machines import meshes
-from aeot_jax.ot import problem
+from aeot_jax.ot import frames, problem
 from aeot_jax.ot.cells import power, sizes
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.devices import parallel, placement
 from aeot_jax.ot.duality.assign import assign
+from aeot_jax.ot.extension import generate, learn
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.starts import start
@@ -182,6 +183,85 @@ def test_copies_in_two_shards_share_one_cell():
         found = aeot.solve(KEY, mu, y, config=replace(config, parallel="auto", target_shards=8))
     np.testing.assert_array_equal(found.h, alone.h)
     assert found.h[290] == found.h[3]
+
+
+def arrays(tree):
+    """All numbers of a record by name, without its source."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if "mu" not in str(path)}
+
+
+def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
+    """Two rows of four devices; a target without a cell, copies in two shards, two chunks.
+
+    The compiled programs hold no array of all targets.
+    """
+    m, d = 300, 8
+    mu, y = aeot.Gaussian(d), targets(m, d)
+    y[290] = y[3]
+    h = -0.5 * (y * y).sum(1)
+    h[7] = -np.inf
+    monkeypatch.setattr(learn, "_NUM_SAMPLES", 128)  # codes that are looked at, of many more
+    monkeypatch.setattr(generate, "CHUNK", 512)
+    alone = aeot.extension(KEY, mu, y, h, num_samples=600)
+    codes = aeot.generate(KEY, alone, 600)
+    assert 0 < np.asarray(codes[1]).mean() < 1
+    texts = []
+
+    def kept(make):
+        def run(program, *values):
+            compiled = program.lower(*values).compile()
+            texts.append(compiled.as_text())
+            return compiled(*values)
+
+        return lambda *settings: partial(run, make(*settings))
+
+    for name in ("_program", "_items_program"):
+        monkeypatch.setattr(parallel, name, kept(getattr(parallel, name)))
+    found = aeot.extension(KEY, mu, y, h, num_samples=600, target_shards=4)
+    assert isinstance(found.y, np.ndarray)
+    assert isinstance(found.h, np.ndarray)
+    same = aeot.generate(KEY, found, 600, target_shards=4)
+    for one, other in ((alone, found), (codes, same)):
+        jax.tree.map(np.testing.assert_array_equal, arrays(one), arrays(other))
+
+    assert len(texts) == 8  # frame, two searches, rows at four places, candidates
+    found = re.findall(r"\w+\[([\d,]+)\]", "".join(texts))
+    shapes = {tuple(map(int, shape.split(","))) for shape in found}
+    own, whole = sizes.sharded(m, d) // 4, {m, sizes.filled(m, d), sizes.sharded(m, d)}
+    assert (own, d) in shapes
+    assert not [shape for shape in shapes if shape[-1] in (d, d + 1) and whole & set(shape)]
+
+
+def test_targets_of_one_byte_stay_so_in_an_extension(tmp_path, monkeypatch):
+    monkeypatch.setattr(learn, "_NUM_SAMPLES", 128)
+    monkeypatch.setattr(generate, "CHUNK", 512)
+    mu, y = aeot.Gaussian(8), np.clip(40 * targets(300, 8) + 128, 0, 255).astype(np.uint8)
+    h = -0.5 * (y.astype(np.float32) ** 2).sum(1)
+    wide = aeot.extension(KEY, mu, y.astype(np.float32), h, num_samples=600)
+    found = aeot.extension(KEY, mu, y, h, num_samples=600, target_shards=4)
+    assert found.y.dtype == np.uint8
+    aeot.save(found, tmp_path / "extension")
+    for held in (found, aeot.load(tmp_path / "extension")):
+        same = replace(held, y=np.asarray(held.y, np.float32))
+        jax.tree.map(np.testing.assert_array_equal, arrays(wide), arrays(same))
+    codes, same = aeot.generate(KEY, wide, 600), aeot.generate(KEY, found, 600, target_shards=4)
+    jax.tree.map(np.testing.assert_array_equal, arrays(codes), arrays(same))
+
+
+def test_an_extension_of_shards_is_refused_inside_jit():
+    mu, y, one = aeot.Gaussian(8), targets(300, 8), jnp.ones(())
+    frame = frames.Frame(jnp.zeros(8), one)
+    ext = aeot.Extension(mu, y, y[:, 0], frame, one, one, one, jnp.zeros(9), jnp.zeros(9))
+    for name, call in (
+        ("extension", lambda key: aeot.extension(key, mu, y, y[:, 0], target_shards=2)),
+        ("generate", lambda key: aeot.generate(key, ext, 10, target_shards=2)),
+    ):
+        said = f"`target_shards` is 2 under jit, .*call `{name}` outside jit, or pass 1"
+        with pytest.raises(ValueError, match=said):
+            jax.jit(call)(KEY)
+    with pytest.raises(ValueError, match="`target_shards` is 3; choose one of 1, 2, 4, 8"):
+        aeot.generate(KEY, ext, 10, target_shards=3)
 
 
 def test_a_step_inside_a_users_own_mesh_gives_the_same_heights():

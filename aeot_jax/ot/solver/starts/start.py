@@ -12,7 +12,7 @@ from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
 from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import centring, checks, frames
-from aeot_jax.ot.cells import blockwise, shift
+from aeot_jax.ot.cells import blocks, blockwise, shift
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square_between
@@ -158,8 +158,7 @@ def _init(
     frame = frames.frame(y, nu, axes.targets)
     law = _law(moment_key, mu)
     normal = normal_targets(y, frame, axes.targets)
-    square = second_moment(normal, nu, axes.targets)
-    spread = isolated(_spread, square, law.mean, law.covariance)
+    spread = _spread(normal, nu, mu, law, axes)
 
     turned = normal if not plan.batch.way.turns else turned_targets(y, frame, run_key, mu, plan)
     working = Marginals(around(mu, law.offset), turned, nu)
@@ -178,7 +177,7 @@ def _init(
     if h0 is not None:
         own = isolated(lambda h0, scale, tilt: h0 / scale + tilt, h0, frame.scale, tilt)
         candidates.append(centred(own, nu, axes.targets))
-    deviation = _deviation(normal, nu, law.covariance, axes)
+    deviation = _deviation(normal, nu, mu, law.covariance, axes)
     chosen = jnp.zeros((), jnp.int32)
     if len(candidates) > 1:
         chosen = best(start_key, jnp.stack(candidates), working, deviation, trust, plan, axes)
@@ -218,13 +217,15 @@ def _law(key: PRNGKey, mu: Measure) -> _Law:
 
 
 def _deviation(
-    y: Targets | Rows, nu: Weights, covariance: Float[Array, "d d"], axes: Axes
+    y: Targets | Rows, nu: Weights, mu: Measure, covariance: Float[Array, "d d"], axes: Axes
 ) -> Float[Array, " m"]:
     """Standard deviation of every target's score over the mean one."""
 
     def deviation(y: Targets, covariance: Float[Array, "d d"]) -> Float[Array, " n"]:
-        square = (jnp.matmul(y, covariance, precision=PRECISION) * y).sum(1)
-        return jnp.sqrt(jnp.maximum(square, 0.0))
+        # A product with a multiple of the unit matrix rounds no more than this.
+        known = mu.variance is not None
+        own = covariance[0, 0] * y if known else jnp.matmul(y, covariance, precision=PRECISION)
+        return jnp.sqrt(jnp.maximum((own * y).sum(1), 0.0))
 
     def weighted(own: Float[Array, " n"], nu: Weights) -> Float[Array, ""]:
         return (own * nu).sum()
@@ -284,13 +285,23 @@ def _tilt(y: Targets, source: Float[Array, " d"]) -> Heights:
     return jnp.matmul(y, source, precision=PRECISION)
 
 
-def _spread(
-    square: Float[Array, "d d"],
-    mean: Float[Array, " d"],
-    covariance: Float[Array, "d d"],
-) -> Float[Array, ""]:
+def _spread(y: Targets | Rows, nu: Weights, mu: Measure, law: _Law, axes: Axes) -> Float[Array, ""]:
     """Standard deviation over targets of <x, y_i>."""
-    return jnp.sqrt(((covariance + jnp.outer(mean, mean)) * square).sum())
+    if isinstance(y, Rows) and mu.variance is not None:  # many: m d additions, not m d^2
+
+        def squares(y: Rows, nu: Weights) -> Float[Array, ""]:
+            return ((blocks.whole(y) ** 2).sum(1) * nu).sum()
+
+        square = blockwise.sum_blocks(squares, (y, nu), targets_axis=axes.targets)
+        return isolated(lambda square: jnp.sqrt(jnp.float32(mu.variance) * square), square)
+
+    def spread(
+        square: Float[Array, "d d"], mean: Float[Array, " d"], covariance: Float[Array, "d d"]
+    ) -> Float[Array, ""]:
+        return jnp.sqrt(((covariance + jnp.outer(mean, mean)) * square).sum())
+
+    square = second_moment(y, nu, axes.targets)
+    return isolated(spread, square, law.mean, law.covariance)
 
 
 def num_check_samples(plan: Plan, trust: Trust) -> int:
