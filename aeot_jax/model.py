@@ -44,13 +44,18 @@ class ExtensionConfig:
       threshold: plane angle above which a face of the cells is singular, radians in (0, pi]; None
         learns it from the codes.
       num_samples: samples of the source from which the extension is learned; None is 4096.
+      form: what ``sample`` makes where it is not told. "kernels" moves codes within kernels, so
+        that they are as new as unseen ones (see ``calibrate``); with fewer than 200 codes, and for
+        the maps of classes, it is "blend". "blend" blends up to five codes, and learns no kernels.
     """
 
     threshold: float | None = None
     num_samples: int | None = None
+    form: str = "kernels"
 
     def __post_init__(self):
         check_options(self.threshold, self.num_samples)
+        arguments.choice("form", self.form, ("kernels", "blend"))
 
 
 @dataclass(frozen=True)

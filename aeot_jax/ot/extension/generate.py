@@ -11,8 +11,8 @@ from aeot_jax import arguments, measures
 from aeot_jax.numerics import isolated
 from aeot_jax.ot.devices.parallel import local, map_items, place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
-from aeot_jax.ot.extension import blend
-from aeot_jax.ot.extension.extension import Extension, check_extension
+from aeot_jax.ot.extension import blend, noise
+from aeot_jax.ot.extension.extension import Extension, at_novelty, check_extension
 from aeot_jax.reprs import brief
 from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
@@ -25,7 +25,8 @@ class GenerateInfo(NamedTuple):
 
     Attributes:
       index: the cell that holds it (n,).
-      num_blended: targets blended (n,); if 1, the candidate is a code.
+      num_blended: targets that made the candidate (n,): those blended, or those of its group; if
+        1, the candidate is a code.
       angle: largest plane angle within the margin (n,), radians, of the seventeen highest planes;
         0 if there is no second plane.
     """
@@ -42,6 +43,7 @@ def generate(
     ext: Given[Extension],
     n: Given[int],
     *,
+    novelty: Given[float | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
@@ -49,8 +51,11 @@ def generate(
 
     Args:
       key: consumed.
-      ext: from ``extension``.
+      ext: from ``extension``, or from ``calibrate``.
       n: candidates; static under jit.
+      novelty: how new the codes are, for an extension from ``calibrate``: 0 is the discrete map,
+        1 as new as unseen codes, and the noise between them is in proportion. "blend" blends codes
+        as an extension does that is not calibrated. None is 1 if it is calibrated, else "blend".
       parallel: how chunks of 4096 candidates are sharded over devices, with the same candidates to
         the last bit; as in ``certify``. Inside jit choose "none".
       devices: the devices to use; None is all.
@@ -59,10 +64,12 @@ def generate(
       New codes z (n, d), whether each is accepted (n,), and details of each.
 
     Raises:
-      ValueError: if n is not positive, or the devices do not fit.
+      ValueError: if n is not positive, the devices do not fit, or the novelty is not one that was
+        learned.
     """
     key = arguments.key("key", key)
     check_extension(ext)
+    ext = at_novelty(ext, novelty)
     n = arguments.count("n", n, what="how many candidates to draw")
     where = placement(parallel, devices, inside_jit=not arguments.is_concrete(key, ext))
     size = min(n, CHUNK)
@@ -108,7 +115,11 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
     Returns:
       As ``generate``.
     """
-    return resolve(blend.highest_planes(x, ext.y, ext.h, ext.frame), ext)
+    z, accepted, info = resolve(seen := blend.highest_planes(x, ext.y, ext.h, ext.frame), ext)
+    if ext.noise is not None:
+        z, made_of = noise.moved(x, seen.index[:, 0], ext.y, ext.noise)
+        info = info._replace(num_blended=made_of)
+    return z, accepted, info
 
 
 def resolve(seen: blend.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
