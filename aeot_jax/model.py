@@ -44,9 +44,8 @@ class ExtensionConfig:
       threshold: plane angle above which a face of the cells is singular, radians in (0, pi]; None
         learns it from the codes.
       num_samples: samples of the source from which the extension is learned; None is 4096.
-      form: what ``sample`` makes where it is not told. "kernels" moves codes within kernels, so
-        that they are as new as unseen ones (see ``calibrate``); with fewer than 200 codes, and for
-        the maps of classes, it is "blend". "blend" blends up to five codes, and learns no kernels.
+      form: "kernels" makes samples as new as unseen data (see ``calibrate``); "blend" blends up to
+        five codes, as do maps of fewer than 200 codes and those of classes in any case.
     """
 
     threshold: float | None = None

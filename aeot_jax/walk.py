@@ -91,8 +91,8 @@ def interpolate(
     r"""Walk along a straight line, and decode the points on it.
 
     * ``"source"``: from one point of the source to another; the continuous extension, which blends
-      codes, maps x(t) to codes. The codes change where the walk crosses a face; at a singular face they jump, or mix
-      two kinds of data.
+      codes, maps x(t) to codes. The codes change where the walk crosses a face; at a singular face
+      they jump, or mix two kinds of data.
     * ``"codes"``: from one standardised code (of ``encode``) to another. A straight line through
       the codes leaves the data where the manifold bends or has a hole.
     * ``"displacement"``: from a point x of the source to its code, (1 - t) x + t T(x): McCann's

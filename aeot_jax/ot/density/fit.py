@@ -56,6 +56,8 @@ def check_enough(y: Float[np.ndarray, "m d"], name: str = "y") -> None:
             f"`{name}` has {m} codes in {d} dimensions, too few to learn kernels from; pass at "
             f"least {least}."
         )
+    if not y.var(0).any():
+        raise ValueError(f"`{name}` holds one code {m} times; kernels need codes that differ.")
 
 
 def learn(y: Float[np.ndarray, "m d"], planes: Planes | None = None) -> Kernels:
@@ -76,7 +78,7 @@ def learn(y: Float[np.ndarray, "m d"], planes: Planes | None = None) -> Kernels:
 
 
 def _record(
-    found: Moments, weight: float, width: float, likely: Float[np.ndarray, " n"]
+    found: Moments, weight: int | float, width: float, likely: Float[np.ndarray, " n"]
 ) -> Kernels:
     vectors, deviations = axes(found, weight)
     return Kernels(

@@ -1,4 +1,4 @@
-r"""Groups of codes that lie together, each of them like a Gaussian, and none across a singular face.
+"""Groups of codes that lie together like a Gaussian, none of them across a singular face.
 
 k-means makes the first groups. Then each code moves to the group under whose Gaussian it is most
 likely, some times over (the classification step of EM: on codes of images this gains 0.2 nats of
@@ -65,7 +65,7 @@ def together(
 def settled(
     y: Float[np.ndarray, "m d"],
     found: Int[np.ndarray, " m"],
-    weight: float,
+    weight: int | float,
     planes: Planes | None = None,
 ) -> Int[np.ndarray, " m"]:
     """Move each code to the group under whose Gaussian it is most likely, some times over.
@@ -86,7 +86,9 @@ def _numbered(found: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
     return np.unique(found, return_inverse=True)[1]
 
 
-def _moved(y: Float[np.ndarray, "m d"], found: Moments, weight: float) -> Int[np.ndarray, " m"]:
+def _moved(
+    y: Float[np.ndarray, "m d"], found: Moments, weight: int | float
+) -> Int[np.ndarray, " m"]:
     """The group under whose Gaussian each code is most likely."""
     vectors, deviations = axes(found, weight)
     best, result = np.full(len(y), -np.inf), np.zeros(len(y), int)

@@ -40,7 +40,7 @@ def left_out(
     y: Float[np.ndarray, "m d"],
     rows: Int[np.ndarray, " n"],
     found: Moments,
-    weight: float,
+    weight: int | float,
     widths: Float[np.ndarray, " s"],
 ) -> Float[np.ndarray, "s n"]:
     """Log-density of some codes, each under the kernels of all others; nats.
@@ -60,7 +60,7 @@ def held_out(
     z: Float[np.ndarray, "n d"],
     y: Float[np.ndarray, "m d"],
     found: Moments,
-    weight: float,
+    weight: int | float,
     widths: Float[np.ndarray, " s"],
 ) -> Float[np.ndarray, "s n"]:
     """Log-density of other points; nats; arguments as of ``left_out``."""
@@ -71,7 +71,7 @@ def _log_density(
     points: _Points,
     y: Float[np.ndarray, "m d"],
     found: Moments,
-    weight: float,
+    weight: int | float,
     widths: Float[np.ndarray, " s"],
     scale: float,
 ) -> Float[np.ndarray, "s n"]:
@@ -120,7 +120,7 @@ def _change(
     to_white: Float[np.ndarray, "d d"],
     which: Int[np.ndarray, " n"],
     own: bool,
-    weight: float,
+    weight: int | float,
     number: int,
 ) -> _Change | None:
     if points.row is None:

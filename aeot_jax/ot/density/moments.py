@@ -36,7 +36,7 @@ class Moments(NamedTuple):
     pooled: Float[np.ndarray, "d d"]
     least: float
 
-    def shrunk(self, weight: float, pooled_scale: float = 1.0) -> Float[np.ndarray, "k d d"]:
+    def shrunk(self, weight: int | float, pooled_scale: float = 1.0) -> Float[np.ndarray, "k d d"]:
         """Covariances C (k, d, d), with `weight` the a of the module."""
         n = self.counts[:, None, None]
         drawn = weight * pooled_scale * self.pooled[None]
@@ -69,7 +69,7 @@ def _covariance(offsets: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d d"]:
 
 
 def axes(
-    found: Moments, weight: float, pooled_scale: float = 1.0
+    found: Moments, weight: int | float, pooled_scale: float = 1.0
 ) -> tuple[Float[np.ndarray, "k d d"], Float[np.ndarray, "k d"]]:
     """Principal axes of the covariances C, as columns, and the standard deviations along them.
 

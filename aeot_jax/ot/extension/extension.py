@@ -198,7 +198,7 @@ def calibrate(
     return replace(ext, noise=noises.learn(key, ext.mu, ext.y, ext.h, planes, others))
 
 
-def at_novelty(ext: Extension, novelty: Given[float | str | None]) -> Extension:
+def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Extension:
     """The extension whose codes are as new as asked for.
 
     Args:

@@ -43,7 +43,7 @@ def generate(
     ext: Given[Extension],
     n: Given[int],
     *,
-    novelty: Given[float | str | None] = None,
+    novelty: Given[int | float | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
