@@ -5,14 +5,14 @@ A sample x of the cell i becomes
 .. math:: z(x) = c_i + \sqrt{s}\, A_g\, e, \qquad e = \frac{x - \bar x_i}{\sigma_i}, \qquad
           c_i = y_i - (1 - \sqrt{1 - s})(y_i - \mu_g) ,
 
-where :math:`\bar x_i` is the mass centre of the cell and :math:`\sigma_i` the root mean square of a
-coordinate around it. :math:`\mu_g, C_g` are those of the group of y_i (``density.kernels``), and
-:math:`A_g` is the optimal map from N(0, E_g) to N(0, C_g), with E_g the covariance of e in the cells
-of the group. It is a map of x, affine on every cell, monotone there (A is symmetric and positive),
-and it keeps mean and covariance of every group, so each mode has its share and its variance. With s = 0 it
-is the discrete map. (Noise that is drawn apart from x serves worse: on codes of Fashion-MNIST with
-kernels of 40 neighbours the Frechet distance was 0.152 where that of x gave 0.104. Next to another
-cell x moves the code towards that cell's.)
+where :math:`\bar x_i` is the mass centre of the cell and :math:`\sigma_i` the root mean square of
+a coordinate around it. :math:`\mu_g, C_g` are those of the group of y_i (``density.kernels``), and
+:math:`A_g` is the optimal map from N(0, E_g) to N(0, C_g), with E_g the covariance of e in the
+cells of the group. So z is a map of x, affine on every cell, monotone there (A is symmetric and
+positive), and it keeps mean and covariance of every group: each mode has its share and its
+variance. With s = 0 it is the discrete map. (Noise that is drawn apart from x serves worse: on
+codes of Fashion-MNIST, with kernels of 40 neighbours, the Frechet distance was 0.152 where that of
+x gave 0.104. Near the face to another cell, x moves the code towards that cell's.)
 
 **How wide.** The width s is not chosen by hand. At novelty 1 a new code is nearer to the codes of
 the data than a code that the map has not seen with probability one half: the codes that are left
