@@ -190,10 +190,8 @@ def bridge() -> None:
     known = {"left": (y[:, 0] < -1.5).mean(), "between": (np.abs(y[:, 0]) < 1.5).mean()}
     print("codes", known)
     for novelty in (0.0, 1.0, "blend"):
-        z, accepted, _ = (
-            np.asarray(a) if i < 2 else a
-            for i, a in enumerate(aeot.generate(jax.random.key(9), ext, 100_000, novelty=novelty))
-        )
+        made, safe, _ = aeot.generate(jax.random.key(9), ext, 100_000, novelty=novelty)
+        z, accepted = np.asarray(made), np.asarray(safe)
         for name, kept in (("all", np.ones(len(z), bool)), ("accepted", accepted)):
             some = z[kept]
             row = {

@@ -116,7 +116,9 @@ def test_it_is_affine_and_monotone_on_a_cell(ext, x):
 
 def test_unseen_codes_may_say_how_new(plain):
     unseen = Y[::2] + np.float32(0.05)
-    assert float(calibrate(KEY, plain, unseen).noise.reach) > 0
+    noise = calibrate(KEY, plain, unseen).noise
+    assert noise is not None
+    assert 0 < float(noise.reach) <= 1
     with pytest.raises(ValueError, match="`unseen` has shape"):
         calibrate(KEY, plain, unseen[:10])
     with pytest.raises(ValueError, match="`unseen`"):
@@ -126,6 +128,7 @@ def test_unseen_codes_may_say_how_new(plain):
 def test_targets_without_a_cell_have_no_kernel(plain):
     h = jnp.asarray(plain.h).at[::2].set(-jnp.inf)
     found = calibrate(KEY, replace(plain, h=h)).noise
+    assert found is not None
     assert int(found.kernels.counts.sum()) == M // 2
     assert (np.asarray(found.per_unit)[::2] == 0).all()
     assert (np.asarray(found.per_unit)[1::2] > 0).mean() > 0.95
