@@ -22,7 +22,7 @@ from aeot_jax.ot.density.moments import Moments, axes, members, moments
 _ITERATIONS = 10
 """Rounds of k-means."""
 
-_MOVES = 5
+_MOVES = 3
 """Rounds of the classification step."""
 
 

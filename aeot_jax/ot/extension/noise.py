@@ -40,14 +40,14 @@ from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
 from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
 
-_PER_CELL = 16
+_PER_CELL = 8
 """Samples per cell, for its mass centre and its size."""
 
 _BATCH = 4096
 """Samples of a batch."""
 
 _FEW = 512
-"""Samples of a batch whose products of coordinates are summed."""
+"""Samples of a batch whose products of coordinates are summed; half as many samples in all."""
 
 _FLAT = 1e-3
 """Least variance of e in a direction, over its largest in the group."""
@@ -149,7 +149,7 @@ def learn(
     batches = max(1, -(-_PER_CELL * len(active) // _BATCH))
     centre, per_unit = _cells(cell_key, mu, y, h, jnp.int32(batches))
     cells = centre, per_unit
-    shapes = _shapes(shape_key, mu, y, h, cells, found, jnp.int32(batches * _BATCH // _FEW))
+    shapes = _shapes(shape_key, mu, y, h, cells, found, jnp.int32(batches * _BATCH // (2 * _FEW)))
     gain = _gain(found, *map(np.asarray, shapes))
     noise = Noise(found, centre, per_unit, gain, jnp.float32(1), jnp.float32(1))
     known = codes.astype(np.float32)
