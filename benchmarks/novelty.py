@@ -35,13 +35,14 @@ _PARSER.add_argument("--bridge", action="store_true", help="two far modes with a
 _PARSER.add_argument("--runs", type=Path, default=Path("runs/novelty"), help="folder of models")
 _PARSER.add_argument("--seed", type=int, default=0)
 _PARSER.add_argument("--draws", type=int, default=5)
+_PARSER.add_argument("--mixtures", type=int, nargs="+", default=[50, 100, 200])
 ARGUMENTS = _PARSER.parse_args()
 
 NUM_FITTED = 800 if ARGUMENTS.quick else 15_000
 NUM_COMPARED = 400 if ARGUMENTS.quick else 10_000
 """Images in each of the sets compared."""
 
-_MIXTURES = (5, 10) if ARGUMENTS.quick else (50, 100, 200)
+_MIXTURES = (5, 10) if ARGUMENTS.quick else tuple(ARGUMENTS.mixtures)
 _NUM_NEIGHBOURS = 3_000
 """Images of each set in the comparisons of neighbours, of the first draw."""
 
