@@ -211,7 +211,8 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
     if novelty is None:
         return ext
     if isinstance(novelty, str):
-        arguments.choice("novelty", novelty, ("blend",))
+        if novelty != "blend":
+            raise ValueError(f"`novelty` is {novelty!r:.99}; pass a number in [0, 1], or 'blend'.")
         return replace(ext, noise=None)
     what = "from 0, the codes of the data, to 1, codes as new as unseen ones, or 'blend'"
     value = arguments.number("novelty", novelty, 0.0, 1.0, what=what)
