@@ -15,7 +15,7 @@ from aeot_jax.model import AEOT, check_model, extension_of, raw_codes
 from aeot_jax.model import decode as images_of
 from aeot_jax.ot.devices.parallel import place
 from aeot_jax.ot.devices.placement import Parallel, Placement, placement
-from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.extension.extension import Extension, at_novelty
 from aeot_jax.ot.extension.generate import CHUNK, GenerateInfo, draw
 from aeot_jax.typing import Devices, Given, PRNGKey
 
@@ -37,7 +37,7 @@ class SampleInfo(NamedTuple):
       candidates: number of candidates drawn from the source.
       rejected: number of candidates in the singular set.
       share_rejected: rejected / candidates.
-      copies: number of accepted candidates that are codes of the data, without blending.
+      copies: number of accepted candidates that are codes of the data, neither blended nor moved.
     """
 
     candidates: int
@@ -52,6 +52,7 @@ def sample(
     n: Given[int],
     *,
     label: Given[int | str | None] = None,
+    novelty: Given[int | float | str | None] = None,
     decode: Given[Network | None] = None,
     batch: Given[int] = BATCH,
     parallel: Given[Parallel] = "auto",
@@ -67,6 +68,10 @@ def sample(
       model: from ``fit`` or ``fit_codes``.
       n: number of images.
       label: the class to draw, a number or a name; None uses the transport onto all codes.
+      novelty: how new the images are: 0 decodes codes of the data, 1 makes codes as new as unseen
+        ones are, and what is between is in proportion. "blend" blends up to five codes, as models
+        without kernels do. None is 1 where the map has kernels (see ``ExtensionConfig``), else
+        "blend".
       decode: the user's own decoder, codes (b, z) in the encoder's units -> data (b, ...): a pure
         function, called in batches outside of any jit of this library, and never saved. A model of
         codes needs it. None is the decoder that the model was fitted with.
@@ -80,12 +85,20 @@ def sample(
       of its columns; or the output of ``decode``, as a NumPy array.
 
     Raises:
-      ValueError: if n is not positive, the label is unknown, a decoder is missing or gives other
-        shapes, or the devices do not fit.
+      ValueError: if n is not positive, the label is unknown, the novelty is not one that was
+        learned, a decoder is missing or gives other shapes, or the devices do not fit.
       SampleError: if more than 99 % of the candidates are in the singular set.
     """
     images, _ = sample_with_info(
-        key, model, n, label=label, decode=decode, batch=batch, parallel=parallel, devices=devices
+        key,
+        model,
+        n,
+        label=label,
+        novelty=novelty,
+        decode=decode,
+        batch=batch,
+        parallel=parallel,
+        devices=devices,
     )
     return images
 
@@ -96,6 +109,7 @@ def sample_with_info(
     n: Given[int],
     *,
     label: Given[int | str | None] = None,
+    novelty: Given[int | float | str | None] = None,
     decode: Given[Network | None] = None,
     batch: Given[int] = BATCH,
     parallel: Given[Parallel] = "auto",
@@ -112,7 +126,8 @@ def sample_with_info(
             "`decode` is None, but the model was fitted to codes and holds no decoder; pass "
             "`decode=`, a function of codes, or take the codes themselves from `sample_codes`."
         )
-    codes, info = draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
+    where = {"parallel": parallel, "devices": devices}
+    codes, info = draw_codes(key, model, n, label=label, novelty=novelty, **where)
     if decode is None:
         return images_of(model, codes), info
     return data_of(decode, np.asarray(raw_codes(model, jnp.asarray(codes))), batch), info
@@ -124,6 +139,7 @@ def sample_codes(
     n: Given[int],
     *,
     label: Given[int | str | None] = None,
+    novelty: Given[int | float | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Float[Array, "n z"]:
@@ -133,7 +149,8 @@ def sample_codes(
       Codes (n, z), float32. The same key gives the codes of the images of ``sample``.
     """
     n = arguments.count("n", n, what="how many codes to make")
-    codes, _ = draw_codes(key, model, n, label=label, parallel=parallel, devices=devices)
+    where = {"parallel": parallel, "devices": devices}
+    codes, _ = draw_codes(key, model, n, label=label, novelty=novelty, **where)
     return raw_codes(model, jnp.asarray(codes))
 
 
@@ -143,6 +160,7 @@ def draw_codes(
     n: Given[int],
     *,
     label: Given[int | str | None] = None,
+    novelty: Given[int | float | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Float[np.ndarray, "n z"], SampleInfo]:
@@ -156,7 +174,7 @@ def draw_codes(
     where = placement(parallel, devices)
     if n <= size and where.kind != "none":
         where = Placement("none")  # one draw is usually enough
-    ext = place(where, extension_of(model, label))
+    ext = place(where, at_novelty(extension_of(model, label), novelty))
     parts: list[np.ndarray] = []
     found = candidates = accepted_all = copies = 0
     for z, accepted, info in _draws(where, key, ext, size):

@@ -45,13 +45,17 @@ class ExtensionConfig:
       threshold: plane angle above which a face of the cells is singular, radians in (0, pi]; None
         learns it from the codes.
       num_samples: samples of the source from which the extension is learned; None is 4096.
+      form: "kernels" makes samples as new as unseen data (see ``calibrate``); "blend" blends up to
+        five codes, as do maps of fewer than 200 codes and those of classes in any case.
     """
 
     threshold: float | None = None
     num_samples: int | None = None
+    form: str = "kernels"
 
     def __post_init__(self):
         check_options(self.threshold, self.num_samples)
+        arguments.choice("form", self.form, ("kernels", "blend"))
 
 
 @arguments.known_fields

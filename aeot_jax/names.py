@@ -29,6 +29,9 @@ from aeot_jax.ot.couplings.coupling import coupling as coupling
 from aeot_jax.ot.couplings.coupling import coupling_from_state as coupling_from_state
 from aeot_jax.ot.couplings.pairing import Pairs as Pairs
 from aeot_jax.ot.couplings.table import Table as Table
+from aeot_jax.ot.density.fit import kernels as kernels
+from aeot_jax.ot.density.kernels import Kernels as Kernels
+from aeot_jax.ot.density.kernels import log_density as log_density
 from aeot_jax.ot.duality.assign import assign as assign
 from aeot_jax.ot.duality.assign import top_k as top_k
 from aeot_jax.ot.duality.certify import certify as certify
@@ -54,9 +57,11 @@ from aeot_jax.ot.extension.barycentric import barycentric as barycentric
 from aeot_jax.ot.extension.centres import Centres as Centres
 from aeot_jax.ot.extension.centres import mass_centres as mass_centres
 from aeot_jax.ot.extension.extension import Extension as Extension
+from aeot_jax.ot.extension.extension import calibrate as calibrate
 from aeot_jax.ot.extension.extension import extension as extension
 from aeot_jax.ot.extension.generate import GenerateInfo as GenerateInfo
 from aeot_jax.ot.extension.generate import generate as generate
+from aeot_jax.ot.extension.noise import Noise as Noise
 from aeot_jax.ot.extension.simplicial import Complex as Complex
 from aeot_jax.ot.extension.simplicial import simplicial as simplicial
 from aeot_jax.ot.extension.simplicial import triangulate as triangulate

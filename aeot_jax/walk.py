@@ -23,7 +23,7 @@ from aeot_jax import arguments
 from aeot_jax.model import AEOT, check_model, decode, extension_of
 from aeot_jax.ot.exact.laguerre import upper_envelope
 from aeot_jax.ot.extension import blend, generate
-from aeot_jax.ot.extension.extension import Extension, check_extension
+from aeot_jax.ot.extension.extension import Extension, at_novelty, check_extension
 from aeot_jax.reprs import brief
 from aeot_jax.trees import equal_by_numbers
 from aeot_jax.typing import ArrayLike, Given, HeldHeights, HeldTargets
@@ -90,9 +90,9 @@ def interpolate(
 ) -> Walk:
     r"""Walk along a straight line, and decode the points on it.
 
-    * ``"source"``: from one point of the source to another; the continuous extension maps x(t) to
-      codes. The codes change where the walk crosses a face; at a singular face they jump, or mix
-      two kinds of data.
+    * ``"source"``: from one point of the source to another; the continuous extension, which blends
+      codes, maps x(t) to codes. The codes change where the walk crosses a face; at a singular face
+      they jump, or mix two kinds of data.
     * ``"codes"``: from one standardised code (of ``encode``) to another. A straight line through
       the codes leaves the data where the manifold bends or has a hole.
     * ``"displacement"``: from a point x of the source to its code, (1 - t) x + t T(x): McCann's
@@ -118,7 +118,7 @@ def interpolate(
     num = arguments.whole("num", num, "how many frames")
     if not 2 <= num <= _MAX_FRAMES:
         raise ValueError(f"`num` is {num}; pass from 2 frames, the two ends, to {_MAX_FRAMES}.")
-    ext = extension_of(model, label)
+    ext = at_novelty(extension_of(model, label), "blend")  # kernels jump at every face
     a, b = _ends(start, end, along, ext)
     t = np.linspace(0.0, 1.0, num)
     points = jnp.asarray((1 - t)[:, None] * a + t[:, None] * b, jnp.float32)

@@ -37,10 +37,15 @@ def accepted(key: jax.Array, ext: aeot.Extension, n: int) -> tuple[np.ndarray, f
 def forms(key: jax.Array, ext: aeot.Extension, n: int) -> Iterator[tuple[str, np.ndarray, float]]:
     """Codes of every form, with the share that it rejects; only the default knows what to reject.
 
+    "default" is that of ``extension``, which blends; models that were calibrated have kernels, too.
+
     The published method takes its threshold from the default: the winner's angle with all that are
     blended.
     """
     draw_key, sample_key, centre_key = jax.random.split(key, 3)
+    if ext.noise is not None:
+        yield "kernels", *accepted(draw_key, ext, n)
+        ext = replace(ext, noise=None)
     yield "default", *accepted(draw_key, ext, n)
     x, y, h, dim = ext.mu.sample(sample_key, n), ext.y, ext.h, ext.y.shape[1]
     yield "discrete map", np.asarray(aeot.transport(x, y, h)), 0.0

@@ -33,6 +33,7 @@ MU = aeot.Gaussian(2)
 X = np.array([[0, 1], [2, 0], [1, 1], [5, 3], [0, 4]])
 Y = np.array([[1, 0], [0, 1], [3, 2], [2, 5]])
 H = np.array([3, 2, 0, 1])
+MANY = np.random.default_rng(0).integers(0, 40, (30, 2))
 NU = np.array([0.25, 0.125, 0.5, 0.125])
 IMAGES = tiny.images(20, shape=(4, 4))
 FEW_STEPS = aeot.SolverConfig(tolerance=None, max_steps=2)
@@ -83,6 +84,16 @@ def state() -> aeot.SolverState:
 @cache
 def ext() -> aeot.Extension:
     return aeot.extension(KEY, MU, Y, H, NU, num_samples=64)
+
+
+@cache
+def kernels() -> aeot.Kernels:
+    return aeot.kernels(MANY)
+
+
+@cache
+def of_many() -> aeot.Extension:
+    return aeot.extension(KEY, MU, MANY, -(MANY**2).sum(1) / 2, num_samples=64)
 
 
 @cache
@@ -240,6 +251,13 @@ CALLS: dict[str, Call] = {
         ("nu",),
         ("num_samples",),
         DRAWN,
+    ),
+    "kernels": Call(aeot.kernels, same(y=MANY), ("y",)),
+    "log_density": Call(
+        aeot.log_density, same(x=X, y=MANY, kernels=kernels), ("x", "y"), records=("kernels",)
+    ),
+    "calibrate": Call(
+        aeot.calibrate, same(key=KEY, ext=of_many, unseen=MANY), ("unseen",), records=("key", "ext")
     ),
     "generate": Call(
         aeot.generate, same(key=KEY, ext=ext, n=64), counts=("n",), records=("key", "ext")

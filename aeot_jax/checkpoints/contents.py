@@ -20,6 +20,7 @@ from aeot_jax.measures import Measure, table
 from aeot_jax.model import Config
 from aeot_jax.nn import models
 from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.extension.noise import Noise
 from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.solution import Solution
 
@@ -295,6 +296,10 @@ def _record(
     for name, hint in typing.get_type_hints(kind).items():
         if hint in (Measure, Problem | None):
             continue  # not an array: the configuration names the source
+        if hint == Noise | None:  # of an extension that was calibrated
+            if not any(other.startswith(f"{prefix}{name}/") for other in arrays):
+                continue
+            hint = Noise
         if not (options := _annotations(hint)):
             found |= _record(f"{prefix}{name}/", hint, batch, sizes, arrays)
             continue

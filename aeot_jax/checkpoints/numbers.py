@@ -22,6 +22,10 @@ def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"its array {name!r} holds numbers that no fit gives")
         if name.rpartition("/")[2] == "h" and not np.isfinite(array).any(-1).all():
             raise ValueError(f"its heights {name} leave no target a cell")
+        if name.endswith("kernels/group"):
+            counts = arrays[name.removesuffix("group") + "counts"]
+            if array.size and array.max() >= len(counts):
+                raise ValueError(f"its array {name!r} names a group beyond the last")
     labels = arrays.get("classes/labels", np.arange(1))
     if labels.size == 0 or (np.diff(labels) <= 0).any():
         raise ValueError("its array 'classes/labels' does not ascend")
@@ -46,8 +50,10 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
         return not bool(np.isnan(array).any() or (array == -np.inf).any())
     if not np.isfinite(array).all():
         return False
-    if last in ("scale", "shares"):
+    if last in ("width", "reach", "novelty"):
+        return bool(((array >= 0) & (array <= 1)).all())
+    if last in ("scale", "shares", "deviations"):
         return bool((array > 0).all())
     if last == "threshold":
         return bool(((array >= 0) & (array <= math.pi + 1e-6)).all())
-    return last not in ("band", "margin") or bool((array >= 0).all())
+    return last not in ("band", "margin", "per_unit") or bool((array >= 0).all())

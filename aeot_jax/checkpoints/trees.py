@@ -9,7 +9,9 @@ import numpy as np
 from aeot_jax.checkpoints import contents
 from aeot_jax.measures import Measure
 from aeot_jax.ot.counts.estimate import Certificate
+from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.extension.extension import Extension
+from aeot_jax.ot.extension.noise import Noise
 from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.solution import History, Solution
 
@@ -36,4 +38,7 @@ def solution(tree: dict[str, Any], batch: tuple[int, ...]) -> Solution:
 
 def extension(tree: dict[str, Any], mu: Measure) -> Extension:
     """Make an extension from its arrays and its source."""
-    return Extension(mu=mu, frame=Frame(**tree.pop("frame")), **tree)
+    noise = tree.pop("noise", None)
+    if noise is not None:
+        noise = Noise(kernels=Kernels(**noise.pop("kernels")), **noise)
+    return Extension(mu=mu, frame=Frame(**tree.pop("frame")), noise=noise, **tree)

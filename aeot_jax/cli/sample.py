@@ -48,6 +48,9 @@ class Sample:
         for a table or codes, "rows" or "codes", floats of shape (num, dimensions). An .npy file
         holds the same, not compressed.
       label: Make images of this class, a name or a number; needs a model of `fit --labels`.
+      novelty: How new the images are: 0 decodes codes of the data, 1 is as new as unseen data are,
+        and "blend" blends up to five codes. By default 1 where `fit` has learned kernels
+        (--extension.form), else "blend".
       devices: Number of devices to draw on: 1, 2, 4 or 8.
       seed: Seed of the draw; the same seed gives the same images.
       quiet: Show no progress.
@@ -61,6 +64,9 @@ class Sample:
     label: Annotated[
         str | None, tyro.conf.arg(help_behavior_hint="(default: all classes)", metavar="CLASS")
     ] = None
+    novelty: Annotated[str | None, tyro.conf.arg(help_behavior_hint="", metavar="NUMBER|blend")] = (
+        None
+    )
     devices: Number = None
     seed: int = 0
     quiet: bool = False
@@ -95,7 +101,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
             f"`--label` is {options.label}, but the model in {str(options.run)!r} was fitted "
             "without labels; fit one with --labels."
         )
-    label = _label(options.label, model)
+    label, novelty = _label(options.label, model), _novelty(options.novelty)
     name = kind_of(model)
     values = math.prod(model.image_shape or model.centre.shape)
     if options.npz is not None:
@@ -107,7 +113,7 @@ def run(options: Sample, out: Console, err: Console) -> None:
     with contextlib.ExitStack() as opened:
         report = opened.enter_context(progress(err, quiet=quiet))
         write = None
-        for pixels in _drawn(options, model, label, size, tally):
+        for pixels in _drawn(options, model, label, novelty, size, tally):
             if options.npz is not None:
                 if write is None:
                     made = pieces.writing(options.npz, name, options.num, pixels[0])
@@ -178,8 +184,21 @@ def _label(given: str | None, model: aeot.AEOT) -> str | int | None:
         return given
 
 
+def _novelty(given: str | None) -> str | float | None:
+    """A number, or the word as typed."""
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given
+
+
 def _drawn(
-    options: Sample, model: aeot.AEOT, label: str | int | None, size: int, tally: _Tally
+    options: Sample,
+    model: aeot.AEOT,
+    label: str | int | None,
+    novelty: str | float | None,
+    size: int,
+    tally: _Tally,
 ) -> Iterator[np.ndarray]:
     """Yield images as bytes, in pieces; a single piece equals the result of ``aeot.sample``."""
     own = key(options.seed, Purpose.SAMPLE)
@@ -190,6 +209,7 @@ def _drawn(
             model,
             size if options.num > size else options.num,  # one size, one program
             label=label,
+            novelty=novelty,
             devices=first,
         )
         part = np.asarray(aeot.decode(model, codes))[: options.num - start]

@@ -23,6 +23,7 @@ from aeot_jax.model import AEOT, Config, ExtensionConfig
 from aeot_jax.nn import models, train
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.extension.extension import calibrate
 from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
@@ -36,6 +37,9 @@ STAGES = ("autoencoder", "codes", "transport", "map")
 _SCALE_FLOOR = 1e-3
 """A code coordinate is constant if its standard deviation is below this part of the largest: the
 networks do not use it."""
+
+_LEAST_CODES = 200
+"""Fewest codes for kernels: of these, 10 are the nearest 5 %."""
 
 
 Report = Callable[[Progress], None]
@@ -168,6 +172,8 @@ def transport(
             parallel=solver.parallel,
             devices=solver.devices,
         )
+        if int(solution.status) != Status.INTERRUPTED and has_kernels(codes, options):
+            extension = calibrate(jax.random.fold_in(map_key, 1), extension)
         classes = None
         if labels is not None and int(solution.status) != Status.INTERRUPTED:
             classes = _classes(solve_key, mu, codes, labels, solver, options)
@@ -185,6 +191,11 @@ def transport(
         classes=classes,
         columns=learned.table,
     )
+
+
+def has_kernels(codes: Float[Array, "m z"], options: ExtensionConfig) -> bool:
+    """Whether kernels are learned: for fewer codes the share of near ones would be chance."""
+    return options.form == "kernels" and len(codes) >= max(_LEAST_CODES, codes.shape[1] + 2)
 
 
 def _solved(

@@ -120,7 +120,7 @@ def novelty_report(
             f"at least {least}, or None to leave out training codes."
         )
     if unseen is None:
-        near, far = _far(made, reference, block), _left_out(reference, least, block)
+        near, far = _far(made, reference, block), left_out(reference, least, block)
     elif made.dtype == others[0].dtype:  # together they compile once
         both = _far(np.concatenate([made, others[0]]), reference, block)
         near, far = both[: len(made)], both[len(made) :]
@@ -144,8 +144,14 @@ def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
     return nearest(points, reference, block=block)[0]
 
 
-def _left_out(known: Rows, least: int, block: int) -> Float[np.ndarray, " p"]:
-    """The distances of some training codes to their nearest others."""
+def left_out(known: Rows, least: int = 20, block: int = 64) -> Float[np.ndarray, " p"]:
+    """The distances of some training codes to their nearest others.
+
+    Args:
+      known: codes (m, d).
+      least: fewest codes to leave out.
+      block: codes scored at once.
+    """
     from scipy.spatial.distance import cdist
 
     # About half are left out at most, so that most of the nearest others are found in one call.

@@ -68,7 +68,7 @@ def plane_angles(a: Float[Array, "*#b d"], b: Float[Array, "*#b d"]) -> Float[Ar
     It is 2 atan2(|u - v|, |u + v|) of the unit normals u and v: arccos loses half of the digits of
     small angles.
     """
-    return _angles(_normals(a), _normals(b))
+    return _angles(normals(a), normals(b))
 
 
 def face_angles(
@@ -94,7 +94,7 @@ def _angles(u: Float[Array, "*#b e"], v: Float[Array, "*#b e"]) -> Float[Array, 
     return 2 * jnp.atan2(jnp.linalg.norm(u - v, axis=-1), jnp.linalg.norm(u + v, axis=-1))
 
 
-def _normals(unit: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
+def normals(unit: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
     """Unit normals of the graphs of the planes x -> <x, y> + h."""
     lifted = jnp.concatenate([unit, -jnp.ones_like(unit[..., :1])], axis=-1)
     return lifted / jnp.linalg.norm(lifted, axis=-1, keepdims=True)
@@ -149,10 +149,10 @@ def highest_planes(
     k = min(_PLANES, y.shape[0] if num_targets is None else num_targets)
     values, index = shards.highest(x, rows, heights, k, targets_axis)
     codes = shards.take(y, index, targets_axis)
-    normals = _normals((codes - frame.centre[None, None, :]) / frame.scale)
-    angles = _angles(normals[:, :1], normals[:, 1:])
+    unit = normals((codes - frame.centre[None, None, :]) / frame.scale)
+    angles = _angles(unit[:, :1], unit[:, 1:])
     angles = jnp.concatenate([jnp.zeros_like(values[:, :1]), angles], axis=1)
-    return Planes(index, values[:, :1] - values, codes, normals, angles)
+    return Planes(index, values[:, :1] - values, codes, unit, angles)
 
 
 def blend(

@@ -28,7 +28,7 @@ Sources: Lei et al., Engineering 6(3), 2020, section 5 (singular set, plane angl
 Luo, Yau, Gu, AE-OT, ICLR 2020 (extension and rejection). Both set the threshold by hand.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +37,12 @@ from jaxtyping import Array, Float
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import centring, checks, frames, problem
+from aeot_jax.ot.density.grouping import Planes
 from aeot_jax.ot.devices.placement import Parallel, placement_outside_jit
+from aeot_jax.ot.extension import noise as noises
+from aeot_jax.ot.extension.blend import normals
 from aeot_jax.ot.extension.learn import learn
+from aeot_jax.ot.extension.noise import Noise
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
@@ -67,6 +71,7 @@ class Extension:
         NaN where there is no second.
       neighbour_angles: angle between codes and their (d+1)-th nearest code (q,), radians; NaN for
         a code that owns no cell, or the only cell.
+      noise: from ``calibrate``; what makes new codes as new as unseen ones. None blends codes.
     """
 
     mu: Measure
@@ -78,15 +83,17 @@ class Extension:
     threshold: Float[Array, "*batch"]
     face_angles: Float[Array, "*batch s"]
     neighbour_angles: Float[Array, "*batch q"]
+    noise: Noise | None = None
 
     @or_brief
     def __repr__(self) -> str:
         """What it extends, and the angle that separates the pieces."""
         m, d = np.shape(self.y)
+        noise = "" if self.noise is None else f"; {self.noise!r}"
         return (
             f"Extension({self.mu!r} onto {m:,} targets in {d} dimensions; singular above "
             f"{number(self.threshold):.3f} rad, blended within {number(self.band):.3g}, rejected "
-            f"within {number(self.margin):.3g})"
+            f"within {number(self.margin):.3g}{noise})"
         )
 
 
@@ -145,6 +152,80 @@ def extension(
     else:
         of_users, targets = made.heights_of_users(heights), checks.check_targets(y)
     return Extension(mu=mu, y=targets, h=of_users, frame=frame, **learned._asdict())
+
+
+_LEAST_UNSEEN = 20
+"""Fewest unseen codes that the width of kernels is learned from."""
+
+
+def calibrate(
+    key: Given[PRNGKey], ext: Given[Extension], unseen: ArrayLike | None = None
+) -> Extension:
+    """Learn to make new codes that are as new as codes are that the map has not seen.
+
+    The extension that is returned moves each code within a kernel that has the covariance of the
+    codes around it. How wide the kernels are follows from the data: a new code is as likely to be
+    nearer to the codes of the map as it is to be farther than an unseen one. Modes keep their
+    shares, and no group of codes that share a kernel lies on both sides of a singular face.
+
+    Args:
+      key: consumed.
+      ext: from ``extension``.
+      unseen: codes that the map was not solved for (p, d), at least 20; None leaves out up to 1,000
+        codes of the map, one at a time, which serves as well.
+
+    Returns:
+      The extension with ``noise``; ``generate`` and ``novelty=`` use it.
+
+    Raises:
+      ValueError: if there are too few codes, shapes do not fit, or a value is not finite.
+    """
+    way = "call it outside of `jax.jit` and `jax.vmap`"
+    arguments.refuse_trace("calibrate", way, key=key, ext=ext, unseen=unseen)
+    key = arguments.key("key", key)
+    check_extension(ext)
+    if ext.y.ndim != 2:
+        raise ValueError("`ext` holds the maps of several classes; calibrate the map of one.")
+    others = None
+    if unseen is not None:
+        others = np.asarray(checks.check_targets(unseen, "unseen"))
+        if others.shape[1] != ext.y.shape[1] or len(others) < _LEAST_UNSEEN:
+            raise ValueError(
+                f"`unseen` has shape {others.shape}; pass at least {_LEAST_UNSEEN} codes of "
+                f"{ext.y.shape[1]} dimensions, or None to leave out codes of the map."
+            )
+    planes = Planes(
+        np.asarray(normals(ext.frame.normalise(ext.y)), np.float64),
+        2 * float(np.sin(min(float(ext.threshold), _PI) / 2)),
+    )
+    return replace(ext, noise=noises.learn(key, ext.mu, ext.y, ext.h, planes, others))
+
+
+def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Extension:
+    """The extension whose codes are as new as asked for.
+
+    Args:
+      ext: from ``extension`` or ``calibrate``.
+      novelty: in [0, 1]; "blend" is the extension without kernels; None is that of `ext`.
+
+    Raises:
+      ValueError: if it is something else, or a number and no kernels were learned.
+    """
+    if novelty is None:
+        return ext
+    if isinstance(novelty, str):
+        if novelty != "blend":
+            raise ValueError(f"`novelty` is {novelty!r:.99}; pass a number in [0, 1], or 'blend'.")
+        return replace(ext, noise=None)
+    what = "from 0, the codes of the data, to 1, codes as new as unseen ones, or 'blend'"
+    value = arguments.number("novelty", novelty, 0.0, 1.0, what=what)
+    if ext.noise is None:
+        raise ValueError(
+            f"`novelty` is {value:g}, but no kernels were learned for this map; pass the "
+            "extension to `calibrate`, or 'blend'."
+        )
+    made = jnp.full_like(ext.noise.novelty, value)
+    return replace(ext, noise=replace(ext.noise, novelty=made))
 
 
 def check_options(threshold: Given[float | None], num_samples: Given[int | None]) -> None:

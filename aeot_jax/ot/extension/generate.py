@@ -15,8 +15,8 @@ from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.devices.parallel import local, map_items, place, shard
 from aeot_jax.ot.devices.placement import SHARDED, Parallel, Placement, placement_outside_jit
-from aeot_jax.ot.extension import blend
-from aeot_jax.ot.extension.extension import Extension, check_extension
+from aeot_jax.ot.extension import blend, noise
+from aeot_jax.ot.extension.extension import Extension, at_novelty, check_extension
 from aeot_jax.reprs import brief
 from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
@@ -29,7 +29,8 @@ class GenerateInfo(NamedTuple):
 
     Attributes:
       index: the cell that holds it (n,).
-      num_blended: targets blended (n,); if 1, the candidate is a code.
+      num_blended: targets that made the candidate (n,): those blended, or those of its group; if
+        1, the candidate is a code.
       angle: largest plane angle within the margin (n,), radians, of the seventeen highest planes;
         0 if there is no second plane.
     """
@@ -46,6 +47,7 @@ def generate(
     ext: Given[Extension],
     n: Given[int],
     *,
+    novelty: Given[int | float | str | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
     target_shards: Given[int] = 1,
@@ -54,8 +56,11 @@ def generate(
 
     Args:
       key: consumed.
-      ext: from ``extension``.
+      ext: from ``extension``, or from ``calibrate``.
       n: candidates; static under jit.
+      novelty: how new the codes are, for an extension from ``calibrate``: 0 is the discrete map,
+        1 as new as unseen codes, and the noise between them is in proportion. "blend" blends codes
+        as an extension does that is not calibrated. None is 1 if it is calibrated, else "blend".
       parallel: how chunks of 4096 candidates are sharded over devices, with the same candidates to
         the last bit; as in ``certify``. Inside jit choose "none".
       devices: the devices to use; None is all.
@@ -66,14 +71,21 @@ def generate(
       New codes z (n, d), whether each is accepted (n,), and details of each.
 
     Raises:
-      ValueError: if n is not positive, or the devices do not fit.
+      ValueError: if n is not positive, the devices do not fit, the novelty is not one that was
+        learned, or the targets of an extension with kernels are to be sharded.
     """
     key = arguments.key("key", key)
     check_extension(ext)
+    ext = at_novelty(ext, novelty)
     n = arguments.count("n", n, what="how many candidates to draw")
     concrete = arguments.is_concrete(key, ext)
     target_shards = arguments.whole("target_shards", target_shards)
     where = placement_outside_jit("generate", parallel, devices, target_shards, concrete)
+    if target_shards != 1 and ext.noise is not None:
+        raise ValueError(
+            f"`target_shards` is {target_shards}, but kernels lie whole on every device; pass "
+            "novelty='blend', or leave `target_shards` out."
+        )
     size = min(n, CHUNK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(-(-n // size), dtype=jnp.int32))
     if target_shards == 1:
@@ -137,7 +149,7 @@ def _chunks(
     def chunk(key: PRNGKey, ext: Extension) -> Any:
         place = {"num_targets": num_targets, "targets_axis": targets_axis}
         x = measures.draw(key, ext.mu, size)
-        return resolve(blend.highest_planes(x, ext.y, ext.h, ext.frame, **place), ext)
+        return _new(x, blend.highest_planes(x, ext.y, ext.h, ext.frame, **place), ext)
 
     # A device that owns one chunk runs no loop, and its program would round in its own way.
     return jax.lax.map(lambda key: isolated(chunk, key, ext), keys)
@@ -153,7 +165,18 @@ def extend(x: Samples, ext: Extension) -> tuple[Samples, Bool[Array, " n"], Gene
     Returns:
       As ``generate``.
     """
-    return resolve(blend.highest_planes(x, ext.y, ext.h, ext.frame), ext)
+    return _new(x, blend.highest_planes(x, ext.y, ext.h, ext.frame), ext)
+
+
+def _new(
+    x: Samples, seen: blend.Planes, ext: Extension
+) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:
+    """New codes by kernels, if they were learned, else by blending."""
+    z, accepted, info = resolve(seen, ext)
+    if ext.noise is not None:
+        z, made_of = noise.moved(x, seen.index[:, 0], seen.codes[:, 0], ext.noise)
+        info = info._replace(num_blended=made_of)
+    return z, accepted, info
 
 
 def resolve(seen: blend.Planes, ext: Extension) -> tuple[Samples, Bool[Array, " n"], GenerateInfo]:

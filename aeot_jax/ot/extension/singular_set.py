@@ -95,6 +95,7 @@ def singular_set(
     """
     key = arguments.key("key", key)
     extension.check_extension(ext)
+    ext = extension.at_novelty(ext, "blend")  # new codes are not looked at
     num_targets = ext.y.shape[0]
     wanted = _SAMPLES_PER_CELL * num_targets if num_samples is None else num_samples
     wanted = arguments.count("num_samples", wanted)

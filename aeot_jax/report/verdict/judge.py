@@ -247,7 +247,7 @@ def _novelty(n: Numbers) -> Iterable[Finding]:
         f"{_percent(n.alpha)} of unseen ones do"
     )
     if n.codes_near > n.alpha + 2 * n.codes_near_se:
-        advice = "Fit to more images; codes that shall be far from these want a density model."
+        advice = "Fit to more images: kernels, which move the codes, need 200 (--extension.form)."
         yield Finding("fair", "Novelty", f"{text}: samples stay near to the data.", advice)
     else:
         yield Finding("good", "Novelty", f"{text}: samples are as new as unseen data.")

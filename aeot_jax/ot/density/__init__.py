@@ -1,0 +1,1 @@
+"""The density of codes, by kernels around them."""

@@ -1,0 +1,93 @@
+"""Learn kernels: how large groups are and how wide the kernels, by codes that are left out."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from aeot_jax import arguments
+from aeot_jax.ot import checks
+from aeot_jax.ot.density import leaving
+from aeot_jax.ot.density.grouping import Planes, settled, together
+from aeot_jax.ot.density.kernels import Kernels
+from aeot_jax.ot.density.moments import Moments, axes, moments
+from aeot_jax.typing import ArrayLike
+
+_SIZES = (3, 6, 12)
+"""Mean sizes of groups to choose from, in multiples of d + 1."""
+
+_WIDTHS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0])
+"""Widths to choose from."""
+
+_LEFT_OUT = 500
+"""Most codes that are left out, one at a time."""
+
+LEAST = 20
+"""Fewest codes: with fewer a choice would be chance."""
+
+
+def kernels(y: ArrayLike) -> Kernels:
+    """Learn kernels around codes; their density, ``log_density``, is likeliest for codes not seen.
+
+    Of three sizes of groups and seven widths those are chosen under which codes are most likely
+    that are left out, one at a time, of every mean and covariance: exactly, in float64 on the host
+    (see ``leaving``). Up to 500 codes are left out, evenly spaced.
+
+    Args:
+      y: codes (m, d), all coordinates in one unit, such as standardised ones.
+
+    Returns:
+      The kernels.
+
+    Raises:
+      ValueError: if there are fewer than 20 codes or no more than d + 1, or a value is not finite.
+    """
+    arguments.refuse_trace("kernels", "call it outside of `jax.jit`", y=y)
+    codes = np.asarray(checks.points("y", y), np.float64)
+    check_enough(codes)
+    return learn(codes)
+
+
+def check_enough(y: Float[np.ndarray, "m d"], name: str = "y") -> None:
+    """Raise a ValueError if there are too few codes for kernels."""
+    m, d = y.shape
+    least = max(LEAST, d + 2)
+    if m < least:
+        raise ValueError(
+            f"`{name}` has {m} codes in {d} dimensions, too few to learn kernels from; pass at "
+            f"least {least}."
+        )
+    if not y.var(0).any():
+        raise ValueError(f"`{name}` holds one code {m} times; kernels need codes that differ.")
+
+
+def learn(y: Float[np.ndarray, "m d"], planes: Planes | None = None) -> Kernels:
+    """``kernels`` of checked codes, with no group across a singular face; see ``Planes``."""
+    m, d = y.shape
+    weight = float(d)
+    rows = np.unique(np.linspace(0, m - 1, _LEFT_OUT).round().astype(int))
+    found = []
+    for size in sorted({min(m, times * (d + 1)) for times in _SIZES}):
+        start = together(y, size, planes)
+        likely = leaving.left_out(y, rows, moments(y, start), weight, _WIDTHS).mean(1)
+        found.append((likely.max(), start))
+    _, start = max(found, key=lambda one: one[0])
+    made = moments(y, settled(y, start, weight, planes))
+    likely = leaving.left_out(y, rows, made, weight, _WIDTHS)
+    best = int(np.argmax(likely.mean(1)))
+    return _record(made, weight, float(_WIDTHS[best]), likely[best])
+
+
+def _record(
+    found: Moments, weight: int | float, width: float, likely: Float[np.ndarray, " n"]
+) -> Kernels:
+    vectors, deviations = axes(found, weight)
+    return Kernels(
+        group=jnp.asarray(found.group, jnp.int32),
+        counts=jnp.asarray(found.counts, jnp.int32),
+        mean=jnp.asarray(found.mean, jnp.float32),
+        axes=jnp.asarray(vectors, jnp.float32),
+        deviations=jnp.asarray(deviations, jnp.float32),
+        width=jnp.float32(width),
+        log_likelihood=jnp.float32(likely.mean()),
+        log_likelihood_se=jnp.float32(likely.std(ddof=1) / np.sqrt(len(likely))),
+    )

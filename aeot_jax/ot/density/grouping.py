@@ -1,0 +1,113 @@
+"""Groups of codes that lie together like a Gaussian, none of them across a singular face.
+
+k-means makes the first groups. Then each code moves to the group under whose Gaussian it is most
+likely, some times over (the classification step of EM: on codes of images this gains 0.2 nats of
+left-out likelihood). At last a group is cut where chains of regular faces do not hold it together.
+
+Source of the classification step: Celeux and Govaert, "A classification EM algorithm for clustering
+and two stochastic versions", 1992.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.cluster.vq import kmeans2
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+
+from aeot_jax.ot.density.moments import Moments, axes, members, moments
+
+_ITERATIONS = 10
+"""Rounds of k-means."""
+
+_MOVES = 3
+"""Rounds of the classification step."""
+
+
+class Planes(NamedTuple):
+    """Planes of the codes, as far as the faces between them are concerned.
+
+    Attributes:
+      normals: their unit normals (m, d + 1).
+      chord: largest distance of two normals whose face is regular.
+    """
+
+    normals: Float[np.ndarray, "m e"]
+    chord: float
+
+
+def together(
+    y: Float[np.ndarray, "m d"], size: int, planes: Planes | None = None
+) -> Int[np.ndarray, " m"]:
+    """Put codes into groups of about so many, each of them in one piece, by k-means.
+
+    The order of the codes changes nothing, up to ties.
+
+    Args:
+      y: codes (m, d), float64.
+      size: codes of a group, on average.
+      planes: which faces are regular; None cuts no group.
+
+    Returns:
+      The group of each code (m,), from 0 without a gap.
+    """
+    number = max(1, round(len(y) / size))
+    ranks = np.linspace(0, len(y) - 1, number).round().astype(int)
+    start = np.lexsort(y.T[::-1])[ranks]  # spread along the first coordinate, any along others
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty groups, which are left out below
+        _, found = kmeans2(y, y[start], iter=_ITERATIONS, minit="matrix")
+    return _cut(_numbered(found), planes)
+
+
+def settled(
+    y: Float[np.ndarray, "m d"],
+    found: Int[np.ndarray, " m"],
+    weight: int | float,
+    planes: Planes | None = None,
+) -> Int[np.ndarray, " m"]:
+    """Move each code to the group under whose Gaussian it is most likely, some times over.
+
+    Args:
+      y: codes (m, d), float64.
+      found: from ``together``.
+      weight: what the pooled covariance weighs in that of a group, in codes.
+      planes: as for ``together``.
+    """
+    for _ in range(_MOVES):
+        found = _numbered(_moved(y, moments(y, found), weight))
+    return _cut(found, planes)
+
+
+def _numbered(found: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Groups without a gap in their numbers."""
+    return np.unique(found, return_inverse=True)[1]
+
+
+def _moved(
+    y: Float[np.ndarray, "m d"], found: Moments, weight: int | float
+) -> Int[np.ndarray, " m"]:
+    """The group under whose Gaussian each code is most likely."""
+    vectors, deviations = axes(found, weight)
+    best, result = np.full(len(y), -np.inf), np.zeros(len(y), int)
+    for k, count in enumerate(found.counts):
+        white = (y - found.mean[k]) @ (vectors[k] / deviations[k])
+        score = np.log(count) - np.log(deviations[k]).sum() - 0.5 * (white * white).sum(1)
+        higher = score > best
+        best[higher], result[higher] = score[higher], k
+    return result
+
+
+def _cut(found: Int[np.ndarray, " m"], planes: Planes | None) -> Int[np.ndarray, " m"]:
+    """Split each group into the pieces that chains of regular faces hold together."""
+    if planes is None:
+        return found
+    result, used = np.empty_like(found), 0
+    for rows in members(found):
+        near = cdist(planes.normals[rows], planes.normals[rows]) <= planes.chord
+        number, piece = connected_components(near, directed=False)
+        result[rows] = used + piece
+        used += number
+    return result

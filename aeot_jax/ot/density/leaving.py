@@ -1,0 +1,172 @@
+r"""Log-likelihood of codes under kernels that have not seen them, exactly, for many widths at once.
+
+A code z that is left out is missing from every mean and covariance. With u its offset from the mean
+of its group g, all covariances change by multiples of :math:`u u^T`:
+
+* of its own group, the mean moves by :math:`-u / (n_g - 1)`, and
+
+  .. math:: C_g' = \frac{(n_g + a) B_g - \frac{n_g}{n_g-1}(1 + \frac{a}{m-1}) u u^T}{n_g - 1 + a};
+
+* of another group k it is :math:`C_k' = B_k - \frac{a}{n_k + a}\frac{n_g}{(n_g-1)(m-1)} u u^T`;
+
+where B is C with the pooled part times m / (m - 1). By the formulas of Sherman, Morrison and of
+Sylvester no matrix is factored anew: a group is whitened once, and then takes products of matrices.
+The groups themselves stay as they are.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aeot_jax.ot.density.moments import Moments, axes, members
+
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+class _Points(NamedTuple):
+    """Points whose density is asked for.
+
+    Attributes:
+      z: (n, d).
+      row: which code each is (n,); None for points that are no codes.
+    """
+
+    z: Float[np.ndarray, "n d"]
+    row: Int[np.ndarray, " n"] | None
+
+
+def left_out(
+    y: Float[np.ndarray, "m d"],
+    rows: Int[np.ndarray, " n"],
+    found: Moments,
+    weight: int | float,
+    widths: Float[np.ndarray, " s"],
+) -> Float[np.ndarray, "s n"]:
+    """Log-density of some codes, each under the kernels of all others; nats.
+
+    Args:
+      y: codes (m, d), float64.
+      rows: the codes to leave out, one at a time (n,).
+      found: moments of all codes.
+      weight: a, what the pooled covariance weighs, in codes.
+      widths: shares s of the covariance that kernels have (s,), in (0, 1].
+    """
+    scale = len(y) / (len(y) - 1)
+    return _log_density(_Points(y[rows], rows), y, found, weight, widths, scale)
+
+
+def held_out(
+    z: Float[np.ndarray, "n d"],
+    y: Float[np.ndarray, "m d"],
+    found: Moments,
+    weight: int | float,
+    widths: Float[np.ndarray, " s"],
+) -> Float[np.ndarray, "s n"]:
+    """Log-density of other points; nats; arguments as of ``left_out``."""
+    return _log_density(_Points(z, None), y, found, weight, widths, 1.0)
+
+
+def _log_density(
+    points: _Points,
+    y: Float[np.ndarray, "m d"],
+    found: Moments,
+    weight: int | float,
+    widths: Float[np.ndarray, " s"],
+    scale: float,
+) -> Float[np.ndarray, "s n"]:
+    vectors, deviations = axes(found, weight, scale)
+    total = np.full((len(widths), len(points.z)), -np.inf)
+    for k, codes in enumerate(members(found.group)):
+        to_white = vectors[k] / deviations[k]
+        white = (points.z - found.mean[k]) @ to_white, (y[codes] - found.mean[k]) @ to_white
+        for own in (False, True):
+            which = np.arange(len(points.z))
+            if points.row is not None:
+                which = np.flatnonzero((found.group[points.row] == k) == own)
+            elif own:
+                continue
+            if which.size == 0 or (own and len(codes) == 1):
+                continue
+            change = _change(points, found, k, to_white, which, own, weight, len(y))
+            log_scale = np.log(deviations[k]).sum()
+            part = _of_group(white[0][which], white[1], change, log_scale, widths, codes)
+            total[:, which] = np.logaddexp(total[:, which], part)
+    return total - np.log(len(y) - (points.row is not None))
+
+
+class _Change(NamedTuple):
+    """How a group changes for each point (n,): C' = factor * (B - beta u u^T), mean - u / shift.
+
+    Attributes:
+      u: whitened (n, d).
+      beta: (n,).
+      factor: ().
+      shift: (n,); 0 where the mean stays.
+      row: the code that is missing (n,), or -1.
+    """
+
+    u: Float[np.ndarray, "n d"]
+    beta: Float[np.ndarray, " n"]
+    factor: float
+    shift: float
+    row: Int[np.ndarray, " n"]
+
+
+def _change(
+    points: _Points,
+    found: Moments,
+    k: int,
+    to_white: Float[np.ndarray, "d d"],
+    which: Int[np.ndarray, " n"],
+    own: bool,
+    weight: int | float,
+    number: int,
+) -> _Change | None:
+    if points.row is None:
+        return None
+    row = points.row[which]
+    group = found.group[row]
+    u = (points.z[which] - found.mean[group]) @ to_white
+    n = found.counts[group].astype(np.float64)
+    removed = np.divide(n, n - 1, out=np.zeros_like(n), where=n > 1)  # n S loses this times u u^T
+    size = found.counts[k]
+    if own:
+        factor = (size + weight) / (size - 1 + weight)
+        beta = removed * (1 + weight / (number - 1)) / (size + weight)
+        return _Change(u, beta, factor, 1 / (size - 1), row)
+    beta = removed * weight / (size + weight) / (number - 1)
+    return _Change(u, beta, 1.0, 0.0, np.full(len(row), -1))
+
+
+def _of_group(
+    z: Float[np.ndarray, "n d"],
+    a: Float[np.ndarray, "c d"],
+    change: _Change | None,
+    log_scale: float,
+    widths: Float[np.ndarray, " s"],
+    codes: Int[np.ndarray, " c"],
+) -> Float[np.ndarray, "s n"]:
+    """Logarithm of the sum of a group's kernels at whitened points, around the group's mean."""
+    d = z.shape[1]
+    if change is None:
+        none = np.zeros(len(z))
+        change = _Change(np.zeros_like(z), none, 1.0, 0.0, np.full(len(z), -1))
+    u, beta, factor, shift, row = change
+    uu, keeps = (u * u).sum(1), np.sqrt(1 - widths)
+    kept = np.maximum(1 - beta * uu, 1e-12)
+    zz, aa, za, zu, au = (z * z).sum(1), (a * a).sum(1), z @ a.T, (z * u).sum(1), a @ u.T
+    result = np.empty((len(widths), len(z)))
+    for number, (s, keep) in enumerate(zip(widths, keeps, strict=True)):
+        # r = z - c, with c = -shift u + keep (a + shift u).
+        t = (1 - keep) * shift
+        square = zz + t * t * uu + 2 * t * zu
+        square = square[:, None] + keep**2 * aa - 2 * keep * (za + t * au.T)
+        along = (zu + t * uu)[:, None] - keep * au.T
+        square = (square + (beta / kept)[:, None] * along**2) / (s * factor)
+        square[row[:, None] == codes] = np.inf
+        least = square.min(1)
+        sums = np.exp(-0.5 * (square - least[:, None])).sum(1)
+        norm = log_scale + 0.5 * (d * (np.log(s * factor) + _LOG_2PI) + np.log(kept))
+        result[number] = np.log(sums) - 0.5 * least - norm
+    return result

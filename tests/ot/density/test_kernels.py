@@ -1,0 +1,136 @@
+import jax
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from aeot_jax import kernels, log_density
+from aeot_jax.ot.density import leaving
+from aeot_jax.ot.density.grouping import Planes, together
+from aeot_jax.ot.density.moments import moments
+
+M = 150
+
+
+def codes(d, seed=0):
+    """Codes in two clusters of different shapes, far from the origin."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(M, d)) @ np.diag(np.linspace(1, 0.4, d)) + 3
+    y[: M // 3] = 0.3 * y[: M // 3] - 2
+    return y.astype(np.float32)
+
+
+def by_hand(z, y, group, weight, s):
+    """The log-density in float64 by the formulas of the modules, kernel by kernel."""
+    names = np.unique(group)
+    parts = {g: y[group == g] for g in names}
+    scatter = {g: (own - own.mean(0)).T @ (own - own.mean(0)) for g, own in parts.items()}
+    pooled = sum(scatter.values()) / len(y)
+    total = np.zeros(len(z))
+    for g, own in parts.items():
+        covariance = (scatter[g] + weight * pooled) / (len(own) + weight)
+        for code in own:
+            centre = own.mean(0) + np.sqrt(1 - s) * (code - own.mean(0))
+            total += multivariate_normal(centre, s * covariance).pdf(z)
+    return np.log(total / len(y))
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def plane(request):
+    y = codes(request.param)
+    return y, kernels(y)
+
+
+def test_the_density_integrates_to_one(plane):
+    y, found = plane
+    d = y.shape[1]
+    # Finer than the narrowest kernel, where the trapezoid rule converges beyond all orders.
+    step = 0.5 * np.sqrt(float(found.width)) * np.asarray(found.deviations).min()
+    axes = [np.arange(y[:, i].min() - 4, y[:, i].max() + 4, step) for i in range(d)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, d)
+    assert len(points) < 100_000
+    mass = np.exp(np.asarray(log_density(points, y, found), np.float64)).sum() * step**d
+    np.testing.assert_allclose(mass, 1, rtol=1e-3)
+
+
+def test_the_density_equals_a_sum_over_kernels_in_float64(plane):
+    y, found = plane
+    z = y[:40] + 0.3
+    group = np.asarray(found.group)
+    expected = by_hand(
+        z.astype(float), y.astype(float), group, y.shape[1], float(found.width)
+    ).ravel()
+    np.testing.assert_allclose(log_density(z, y, found), expected, atol=2e-4)
+    alone = jax.jit(log_density)(z[0], y, found)
+    np.testing.assert_allclose(alone, expected[0], atol=2e-4)
+
+
+def test_leaving_out_equals_learning_without():
+    d = 3
+    y = codes(d).astype(np.float64)
+    group = together(y, 20)
+    group[0] = group.max() + 1  # a group of one vanishes with its code
+    widths = np.array([0.2, 0.7, 1.0])
+    rows = np.arange(0, M, 25)
+    found = leaving.left_out(y, rows, moments(y, group), 2.0, widths)
+    for place, row in enumerate(rows):
+        others = np.delete(np.arange(M), row)
+        expected = [by_hand(y[[row]], y[others], group[others], 2.0, s).item() for s in widths]
+        np.testing.assert_allclose(found[:, place], expected, rtol=1e-9)
+
+
+def test_held_out_points_have_the_same_density_on_the_host(plane):
+    y, found = plane
+    made = moments(y.astype(np.float64), np.asarray(found.group))
+    z = y[:20].astype(np.float64) - 0.2
+    width = np.array([float(found.width)])
+    host = leaving.held_out(z, y.astype(np.float64), made, y.shape[1], width)[0]
+    np.testing.assert_allclose(log_density(z, y, found), host, atol=2e-4)
+
+
+def test_groups_keep_mean_and_covariance_at_every_width():
+    """Of the whole mixture, whatever the share s; the pooled part changes single groups only."""
+    y = codes(3).astype(np.float64)
+    made = moments(y, together(y, 40))
+    pooled = np.einsum("k,kab->ab", made.counts / M, made.shrunk(0.0))
+    between = np.cov((made.mean[made.group]).T, bias=True)
+    np.testing.assert_allclose(between + pooled, np.cov(y.T, bias=True), rtol=1e-10)
+
+
+def test_the_order_of_the_codes_changes_nothing():
+    y = codes(2)
+    order = np.random.default_rng(1).permutation(M)
+    one, other = kernels(y), kernels(y[order])
+    z = y[:40] + 0.1
+    # 500 codes at most are left out, which here are all of them.
+    np.testing.assert_allclose(
+        log_density(z, y, one), log_density(z, y[order], other), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_no_group_lies_on_both_sides_of_a_gap():
+    y = codes(2).astype(np.float64)
+    side = np.arange(M) < M // 3
+    apart = together(y, M, Planes(np.where(side, 0.0, 1.0)[:, None], 0.5))
+    assert len(np.unique(together(y, M))) == 1
+    assert len(np.unique(apart)) == 2
+    assert (apart[side] == apart[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.zeros((10, 2)), "`y` has 10 codes in 2 dimensions"),
+        (np.eye(30), "`y` has 30 codes in 30 dimensions"),
+        (np.full((30, 2), np.nan), "`y`"),
+        (np.ones((30, 2)), "`y` holds one code 30 times"),
+    ],
+)
+def test_what_kernels_cannot_be_learned_from(y, words):
+    with pytest.raises(ValueError, match=words):
+        kernels(y)
+
+
+def test_kernels_of_other_codes_are_refused():
+    y = codes(2)
+    with pytest.raises(ValueError, match="pass the codes that they were learned from"):
+        log_density(y, y[:20], kernels(y))

@@ -1,0 +1,154 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aeot_jax import (
+    Gaussian,
+    calibrate,
+    extension,
+    generate,
+    load,
+    save,
+    solve_exact,
+    transport,
+)
+from aeot_jax.metrics import novelty_report
+from aeot_jax.ot.extension.extension import at_novelty
+from aeot_jax.ot.extension.generate import extend as extend_eagerly
+
+KEY = jax.random.key(0)
+SHARE = 0.3
+M, N = 400, 4096
+
+
+def targets():
+    """Two far modes of different sizes and shapes."""
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(M, 2)) * [0.3, 0.6] + [4.0, 0.0]
+    few = int(SHARE * M)
+    y[:few] = rng.normal(size=(few, 2)) * [0.5, 0.2] - [4.0, 0.0]
+    return y.astype(np.float32)
+
+
+Y = targets()
+extend = jax.jit(extend_eagerly)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return extension(KEY, Gaussian(2), Y, solve_exact(Y, source="gaussian").h)
+
+
+@pytest.fixture(scope="module")
+def ext(plain):
+    return calibrate(KEY, plain)
+
+
+@pytest.fixture(scope="module")
+def x(ext):
+    return ext.mu.sample(jax.random.key(9), N)
+
+
+def test_codes_are_as_new_as_codes_that_were_left_out(ext, x):
+    z, _, _ = extend(x, ext)
+    report = novelty_report(np.asarray(z), Y)
+    assert 0 < float(ext.noise.reach) <= 1
+    assert abs(report.nearer - 0.5) < 4 * report.nearer_se
+    assert report.share_near < 0.15
+
+
+def test_novelty_moves_from_copies_to_new_codes(ext, x):
+    found = [
+        novelty_report(np.asarray(extend(x, at_novelty(ext, value))[0]), Y)
+        for value in (0.0, 0.3, 0.6, 1.0)
+    ]
+    nearer = [report.nearer for report in found]
+    assert nearer[0] == 1
+    assert (np.diff(nearer) < found[0].nearer_se).all()
+
+
+def test_novelty_0_is_the_discrete_map_to_the_last_bit(ext, x):
+    z, _, info = extend(x, at_novelty(ext, 0.0))
+    np.testing.assert_array_equal(z, transport(x, ext.y, ext.h))
+    assert (np.asarray(info.num_blended) == 1).all()
+    _, _, info = extend(x, ext)
+    assert (np.asarray(info.num_blended) > 1).all()
+
+
+def test_blend_is_the_extension_without_kernels_to_the_last_bit(plain, ext):
+    for found, expected in zip(
+        generate(KEY, ext, 64, novelty="blend"), generate(KEY, plain, 64), strict=True
+    ):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_it_is_a_map(ext, x):
+    """The same x gives the same code, whatever comes with it."""
+    z, _, _ = extend(x, ext)
+    turned, _, _ = extend(x[::-1], ext)
+    np.testing.assert_allclose(turned[::-1], z, atol=1e-6)
+
+
+def test_modes_keep_their_shares_and_their_variance(ext, x):
+    z, _, info = extend(x, ext)
+    z, left = np.asarray(z), Y[:, 0] < 0
+    side = z[:, 0] < 0
+    np.testing.assert_array_equal(side, left[np.asarray(info.index)])  # nobody crossed
+    for mine, codes in ((side, left), (~side, ~left)):
+        now, then = np.cov(z[mine].T), np.cov(Y[codes].T)
+        # Of 120 codes, drawn again 1,200 times, a variance has a spread of 4 %.
+        np.testing.assert_allclose(now, then, atol=0.15 * then.max())
+
+
+def test_it_is_affine_and_monotone_on_a_cell(ext, x):
+    z, _, info = extend(x, ext)
+    index = np.asarray(info.index)
+    cell = np.bincount(index).argmax()
+    rows = np.flatnonzero(index == cell)
+    inside = np.column_stack([np.asarray(x)[rows], np.ones(len(rows))]).astype(np.float64)
+    fitted, *_ = np.linalg.lstsq(inside, np.asarray(z, np.float64)[rows])
+    np.testing.assert_allclose(inside @ fitted, np.asarray(z)[rows], atol=1e-4)
+    np.testing.assert_allclose(fitted[0, 1], fitted[1, 0], atol=1e-3)
+    assert (np.linalg.eigvalsh(fitted[:2]) > 0).all()
+
+
+def test_unseen_codes_may_say_how_new(plain):
+    unseen = Y[::2] + np.float32(0.05)
+    noise = calibrate(KEY, plain, unseen).noise
+    assert noise is not None
+    assert 0 < float(noise.reach) <= 1
+    with pytest.raises(ValueError, match="`unseen` has shape"):
+        calibrate(KEY, plain, unseen[:10])
+    with pytest.raises(ValueError, match="`unseen`"):
+        calibrate(KEY, plain, np.full((30, 2), np.nan))
+
+
+def test_targets_without_a_cell_have_no_kernel(plain):
+    h = jnp.asarray(plain.h).at[::2].set(-jnp.inf)
+    found = calibrate(KEY, replace(plain, h=h)).noise
+    assert found is not None
+    assert int(found.kernels.counts.sum()) == M // 2
+    assert (np.asarray(found.per_unit)[::2] == 0).all()
+    assert (np.asarray(found.per_unit)[1::2] > 0).mean() > 0.95
+
+
+def test_a_file_keeps_the_kernels(ext, tmp_path):
+    save(ext, tmp_path / "ext.npz")
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "ext.npz"), ext)
+
+
+@pytest.mark.parametrize("novelty", [-0.1, 1.5, float("nan"), "mixture", True])
+def test_a_novelty_that_was_not_learned_is_refused(ext, novelty):
+    with pytest.raises((ValueError, TypeError), match="`novelty` is "):
+        generate(KEY, ext, 64, novelty=novelty)
+
+
+def test_a_map_without_kernels_says_how_to_get_them(plain):
+    with pytest.raises(ValueError, match="pass the extension to `calibrate`"):
+        generate(KEY, plain, 64, novelty=1.0)
+    few = replace(plain, y=plain.y[:10], h=plain.h[:10])
+    with pytest.raises(ValueError, match="`ext` has 10 codes in 2 dimensions"):
+        calibrate(KEY, few)
