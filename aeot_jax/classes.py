@@ -21,7 +21,8 @@ from aeot_jax import arguments
 from aeot_jax.measures import Measure
 from aeot_jax.ot import checks, problem
 from aeot_jax.ot.devices.placement import Placement
-from aeot_jax.ot.extension.extension import Extension, check_options
+from aeot_jax.ot.extension.config import check_options
+from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.result import Status

@@ -21,7 +21,8 @@ from aeot_jax.measures.table import Source
 from aeot_jax.nn import models
 from aeot_jax.nn.models import AutoencoderConfig
 from aeot_jax.nn.train import TrainConfig
-from aeot_jax.ot.extension.extension import Extension, check_options
+from aeot_jax.ot.extension.config import ExtensionConfig
+from aeot_jax.ot.extension.extension import Extension
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution
@@ -34,28 +35,6 @@ _SHOWN_NAMES = 5
 
 _BLOCK = 1024
 """Images per block of encoding and decoding."""
-
-
-@arguments.known_fields
-@dataclass(frozen=True)
-class ExtensionConfig:
-    """Options of the extension, the map between the codes of the data.
-
-    Attributes:
-      threshold: plane angle above which a face of the cells is singular, radians in (0, pi]; None
-        learns it from the codes.
-      num_samples: samples of the source from which the extension is learned; None is 4096.
-      form: "kernels" makes samples as new as unseen data (see ``calibrate``); "blend" blends up to
-        five codes, as do maps of fewer than 200 codes and those of classes in any case.
-    """
-
-    threshold: float | None = None
-    num_samples: int | None = None
-    form: str = "kernels"
-
-    def __post_init__(self):
-        check_options(self.threshold, self.num_samples)
-        arguments.choice("form", self.form, ("kernels", "blend"))
 
 
 @arguments.known_fields

@@ -18,7 +18,6 @@ from aeot_jax.measures import Measure as Measure
 from aeot_jax.measures.public import *  # noqa: F403 - every source that is listed there
 from aeot_jax.model import AEOT as AEOT
 from aeot_jax.model import Config as Config
-from aeot_jax.model import ExtensionConfig as ExtensionConfig
 from aeot_jax.model import decode as decode
 from aeot_jax.model import encode as encode
 from aeot_jax.nn.models import AutoencoderConfig as AutoencoderConfig
@@ -56,6 +55,7 @@ from aeot_jax.ot.exact.exact import ExactSolution as ExactSolution
 from aeot_jax.ot.extension.barycentric import barycentric as barycentric
 from aeot_jax.ot.extension.centres import Centres as Centres
 from aeot_jax.ot.extension.centres import mass_centres as mass_centres
+from aeot_jax.ot.extension.config import ExtensionConfig as ExtensionConfig
 from aeot_jax.ot.extension.extension import Extension as Extension
 from aeot_jax.ot.extension.extension import calibrate as calibrate
 from aeot_jax.ot.extension.extension import extension as extension

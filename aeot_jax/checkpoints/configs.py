@@ -18,7 +18,11 @@ _Record = TypeVar("_Record")
 _NOT_KEPT = ("parallel", "devices", "target_shards")
 """Fields of the solver's configuration that do not change the answer, and are not saved."""
 
-BEFORE: dict[str, dict[str, Any]] = {"training": {"refine_epochs": 0, "refine_weight": 10.0}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "autoencoder": {"activation": "silu"},
+    "training": {"refine_epochs": 0, "refine_weight": 10.0},
+    "extension": {"form": "blend"},
+}
 """Fields that came later, by part: the values with which a fit does what it did without them."""
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -19,10 +19,11 @@ from aeot_jax.inputs import columns
 from aeot_jax.inputs.columns import Columns, Standardised
 from aeot_jax.machines import processes
 from aeot_jax.measures import Measure, table
-from aeot_jax.model import AEOT, Config, ExtensionConfig
+from aeot_jax.model import AEOT, Config
 from aeot_jax.nn import models, train
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.extension.config import ExtensionConfig
 from aeot_jax.ot.extension.extension import calibrate
 from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig

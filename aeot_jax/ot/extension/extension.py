@@ -41,15 +41,13 @@ from aeot_jax.ot.density.grouping import Planes
 from aeot_jax.ot.devices.placement import Parallel, placement_outside_jit
 from aeot_jax.ot.extension import noise as noises
 from aeot_jax.ot.extension.blend import normals
+from aeot_jax.ot.extension.config import check_options
 from aeot_jax.ot.extension.learn import learn
 from aeot_jax.ot.extension.noise import Noise
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Devices, Given, HeldHeights, HeldTargets, PRNGKey
-
-_PI = float(np.float32(np.pi))
-"""Largest threshold, also that of a single cell: float32 pi, a little above pi."""
 
 
 @register
@@ -194,11 +192,12 @@ def calibrate(
                 f"`unseen` has shape {others.shape}; pass at least {_LEAST_UNSEEN} codes of "
                 f"{ext.y.shape[1]} dimensions, or None to leave out codes of the map."
             )
+    y, h = jnp.asarray(ext.y, jnp.float32), jnp.asarray(ext.h)
     planes = Planes(
-        np.asarray(normals(ext.frame.normalise(ext.y)), np.float64),
-        2 * float(np.sin(min(float(ext.threshold), _PI) / 2)),
+        np.asarray(normals(ext.frame.normalise(y)), np.float64),
+        2 * float(np.sin(min(float(ext.threshold), np.pi) / 2)),
     )
-    return replace(ext, noise=noises.learn(key, ext.mu, ext.y, ext.h, planes, others))
+    return replace(ext, noise=noises.learn(key, ext.mu, y, h, planes, others))
 
 
 def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Extension:
@@ -226,15 +225,6 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
         )
     made = jnp.full_like(ext.noise.novelty, value)
     return replace(ext, noise=replace(ext.noise, novelty=made))
-
-
-def check_options(threshold: Given[float | None], num_samples: Given[int | None]) -> None:
-    """Raise an error if the threshold is no angle, or there are no samples."""
-    if threshold is not None:
-        what = "an angle in (0, pi], in radians"
-        arguments.number("threshold", threshold, 0.0, _PI, above=True, what=what)
-    if num_samples is not None:
-        arguments.count("num_samples", num_samples)
 
 
 def check_extension(ext: Given[Extension]) -> None:

@@ -35,9 +35,10 @@ SETTINGS = [
 
 @functools.cache
 def solved(setting: tuple[tuple[str, Any], ...]):
-    config = replace(CONFIG, **dict(setting))
-    mu = next(mu for mu in SOURCES if WAYS[config.sampling].lack(mu, 512) is None)
-    return aeot.solve(KEY, mu, Y, config=config)
+    settings = dict(setting)
+    way = WAYS[settings.get("sampling", "independent")]
+    mu = next(mu for mu in SOURCES if way.lack(mu, 512) is None)
+    return aeot.solve(KEY, mu, Y, config=replace(CONFIG, **settings))
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
