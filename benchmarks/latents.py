@@ -65,14 +65,14 @@ class Sizes:
     """
 
     fitted: int = 10_000
-    compared: int = 10_000
-    neighbours: int = 5_000
+    compared: int = 5_000
+    neighbours: int = 3_000
     epochs: int = 40
     latent: int | None = None
 
 
 QUICK = Sizes(600, 520, 300, 2)
-STACKED = Sizes(20_000, 25_600, 0, 30, 48)
+STACKED = Sizes(20_000, 25_600, 0, 10, 48)
 STACKED_QUICK = Sizes(600, 500, 0, 2, 12)
 
 

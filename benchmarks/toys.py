@@ -186,10 +186,9 @@ def cell(
 
 
 def tuned(data: str, method: str) -> Mapping[str, Any]:
-    """What a search has chosen on this set, or on the one that is like it."""
+    """What a search has chosen on this set or, if there was none, on the grid."""
     of = TUNED.get(method, {})
-    like = "ring" if data.endswith("ring") else "grid"
-    return {**of.get(like, {}), **of.get(data, {})}
+    return of.get(data, of.get("grid", {}))
 
 
 def reported(
@@ -212,7 +211,7 @@ def searched(
         ways = [dict(zip(names, values, strict=True)) for values in product(*names.values())]
         order = np.random.default_rng(SEARCH_SEED).permutation(len(ways))
         for k in order[:trials] if names else ():
-            yield cell(data, method, SEARCH_SEED, seconds, sizes, ways[k])
+            yield cell(data, method, SEARCH_SEED, seconds, sizes, ways[int(k)])
 
 
 def run(todo: Iterator[Cell], name: str, keep: bool, again: Sequence[str], folder: Path) -> None:

@@ -191,6 +191,7 @@ def fit_two_stages(key: Array, data: Points, budget: Budget, settings: Mapping[s
 
 
 _SEARCHED = {"width": (64, 128, 256), "learning_rate": (3e-3, 1e-3), "latent": (2, 8)}
+_FOUND = {"width": 64, "learning_rate": 3e-3, "latent": 2}
 
-VAE = Method(fit, {}, _SEARCHED, learns=True)
-TWO_STAGE_VAE = Method(fit_two_stages, {}, _SEARCHED, learns=True)
+VAE = Method(fit, _FOUND, _SEARCHED, learns=True)
+TWO_STAGE_VAE = Method(fit_two_stages, _FOUND, _SEARCHED, learns=True)

@@ -33,4 +33,4 @@ def fit(key: Array, data: Points, budget: Budget, settings: Mapping[str, Any]) -
     return Fitted(sample, time.process_time() - began, None, about)
 
 
-AE_OT = Method(fit, {"targets": 100_000})
+AE_OT = Method(fit, {"targets": 10_000})

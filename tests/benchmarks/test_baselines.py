@@ -21,18 +21,31 @@ def two_clusters(n, seed=0):
 DATA = two_clusters(200)
 
 
+FAMILIES = (
+    "PacGAN2",
+    "two-stage VAE",
+    "flow",
+    "AE-OT",
+    "mixture",
+    "kernels",
+    "noise",
+    "resampling",
+)
+"""One generator of each, which runs the code of the others."""
+
+
 @pytest.fixture(scope="module")
 def fitted():
-    """Every generator after a chunk of steps."""
+    """The families after a chunk of steps."""
     found = {}
-    with jax.numpy_rank_promotion("allow"):
-        for name, method in METHODS.items():
-            own = {**method.settings, **(SMALL if method.learns else {})}
-            found[name] = method.fit(KEY, DATA, STEP, own)
+    for name in FAMILIES:
+        method = METHODS[name]
+        own = {**method.settings, **(SMALL if method.learns else {})}
+        found[name] = method.fit(KEY, DATA, STEP, own)
     return found
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_generator_gives_as_many_finite_points_as_are_asked_in_the_data_s_units(name, fitted):
     made = fitted[name]
     assert made.seconds >= 0
@@ -46,7 +59,7 @@ def test_every_generator_gives_as_many_finite_points_as_are_asked_in_the_data_s_
         assert not np.array_equal(z, sample(jax.random.key(1), 70))
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].learns])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if METHODS[name].learns])
 def test_a_budget_of_steps_is_kept(name, fitted):
     assert fitted[name].about["steps"] == 100  # one chunk
 
@@ -63,9 +76,14 @@ def test_a_budget_is_spent_by_the_limit_that_comes_first():
 
 def lowered(loss, params):
     """The loss before and after a small step down its slope."""
-    value, slope = jax.value_and_grad(loss)(params)
-    moved = jax.tree.map(lambda p, s: p - 1e-3 * s, params, slope)
-    return float(value), float(loss(moved))
+
+    @jax.jit
+    def both(params):
+        value, slope = jax.value_and_grad(loss)(params)
+        return value, loss(jax.tree.map(lambda p, s: p - 1e-3 * s, params, slope))
+
+    before, after = both(params)
+    return float(before), float(after)
 
 
 @pytest.mark.parametrize("loss", ["non-saturating", "wasserstein"])

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import cells
 import harness
-import jax
 import latents
 import numpy as np
 import pytest
@@ -182,5 +181,4 @@ def test_records_of_this_repository_are_readable():
         for name, of in product(("baselines of toys", "baselines of codes"), ("digest", "seed")):
             assert all(of in line for line in cells.lines(place, name))
         assert json.loads(place.read_text().splitlines()[0])
-        assert toys.tables(place)
-    assert jax.default_backend() == "cpu"
+        assert toys.search_table(place).count("\n") > 1
