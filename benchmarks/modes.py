@@ -267,8 +267,9 @@ def baselines_work(keep: bool) -> None:
     jax.block_until_ready(jnp.ones((256, 256)) @ jnp.ones((256, 256)))  # the pool stands
     binding.release()
     place, folder = harness.records(toys.FOLDER), ARGUMENTS.run_dir
-    sets = ARGUMENTS.sets or list(toys.DENSITIES)
-    methods = ARGUMENTS.methods or [toys.FLOOR, *toys.METHODS]
+    every = [toys.FLOOR, *toys.METHODS]
+    sets = ARGUMENTS.sets or (list(toys.DENSITIES) if keep else ["few of the roll"])
+    methods = ARGUMENTS.methods or (every if keep else ["AE-OT", "GAN", "mixture", "noise"])
     sizes, seconds = (toys.Sizes(), ARGUMENTS.seconds) if keep else (toys.QUICK, 0.1)
     if ARGUMENTS.table:
         print(toys.search_table(place) if ARGUMENTS.search else toys.tables(place))
