@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,26 @@ def run(
     return made
 
 
+def seconds_of(line: Mapping[str, Any]) -> float | None:
+    """The CPU-seconds that a method was allowed; None if it has no budget."""
+    return line.get("settings", {}).get("budget", {}).get("seconds")
+
+
 def newest(known: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The last line of each data set, method and seed, in the order of the file."""
-    last = {(line["data"], line["method"], line["seed"]): dict(line) for line in known}
+    """The last line of each data set, method, seed and budget, in the order of the file."""
+    keys = ("data", "method", "seed")
+    last = {(*(line[k] for k in keys), seconds_of(line)): dict(line) for line in known}
     return list(last.values())
 
 
 def newest_of(known: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The last line of each cell, whatever its settings."""
     return list({line["digest"]: dict(line) for line in known}.values())
+
+
+def sorted_budgets(known: Iterable[Mapping[str, Any]]) -> list[float | None]:
+    """All budgets, the smallest first."""
+    return sorted({seconds_of(line) for line in known}, key=lambda seconds: seconds or 0)
 
 
 def text_of(values: Sequence[float | None], digits: int = 3) -> str:
@@ -125,18 +137,23 @@ def table(
     digits: Mapping[str, int],
     order: Sequence[str],
 ) -> str:
-    """A table in Markdown: a row a method, in a given order; means over seeds ± half their range.
+    """A table in Markdown: a row a method and budget; means over seeds ± half their range.
 
     Args:
       known: the lines of one data set.
       columns: from a line to a number, by the head of the column.
       digits: digits after the point, by the head of the column.
       order: the methods.
+
+    Returns:
+      The table; methods without a line are left out.
     """
     lines = list(known)
     rows = [["method", "seeds", *columns], ["---"] * (2 + len(columns))]
-    for method in [name for name in order if any(line["method"] == name for line in lines)]:
-        own = [line for line in lines if line["method"] == method]
+    for method, seconds in product(order, sorted_budgets(lines)):
+        own = [at for at in lines if (at["method"], seconds_of(at)) == (method, seconds)]
+        if not own:
+            continue
         values = [
             text_of([column(line) for line in own], digits[head])
             for head, column in columns.items()

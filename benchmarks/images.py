@@ -129,11 +129,8 @@ def against(work_name: str, source: str, keep: bool) -> None:
     """This library beside other generators of codes, on one decoder; or the tables."""
     import latents
 
-    folder, place, of_stacked = (
-        ARGUMENTS.run_dir,
-        harness.records(latents.FOLDER),
-        work_name[0] == "s",
-    )
+    folder, place = ARGUMENTS.run_dir, harness.records(latents.FOLDER)
+    of_stacked = work_name == "stacked"
     if ARGUMENTS.table:
         print(latents.tables(place))
         for data in latents.sets(place):

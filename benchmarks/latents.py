@@ -99,8 +99,10 @@ class Bench:
     about: Mapping[str, Any]
 
 
-def autoencoder(images: np.ndarray, sizes: Sizes, folder: Path | None) -> tuple[aeot.AEOT, float]:
-    """The autoencoder of a data set, read again if it stands in the folder; its CPU-seconds."""
+def autoencoder(
+    images: np.ndarray, sizes: Sizes, folder: Path | None
+) -> tuple[aeot.AEOT, float | None]:
+    """The autoencoder of a data set and its CPU-seconds, or None if it is read from a folder."""
     began = time.process_time()
     config = aeot.Config(
         autoencoder=aeot.AutoencoderConfig(latent_dim=sizes.latent),
@@ -109,7 +111,7 @@ def autoencoder(images: np.ndarray, sizes: Sizes, folder: Path | None) -> tuple[
     )
     there = folder is not None and folder.exists()
     model = aeot.fit(jax.random.key(0), images, config, run_dir=folder, resume=there)
-    return model, time.process_time() - began
+    return model, None if there else time.process_time() - began
 
 
 def decoded(model: aeot.AEOT, z: np.ndarray) -> np.ndarray:
@@ -328,10 +330,12 @@ def tables(place: Path) -> str:
     for data in dict.fromkeys(line["data"] for line in known):
         own = [line for line in known if line["data"] == data]
         columns = STACKED_COLUMNS if data.startswith("stacked") else COLUMNS
-        about, sizes = own[0]["about"], own[0]["settings"]["sizes"]
+        judge, sizes = own[0]["about"]["judge"], own[0]["settings"]["sizes"]
+        spent = [line["about"]["autoencoder_s"] for line in own]
+        seconds = max((s for s in spent if s is not None), default=float("nan"))
         words = (
-            f"{data}: {sizes['fitted']:,} images fitted, autoencoder "
-            f"{about['autoencoder_s']:.0f} CPU-s, judge {about['judge']}"
+            f"{data}: {sizes['fitted']:,} images fitted, autoencoder {seconds:.0f} CPU-s, judge "
+            f"{judge}"
         )
         parts.append(f"{words}\n\n{cells.table(own, columns, DIGITS, ORDER)}")
     return "\n\n".join(parts)
