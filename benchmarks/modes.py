@@ -270,13 +270,13 @@ def baselines_work(keep: bool) -> None:
     every = [toys.FLOOR, *toys.METHODS]
     sets = ARGUMENTS.sets or (list(toys.DENSITIES) if keep else ["few of the roll"])
     methods = ARGUMENTS.methods or (every if keep else ["AE-OT", "GAN", "mixture", "noise"])
-    sizes, seconds = (toys.Sizes(), ARGUMENTS.seconds) if keep else (toys.QUICK, 0.1)
+    sizes, seconds = (None, ARGUMENTS.seconds) if keep else (toys.QUICK, 0.1)
     if ARGUMENTS.table:
         print(toys.search_table(place) if ARGUMENTS.search else toys.tables(place))
         for name in [name for name in ARGUMENTS.sets or () if not ARGUMENTS.search]:
             toys.picture(place, folder, name, folder / f"{name.replace(' ', '_')}.png")
     elif ARGUMENTS.search:
-        todo = toys.searched(sets, methods, seconds, sizes, ARGUMENTS.trials)
+        todo = toys.searched(sets, methods, seconds, sizes or toys.Sizes(), ARGUMENTS.trials)
         toys.run(todo, "baselines search", keep, ARGUMENTS.again, folder)
     else:
         seeds = range((ARGUMENTS.seeds or 3) if keep else 1)

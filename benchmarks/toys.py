@@ -80,6 +80,8 @@ class Sizes:
     of_half: int = 10_000
 
 
+FEW = Sizes(generated=6_000, of_half=3_000)
+"""Where all pairs are compared."""
 QUICK = Sizes(500, 1_000, 500)
 
 
@@ -192,11 +194,16 @@ def tuned(data: str, method: str) -> Mapping[str, Any]:
 
 
 def reported(
-    sets: Sequence[str], methods: Sequence[str], seeds: Sequence[int], seconds: float, sizes: Sizes
+    sets: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    seconds: float,
+    sizes: Sizes | None = None,
 ) -> Iterator[Cell]:
     """The cells of the tables: seed by seed, so that a run cut off has all methods."""
     for data, seed, method in product(sets, seeds, methods):
-        yield cell(data, method, seed, seconds, sizes, tuned(data, method))
+        own = sizes or (FEW if DENSITIES[data].few else Sizes())
+        yield cell(data, method, seed, seconds, own, tuned(data, method))
 
 
 def searched(

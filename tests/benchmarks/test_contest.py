@@ -78,9 +78,9 @@ def test_a_table_has_means_and_half_ranges():
 
 def test_fresh_samples_miss_nothing_and_a_mode_less_is_missed():
     known, fresh = toys.points_of("grid", 0, SIZES)
-    own = toys.quality(known, np.asarray(fresh.points), np.asarray(known.points), few=False)
+    own = toys.quality(known, fresh, np.asarray(fresh.points), few=False)
     assert own["captured"] == 25
-    assert own["missed"] < 0.15  # the noise of 400 points on 25 modes: sqrt(24 / (2 pi 400)) = 0.1
+    assert own["missed"] < 0.15  # the noise of 800 points on 25 modes: sqrt(24 / (2 pi 800)) = 0.07
     points = np.asarray(known.points)
     one = points[np.asarray(known.labels) == 3]
     alone = toys.quality(known, fresh, np.tile(one, (30, 1)), few=False)
