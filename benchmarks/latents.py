@@ -100,12 +100,12 @@ class Bench:
 
 
 def autoencoder(
-    images: np.ndarray, sizes: Sizes, folder: Path | None
+    images: np.ndarray, sizes: Sizes, folder: Path | None, kind: str = "auto"
 ) -> tuple[aeot.AEOT, float | None]:
     """The autoencoder of a data set and its CPU-seconds, or None if it is read from a folder."""
     began = time.process_time()
     config = aeot.Config(
-        autoencoder=aeot.AutoencoderConfig(latent_dim=sizes.latent),
+        autoencoder=aeot.AutoencoderConfig(kind=kind, latent_dim=sizes.latent),
         training=aeot.TrainConfig(epochs=sizes.epochs),
         solver=aeot.SolverConfig(max_steps=1),  # the map is another cell's work
     )
@@ -212,7 +212,8 @@ def stacked_bench(source: str, sizes: Sizes, folder: Path | None) -> Bench:
     assert digits.labels is not None
     some = np.random.default_rng(1).permutation(len(digits))[:20_000]
     classifier = fit_features(jax.random.key(1), digits.images[some], digits.labels[some])
-    model, seconds = autoencoder(images, sizes, folder)
+    # Convolutions, the default of this size, take ten times as long.
+    model, seconds = autoencoder(images, sizes, folder, "mlp")
 
     def judge(images: np.ndarray, seed: int, z: np.ndarray | None) -> dict[str, float]:
         del seed, z
