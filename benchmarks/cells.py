@@ -99,6 +99,18 @@ def run(
     return made
 
 
+def chosen(flag: str, given: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """What a flag names, or everything that is known.
+
+    Raises:
+      ValueError: if it names what is not known.
+    """
+    for name in given or ():
+        if name not in known:
+            raise ValueError(f"`{flag}` names {name!r}; pass some of: {', '.join(known)}.")
+    return list(given or known)
+
+
 def seconds_of(line: Mapping[str, Any]) -> float | None:
     """The CPU-seconds that a method was allowed; None if it has no budget."""
     return line.get("settings", {}).get("budget", {}).get("seconds")

@@ -127,8 +127,10 @@ def scores(
 
 def against(work_name: str, source: str, keep: bool) -> None:
     """This library beside other generators of codes, on one decoder; or the tables."""
+    import cells
     import latents
 
+    methods = cells.chosen("methods", ARGUMENTS.methods, latents.LATENT)
     folder, place = ARGUMENTS.run_dir, harness.records(latents.FOLDER)
     of_stacked = work_name == "stacked"
     if ARGUMENTS.table:
@@ -148,7 +150,6 @@ def against(work_name: str, source: str, keep: bool) -> None:
         bench = latents.stacked_bench(source, sizes, run_dir)
     else:
         bench = latents.image_bench(source, sizes, run_dir, ARGUMENTS.features)
-    methods = ARGUMENTS.methods or latents.LATENT
     seeds = range(ARGUMENTS.seeds if keep else 1)
     seconds = ARGUMENTS.seconds if keep else 0.1
     todo = latents.reported(bench.data, methods, seeds, seconds, sizes, ARGUMENTS.features)

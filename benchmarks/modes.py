@@ -262,14 +262,17 @@ def cost_work(keep: bool) -> None:
 
 def baselines_work(keep: bool) -> None:
     """This library beside other generators; or a search of their settings, or the tables."""
+    import cells
     import toys
 
     jax.block_until_ready(jnp.ones((256, 256)) @ jnp.ones((256, 256)))  # the pool stands
     binding.release()
     place, folder = harness.records(toys.FOLDER), ARGUMENTS.run_dir
-    every = [toys.FLOOR, *toys.METHODS]
-    sets = ARGUMENTS.sets or (list(toys.DENSITIES) if keep else ["few of the roll"])
-    methods = ARGUMENTS.methods or (every if keep else ["AE-OT", "GAN", "mixture", "noise"])
+    sets = cells.chosen("sets", ARGUMENTS.sets, list(toys.DENSITIES))
+    methods = cells.chosen("methods", ARGUMENTS.methods, [toys.FLOOR, *toys.METHODS])
+    if not keep:  # one of each family, on one set
+        sets = ARGUMENTS.sets or ["few of the roll"]
+        methods = ARGUMENTS.methods or ["AE-OT", "GAN", "mixture", "noise"]
     sizes, seconds = (None, ARGUMENTS.seconds) if keep else (toys.QUICK, 0.1)
     if ARGUMENTS.table:
         print(toys.search_table(place) if ARGUMENTS.search else toys.tables(place))

@@ -70,6 +70,13 @@ def test_a_line_that_is_no_record_is_named(tmp_path):
         cells.lines(place, "a")
 
 
+def test_a_flag_that_names_what_is_not_known_is_refused():
+    assert cells.chosen("sets", None, ["a", "b"]) == ["a", "b"]
+    assert cells.chosen("sets", ["b"], ["a", "b"]) == ["b"]
+    with pytest.raises(ValueError, match="`sets` names 'c'; pass some of: a, b"):
+        cells.chosen("sets", ["c"], ["a", "b"])
+
+
 def test_a_table_has_means_and_half_ranges():
     known = [{"method": "a", "x": 1.0}, {"method": "a", "x": 2.0}, {"method": "b", "x": None}]
     made = cells.table(known, {"x": lambda line: line["x"]}, {"x": 1}, ["b", "a", "c"])
