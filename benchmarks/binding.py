@@ -39,3 +39,15 @@ def bind(core: int | None = None) -> int | None:
     core = min(os.sched_getaffinity(0)) if core is None else core
     os.sched_setaffinity(0, {core})
     return core
+
+
+def release() -> None:
+    """Let all threads of this process run on any core, when the libraries' pools stand (Linux).
+
+    A pool that was made on one core keeps its one thread, so CPU-seconds stay those of one core's
+    work, and a core that others use is no obstacle.
+    """
+    place = "/proc/self/task"
+    if is_for_cpu() and os.path.isdir(place):
+        for thread in os.listdir(place):
+            os.sched_setaffinity(int(thread), range(os.cpu_count() or 1))

@@ -179,11 +179,17 @@ def in_fresh_process(script: str, *arguments: object) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def record(name: str, row: Mapping[str, object]) -> None:
+def records(folder: str = "") -> Path:
+    """The file of this device, of all results or of those that have a folder of their own."""
+    return RESULTS / folder / f"{device()}.jsonl"
+
+
+def record(name: str, row: Mapping[str, object], folder: str = "") -> None:
     """Append one result to the file of this device: what ran, on what, how fast, how good."""
     line = {"name": name, **row, "device": device(), "versions": _versions(), **_revision()}
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{device()}.jsonl").open("a") as file:
+    place = records(folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 

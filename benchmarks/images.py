@@ -2,35 +2,57 @@
 
     python benchmarks/images.py mnist.npz fashion_mnist.npz    # some minutes a data set on one core
     python benchmarks/images.py digits --quick                 # a smoke test, nothing recorded
+    python benchmarks/images.py mnist.npz --works baselines    # beside other generators of codes
+    python benchmarks/images.py mnist.npz --works stacked      # the same of three digits an image
+    python benchmarks/images.py mnist.npz --works baselines --table    # of the records
 
 Each data set is anything that ``aeot-jax fit --data`` takes, with labels. A model is fitted to the
 first images with default settings; all forms share its autoencoder, codes and heights. Distances
 are taken between features of a small classifier, to images that the model has not seen; "test
-codes" are such images encoded and decoded, what a perfect law of the codes would give.
+codes" are such images encoded and decoded, what a perfect law of the codes would give. Cells of
+the baselines (set, method, seed) that are on record are left out.
 """
 
 import argparse
 from pathlib import Path
 
-import forms
-import harness
-import jax
-import numpy as np
-
-import aeot_jax as aeot
-from aeot_jax.data.images import load
-from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
-from aeot_jax.metrics.frechet import frechet_distance
-from aeot_jax.metrics.memory import memory_report
-from aeot_jax.metrics.modes import total_variation
-from aeot_jax.metrics.prdc import prdc
-from aeot_jax.ot.counts.words import in_words
+import binding
 
 _PARSER = argparse.ArgumentParser(description="Generated images.")
 _PARSER.add_argument("data", nargs="+", help="data sets with labels")
 _PARSER.add_argument("--quick", action="store_true", help="few images, nothing recorded")
 _PARSER.add_argument("--seed", type=int, default=0)
+_WORKS = ("forms", "baselines", "stacked")
+_PARSER.add_argument("--works", nargs="*", default=["forms"], choices=_WORKS)
+_AGAINST = _PARSER.add_argument_group("baselines and stacked")
+_AGAINST.add_argument("--methods", nargs="*", help="by default all that make codes")
+_AGAINST.add_argument("--seeds", type=int, default=3)
+_AGAINST.add_argument("--seconds", type=float, default=30, help="CPU-seconds of each that learns")
+_AGAINST.add_argument("--epochs", type=int, help="of the autoencoder")
+_AGAINST.add_argument("--fitted", type=int, help="images to learn from")
+_AGAINST.add_argument("--features", help="module:function, images to rows; else a classifier's")
+_AGAINST.add_argument("--again", nargs="*", default=[], help="methods to run again")
+_AGAINST.add_argument("--table", action="store_true", help="tables and pictures of the records")
+_AGAINST.add_argument("--run-dir", type=Path, default=Path("runs/baselines"), help="of samples")
 ARGUMENTS = _PARSER.parse_args()
+if set(ARGUMENTS.works) != {"forms"}:
+    binding.bind()  # one core and one thread: CPU-seconds are what is compared
+
+from dataclasses import replace  # noqa: E402
+
+import forms  # noqa: E402
+import harness  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+import aeot_jax as aeot  # noqa: E402
+from aeot_jax.data.images import load  # noqa: E402
+from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict  # noqa: E402
+from aeot_jax.metrics.frechet import frechet_distance  # noqa: E402
+from aeot_jax.metrics.memory import memory_report  # noqa: E402
+from aeot_jax.metrics.modes import total_variation  # noqa: E402
+from aeot_jax.metrics.prdc import prdc  # noqa: E402
+from aeot_jax.ot.counts.words import in_words  # noqa: E402
 
 NUM_FITTED = 800 if ARGUMENTS.quick else 10_000
 NUM_COMPARED = 400 if ARGUMENTS.quick else 10_000
@@ -103,10 +125,46 @@ def scores(
     }
 
 
+def against(work_name: str, source: str, keep: bool) -> None:
+    """This library beside other generators of codes, on one decoder; or the tables."""
+    import cells
+    import latents
+
+    methods = cells.chosen("methods", ARGUMENTS.methods, latents.LATENT)
+    folder, place = ARGUMENTS.run_dir, harness.records(latents.FOLDER)
+    of_stacked = work_name == "stacked"
+    if ARGUMENTS.table:
+        print(latents.tables(place))
+        for data in latents.sets(place):
+            latents.picture(place, folder, data, folder / f"{data.replace(' ', '_')}.png")
+        return
+    binding.release()
+    large = latents.STACKED if of_stacked else latents.Sizes()
+    small = latents.STACKED_QUICK if of_stacked else latents.QUICK
+    given = {"epochs": ARGUMENTS.epochs, "fitted": ARGUMENTS.fitted}
+    given = {name: value for name, value in given.items() if value is not None}
+    sizes = replace(large if keep else small, **given)
+    name = f"{work_name}-{Path(source).stem}-{sizes.fitted}-{sizes.epochs}-{sizes.latent}"
+    run_dir = folder / name if keep else None
+    if of_stacked:
+        bench = latents.stacked_bench(source, sizes, run_dir)
+    else:
+        bench = latents.image_bench(source, sizes, run_dir, ARGUMENTS.features)
+    seeds = range(ARGUMENTS.seeds if keep else 1)
+    seconds = ARGUMENTS.seconds if keep else 0.1
+    todo = latents.reported(bench.data, methods, seeds, seconds, sizes, ARGUMENTS.features)
+    latents.run(bench, todo, keep, ARGUMENTS.again, folder)
+
+
 def main() -> None:
     for source in ARGUMENTS.data:
         path = Path(source)
-        work(str(path) if path.exists() else source, keep=not ARGUMENTS.quick)
+        named = str(path) if path.exists() else source
+        for name in ARGUMENTS.works:
+            if name == "forms":
+                work(named, keep=not ARGUMENTS.quick)
+            else:
+                against(name, named, keep=not ARGUMENTS.quick)
 
 
 if __name__ == "__main__":

@@ -4,34 +4,52 @@
     python benchmarks/modes.py --quick              # a smoke test: few codes, nothing is recorded
     python benchmarks/modes.py --works sets --sets ring grid --seeds 3
     python benchmarks/modes.py --works forms cost
+    python benchmarks/modes.py --works baselines                 # beside other generators
+    python benchmarks/modes.py --works baselines --search        # their settings, on other seeds
+    python benchmarks/modes.py --works baselines --table         # of the records, with pictures
 
 Default settings on every set: ``solve``, which answers exactly in the plane, ``extension``,
-``generate``.
+``generate``. Cells of the baselines (set, method, seed) that are on record are left out.
 """
 
 import argparse
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
-import forms
-import harness
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-import aeot_jax as aeot
-from aeot_jax.data import toy
-from aeot_jax.metrics import modes
-from aeot_jax.metrics.distances import nearest
+import binding
 
 _PARSER = argparse.ArgumentParser(description="Mode collapse on toy densities.")
 _PARSER.add_argument("--quick", action="store_true", help="few codes, nothing recorded")
-_PARSER.add_argument("--works", nargs="*", default=["sets", "forms", "cost"])
+_WORKS = ("sets", "forms", "cost", "baselines")
+_PARSER.add_argument("--works", nargs="*", default=_WORKS[:3], choices=_WORKS)
 _PARSER.add_argument("--sets", nargs="*", help="by default all")
-_PARSER.add_argument("--seeds", type=int, default=10)
+_PARSER.add_argument("--seeds", type=int, help="by default ten, three of the baselines")
 _PARSER.add_argument("--rounds", type=int, default=3, help="turns of each contestant of the cost")
+_AGAINST = _PARSER.add_argument_group("baselines")
+_AGAINST.add_argument("--methods", nargs="*", help="by default all")
+_AGAINST.add_argument("--seconds", type=float, default=60, help="CPU-seconds of each that learns")
+_AGAINST.add_argument("--search", action="store_true", help="try settings, on other seeds")
+_AGAINST.add_argument("--trials", type=int, default=6, help="combinations of a search")
+_AGAINST.add_argument("--again", nargs="*", default=[], help="methods to run again")
+_AGAINST.add_argument("--table", action="store_true", help="tables and pictures of the records")
+_AGAINST.add_argument("--run-dir", type=Path, default=Path("runs/baselines"), help="of samples")
 ARGUMENTS = _PARSER.parse_args()
+if "baselines" in ARGUMENTS.works:
+    binding.bind()  # one core and one thread: CPU-seconds are what is compared
+
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+
+import forms  # noqa: E402
+import harness  # noqa: E402
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+import aeot_jax as aeot  # noqa: E402
+from aeot_jax.data import toy  # noqa: E402
+from aeot_jax.metrics import modes  # noqa: E402
+from aeot_jax.metrics.distances import nearest  # noqa: E402
 
 NUM_CODES = 1_000 if ARGUMENTS.quick else 10_000
 NUM_GENERATED = 5_000 if ARGUMENTS.quick else 100_000
@@ -242,9 +260,38 @@ def cost_work(keep: bool) -> None:
             harness.record("modes cost", row)
 
 
+def baselines_work(keep: bool) -> None:
+    """This library beside other generators; or a search of their settings, or the tables."""
+    import cells
+    import toys
+
+    jax.block_until_ready(jnp.ones((256, 256)) @ jnp.ones((256, 256)))  # the pool stands
+    binding.release()
+    place, folder = harness.records(toys.FOLDER), ARGUMENTS.run_dir
+    sets = cells.chosen("sets", ARGUMENTS.sets, list(toys.DENSITIES))
+    methods = cells.chosen("methods", ARGUMENTS.methods, [toys.FLOOR, *toys.METHODS])
+    if not keep:  # one of each family, on one set
+        sets = ARGUMENTS.sets or ["few of the roll"]
+        methods = ARGUMENTS.methods or ["AE-OT", "GAN", "mixture", "noise"]
+    sizes, seconds = (None, ARGUMENTS.seconds) if keep else (toys.QUICK, 0.1)
+    if ARGUMENTS.table:
+        print(toys.search_table(place) if ARGUMENTS.search else toys.tables(place))
+        for name in [name for name in ARGUMENTS.sets or () if not ARGUMENTS.search]:
+            toys.picture(place, folder, name, folder / f"{name.replace(' ', '_')}.png")
+    elif ARGUMENTS.search:
+        todo = toys.searched(sets, methods, seconds, sizes or toys.Sizes(), ARGUMENTS.trials)
+        toys.run(todo, "baselines search", keep, ARGUMENTS.again, folder)
+    else:
+        seeds = range((ARGUMENTS.seeds or 3) if keep else 1)
+        todo = toys.reported(sets, methods, seeds, seconds, sizes)
+        toys.run(todo, "baselines of toys", keep, ARGUMENTS.again, folder)
+
+
 def main() -> None:
     keep = not ARGUMENTS.quick
-    seeds = 1 if ARGUMENTS.quick else ARGUMENTS.seeds
+    if "baselines" in ARGUMENTS.works:
+        baselines_work(keep)
+    seeds = 1 if ARGUMENTS.quick else ARGUMENTS.seeds or 10
     names = ARGUMENTS.sets or list(SETS)
     if "sets" in ARGUMENTS.works:
         for name in names:

@@ -120,7 +120,7 @@ def test_an_option_that_came_later_is_as_if_it_were_not_there():
     assert identity.as_begun(Config(), before) == old
     assert identity.same(identity.of(tiny.KEY, data, old), before)
     assert identity.as_begun(old, identity.of(tiny.KEY, data, old)) == old
-    wanted = Config(training=TrainConfig(refine_epochs=3))
+    wanted = replace(old, training=TrainConfig(refine_epochs=3))
     assert identity.as_begun(wanted, before) == wanted
     now = identity.of(tiny.KEY, data, wanted)
     assert not identity.same(now, before)

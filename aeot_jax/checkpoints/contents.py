@@ -294,12 +294,10 @@ def _record(
     found: dict[str, Wanted] = {}
     own = dict(sizes)
     for name, hint in typing.get_type_hints(kind).items():
-        if hint in (Measure, Problem | None):
-            continue  # not an array: the configuration names the source
-        if hint == Noise | None:  # of an extension that was calibrated
-            if not any(other.startswith(f"{prefix}{name}/") for other in arrays):
-                continue
-            hint = Noise
+        kept = any(other.startswith(f"{prefix}{name}/") for other in arrays)
+        if hint in (Measure, Problem | None) or (hint == Noise | None and not kept):
+            continue  # not an array: the configuration names the source; nobody calibrated
+        hint = Noise if hint == Noise | None else hint
         if not (options := _annotations(hint)):
             found |= _record(f"{prefix}{name}/", hint, batch, sizes, arrays)
             continue

@@ -154,7 +154,7 @@ def _run(found: Facts) -> Iterator[tuple[str, str]]:
             kind += f" with {config.autoencoder.activation}"
         last = refined(model)
         second = f" and {last} of the decoder alone" if last else ""
-        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs - last} epochs{second}"
+        yield "Autoencoder", f"kind {kind}, {d} dimensions, {epochs} epochs{second}"
     yield "Source of noise", f"{config.source} in {d} dimensions"
     solution = model.solution
     method = aeot.Method(int(solution.method)).name.lower()
