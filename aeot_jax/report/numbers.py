@@ -40,6 +40,7 @@ def measured(
         tolerance=model.config.solver.tolerance,
         num_empty=int(certificate.num_empty),
         expected_empty=float(certificate.expected_empty),
+        num_cells=solution.h.shape[-1],
         num_classes=len(classes),
         classes_short=tuple(one.name for one in classes if not one.converged),
         epochs=first,

@@ -71,3 +71,10 @@ def test_a_solution_passes_jit_with_its_problem(solution):
     found = jax.jit(lambda s: aeot.certify(KEY, s, num_samples=2000, parallel="none"))(solution)
     expected = aeot.certify(KEY, solution, num_samples=2000)
     np.testing.assert_allclose(found.mass_error, expected.mass_error, rtol=1e-5)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_extension_is_no_problem_and_says_what_to_pass(call, solution):
+    ext = aeot.extension(KEY, solution, num_samples=64)
+    with pytest.raises(ValueError, match=r"`mu` is of class Extension; pass its `mu`, `y` and `h`"):
+        call(ext)

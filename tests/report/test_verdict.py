@@ -37,7 +37,8 @@ CASES = [
     ({"converged": False, "status": "It ended."}, "weak", "Transport", "It ended.", "--resume"),
     ({"tolerance": None}, "fair", "Transport", "no tolerance was asked for", ""),
     ({"upper": float("inf"), "tolerance": None}, "weak", "Transport", "unbounded", ""),
-    ({"num_empty": 3, "expected_empty": 0.0}, "weak", "Empty cells", "3 cells", "--tolerance"),
+    ({"num_empty": 3, "expected_empty": 0.0}, "weak", "Empty cells", "3 of 0 cells", "--tolerance"),
+    ({"num_empty": 1, "num_cells": 2000}, "fair", "Empty cells", "1 of 2,000 cells", "four times"),
     ({"num_classes": 2}, "good", "Classes", "all 2 classes", ""),
     (
         {"num_classes": 2, "classes_short": ("cats",)},
@@ -47,8 +48,16 @@ CASES = [
         "--solver.max-samples",
     ),
     ({}, "good", "Reconstruction", "leaves 7.1 % of the error", ""),
-    ({"error": 0.03}, "fair", "Reconstruction", "leaves 43 %", "--epochs"),
-    ({"error": 0.06}, "weak", "Reconstruction", "leaves 86 %", "--latent-dim"),
+    (
+        {"error": 0.02, "error_train": 0.019},
+        "fair",
+        "Reconstruction",
+        "leaves 29 %",
+        "--latent-dim",
+    ),
+    ({"error": 0.02}, "fair", "Reconstruction", "leaves 29 %", "Learn from more images."),
+    ({"error": 0.035, "error_train": 0.03}, "weak", "Reconstruction", "leaves 50 %", "--epochs"),
+    ({"error": 0.06, "error_train": 0.05}, "weak", "Reconstruction", "leaves 86 %", "--latent-dim"),
     ({"learned": False, "error": 0.07}, "weak", "Reconstruction", "Nothing was learned", "epochs"),
     ({"error_of_mean": 0.0}, "weak", "Reconstruction", "inf", "--epochs"),
     ({}, "good", "Unseen images", "1.2 times", ""),
@@ -98,7 +107,11 @@ def test_whatever_is_weak_is_said_in_words_that_need_no_table():
 
 
 def test_scores_of_few_images_say_how_uncertain_they_are():
-    few = judge(dataclasses.replace(FINE, compared=25)).findings[-1]
+    verdict = judge(dataclasses.replace(FINE, compared=25))
+    few = verdict.findings[-1]
+    assert {one.title for one in verdict.findings if one.level == "good"}.isdisjoint(
+        {"Likeness", "Precision", "Recall", "Coverage"}
+    )
     assert (few.level, few.title) == ("open", "Few images to judge by")
     assert "± 0.20 (two standard errors)" in few.text
     assert "--hold-out" in few.text

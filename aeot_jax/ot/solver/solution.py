@@ -152,6 +152,10 @@ def parts_of(
                 f"`mu` is of class {type(mu).__name__}; pass its `extension.mu`, `extension.y` and "
                 "`extension.h` each."
             )
+        if all(hasattr(mu, name) for name in ("mu", "y", "h")):
+            raise ValueError(
+                f"`mu` is of class {type(mu).__name__}; pass its `mu`, `y` and `h` each."
+            )
         for name, value, what in (("y", y, "targets (m, d)"), ("h", h, "heights (m,)")):
             if value is None:
                 raise ValueError(
@@ -168,6 +172,6 @@ def parts_of(
     if mu.problem is None:
         raise ValueError(
             "`mu` is a `Solution` without its problem, as `solve_jit` and models have it; pass "
-            "`mu`, `y`, `h` and `nu` each."
+            "`mu`, `y`, `h` and `nu` each: a model's `extension` has the first three."
         )
     return mu.problem.mu, mu.problem.y, mu.h, mu.problem.nu

@@ -16,6 +16,7 @@ class Numbers:
       tolerance: the requested mass error, or None.
       num_empty: cells without a sample of the certificate.
       expected_empty: expected number of such cells for exact masses.
+      num_cells: cells in all.
       num_classes: number of classes; 0 without labels.
       classes_short: names of the classes that are not certified.
       error: mean squared error of the reconstructions, of held-out images if there are any.
@@ -52,6 +53,7 @@ class Numbers:
     tolerance: float | None
     num_empty: int = 0
     expected_empty: float = 0.0
+    num_cells: int = 0
     num_classes: int = 0
     classes_short: tuple[str, ...] = ()
     error: float | None = None
