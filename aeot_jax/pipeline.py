@@ -135,8 +135,8 @@ def _fit_images(
     report: Callable[[Progress], None],
 ) -> AEOT:
     labels, label_names = named
-    config = config_for(place, config)
     key, solver = check_config(key, config, devices)
+    config = config_for(place, config)
     data, classes, names = check_data(images, labels)
     names = check_names(label_names, classes, names)
     max_samples(len(data), config.solver)  # before the training, not after it
@@ -219,8 +219,8 @@ def _fit_codes(
     devices: Given[Devices | None],
     report: Callable[[Progress], None],
 ) -> AEOT:
-    config = config_for(place, config)
     key, solver = check_config(key, config, devices)
+    config = config_for(place, config)
     data = columns.check("codes", codes)
     classes, names = class_labels(named[0], len(data))
     names = check_names(named[1], classes, names)
