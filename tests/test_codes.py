@@ -66,6 +66,15 @@ def test_codes_are_the_same_problem_in_any_unit():
     assert moved.image_shape is None
 
 
+def test_many_copies_of_few_codes_blend_as_few_codes_do():
+    """Of equal codes one owns a cell, so that 240 rows may be too few to learn kernels from."""
+    with pytest.warns(UserWarning, match="180 targets that equal an earlier one"):
+        model = aeot.fit_codes(KEY, np.repeat(codes(), 4, 0), CONFIG)
+    assert model.config.extension.form == "kernels"
+    assert model.extension.noise is None
+    assert aeot.sample_codes(KEY, model, 5).shape == (5, codes().shape[1])
+
+
 def test_the_same_key_gives_the_codes_of_the_images():
     model = tiny.model()
     images = aeot.sample(KEY, model, 5)

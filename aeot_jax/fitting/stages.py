@@ -24,7 +24,7 @@ from aeot_jax.nn import models, train
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.ot.extension.config import ExtensionConfig
-from aeot_jax.ot.extension.extension import calibrate
+from aeot_jax.ot.extension.extension import Extension, calibrate
 from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
@@ -40,7 +40,7 @@ _SCALE_FLOOR = 1e-3
 networks do not use it."""
 
 _LEAST_CODES = 200
-"""Fewest codes for kernels: of these, 10 are the nearest 5 %."""
+"""Fewest different codes for kernels: of these, 10 are the nearest 5 %."""
 
 
 Report = Callable[[Progress], None]
@@ -173,7 +173,7 @@ def transport(
             parallel=solver.parallel,
             devices=solver.devices,
         )
-        if int(solution.status) != Status.INTERRUPTED and has_kernels(codes, options):
+        if int(solution.status) != Status.INTERRUPTED and has_kernels(extension, options):
             extension = calibrate(jax.random.fold_in(map_key, 1), extension)
         classes = None
         if labels is not None and int(solution.status) != Status.INTERRUPTED:
@@ -194,9 +194,13 @@ def transport(
     )
 
 
-def has_kernels(codes: Float[Array, "m z"], options: ExtensionConfig) -> bool:
-    """Whether kernels are learned: for fewer codes the share of near ones would be chance."""
-    return options.form == "kernels" and len(codes) >= max(_LEAST_CODES, codes.shape[1] + 2)
+def has_kernels(extension: Extension, options: ExtensionConfig) -> bool:
+    """Whether kernels are learned: for fewer codes the share of near ones would be chance.
+
+    Of equal codes one counts: the others own no cell.
+    """
+    number = int(np.isfinite(extension.h).sum())
+    return options.form == "kernels" and number >= max(_LEAST_CODES, extension.mu.dim + 2)
 
 
 def _solved(

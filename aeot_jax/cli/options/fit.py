@@ -58,7 +58,7 @@ WORDS = {
     "--extension.threshold": "Plane angle above which a face of the cells is singular, radians in "
     "(0, pi]; by default learned from the codes.",
     "--extension.form": '"kernels" makes samples as new as unseen data; "blend" blends up to five '
-    "codes, as do maps of fewer than 200 codes and those of --labels in any case.",
+    "codes, as do maps of fewer than 200 different codes and those of --labels in any case.",
 }
 """Help texts of options whose docstrings are written for Python."""
 
