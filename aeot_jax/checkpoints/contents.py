@@ -8,6 +8,7 @@ import dataclasses
 import reprlib
 import typing
 from collections.abc import Collection, Iterator, Mapping
+from types import NoneType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,6 @@ from aeot_jax.measures import Measure, table
 from aeot_jax.model import Config
 from aeot_jax.nn import models
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.extension.noise import Noise
 from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.solution import Solution
 
@@ -294,12 +294,13 @@ def _record(
     found: dict[str, Wanted] = {}
     own = dict(sizes)
     for name, hint in typing.get_type_hints(kind).items():
-        kept = any(other.startswith(f"{prefix}{name}/") for other in arrays)
-        if hint in (Measure, Problem | None) or (hint == Noise | None and not kept):
-            continue  # not an array: the configuration names the source; nobody calibrated
-        hint = Noise if hint == Noise | None else hint
+        if hint in (Measure, Problem | None):
+            continue  # not an array: the configuration names the source
         if not (options := _annotations(hint)):
-            found |= _record(f"{prefix}{name}/", hint, batch, sizes, arrays)
+            (record,) = (one for one in typing.get_args(hint) or (hint,) if one is not NoneType)
+            whole = record is hint  # else a file may lack it
+            if whole or any(other.startswith(f"{prefix}{name}/") for other in arrays):
+                found |= _record(f"{prefix}{name}/", record, batch, sizes, arrays)
             continue
         axes = [axis for axis in options[0].dim_str.split() if axis != "*batch"]
         for i, axis in enumerate(axes):

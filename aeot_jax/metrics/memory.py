@@ -122,6 +122,13 @@ def remembered(
     )
 
 
+def share_nearer(near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"]) -> float:
+    """Probability that a distance of `near` is less than one of `far`, ties counted half."""
+    order = np.sort(far)
+    below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
+    return float(1 - (below + up_to).mean() / (2 * len(far)))
+
+
 def near_cutoff(far: Float[np.ndarray, " p"], alpha: float) -> float:
     """Weibull's quantile: a new distance of this distribution is below with probability alpha."""
     return float(np.quantile(far, alpha, method="weibull"))

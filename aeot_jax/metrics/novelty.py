@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.metrics.memory import near_cutoff, near_share_se
+from aeot_jax.metrics.memory import near_cutoff, near_share_se, share_nearer
 from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -175,14 +175,12 @@ def _compared(
     """The report, from distances of new and of unseen codes; those up to `same` are copies."""
     n, p = len(near), len(far)
     cutoff = near_cutoff(far, alpha)
-    order = np.sort(far)
-    below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
     return NoveltyReport(
         share_near=_within(near, far, cutoff, alpha),
         share_near_se=near_share_se(alpha, n, p) * (_PAIRED if unseen == "left out" else 1),
         cutoff=cutoff,
         alpha=float(alpha),
-        nearer=float(1 - (below + up_to).mean() / (2 * p)),
+        nearer=share_nearer(near, far),
         nearer_se=float(np.sqrt((n + p + 1) / (12 * n * p))),
         num_copies=int((near == 0).sum()),
         num_repeated=int((far <= same).sum()),

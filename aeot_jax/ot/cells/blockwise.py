@@ -205,21 +205,26 @@ def map_rows(function: Callable[..., jax.Array], y: jax.Array | Rows, *operands:
     return made.reshape(num_chunks * ALIGNMENT, *made.shape[2:])
 
 
-def gather_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
-    """Gather the results of ``map_blocks`` from all devices (8, ...), by one sum of integers.
+def gather_bits(own: jax.Array, axis: str) -> jax.Array:
+    """Rows of integers (r, w) of all devices of an axis, in their order, by one sum of integers.
 
-    Each device writes the bits of its numbers into its own places and 0 into all others, so that
-    the sum over devices changes no bit.
+    Each device writes its numbers into its own places and 0 into all others, so that the sum over
+    devices changes no bit.
     """
+    rows, width = own.shape
+    places = jnp.zeros_like(own, shape=(lax.axis_size(axis) * rows, width))
+    first = lax.axis_index(axis) * rows
+    return lax.psum(lax.dynamic_update_slice_in_dim(places, own, first, 0), axis)
+
+
+def gather_blocks(tree: _Tree, targets_axis: str | None) -> _Tree:
+    """Gather the results of ``map_blocks`` from all devices (8, ...), as their bits."""
     if targets_axis is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)
     own = leaves[0].shape[0]
     bits = [lax.bitcast_convert_type(leaf.reshape(own, -1), jnp.int32) for leaf in leaves]
-    flat = jnp.concatenate(bits, axis=1)
-    places = jnp.zeros_like(flat, shape=(NUM_BLOCKS, flat.shape[1]))
-    first = lax.axis_index(targets_axis) * own
-    everyone = lax.psum(lax.dynamic_update_slice_in_dim(places, flat, first, 0), targets_axis)
+    everyone = gather_bits(jnp.concatenate(bits, axis=1), targets_axis)
     found, start = [], 0
     for leaf, own_bits in zip(leaves, bits, strict=True):
         part = everyone[:, start : start + own_bits.shape[1]]

@@ -11,6 +11,7 @@ from jax import lax
 
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.cells.blockwise import gather_bits
 
 
 def highest(
@@ -85,9 +86,5 @@ def take(y: jax.Array | Rows, index: jax.Array, targets_axis: str | None = None)
 
 def _everyone(own: jax.Array, targets_axis: str) -> jax.Array:
     """Lists (n, k) of all devices, one after the other (n, devices k), the same on each."""
-    (n, k), devices = own.shape, lax.axis_size(targets_axis)
     bits = lax.bitcast_convert_type(own, jnp.int32)
-    places = jnp.zeros_like(bits, shape=(n, devices * k))
-    first = lax.axis_index(targets_axis) * k
-    everyone = lax.psum(lax.dynamic_update_slice_in_dim(places, bits, first, 1), targets_axis)
-    return lax.bitcast_convert_type(everyone, own.dtype)
+    return lax.bitcast_convert_type(gather_bits(bits.T, targets_axis).T, own.dtype)

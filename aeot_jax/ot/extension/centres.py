@@ -19,7 +19,7 @@ from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality.assign import top_k
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import brief
-from aeot_jax.typing import ArrayLike, Given, PRNGKey
+from aeot_jax.typing import ArrayLike, Given, PRNGKey, Targets
 
 _SAMPLES_PER_CELL = 64
 """Default samples per cell: the error of a centre is an eighth of its cell's standard deviation."""
@@ -109,15 +109,33 @@ def _mass_centres_body(
     def body(i: Int[Array, ""], centres: Centres) -> Centres:
         x = draw(jax.random.fold_in(key, i), mu, batch)
         _, index = power.best(x, rows, h)
-        counts = jnp.zeros_like(centres.counts).at[index].add(1)
-        # Sums around the mean so far, so that float32 keeps its digits over many batches.
-        offsets = jnp.zeros_like(near.y).at[index].add(x - centres.points[index])
-        total = centres.counts + counts
-        points = centres.points + safe_ratio(offsets, total.astype(jnp.float32)[:, None])
-        return Centres(points, total)
+        return with_samples(centres, index, x - centres.points[index])[0]
 
-    none = Centres(jnp.zeros_like(near.y), jnp.zeros_like(h, dtype=jnp.int32))
-    return repeat(num_batches, body, none)
+    return repeat(num_batches, body, unknown(near.y))
+
+
+def unknown(y: Targets) -> Centres:
+    """The centres of cells that no sample has reached."""
+    return Centres(jnp.zeros_like(y), jnp.zeros_like(y, shape=y.shape[0], dtype=jnp.int32))
+
+
+def with_samples(
+    centres: Centres, index: Int[Array, " n"], offsets: Float[Array, "n d"]
+) -> tuple[Centres, Float[Array, "m d"]]:
+    """Centres with more samples, and the sums of their offsets.
+
+    Args:
+      centres: the centres so far.
+      index: the cells of the samples (n,).
+      offsets: the samples, from these centres on: so float32 keeps its digits over many batches.
+
+    Returns:
+      The centres; and the sums of the offsets in each cell.
+    """
+    counts = centres.counts + jnp.zeros_like(centres.counts).at[index].add(1)
+    sums = jnp.zeros_like(centres.points).at[index].add(offsets)
+    points = centres.points + safe_ratio(sums, counts.astype(jnp.float32)[:, None])
+    return Centres(points, counts), sums
 
 
 _mass_centres = jax.jit(_mass_centres_body, static_argnames=("batch",))

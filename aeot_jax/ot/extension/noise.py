@@ -30,12 +30,14 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.memory import share_nearer
 from aeot_jax.metrics.novelty import left_out
 from aeot_jax.numerics import PRECISION, repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
 from aeot_jax.ot.density.grouping import Planes
 from aeot_jax.ot.density.kernels import Kernels
+from aeot_jax.ot.extension.centres import Centres, unknown, with_samples
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
 from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
@@ -159,7 +161,7 @@ def learn(
 
     def nearer(width: float) -> float:
         z, _ = _moved(x, index, own, replace(noise, reach=jnp.float32(width)))
-        return _nearer(nearest(np.asarray(z), known)[0], far)
+        return share_nearer(nearest(np.asarray(z), known)[0], far)
 
     return replace(noise, reach=jnp.float32(_balanced(nearer)))
 
@@ -230,13 +232,6 @@ def _balanced(nearer: Callable[[float], float]) -> float:
     return high
 
 
-def _nearer(near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"]) -> float:
-    """Probability that a distance of `near` is less than one of `far`, ties counted half."""
-    order = np.sort(far)
-    below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
-    return float(1 - (below + up_to).mean() / (2 * len(far)))
-
-
 @jax.jit
 def _drawn(key: PRNGKey, mu: Measure, y: Targets, h: Heights) -> tuple[Samples, Int[Array, " n"]]:
     x = draw(key, mu, _DRAWN)
@@ -252,21 +247,18 @@ def _cells(
     rows, heights, _ = shift.around(y, h)
     d = y.shape[1]
 
-    def body(i: Int[Array, ""], sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        counts, points, squares = sums
+    def body(i: Int[Array, ""], sums: tuple[Centres, Array]) -> tuple[Centres, Array]:
+        centres, squares = sums
         x = draw(jax.random.fold_in(key, i), mu, _BATCH)
         _, index = power.best(x, rows, heights)
-        # Sums around the means so far, so that float32 keeps its digits over many batches.
-        offsets = x - points[index]
-        new = jnp.zeros_like(counts).at[index].add(1.0)
-        moved = jnp.zeros_like(points).at[index].add(offsets)
+        offsets = x - centres.points[index]
         squares = squares + jnp.zeros_like(squares).at[index].add((offsets * offsets).sum(1))
-        counts = counts + new
-        step = safe_ratio(moved, counts[:, None])
-        return counts, points + step, squares - (moved * step).sum(1)
+        centres, moved = with_samples(centres, index, offsets)
+        step = safe_ratio(moved, centres.counts.astype(jnp.float32)[:, None])
+        return centres, squares - (moved * step).sum(1)
 
-    none = jnp.zeros_like(h)
-    counts, points, squares = repeat(batches, body, (none, jnp.zeros_like(y), none))
+    (points, counts), squares = repeat(batches, body, (unknown(y), jnp.zeros_like(h)))
+    counts = counts.astype(jnp.float32)
     # The centre is known from n samples only: x varies around it by 1 + 1/n of the variance.
     free = jnp.maximum(counts - 1, 0.0)
     pooled = squares.sum() / jnp.maximum(free.sum() * d, 1.0)

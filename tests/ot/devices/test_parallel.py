@@ -18,6 +18,7 @@ from aeot_jax.ot.solver import planning, stepping
 
 KEY = jax.random.key(0)
 DEVICES = jax.devices()
+LONG = pytest.mark.long
 
 
 def problem(dim, m, **settings):
@@ -41,11 +42,11 @@ LAYOUTS = [
         "plain",
         [(kind, n) for kind in ("pmap", "shard_map") for n in (1, 2, 4, 8) if (kind, n) not in FEW],
         id="plain, the others",
-        marks=pytest.mark.long,
+        marks=LONG,
     ),
     pytest.param("doubling", [("shard_map", 8)], id="doubling"),
-    pytest.param("net", FEW, id="net", marks=pytest.mark.long),
-    pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=pytest.mark.long),
+    pytest.param("net", FEW, id="net", marks=LONG),
+    pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=LONG),
 ]
 
 
@@ -255,9 +256,6 @@ def test_a_users_axis_that_does_not_divide_the_streams_is_named():
     )
     with pytest.raises(ValueError, match="`axis_name` 'i' has size 3, which does not divide the 8"):
         mapped(jnp.arange(3))
-
-
-LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize(
