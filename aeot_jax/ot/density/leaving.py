@@ -24,18 +24,6 @@ from aeot_jax.ot.density.moments import Moments, axes, members
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
-class _Points(NamedTuple):
-    """Points whose density is asked for.
-
-    Attributes:
-      z: (n, d).
-      row: which code each is (n,); None for points that are no codes.
-    """
-
-    z: Float[np.ndarray, "n d"]
-    row: Int[np.ndarray, " n"] | None
-
-
 def left_out(
     y: Float[np.ndarray, "m d"],
     rows: Int[np.ndarray, " n"],
@@ -52,47 +40,21 @@ def left_out(
       weight: a, what the pooled covariance weighs, in codes.
       widths: shares s of the covariance that kernels have (s,), in (0, 1].
     """
-    scale = len(y) / (len(y) - 1)
-    return _log_density(_Points(y[rows], rows), y, found, weight, widths, scale)
-
-
-def held_out(
-    z: Float[np.ndarray, "n d"],
-    y: Float[np.ndarray, "m d"],
-    found: Moments,
-    weight: int | float,
-    widths: Float[np.ndarray, " s"],
-) -> Float[np.ndarray, "s n"]:
-    """Log-density of other points; nats; arguments as of ``left_out``."""
-    return _log_density(_Points(z, None), y, found, weight, widths, 1.0)
-
-
-def _log_density(
-    points: _Points,
-    y: Float[np.ndarray, "m d"],
-    found: Moments,
-    weight: int | float,
-    widths: Float[np.ndarray, " s"],
-    scale: float,
-) -> Float[np.ndarray, "s n"]:
-    vectors, deviations = axes(found, weight, scale)
-    total = np.full((len(widths), len(points.z)), -np.inf)
+    m, z = len(y), y[rows]
+    vectors, deviations = axes(found, weight, m / (m - 1))
+    total = np.full((len(widths), len(rows)), -np.inf)
     for k, codes in enumerate(members(found.group)):
         to_white = vectors[k] / deviations[k]
-        white = (points.z - found.mean[k]) @ to_white, (y[codes] - found.mean[k]) @ to_white
+        white = (z - found.mean[k]) @ to_white, (y[codes] - found.mean[k]) @ to_white
         for own in (False, True):
-            which = np.arange(len(points.z))
-            if points.row is not None:
-                which = np.flatnonzero((found.group[points.row] == k) == own)
-            elif own:
-                continue
+            which = np.flatnonzero((found.group[rows] == k) == own)
             if which.size == 0 or (own and len(codes) == 1):
                 continue
-            change = _change(points, found, k, to_white, which, own, weight, len(y))
+            change = _change(y, rows[which], found, k, to_white, own, weight)
             log_scale = np.log(deviations[k]).sum()
             part = _of_group(white[0][which], white[1], change, log_scale, widths, codes)
             total[:, which] = np.logaddexp(total[:, which], part)
-    return total - np.log(len(y) - (points.row is not None))
+    return total - np.log(m - 1)
 
 
 class _Change(NamedTuple):
@@ -114,20 +76,16 @@ class _Change(NamedTuple):
 
 
 def _change(
-    points: _Points,
+    y: Float[np.ndarray, "m d"],
+    row: Int[np.ndarray, " n"],
     found: Moments,
     k: int,
     to_white: Float[np.ndarray, "d d"],
-    which: Int[np.ndarray, " n"],
     own: bool,
     weight: int | float,
-    number: int,
-) -> _Change | None:
-    if points.row is None:
-        return None
-    row = points.row[which]
-    group = found.group[row]
-    u = (points.z[which] - found.mean[group]) @ to_white
+) -> _Change:
+    number, group = len(y), found.group[row]
+    u = (y[row] - found.mean[group]) @ to_white
     n = found.counts[group].astype(np.float64)
     removed = np.divide(n, n - 1, out=np.zeros_like(n), where=n > 1)  # n S loses this times u u^T
     size = found.counts[k]
@@ -142,16 +100,13 @@ def _change(
 def _of_group(
     z: Float[np.ndarray, "n d"],
     a: Float[np.ndarray, "c d"],
-    change: _Change | None,
+    change: _Change,
     log_scale: float,
     widths: Float[np.ndarray, " s"],
     codes: Int[np.ndarray, " c"],
 ) -> Float[np.ndarray, "s n"]:
     """Logarithm of the sum of a group's kernels at whitened points, around the group's mean."""
     d = z.shape[1]
-    if change is None:
-        none = np.zeros(len(z))
-        change = _Change(np.zeros_like(z), none, 1.0, 0.0, np.full(len(z), -1))
     u, beta, factor, shift, row = change
     uu, keeps = (u * u).sum(1), np.sqrt(1 - widths)
     kept = np.maximum(1 - beta * uu, 1e-12)
