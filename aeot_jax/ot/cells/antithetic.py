@@ -24,7 +24,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import PRECISION, repeat, usual_dtypes
-from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells import blocks, candidates
 from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.typing import Heights, Samples, Targets
 
@@ -51,6 +51,9 @@ _GROUP = 16
 
 _ACCELERATOR_CHUNK = 1024
 """Orbits scored together on an accelerator."""
+
+_CANDIDATES_CHUNK = 8192
+"""Orbits whose candidates are found together: targets are split into bfloat16 once for them."""
 
 _ACCELERATOR_PRODUCTS = 1 << 26
 """Most products of parts in a block on an accelerator: 256 MiB; smaller blocks are no faster
@@ -112,8 +115,19 @@ def leaders(
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_cells_by_argmax, x, y, h, _ACCELERATOR_CHUNK)
 
+    def on_gpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(_cells_by_candidates, x, y, h, _CANDIDATES_CHUNK)
+
     y = as_rows(y)
-    return lax.platform_dependent(x, y, h, cpu=sequential_vmap(on_cpu), default=on_accelerator)
+    pays = candidates.pays(SIZE * x.shape[0], *y.shape)
+    return lax.platform_dependent(
+        x,
+        y,
+        h,
+        cpu=sequential_vmap(on_cpu),
+        cuda=on_gpu if pays else on_accelerator,
+        default=on_accelerator,
+    )
 
 
 def _in_chunks(
@@ -147,7 +161,11 @@ def _products(rows: jax.Array, columns: jax.Array) -> list[jax.Array]:
 
     The patterns are ``_PATTERNS``: p_0 + p_1 + p_2 + p_3, p_0 + p_1 - p_2 - p_3, and so on.
     """
-    p = jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION)
+    return _scores_of_parts(jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION))
+
+
+def _scores_of_parts(p: jax.Array) -> list[jax.Array]:
+    """Scores of the first four patterns from the products of the parts (4, b, n)."""
     near, far = (p[0] + p[1], p[0] - p[1]), (p[2] + p[3], p[2] - p[3])
     return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
 
@@ -216,3 +234,38 @@ def _cells_by_argmax(
         blocks.full(shape, 0, jnp.int32, *data),
     )
     return repeat(-(-m // block), body, carry)
+
+
+def _cells_by_candidates(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The same, with candidates from tensor cores; float32 decides among them.
+
+    What ``candidates`` says holds with products of a part's coordinates. Its float32 evaluation adds
+    runs of so many: the four products, or four runs of the coordinates.
+    """
+    (n, d), m = x.shape, y.shape[0]
+    length = -(-d // _PARTS)
+    split_x = candidates.left(_parts(x), length)
+
+    def score(yb: jax.Array, hb: jax.Array) -> tuple[jax.Array, ...]:
+        p = candidates.products(split_x, candidates.right(_parts(yb), length))
+        scores = _scores_of_parts(p)
+        return (*(hb[None, :] + s for s in scores), *(hb[None, :] - s for s in scores))
+
+    block = blocks.equal_blocks(m, _ACCELERATOR_PRODUCTS // (_PARTS * n))
+    lists, y_norm, h_size = candidates.over_blocks(score, (SIZE, n), x, y, h, block)
+    found = candidates.Leading(*map(jnp.stack, zip(*lists, strict=True)))
+    x_norm = candidates.norm(jnp.square(x).sum(axis=1), d)
+    e = candidates.bound(x_norm, y_norm, h_size, d, length)
+
+    def of_members(index: jax.Array) -> jax.Array:
+        rows = y.of(y.points[index.ravel()]).reshape(*index.shape, d)
+        return candidates.row_score(members(x), rows, h[index])
+
+    index = candidates.of_pair(found, of_members, m)
+    open_ = candidates.is_open(found, e[None, :]).any(axis=0)
+    index = candidates.settled(
+        index, open_, lambda places: _cells_by_argmax(x[places], y, h, used)[1]
+    )
+    return of_members(index), index

@@ -16,7 +16,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import repeat
-from aeot_jax.ot.cells import accelerator, blocks, maxima
+from aeot_jax.ot.cells import accelerator, blocks, candidates, maxima
 from aeot_jax.ot.cells.blocks import Rows, as_rows
 
 _SMALL_DIM = 5
@@ -101,9 +101,13 @@ def _best(
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(accelerator.best, x, y, h, (), most=accelerator.chunk_of_best(x.shape[1]))
 
+    def on_gpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(candidates.best, x, y, h, (), most=candidates.CHUNK)
+
     # A batched product is not fused on a CPU: under `vmap`, problems take turns there.
     on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
-    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
+    on_cuda = on_gpu if candidates.pays(x.shape[0], *y.shape) else on_accelerator
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, cuda=on_cuda, default=on_accelerator)
 
 
 def _highest(
