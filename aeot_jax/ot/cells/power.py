@@ -16,8 +16,9 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import repeat
-from aeot_jax.ot.cells import accelerator, blocks, candidates, maxima
+from aeot_jax.ot.cells import accelerator, blocks, maxima
 from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.cells.tensorcores import candidates
 
 _SMALL_DIM = 5
 """Largest dimension in which a scan over single targets beats a product on a CPU
