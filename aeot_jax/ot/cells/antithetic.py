@@ -59,11 +59,16 @@ _GROUP = 16
 _ACCELERATOR_CHUNK = 1024
 """Orbits scored together on an accelerator."""
 
-_CANDIDATES_CHUNK = 4096
+_CANDIDATES_DIM = 512
+"""Least dimension in which candidates are quicker for orbits: below, the reduction of eight lists
+takes longer than float32's products (``benchmarks/kernel.py``)."""
+
+_CANDIDATES_CHUNK = 8192
 """Orbits whose candidates are found together: targets are split into bfloat16 once for them."""
 
-_CANDIDATES_DIM = 128
-"""Least dimension in which candidates are quicker for orbits (``benchmarks/kernel.py``)."""
+_CANDIDATES_BLOCK = 4096
+"""Most targets of a block then. XLA gives a sixteenth of so many threads to an orbit, and the eight
+lists of each thread fill its registers: of 14,336 targets they spill, which takes twice as long."""
 
 _ACCELERATOR_PRODUCTS = 1 << 26
 """Most products of parts in a block on an accelerator: 256 MiB; smaller blocks are no faster
@@ -129,7 +134,7 @@ def leaders(
         return _in_chunks(_cells_by_candidates, x, y, h, _CANDIDATES_CHUNK)
 
     y = as_rows(y)
-    pays = candidates.pays(SIZE * x.shape[0], *y.shape) and x.shape[1] >= _CANDIDATES_DIM
+    pays = candidates.pays(x.shape[0], y.shape[0], y.shape[1], _CANDIDATES_DIM)
     return lax.platform_dependent(
         x,
         y,
@@ -240,7 +245,7 @@ def _cells_by_argmax(
         best, index = carry
         yb, hb, start = blocks.window(y, h, b, block)
         p = jnp.einsum("pnk,pbk->pnb", x_parts, _parts(yb), precision=PRECISION)
-        heights = jnp.broadcast_to(hb[None, :], p[0].shape)
+        heights = jnp.broadcast_to(hb[None, :], p[0].shape).astype(p.dtype)
         found = blocks.first_best_of((*p, heights), _NEUTRAL, _scores_of_all, SIZE)
         value, place = map(jnp.stack, found)
         better = value > best
@@ -284,7 +289,8 @@ def _looked_at(x: jax.Array, y: Rows, h: jax.Array) -> tuple[Leading, Float[Arra
 
     def parts(yb: jax.Array, hb: jax.Array) -> tuple[jax.Array, ...]:
         found = split.products(split_x, split.right(_parts(yb), length))
-        return *(p for each in found for p in each), jnp.broadcast_to(hb[None, :], (n, len(hb)))
+        heights = jnp.broadcast_to(hb[None, :], found[0].shape[1:]).astype(jnp.float32)
+        return *(p for each in found for p in each), heights
 
     def scores(*parts: jax.Array) -> tuple[jax.Array, ...]:
         *products, heights = parts
@@ -293,7 +299,8 @@ def _looked_at(x: jax.Array, y: Rows, h: jax.Array) -> tuple[Leading, Float[Arra
         return _scores_of_all(*whole, heights)
 
     neutral = _NEUTRAL[:_PARTS] * len(split_x) + _NEUTRAL[_PARTS:]
-    block = blocks.equal_blocks(m, candidates.PRODUCTS // (_PARTS * len(split_x) * n))
+    most = candidates.PRODUCTS // (_PARTS * len(split_x) * n)
+    block = blocks.equal_blocks(m, min(most, _CANDIDATES_BLOCK))
     of = Scores(parts, neutral, scores, SIZE)
     found, y_norm, h_size = over_blocks(of, x, y, h, block)
     x_norm = split.norm(jnp.square(x).sum(axis=1), d)

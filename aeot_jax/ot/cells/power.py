@@ -1,9 +1,9 @@
 r"""The kernel: Brenier's potential $u_h(x) = \max_i \langle x, y_i\rangle + h_i$ and its argmax.
 
 One pass costs about one matrix product and writes no $n \times m$ scores: samples come in chunks,
-targets in blocks. How a block is scored is in ``maxima.py`` for a CPU and in ``accelerator.py``;
-``benchmarks/kernel.py`` times them. All targets here are near the origin, or come with the centre
-that is subtracted from them (``blocks.Rows``).
+targets in blocks. How a block is scored is in ``maxima.py`` for a CPU, in ``accelerator.py``, and
+for large works on a GPU in ``tensorcores``; ``benchmarks/kernel.py`` times them. All targets here
+are near the origin, or come with the centre that is subtracted from them (``blocks.Rows``).
 """
 
 import functools

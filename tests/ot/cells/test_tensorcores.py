@@ -264,6 +264,14 @@ def test_maps_change_no_cell(small_blocks):
     np.testing.assert_array_equal(apart.reshape(-1), wanted)
 
 
+def test_strict_types_and_64_bits_change_no_cell(small_blocks):
+    x, y, h = near_ties(8)
+    wanted, members = jax.jit(best)(x, y, h)[1], jax.jit(orbits)(x, y, h)[1]
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_array_equal(jax.jit(best)(x, y, h)[1], wanted)
+        np.testing.assert_array_equal(jax.jit(orbits)(x, y, h)[1], members)
+
+
 def test_values_have_the_gradients_of_their_planes(small_blocks):
     x, y, h = map(jnp.asarray, exact(8))
     slopes = jax.grad(lambda x, h: best(x, y, h)[0].sum(), argnums=(0, 1))(x, h)
@@ -298,13 +306,14 @@ def test_formulas_inside_of_a_reduction_give_what_scores_give():
 
 
 def test_only_a_gpu_takes_them_and_only_where_they_pay():
-    x, y, h = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2048, 64), (4096, 64), (4096,)))
-    few = jax.ShapeDtypeStruct((64, 64), jnp.float32)
-
-    def lowered(platform, x):
+    def lowered(platform, n, m, d):
+        x, y, h = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((n, d), (m, d), (m,)))
         program = jax.jit(lambda x, y, h: power.best(x, y, h)).trace(x, y, h)
         return program.lower(lowering_platforms=(platform,)).as_text()
 
-    assert "bf16" in lowered("cuda", x)
-    for platform, samples in (("cuda", few), ("tpu", x), ("cpu", x)):
-        assert "bf16" not in lowered(platform, samples)
+    large = 2**14, 2**14, 64
+    assert "bf16" in lowered("cuda", *large)
+    for platform in ("tpu", "cpu"):
+        assert "bf16" not in lowered(platform, *large)
+    for few in ((64, 2**22, 64), (2**22, 1000, 64), (2**14, 2**16, 16), (2**12, 2**13, 64)):
+        assert "bf16" not in lowered("cuda", *few)

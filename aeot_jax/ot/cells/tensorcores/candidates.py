@@ -26,14 +26,14 @@ from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.cells.tensorcores import split
 from aeot_jax.ot.cells.tensorcores.leading import Leading, Scores, over_blocks
 
-LEAST_DIM = 64
+_LEAST_DIM = 64
 """Least dimension in which candidates pay (``benchmarks/kernel.py``)."""
 
-_LEAST_TARGETS = 2048
-"""Fewest targets: with fewer, the work that each sample brings weighs more than its scores."""
+_LEAST_SAMPLES, _LEAST_TARGETS = 512, 2048
+"""Fewest samples and targets: with fewer, what each of them costs weighs more than their scores."""
 
-_LEAST_SAMPLES = 1024
-"""Fewest samples for which there are enough to fill a GPU beside those that float32 decides."""
+_LEAST_WORK = 1 << 34
+"""Least number of multiplications, half a millisecond of an H200: a call costs some launches."""
 
 CHUNK = 16_384
 """Samples scored together."""
@@ -41,14 +41,25 @@ CHUNK = 16_384
 PRODUCTS = 1 << 28
 """Most products of a block: 1 GiB. Few long rows are quicker to reduce than many short ones."""
 
+_BLOCK = 16_384
+"""Most targets of a block."""
+
 _OPEN = 256
 """Samples that are left open, decided together by float32."""
 
 
-def pays(num_samples: int, num_targets: int, dim: int) -> bool:
-    """Whether candidates are quicker than float32 for every score."""
-    is_large = num_samples >= _LEAST_SAMPLES and num_targets >= _LEAST_TARGETS
-    return is_large and dim >= LEAST_DIM and split.error(dim, dim) < np.inf
+def pays(num_products: int, num_targets: int, dim: int, least_dim: int = _LEAST_DIM) -> bool:
+    """Whether candidates are quicker than float32 for every score.
+
+    Args:
+      num_products: samples that are multiplied, or orbits.
+      num_targets: m.
+      dim: d.
+      least_dim: least dimension in which they are.
+    """
+    are_many = num_products >= _LEAST_SAMPLES and num_targets >= _LEAST_TARGETS
+    is_long = num_products * num_targets * dim >= _LEAST_WORK
+    return are_many and is_long and dim >= least_dim and split.error(dim, dim) < np.inf
 
 
 def of_few(found: Leading, score: Callable[[jax.Array], jax.Array], num_targets: int) -> jax.Array:
@@ -136,13 +147,13 @@ def looked_at(x: jax.Array, y: Rows, h: jax.Array) -> tuple[Leading, jax.Array]:
 
     def parts(yb: jax.Array, hb: jax.Array) -> tuple[jax.Array, ...]:
         found = split.products(split_x, split.right(yb, d))
-        return *found, jnp.broadcast_to(hb[None, :], found[0].shape)
+        return *found, jnp.broadcast_to(hb[None, :], found[0].shape).astype(jnp.float32)
 
     def scores(*parts: jax.Array) -> tuple[jax.Array, ...]:
         return (functools.reduce(operator.add, parts),)
 
     of = Scores(parts, (0.0,) * number + (-np.inf,), scores, 1)
-    block = blocks.equal_blocks(m, PRODUCTS // (number * n))
+    block = blocks.equal_blocks(m, min(PRODUCTS // (number * n), _BLOCK))
     found, y_norm, h_size = over_blocks(of, x, y, h, block)
     e = split.bound(split.norm(jnp.square(x).sum(axis=1), d), y_norm, h_size, d, d)
     return jax.tree.map(lambda array: array[0], found), e
