@@ -539,7 +539,7 @@ def expected(name: str) -> list[np.ndarray]:
     return numbers(call.function(**options))
 
 
-DEAR = {"solve_classes", "step", "fit"}
+DEAR = {"solve_classes", "solve_conditional", "solve", "step", "fit", "w2_loss"}
 """Those that compile most."""
 
 WITH_ARRAYS = [

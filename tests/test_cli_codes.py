@@ -139,6 +139,7 @@ def test_mistakes_end_in_one_sentence(codes, capsys, monkeypatch, arguments, sai
     assert not (codes / "x").exists()
 
 
+@pytest.mark.long
 def test_a_table_is_fitted_sampled_by_class_and_evaluated(tmp_path):
     data = tmp_path / "table.npz"
     np.savez(data, x=numbers(160, 3), y=np.array(["a", "b"])[np.arange(160) % 2])

@@ -161,6 +161,7 @@ def test_each_label_is_solved_by_itself(limit):
         np.testing.assert_array_equal(np.asarray(alone)[z == label], y[z == label])
 
 
+@pytest.mark.long
 def test_auto_is_the_smallest_weight_that_leaks_little(chosen):
     assert chosen.leakage <= 0.05
     betas, leakages = chosen.trials.beta.astype(np.float32), chosen.trials.leakage

@@ -121,6 +121,7 @@ def far_source(key, n):
     return 1000.0 + near_source(key, n)
 
 
+@pytest.mark.long
 def test_a_source_at_an_offset_takes_no_more_samples():
     """Moving the source by c tilts the optimal heights by -<c, y> and nothing else."""
     mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=0.3)

@@ -62,7 +62,7 @@ LONG = pytest.mark.long
         pytest.param(300, 16, (4,), PLAIN, id="plain"),
         pytest.param(300, 16, (8,), PLAIN, id="plain, eight", marks=LONG),
         pytest.param(300, 16, (2, 8), ADAM, id="doubling", marks=LONG),
-        pytest.param(1024, 16, (8,), ADAM, id="whole blocks"),  # no surplus
+        pytest.param(1024, 16, (8,), ADAM, id="whole blocks", marks=LONG),  # no surplus
         pytest.param(1500, 32, (2, 8), {"batch_size": 2048}, id="orbits", marks=LONG),
     ],
 )
@@ -191,6 +191,7 @@ def arrays(tree):
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if "mu" not in str(path)}
 
 
+@pytest.mark.long
 def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
     """Two rows of four devices; a target without a cell, copies in two shards, two chunks.
 
@@ -264,6 +265,7 @@ def test_an_extension_of_shards_is_refused_inside_jit():
         aeot.generate(KEY, ext, 10, target_shards=3)
 
 
+@pytest.mark.long
 def test_a_step_inside_a_users_own_mesh_gives_the_same_heights():
     m, d = 1024, 16
     mu, y, nu = aeot.Gaussian(d), targets(m, d), np.full(m, 1 / m, np.float32)

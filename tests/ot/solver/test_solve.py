@@ -72,6 +72,7 @@ def test_a_tighter_tolerance_takes_more_samples_as_the_law_says():
     assert tight.mass_error <= 0.05
 
 
+@pytest.mark.long
 def test_modes_that_the_first_plan_misses_are_found_by_planning_anew():
     """Tight clusters far apart in three dimensions: mass moves between them slowly."""
     modes = np.stack(np.meshgrid(*[[-2.0, 0.0, 2.0]] * 3), -1).reshape(-1, 3)
@@ -281,7 +282,7 @@ def true_error(mu, y, h, nu, draws=20):
     return np.sqrt(max(0.0, ((p - nu) ** 2 / nu).sum() - (p * (1 - p) / nu).sum() / n))
 
 
-@pytest.mark.parametrize("weight", [1e-9, 1e-6])
+@pytest.mark.parametrize("weight", [pytest.param(1e-9, marks=pytest.mark.long), 1e-6])
 def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
     nu = half_light(weight, len(Y))
     config = replace(LOOSE, max_samples=400_000)

@@ -44,6 +44,7 @@ def error(y, h, nu=None, mu: aeot.Measure = MU):
     return float(aeot.certify(jax.random.key(99), mu, y, h, nu, 40_000).mass_error)
 
 
+@pytest.mark.long
 def test_owned_loop_reduces_the_mass_error():
     start = aeot.init(KEY, MU, Y, None, replace(CONFIG, start="zero"))
     state = run(KEY, Y)
