@@ -78,7 +78,6 @@ def test_settings_that_look_for_mistakes_find_none():
     assert not differing(went("main", **CHECKS), went("main"))
 
 
-@pytest.mark.long
 def test_the_strictest_settings_together_change_no_bit_of_the_transport():
     assert not differing(went("short", **CHECKS, **DTYPES), went("short"))
 
