@@ -27,6 +27,7 @@ def codes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_a_run_of_codes_leaves_its_files(codes):
     left = {path.name for path in (codes / "run").iterdir()}
     assert {"model.npz", "config.json", "metrics.json", "samples.png", "report.html"} <= left

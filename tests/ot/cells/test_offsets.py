@@ -65,7 +65,9 @@ def test_an_offset_of_the_targets_changes_no_count(dtype, offset):
     np.testing.assert_array_equal(centres.points, at_origin.points)
 
 
-@pytest.mark.parametrize(("dtype", "offset"), [FAR[0], FAR[1]])
+@pytest.mark.parametrize(
+    ("dtype", "offset"), [pytest.param(*FAR[0], marks=pytest.mark.long), FAR[1]]
+)
 def test_an_offset_of_the_targets_changes_no_solve(dtype, offset):
     far, near = moved(dtype, offset)
     config = aeot.SolverConfig(tolerance=None, max_steps=20)

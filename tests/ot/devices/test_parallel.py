@@ -41,7 +41,7 @@ ALL = [*FEW, *(pytest.param(*other, marks=LONG) for other in OTHERS)]
 LAYOUTS = [
     pytest.param("plain", FEW, id="plain"),
     pytest.param("plain", OTHERS, id="plain, the others", marks=LONG),
-    pytest.param("doubling", [("shard_map", 8)], id="doubling"),
+    pytest.param("doubling", [("shard_map", 8)], id="doubling", marks=LONG),
     pytest.param("net", FEW, id="net", marks=LONG),
     pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=LONG),
 ]
@@ -136,7 +136,9 @@ def test_candidates_do_not_depend_on_the_devices(ext, chunks, kind, num_devices)
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("kind", "num_devices"), [("pmap", 2), ("shard_map", 8)])
+@pytest.mark.parametrize(
+    ("kind", "num_devices"), [("shard_map", 8), pytest.param("pmap", 2, marks=LONG)]
+)
 def test_an_extension_does_not_depend_on_the_devices(kind, num_devices):
     mu, y, _ = PROBLEMS["plain"]
     h = -0.5 * (y * y).sum(1)

@@ -245,7 +245,9 @@ def test_heights_in_the_plane_are_those_that_made_the_weights():
     np.testing.assert_allclose(solution.h, h_exact, atol=0.03 * np.ptp(h_exact))
 
 
-@pytest.mark.parametrize("mu", [aeot.UniformCube(2), aeot.Gaussian(1)])
+@pytest.mark.parametrize(
+    "mu", [aeot.UniformCube(2), pytest.param(aeot.Gaussian(1), marks=pytest.mark.long)]
+)
 def test_where_the_exact_solver_can_answer_it_does_and_says_so(mu):
     y = np.random.default_rng(7).normal(size=(30, mu.dim))
     solution = aeot.solve(KEY, mu, y)
@@ -301,6 +303,7 @@ def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
             aeot.raise_if_failed(solution)
 
 
+@pytest.mark.long
 def test_solve_jit_does_not_vouch_for_weights_too_small_to_see():
     nu = half_light(1e-9, len(Y))
     solution = aeot.solve_jit(KEY, MU, Y, nu, LOOSE, num_steps=100)

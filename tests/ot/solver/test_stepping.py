@@ -201,7 +201,9 @@ def alone():
     return state, jax.jit(partial(steps_over, None))(state)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 8])
+@pytest.mark.parametrize(
+    "num_devices", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 8))]
+)
 def test_a_users_pmap_gives_the_same_heights(alone, num_devices):
     state, h = alone
     mapped = jax.pmap(

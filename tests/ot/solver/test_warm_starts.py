@@ -68,6 +68,7 @@ def test_devices_change_no_bit_of_a_warm_start(cold):
         np.testing.assert_array_equal(shared.h, alone.h)
 
 
+@pytest.mark.long
 def test_a_state_of_ones_own_loop_begins_there_too(cold):
     state = jax.jit(lambda h: aeot.init(KEY, MU, Y, None, CONFIG, h0=h))(cold.h)
     np.testing.assert_allclose(state.heights, cold.h - cold.h.mean(), atol=1e-4)
