@@ -1,4 +1,4 @@
-"""New data from a fitted model: exactly n, because rejected candidates are drawn again."""
+"""New data from a fitted model: exactly n. Candidates that are rejected are drawn again."""
 
 import itertools
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class SampleInfo(NamedTuple):
 
     Attributes:
       candidates: number of candidates drawn from the source.
-      rejected: number of candidates in the singular set.
+      rejected: number of candidates in the singular set, which were drawn again.
       share_rejected: rejected / candidates.
       copies: number of accepted candidates that are codes of the data, neither blended nor moved.
     """
@@ -53,12 +53,13 @@ def sample(
     *,
     label: Given[int | str | None] = None,
     novelty: Given[int | float | str | None] = None,
+    reject: Given[bool | None] = None,
     decode: Given[Network | None] = None,
     batch: Given[int] = BATCH,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Array | np.ndarray:
-    """Make exactly n new images, or rows of a table; rejected candidates are drawn again.
+    """Make exactly n new images, or rows of a table.
 
     This is a loop on the host, as the number of draws depends on the data; under jit use
     ``generate`` and ``decode``. Several processes must all call it, or set `parallel` to "none".
@@ -72,6 +73,9 @@ def sample(
         ones are, and what is between is in proportion. "blend" blends up to five codes, as models
         without kernels do. None is 1 where the map has kernels (see ``ExtensionConfig``), else
         "blend".
+      reject: whether candidates near a jump of the map are drawn again. Codes that are blended may
+        lie between two pieces there. Kernels never do, and without rejection modes keep their
+        shares. None rejects only what is blended.
       decode: the user's own decoder, codes (b, z) in the encoder's units -> data (b, ...): a pure
         function, called in batches outside of any jit of this library, and never saved. A model of
         codes needs it. None is the decoder that the model was fitted with.
@@ -87,7 +91,7 @@ def sample(
     Raises:
       ValueError: if n is not positive, the label is unknown, the novelty is not one that was
         learned, a decoder is missing or gives other shapes, or the devices do not fit.
-      SampleError: if more than 99 % of the candidates are in the singular set.
+      SampleError: if more than 99 % of the candidates are rejected.
     """
     images, _ = sample_with_info(
         key,
@@ -95,6 +99,7 @@ def sample(
         n,
         label=label,
         novelty=novelty,
+        reject=reject,
         decode=decode,
         batch=batch,
         parallel=parallel,
@@ -110,6 +115,7 @@ def sample_with_info(
     *,
     label: Given[int | str | None] = None,
     novelty: Given[int | float | str | None] = None,
+    reject: Given[bool | None] = None,
     decode: Given[Network | None] = None,
     batch: Given[int] = BATCH,
     parallel: Given[Parallel] = "auto",
@@ -126,8 +132,8 @@ def sample_with_info(
             "`decode` is None, but the model was fitted to codes and holds no decoder; pass "
             "`decode=`, a function of codes, or take the codes themselves from `sample_codes`."
         )
-    where = {"parallel": parallel, "devices": devices}
-    codes, info = draw_codes(key, model, n, label=label, novelty=novelty, **where)
+    how = {"novelty": novelty, "reject": reject, "parallel": parallel, "devices": devices}
+    codes, info = draw_codes(key, model, n, label=label, **how)
     if decode is None:
         return images_of(model, codes), info
     return data_of(decode, np.asarray(raw_codes(model, jnp.asarray(codes))), batch), info
@@ -140,6 +146,7 @@ def sample_codes(
     *,
     label: Given[int | str | None] = None,
     novelty: Given[int | float | str | None] = None,
+    reject: Given[bool | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> Float[Array, "n z"]:
@@ -149,8 +156,8 @@ def sample_codes(
       Codes (n, z), float32. The same key gives the codes of the images of ``sample``.
     """
     n = arguments.count("n", n, what="how many codes to make")
-    where = {"parallel": parallel, "devices": devices}
-    codes, _ = draw_codes(key, model, n, label=label, novelty=novelty, **where)
+    how = {"novelty": novelty, "reject": reject, "parallel": parallel, "devices": devices}
+    codes, _ = draw_codes(key, model, n, label=label, **how)
     return raw_codes(model, jnp.asarray(codes))
 
 
@@ -161,10 +168,12 @@ def draw_codes(
     *,
     label: Given[int | str | None] = None,
     novelty: Given[int | float | str | None] = None,
+    reject: Given[bool | None] = None,
     parallel: Given[Parallel] = "auto",
     devices: Given[Devices | None] = None,
 ) -> tuple[Float[np.ndarray, "n z"], SampleInfo]:
-    """Draw exactly n accepted standardised codes, and count the candidates."""
+    """Draw exactly n standardised codes, and count the candidates."""
+    reject = arguments.flag("reject", reject) if reject is not None else None
     way = "under it use `generate` and `decode`"
     arguments.refuse_trace("sample", way, key=key, model=model)
     key = arguments.key("key", key)
@@ -175,10 +184,11 @@ def draw_codes(
     if n <= size and where.kind != "none":
         where = Placement("none")  # one draw is usually enough
     ext = place(where, at_novelty(extension_of(model, label), novelty))
+    reject = rejects(ext) if reject is None else reject
     parts: list[np.ndarray] = []
     found = candidates = accepted_all = copies = 0
     for z, accepted, info in _draws(where, key, ext, size):
-        keep = np.flatnonzero(accepted)
+        keep = np.flatnonzero(accepted) if reject else np.arange(size)
         candidates += size
         accepted_all += keep.size
         copies += int((info.num_blended[keep] == 1).sum())
@@ -195,6 +205,15 @@ def draw_codes(
     codes = np.concatenate(parts)[:n]
     rejected = candidates - accepted_all
     return codes, SampleInfo(candidates, rejected, rejected / candidates, copies)
+
+
+def rejects(ext: Extension) -> bool:
+    """Whether candidates in the singular set are drawn again, unless somebody decides.
+
+    Where codes are blended they may lie between two pieces of the data. Kernels lie on one side of
+    every jump; of them, rejection only takes what is rare (``benchmarks/novelty.py``).
+    """
+    return ext.noise is None
 
 
 def _draws(

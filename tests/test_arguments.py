@@ -539,7 +539,7 @@ def expected(name: str) -> list[np.ndarray]:
     return numbers(call.function(**options))
 
 
-DEAR = {"solve_classes", "step", "fit"}
+DEAR = {"solve_classes", "solve_conditional", "solve", "step", "fit", "w2_loss"}
 """Those that compile most."""
 
 WITH_ARRAYS = [
@@ -558,7 +558,14 @@ def test_the_dtype_does_not_change_the_answer(name):
             np.testing.assert_array_equal(one, other, err_msg=form)
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.large])
+WITH_LARGE = [
+    pytest.param(name, marks=[pytest.mark.long] * (name in DEAR))
+    for name, call in CALLS.items()
+    if call.large
+]
+
+
+@pytest.mark.parametrize("name", WITH_LARGE)
 def test_integers_beyond_int32_are_what_they_are(name):
     """By 2^40 a float32 is as exact as before; int32 would wrap to 0."""
     call = CALLS[name]

@@ -130,6 +130,7 @@ def test_an_option_that_came_later_is_as_if_it_were_not_there():
         assert not identity.same(now, text)
 
 
+@pytest.mark.long
 def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
     images, config = tiny.images(40), replace(tiny.CONFIG, training=TrainConfig(epochs=1))
     first = replace(config, training=replace(config.training, refine_epochs=0))

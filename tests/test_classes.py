@@ -115,6 +115,7 @@ def test_weights_of_a_class_sum_to_its_share(classes):
         solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, nu=(LABELS != 5) / 77)
 
 
+@pytest.mark.long
 def test_classes_on_several_devices_are_the_same(classes):
     several = replace(CONFIG, devices=tuple(jax.devices()[:2]))
     found = solve_classes(KEY, Gaussian(3), CODES, LABELS, several, num_samples=64)

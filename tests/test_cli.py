@@ -100,6 +100,7 @@ def test_metrics_state_what_the_model_says(fitted):
     assert metrics["data"]["image_shape"] == [8, 8, 1]
 
 
+@pytest.mark.long
 def test_a_run_says_whether_it_has_learned_anything(fitted, tmp_path, capsys):
     """Judged against the mean of the training images, which takes no learning."""
     splits = source.load(folder.read_source(fitted)[0])
@@ -256,6 +257,7 @@ def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     assert results["classes"]["of"] == 10
 
 
+@pytest.mark.long
 def test_a_report_is_written_by_a_fit_and_on_demand(fitted, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(fitted, run)
@@ -516,6 +518,7 @@ def test_a_run_is_resumed_to_the_last_bit_and_overwritten_on_demand(
     assert (aeot.load(out).solution.h != whole.solution.h).any()
 
 
+@pytest.mark.long
 def test_an_interrupted_transport_leaves_a_model_and_a_way_on(tmp_path, capsys, monkeypatch):
     @contextmanager
     def impatient(console, *, quiet):

@@ -27,6 +27,7 @@ def codes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_a_run_of_codes_leaves_its_files(codes):
     left = {path.name for path in (codes / "run").iterdir()}
     assert {"model.npz", "config.json", "metrics.json", "samples.png", "report.html"} <= left
@@ -139,6 +140,7 @@ def test_mistakes_end_in_one_sentence(codes, capsys, monkeypatch, arguments, sai
     assert not (codes / "x").exists()
 
 
+@pytest.mark.long
 def test_a_table_is_fitted_sampled_by_class_and_evaluated(tmp_path):
     data = tmp_path / "table.npz"
     np.savez(data, x=numbers(160, 3), y=np.array(["a", "b"])[np.arange(160) % 2])

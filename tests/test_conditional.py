@@ -161,6 +161,7 @@ def test_each_label_is_solved_by_itself(limit):
         np.testing.assert_array_equal(np.asarray(alone)[z == label], y[z == label])
 
 
+@pytest.mark.long
 def test_auto_is_the_smallest_weight_that_leaks_little(chosen):
     assert chosen.leakage <= 0.05
     betas, leakages = chosen.trials.beta.astype(np.float32), chosen.trials.leakage
@@ -184,6 +185,7 @@ def test_vectors_are_conditions_too():
     np.testing.assert_array_equal(own, (z + 1000)[index])
 
 
+@pytest.mark.long
 def test_where_every_weight_leaks_labels_are_solved_alone_and_vectors_warn():
     found = solved(LABELS, "auto", max_leakage=1e-6)
     assert found.beta == math.inf
@@ -194,7 +196,7 @@ def test_where_every_weight_leaks_labels_are_solved_alone_and_vectors_warn():
     assert found.beta == np.float32(found.trials.beta.max())
 
 
-@pytest.mark.parametrize("beta", [30.0, math.inf])
+@pytest.mark.parametrize("beta", [pytest.param(30.0, marks=pytest.mark.long), math.inf])
 def test_targets_and_conditions_appear_by_their_weights(beta):
     nu = np.random.default_rng(1).random(M) * np.where(LABELS == 7, 3, 1)
     nu[:5] = 0

@@ -11,6 +11,7 @@ from aeot_jax import (
     Config,
     ExtensionConfig,
     SampleError,
+    calibrate,
     decode,
     encode,
     generate,
@@ -75,6 +76,24 @@ def test_redraws_make_up_for_what_is_rejected(model):
     assert images.shape[0] == 60
     assert info.candidates > 128  # the first draw
     assert 0.5 < info.share_rejected < 0.99
+
+
+def test_what_is_blended_is_rejected_and_what_kernels_make_is_kept(model):
+    strict = with_wide_margin(model, float(np.quantile(angles(model), 0.2)))
+    calibrated = replace(strict, extension=calibrate(KEY, strict.extension))
+    for some, reject in ((strict, False), (calibrated, None), (calibrated, False)):
+        images, info = sample_with_info(KEY, some, 60, reject=reject)
+        z, _, _ = generate(jax.random.fold_in(KEY, 0), some.extension, 128)
+        close(images, decode(some, z[:60]))
+        assert (info.candidates, info.rejected, info.share_rejected) == (128, 0, 0.0)
+    for some, novelty in ((calibrated, 1.0), (calibrated, 0), (strict, None)):
+        _, info = sample_with_info(KEY, some, 60, novelty=novelty, reject=True)
+        assert info.share_rejected > 0.5
+    blended, info = sample_with_info(KEY, calibrated, 60, novelty="blend")
+    close(blended, sample(KEY, strict, 60))
+    assert info.share_rejected > 0.5
+    with pytest.raises(ValueError, match="`reject` is 'yes'"):
+        sample(KEY, model, 5, reject="yes")  # pyright: ignore[reportArgumentType]
 
 
 def angles(model):

@@ -100,6 +100,7 @@ def test_two_processes_solve_and_train_as_one_and_notice_other_data(tmp_path):
         np.testing.assert_allclose(other["losses"], losses, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_when_one_process_dies_the_other_ends_with_an_error(tmp_path):
     first, second = launch("die", tmp_path)
     assert second[0] == 7

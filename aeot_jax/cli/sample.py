@@ -51,6 +51,8 @@ class Sample:
       novelty: How new the images are: 0 decodes codes of the data, 1 is as new as unseen data are,
         and "blend" blends up to five codes. By default 1 where `fit` has learned kernels
         (--extension.form), else "blend".
+      reject: Draw images near a jump of the map again, or keep them. By default only what is
+        blended is drawn again.
       devices: Number of devices to draw on: 1, 2, 4 or 8.
       seed: Seed of the draw; the same seed gives the same images.
       quiet: Show no progress.
@@ -67,6 +69,7 @@ class Sample:
     novelty: Annotated[str | None, tyro.conf.arg(help_behavior_hint="", metavar="NUMBER|blend")] = (
         None
     )
+    reject: bool | None = None
     devices: Number = None
     seed: int = 0
     quiet: bool = False
@@ -210,6 +213,7 @@ def _drawn(
             size if options.num > size else options.num,  # one size, one program
             label=label,
             novelty=novelty,
+            reject=options.reject,
             devices=first,
         )
         part = np.asarray(aeot.decode(model, codes))[: options.num - start]

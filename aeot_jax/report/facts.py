@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 import aeot_jax as aeot
 from aeot_jax import measures
+from aeot_jax.drawing import rejects
 from aeot_jax.metrics.comparison import evenly
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.ot import merging
@@ -110,9 +111,9 @@ def gather(key: PRNGKey, material: Material) -> Facts:
 def _drawn(
     key: PRNGKey, ext: Extension, n: int
 ) -> tuple[Float[np.ndarray, "k d"], float, float | None]:
-    """Up to n accepted codes of 2n candidates, the share rejected, and the share of copies."""
+    """Up to n codes of 2n candidates, the share rejected, and the share of copies."""
     z, accepted, info = aeot.generate(key, ext, 2 * n, parallel="none")
-    keep = np.flatnonzero(np.asarray(accepted))
+    keep = np.flatnonzero(accepted) if rejects(ext) else np.arange(2 * n)
     copied = (np.asarray(info.num_blended)[keep] == 1).mean() if len(keep) else None
     rejected = 1 - len(keep) / (2 * n)
     return np.asarray(z)[keep[:n]], rejected, None if copied is None else float(copied)

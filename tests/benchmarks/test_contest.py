@@ -122,6 +122,7 @@ def place(tmp_path, monkeypatch):
     return harness.records(toys.FOLDER)
 
 
+@pytest.mark.long
 def test_a_contest_is_resumed_and_shown(place, tmp_path):
     methods = [toys.FLOOR, "noise", "resampling"]
 

@@ -6,6 +6,7 @@ there, and its seconds of processor time. The readers of data are loaded without
 JAX would not be safe; only the job "command" loads the whole package.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -129,6 +130,8 @@ def main(kind: str) -> None:
     import PIL.Image
 
     PIL.Image.init()
+    for needed in ("aeot_jax.data.images", "mutations") if kind == "readers" else ():
+        importlib.import_module(needed)  # once, and not in every fork
     assert kind == "command" or "jax" not in sys.modules
     jobs = {job.__name__: job for job in (load, command, mutate, nothing)}
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -309,6 +309,7 @@ def one_sentence(said):
     return None if len(lines[0]) < 1000 else f"said {len(lines[0])} characters"
 
 
+@pytest.mark.long
 def test_forged_models_are_refused_in_one_sentence(run, tmp_path, tally):
     arrays, meta = records.read(run / runs.MODEL_FILE, "model")
     limits = Limits()
@@ -427,6 +428,7 @@ def hostile(run):
     yield "a device", lambda file: file.symlink_to("/dev/zero")
 
 
+@pytest.mark.long
 def test_hostile_configs_end_in_one_sentence(run, tmp_path, tally, capsys, monkeypatch):
     def began(*_, **__):
         raise AssertionError("it began")

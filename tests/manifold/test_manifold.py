@@ -251,6 +251,7 @@ def table():
     return made, rows
 
 
+@pytest.mark.long
 def test_networks_of_a_model_are_its_encode_and_decode(table):
     model, rows = table
     code = manifold.encoder(model)

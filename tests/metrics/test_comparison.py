@@ -86,6 +86,7 @@ def test_sets_that_do_not_fit_are_refused(given, said):
         metrics.compare(KEY, **{**sets, **given})
 
 
+@pytest.mark.long
 def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
     codes = rows(0, 120)
     model = aeot.fit_codes(KEY, codes, tiny.CONFIG)

@@ -108,6 +108,7 @@ def test_no_program_of_a_solve_widens_all_targets():
     assert not wide
 
 
+@pytest.mark.long
 def test_the_memory_of_a_call_is_little_more_than_that_of_its_targets(tmp_path):
     """In a process of its own; a copy in float32 alone would take four times the targets."""
     script = tmp_path / "peak.py"

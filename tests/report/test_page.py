@@ -123,6 +123,7 @@ def test_a_page_holds_what_a_person_looks_for(text):
     assert expected <= set(titles(text))
 
 
+@pytest.mark.long
 def test_a_page_says_how_new_the_samples_are(found, text):
     new = {"share_near": 0.73, "share_near_se": 0.02, "alpha": 0.05, "nearer": 0.671}
     new |= {"unseen": "held out", "num_unseen": 200}

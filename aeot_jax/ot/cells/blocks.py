@@ -94,11 +94,13 @@ def full(
     ``shard_map`` types each value by the mesh axes over which it varies. A plain constant varies
     over none, which does not match the carry that comes out of the loop.
     """
+    number = jnp.asarray(fill, dtype)
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return jnp.broadcast_to(number, shape)
     varies = jnp.zeros((), bool)
     for array in data:
         varies = varies | jnp.isnan(array[(0,) * array.ndim])
     # Both choices are the same number: the compiler removes the test, the type keeps the axes.
-    number = jnp.asarray(fill, dtype)
     return jnp.broadcast_to(jnp.where(varies, number, number), shape)
 
 

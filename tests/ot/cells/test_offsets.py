@@ -65,7 +65,9 @@ def test_an_offset_of_the_targets_changes_no_count(dtype, offset):
     np.testing.assert_array_equal(centres.points, at_origin.points)
 
 
-@pytest.mark.parametrize(("dtype", "offset"), [FAR[0], FAR[1]])
+@pytest.mark.parametrize(
+    ("dtype", "offset"), [pytest.param(*FAR[0], marks=pytest.mark.long), FAR[1]]
+)
 def test_an_offset_of_the_targets_changes_no_solve(dtype, offset):
     far, near = moved(dtype, offset)
     config = aeot.SolverConfig(tolerance=None, max_steps=20)
@@ -121,6 +123,7 @@ def far_source(key, n):
     return 1000.0 + near_source(key, n)
 
 
+@pytest.mark.long
 def test_a_source_at_an_offset_takes_no_more_samples():
     """Moving the source by c tilts the optimal heights by -<c, y> and nothing else."""
     mu, config = aeot.FromSampler(far_source, D), aeot.SolverConfig(tolerance=0.3)

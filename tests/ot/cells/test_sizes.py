@@ -19,6 +19,7 @@ def test_a_quarter_at_most_is_fill():
         assert rows - m <= rows / 4
 
 
+@pytest.mark.long
 def test_a_factor_of_two_has_four_sizes():
     for m in range(1, 10_001):
         found = {sizes.padded(n, 8) for n in range(m, 2 * m + 1, max(1, m // 50))}

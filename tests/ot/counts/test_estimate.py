@@ -169,7 +169,9 @@ def test_counts_are_those_of_the_samples_in_the_cells():
     assert counts.sum() == 2 * 16 * placement.NUM_STREAMS
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "num_devices", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 4, 8))]
+)
 def test_devices_do_not_change_the_counts(num_devices):
     y = jax.random.normal(jax.random.key(1), (40, 3))
     h = jnp.zeros(40)

@@ -79,7 +79,10 @@ def single(num_targets, sight, excess, repeats=4000):
     return float((np.asarray(found.upper) < truth).mean())
 
 
-@pytest.mark.parametrize("num_targets", [10, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "num_targets",
+    [4, pytest.param(10, marks=pytest.mark.long), pytest.param(60, marks=pytest.mark.long)],
+)
 def test_what_one_target_can_hide_is_allowed_for(num_targets):
     """The constants of ``light`` are what keeps the misses of the worst single target so low."""
     for sight in (30, 100, 300):

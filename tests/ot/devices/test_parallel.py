@@ -36,15 +36,12 @@ PROBLEMS = {
     "orbits": problem(32, 200),
 }
 FEW = [("pmap", 8), ("shard_map", 2)]
+OTHERS = [(kind, n) for kind in ("pmap", "shard_map") for n in (1, 2, 4, 8) if (kind, n) not in FEW]
+ALL = [*FEW, *(pytest.param(*other, marks=LONG) for other in OTHERS)]
 LAYOUTS = [
     pytest.param("plain", FEW, id="plain"),
-    pytest.param(
-        "plain",
-        [(kind, n) for kind in ("pmap", "shard_map") for n in (1, 2, 4, 8) if (kind, n) not in FEW],
-        id="plain, the others",
-        marks=LONG,
-    ),
-    pytest.param("doubling", [("shard_map", 8)], id="doubling"),
+    pytest.param("plain", OTHERS, id="plain, the others", marks=LONG),
+    pytest.param("doubling", [("shard_map", 8)], id="doubling", marks=LONG),
     pytest.param("net", FEW, id="net", marks=LONG),
     pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=LONG),
 ]
@@ -129,8 +126,7 @@ def chunks(monkeypatch):
     return 700
 
 
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+@pytest.mark.parametrize(("kind", "num_devices"), ALL)
 def test_candidates_do_not_depend_on_the_devices(ext, chunks, kind, num_devices):
     alone = aeot.generate(KEY, ext, chunks)
     devices = tuple(DEVICES[:num_devices])
@@ -140,7 +136,9 @@ def test_candidates_do_not_depend_on_the_devices(ext, chunks, kind, num_devices)
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("kind", "num_devices"), [("pmap", 2), ("shard_map", 8)])
+@pytest.mark.parametrize(
+    ("kind", "num_devices"), [("shard_map", 8), pytest.param("pmap", 2, marks=LONG)]
+)
 def test_an_extension_does_not_depend_on_the_devices(kind, num_devices):
     mu, y, _ = PROBLEMS["plain"]
     h = -0.5 * (y * y).sum(1)

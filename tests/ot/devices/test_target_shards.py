@@ -62,7 +62,7 @@ LONG = pytest.mark.long
         pytest.param(300, 16, (4,), PLAIN, id="plain"),
         pytest.param(300, 16, (8,), PLAIN, id="plain, eight", marks=LONG),
         pytest.param(300, 16, (2, 8), ADAM, id="doubling", marks=LONG),
-        pytest.param(1024, 16, (8,), ADAM, id="whole blocks"),  # no surplus
+        pytest.param(1024, 16, (8,), ADAM, id="whole blocks", marks=LONG),  # no surplus
         pytest.param(1500, 32, (2, 8), {"batch_size": 2048}, id="orbits", marks=LONG),
     ],
 )
@@ -78,7 +78,7 @@ def test_the_shape_of_the_mesh_does_not_change_the_answer(m, d, shards, settings
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("shards", [4, 8])
+@pytest.mark.parametrize("shards", [4, pytest.param(8, marks=LONG)])
 def test_a_device_holds_its_share_and_no_more(shards):
     """Eight devices: 2 rows of 4, each with a quarter of all that has a row a target, or 1 of 8."""
     m, d = 5000, 16
@@ -173,6 +173,7 @@ def test_planes_that_nearly_meet_are_told_apart_alike():
     assert found.chi2 == alone.chi2
 
 
+@pytest.mark.long
 def test_copies_in_two_shards_share_one_cell():
     mu, y = aeot.Gaussian(16), targets(300, 16)
     y[290] = y[3]
@@ -191,6 +192,7 @@ def arrays(tree):
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if "mu" not in str(path)}
 
 
+@pytest.mark.long
 def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
     """Two rows of four devices; a target without a cell, copies in two shards, two chunks.
 
@@ -233,6 +235,7 @@ def test_an_extension_and_its_codes_come_from_shards_alike(monkeypatch):
     assert not [shape for shape in shapes if shape[-1] in (d, d + 1) and whole & set(shape)]
 
 
+@pytest.mark.long
 def test_targets_of_one_byte_stay_so_in_an_extension(tmp_path, monkeypatch):
     monkeypatch.setattr(learn, "_NUM_SAMPLES", 128)
     monkeypatch.setattr(generate, "CHUNK", 512)
@@ -264,6 +267,7 @@ def test_an_extension_of_shards_is_refused_inside_jit():
         aeot.generate(KEY, ext, 10, target_shards=3)
 
 
+@pytest.mark.long
 def test_a_step_inside_a_users_own_mesh_gives_the_same_heights():
     m, d = 1024, 16
     mu, y, nu = aeot.Gaussian(d), targets(m, d), np.full(m, 1 / m, np.float32)

@@ -110,6 +110,7 @@ def known(key, n):
     return jax.random.normal(KEY, (n, 2), jnp.float32)
 
 
+@pytest.mark.long
 def test_value_and_gradients_are_those_of_the_energy_at_the_heights_returned():
     nu = jnp.arange(1.0, M + 1) / (M * (M + 1) / 2)
     arguments = jnp.asarray(Y, jnp.float32), nu, jnp.float32(1.5)

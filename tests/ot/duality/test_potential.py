@@ -144,7 +144,9 @@ def under_vmap(devices: int) -> Callable:
     return jax.jit(jax.vmap(gradient_in_the_map, axis_name="shards", in_axes=(None, 0, None, None)))
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "devices", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 4, 8))]
+)
 def test_devices_do_not_change_value_or_gradients(devices: int):
     expected = oracle(*ARGUMENTS)
     for check_vma in (True, False) if devices == 8 else (True,):

@@ -122,6 +122,7 @@ def test_what_is_gathered_does_not_grow_with_the_samples():
     assert memory.temp_size_in_bytes < 32 * 2**20
 
 
+@pytest.mark.long
 def test_errors_fall_in_order_as_codes_densify():
     x = X[(abs(X) < 0.4).all(1)]  # inside of the hull of the centres
     errors = {"transport": [], "barycentric": [], "simplicial": []}

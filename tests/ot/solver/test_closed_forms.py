@@ -10,6 +10,10 @@ from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.solver.starts import closed_forms
 
 
+def heights(start, y, nu, *law):
+    return closed_forms.heights(start, y, nu, closed_forms.moments(y, nu), *law)
+
+
 def test_gaussian_heights_are_the_legendre_dual_of_the_gaussian_potential():
     rng = np.random.default_rng(0)
     d, m = 4, 4000
@@ -20,7 +24,7 @@ def test_gaussian_heights_are_the_legendre_dual_of_the_gaussian_potential():
     y -= y.mean(0) - b  # the fitted moments are then known exactly
     s = np.cov(y.T, bias=True)
     args = [jnp.asarray(v, jnp.float32) for v in (y, np.full(m, 1 / m), a, c)]
-    h = np.asarray(closed_forms.heights("gaussian", *args), np.float64)
+    h = np.asarray(heights("gaussian", *args), np.float64)
 
     def power_of(matrix, exponent):
         values, vectors = np.linalg.eigh(matrix)
@@ -42,19 +46,19 @@ def test_voronoi_heights_send_scaled_samples_to_the_nearest_target():
     y = y - y.mean(0)[None, :]
     x = jax.random.normal(jax.random.key(1), (500, 3))
     nu = jnp.full(200, 1 / 200)
-    h = closed_forms.heights("voronoi", y, nu, jnp.zeros(3), jnp.eye(3))
+    h = heights("voronoi", y, nu, jnp.zeros(3), jnp.eye(3))
     _, index = assign(x, y, h)
     ratio = np.sqrt(3 / np.cov(np.asarray(y).T, bias=True).trace())
     distance = np.linalg.norm(np.asarray(x)[:, None] - ratio * np.asarray(y)[None], axis=2)
     assert (np.asarray(index) == distance.argmin(1)).mean() > 0.998  # ties within rounding
 
 
-@pytest.mark.parametrize("start", closed_forms.NAMES)
+@pytest.mark.parametrize("start", ["voronoi", "gaussian"])
 def test_starts_are_finite_for_degenerate_targets(start):
     flat = jnp.stack([jnp.linspace(-1, 1, 9), jnp.zeros(9), jnp.zeros(9)], 1)
     for y in (flat, jnp.zeros((4, 3)), jnp.ones((1, 3))):
         nu = jnp.full(len(y), 1 / len(y))
-        h = closed_forms.heights(start, y, nu, jnp.zeros(3), jnp.eye(3))
+        h = heights(start, y, nu, jnp.zeros(3), jnp.eye(3))
         assert np.isfinite(h).all()
 
 

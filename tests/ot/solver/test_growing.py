@@ -53,6 +53,7 @@ def test_new_targets_start_near_the_optimum(solved):
     assert mass_error(PLANE, extended) < 0.7 * mass_error(PLANE, copied)
 
 
+@pytest.mark.long
 def test_heights_scale_with_the_targets_and_forget_a_shift(solved):
     y, h = solved
     plain = np.asarray(aeot.extend_heights(y, h, PLANE))

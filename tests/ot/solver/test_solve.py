@@ -72,6 +72,7 @@ def test_a_tighter_tolerance_takes_more_samples_as_the_law_says():
     assert tight.mass_error <= 0.05
 
 
+@pytest.mark.long
 def test_modes_that_the_first_plan_misses_are_found_by_planning_anew():
     """Tight clusters far apart in three dimensions: mass moves between them slowly."""
     modes = np.stack(np.meshgrid(*[[-2.0, 0.0, 2.0]] * 3), -1).reshape(-1, 3)
@@ -244,7 +245,9 @@ def test_heights_in_the_plane_are_those_that_made_the_weights():
     np.testing.assert_allclose(solution.h, h_exact, atol=0.03 * np.ptp(h_exact))
 
 
-@pytest.mark.parametrize("mu", [aeot.UniformCube(2), aeot.Gaussian(1)])
+@pytest.mark.parametrize(
+    "mu", [aeot.UniformCube(2), pytest.param(aeot.Gaussian(1), marks=pytest.mark.long)]
+)
 def test_where_the_exact_solver_can_answer_it_does_and_says_so(mu):
     y = np.random.default_rng(7).normal(size=(30, mu.dim))
     solution = aeot.solve(KEY, mu, y)
@@ -281,7 +284,7 @@ def true_error(mu, y, h, nu, draws=20):
     return np.sqrt(max(0.0, ((p - nu) ** 2 / nu).sum() - (p * (1 - p) / nu).sum() / n))
 
 
-@pytest.mark.parametrize("weight", [1e-9, 1e-6])
+@pytest.mark.parametrize("weight", [pytest.param(1e-9, marks=pytest.mark.long), 1e-6])
 def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
     nu = half_light(weight, len(Y))
     config = replace(LOOSE, max_samples=400_000)
@@ -300,6 +303,7 @@ def test_weights_too_small_to_see_are_not_called_converged_unseen(weight):
             aeot.raise_if_failed(solution)
 
 
+@pytest.mark.long
 def test_solve_jit_does_not_vouch_for_weights_too_small_to_see():
     nu = half_light(1e-9, len(Y))
     solution = aeot.solve_jit(KEY, MU, Y, nu, LOOSE, num_steps=100)

@@ -44,6 +44,7 @@ def error(y, h, nu=None, mu: aeot.Measure = MU):
     return float(aeot.certify(jax.random.key(99), mu, y, h, nu, 40_000).mass_error)
 
 
+@pytest.mark.long
 def test_owned_loop_reduces_the_mass_error():
     start = aeot.init(KEY, MU, Y, None, replace(CONFIG, start="zero"))
     state = run(KEY, Y)
@@ -200,7 +201,9 @@ def alone():
     return state, jax.jit(partial(steps_over, None))(state)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 8])
+@pytest.mark.parametrize(
+    "num_devices", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 8))]
+)
 def test_a_users_pmap_gives_the_same_heights(alone, num_devices):
     state, h = alone
     mapped = jax.pmap(

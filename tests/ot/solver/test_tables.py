@@ -41,7 +41,15 @@ def solved(setting: tuple[tuple[str, Any], ...]):
     return aeot.solve(KEY, mu, Y, config=replace(CONFIG, **settings))
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+OTHERS = {"method": "adam"}, {"sampling": "sobol"}
+"""Those that have tests of their own, too."""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(one, marks=[pytest.mark.long] * (one in OTHERS)) for one in SETTINGS],
+    ids=str,
+)
 def test_each_is_certified(setting):
     found = solved(tuple(setting.items()))
     assert found.converged

@@ -93,6 +93,7 @@ def solved():
     return aeot.solve(jax.random.key(0), MU, CODES, config=CONFIG)
 
 
+@pytest.mark.long
 def test_every_sample_from_which_heights_are_computed_is_counted(solved):
     planned = plan(300, MU, CONFIG)
     begun = tails.num_samples(planned.start_round)
@@ -139,6 +140,7 @@ def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far()
     assert not is_far(90_000, 0.1, 300, 16, 0.1)
 
 
+@pytest.mark.long
 def test_worse_heights_give_way_though_a_step_could_not_tell(solved):
     scale = np.std(np.asarray(solved.h))
     worse = np.asarray(solved.h) + 0.06 * scale * np.random.default_rng(0).normal(size=300)

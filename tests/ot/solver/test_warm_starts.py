@@ -37,6 +37,7 @@ def test_a_tenth_of_new_targets_takes_less_than_half_of_the_samples(old, cold):
     assert warm.num_samples < 0.45 * cold.num_samples
 
 
+@pytest.mark.long
 def test_fewer_targets_and_other_weights_start_from_old_heights(cold):
     weights = np.random.default_rng(1).uniform(0.8, 1.2, 400)
     warm = solve(Y[:400], weights / weights.sum(), h0=cold.h[:400])
@@ -67,6 +68,7 @@ def test_devices_change_no_bit_of_a_warm_start(cold):
         np.testing.assert_array_equal(shared.h, alone.h)
 
 
+@pytest.mark.long
 def test_a_state_of_ones_own_loop_begins_there_too(cold):
     state = jax.jit(lambda h: aeot.init(KEY, MU, Y, None, CONFIG, h0=h))(cold.h)
     np.testing.assert_allclose(state.heights, cold.h - cold.h.mean(), atol=1e-4)

@@ -13,7 +13,7 @@ Which is best depends on dimension and data (in the plane h = 0 leaves nearly ev
 64 dimensions Voronoi heights do), so the solver measures all of them and takes the best.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -41,27 +41,20 @@ def _spectral(matrix: Float[Array, "d d"], power: float) -> Float[Array, "d d"]:
     return jnp.matmul(vectors * values[None, :] ** power, vectors.T, precision=PRECISION)
 
 
-def heights(
-    start: Start,
-    y: Targets | Rows,
-    nu: Weights,
-    mean: Float[Array, " d"],
-    covariance: Float[Array, "d d"],
-    *,
-    targets_axis: str | None = None,
-) -> Heights:
-    """Starting heights (m,) by name (see the module's docstring).
+class Moments(NamedTuple):
+    """What the closed forms need to know of the targets.
 
-    Args:
-      start: "zero", "voronoi" or "gaussian".
-      y: targets (m, d), centred, of unit size.
-      nu: weights (m,).
-      mean: mean of the source (d,).
-      covariance: covariance of the source (d, d).
-      targets_axis: a mapped axis over whose devices the targets are sharded.
+    Attributes:
+      mean: weighted mean (d,).
+      square: weighted second moment around it (d, d).
     """
-    if start == "zero":
-        return jnp.zeros_like(nu)
+
+    mean: Float[Array, " d"]
+    square: Float[Array, "d d"]
+
+
+def moments(y: Targets | Rows, nu: Weights, targets_axis: str | None = None) -> Moments:
+    """Moments of targets (m, d) with weights (m,), which all closed forms share."""
 
     def weighted_mean(y: Targets | Rows, nu: Weights) -> Float[Array, " d"]:
         return jnp.matmul(nu, blocks.whole(y), precision=PRECISION)
@@ -73,7 +66,28 @@ def heights(
         return jnp.matmul((centred * nu[:, None]).T, centred, precision=PRECISION)
 
     b = blockwise.sum_blocks(weighted_mean, (y, nu), targets_axis=targets_axis)
-    second_moment = blockwise.sum_blocks(weighted_square, (y, nu), b, targets_axis=targets_axis)
+    square = blockwise.sum_blocks(weighted_square, (y, nu), b, targets_axis=targets_axis)
+    return Moments(b, square)
+
+
+def heights(
+    start: Start,
+    y: Targets | Rows,
+    nu: Weights,
+    of_targets: Moments,
+    mean: Float[Array, " d"],
+    covariance: Float[Array, "d d"],
+) -> Heights:
+    """Starting heights (m,) by name (see the module's docstring).
+
+    Args:
+      start: "voronoi" or "gaussian"; those of "zero" are 0.
+      y: targets (m, d), centred, of unit size.
+      nu: weights (m,).
+      of_targets: the targets' moments.
+      mean: mean of the source (d,).
+      covariance: covariance of the source (d, d).
+    """
 
     def quadratic(
         y: Targets, b: Float[Array, " d"], mean: Float[Array, " d"], form: Float[Array, "..."]
@@ -86,8 +100,8 @@ def heights(
         return -0.5 * (product * centred).sum(1) - tilt
 
     shape = _ratio if start == "voronoi" else _inverse_hessian
-    form = isolated(shape, covariance, second_moment)
-    return blockwise.map_rows(quadratic, y, b, mean, form)[: nu.shape[0]]
+    form = isolated(shape, covariance, of_targets.square)
+    return blockwise.map_rows(quadratic, y, of_targets.mean, mean, form)[: nu.shape[0]]
 
 
 def _ratio(covariance: Float[Array, "d d"], second_moment: Float[Array, "d d"]) -> Float[Array, ""]:

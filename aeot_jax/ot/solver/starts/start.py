@@ -1,6 +1,6 @@
 r"""The start of a solve: the problem normalised, starting heights chosen, phases planned."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -163,13 +163,19 @@ def _init(
     turned = normal if not plan.batch.way.turns else turned_targets(y, frame, run_key, mu, plan)
     working = Marginals(around(mu, law.offset), turned, nu)
 
+    @cache  # for those that need them
+    def of_targets() -> closed_forms.Moments:
+        return closed_forms.moments(normal, nu, axes.targets)
+
     def starting(name: Start) -> Heights:
         if name == "tails":
             tail_key, size = jax.random.fold_in(start_key, _TAILS), plan.start_round
             law_of_x = law.mean, law.covariance
             return tails.heights(tail_key, working, *law_of_x, size, targets_axis=axes.targets)
-        of_name = partial(closed_forms.heights, targets_axis=axes.targets)
-        return centred(of_name(name, normal, nu, law.mean, law.covariance), nu, axes.targets)
+        if name == "zero":
+            return centred(jnp.zeros_like(nu), nu, axes.targets)
+        form = closed_forms.heights(name, normal, nu, of_targets(), law.mean, law.covariance)
+        return centred(form, nu, axes.targets)
 
     none = jnp.zeros(1, jnp.float32)
     tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
