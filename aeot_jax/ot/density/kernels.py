@@ -56,6 +56,8 @@ class Kernels:
       log_likelihood: mean log-density of codes that were left out, one at a time, at this width,
         nats.
       log_likelihood_se: its standard error over these codes.
+      log_weight: logarithm of the weight of each kernel (m,), -inf for a code that has none;
+        None if all are equal.
     """
 
     group: Int[Array, "*batch m"]
@@ -66,6 +68,7 @@ class Kernels:
     width: Float[Array, "*batch"]
     log_likelihood: Float[Array, "*batch"]
     log_likelihood_se: Float[Array, "*batch"]
+    log_weight: Float[Array, "*batch m"] | None = None
 
     @or_brief
     def __repr__(self) -> str:
@@ -134,6 +137,7 @@ def _of_chunk(
     s = kernels.width
     keep = jnp.sqrt(1 - s)
     norm = jnp.log(kernels.deviations).sum(1) + 0.5 * d * jnp.log(2 * jnp.pi * s)
+    own = kernels.log_weight
 
     def add(
         total: Float[Array, " n"], block: tuple[Int[Array, " b"], Float[Array, "b d"]]
@@ -142,9 +146,11 @@ def _of_chunk(
         k = kernels.group[rows]
         r = units[:, k] - keep * a[None]
         scores = -0.5 * (r * r).sum(-1) / s - norm[k][None]
+        if own is not None:
+            scores = scores + own[rows][None]
         scores = jnp.where(rows[None] >= 0, scores, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=1)), None
 
     start = jnp.full_like(z[:, 0], -jnp.inf)
     total, _ = jax.lax.scan(add, start, (blocks, white))
-    return total - jnp.log(jnp.float32(kernels.group.shape[0]))
+    return total if own is not None else total - jnp.log(jnp.float32(kernels.group.shape[0]))

@@ -31,7 +31,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.memory import share_nearer
-from aeot_jax.metrics.novelty import left_out
+from aeot_jax.metrics.novelty import left_out, left_out_rows, rounding
 from aeot_jax.numerics import PRECISION, repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
@@ -129,6 +129,7 @@ def learn(
     h: Heights,
     planes: Planes,
     unseen: Float[np.ndarray, "p d"] | None = None,
+    nu: Float[np.ndarray, " m"] | None = None,
 ) -> Noise:
     """Learn kernels, the places of the cells, and the width at which new codes are new.
 
@@ -139,15 +140,15 @@ def learn(
       h: heights (m,); -inf for a target without a cell, which has no kernel.
       planes: which faces between targets are regular.
       unseen: codes that the map has not seen (p, d); None leaves out codes of the map.
+      nu: weights of the targets (m,); None is uniform.
     """
     cell_key, shape_key, draw_key = jax.random.split(key, 3)
     active = np.flatnonzero(np.isfinite(np.asarray(h)))
     codes = np.asarray(y, np.float64)[active]
     fit.check_enough(codes, "ext")
-    found = fit.learn(codes, planes._replace(normals=planes.normals[active]))
-    group = np.zeros(len(h), np.int32)
-    group[active] = np.asarray(found.group)
-    found = replace(found, group=jnp.asarray(group))
+    mass = None if nu is None else nu[active] / nu[active].sum()
+    found = fit.learn(codes, planes._replace(normals=planes.normals[active]), mass)
+    found = _of_all(found, active, len(h), mass)
     batches = max(1, -(-_PER_CELL * len(active) // _BATCH))
     centre, per_unit = _cells(cell_key, mu, y, h, jnp.int32(batches))
     cells = centre, per_unit
@@ -155,15 +156,40 @@ def learn(
     gain = _gain(found, *map(np.asarray, shapes))
     noise = Noise(found, centre, per_unit, gain, jnp.float32(1), jnp.float32(1))
     known = codes.astype(np.float32)
-    far = left_out(known) if unseen is None else nearest(unseen, known)[0]
+    if unseen is None:
+        left = left_out_rows(len(known))
+        far, share = left_out(known, left), None if mass is None else mass[left]
+    else:
+        far, share = nearest(unseen, known)[0], None
+        repeated = int((far <= rounding(known)).sum())
+        if 2 * repeated >= len(far):
+            raise ValueError(
+                f"`unseen` has {len(far)} codes, of which {repeated} are codes of the map: beside "
+                "them only copies are as new; pass others, or None to leave out codes of the map."
+            )
     x, index = _drawn(draw_key, mu, y, h)
     own = y[index]
 
     def nearer(width: float) -> float:
         z, _ = _moved(x, index, own, replace(noise, reach=jnp.float32(width)))
-        return share_nearer(nearest(np.asarray(z), known)[0], far)
+        return share_nearer(nearest(np.asarray(z), known)[0], far, share)
 
     return replace(noise, reach=jnp.float32(_balanced(nearer)))
+
+
+def _of_all(
+    found: Kernels, active: Int[np.ndarray, " q"], m: int, mass: Float[np.ndarray, " q"] | None
+) -> Kernels:
+    """Kernels of all targets, of which those without a cell have no weight."""
+    group = np.zeros(m, np.int32)
+    group[active] = np.asarray(found.group)
+    if mass is None and len(active) == m:
+        return replace(found, group=jnp.asarray(group))
+    weight = np.zeros(m)
+    weight[active] = 1 / len(active) if mass is None else mass
+    with np.errstate(divide="ignore"):
+        logarithm = jnp.asarray(np.log(weight), jnp.float32)
+    return replace(found, group=jnp.asarray(group), log_weight=logarithm)
 
 
 _moved = jax.jit(moved)

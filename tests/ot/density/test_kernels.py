@@ -115,6 +115,35 @@ def test_no_group_lies_on_both_sides_of_a_gap():
     assert (apart[side] == apart[0]).all()
 
 
+def test_copies_count_once_where_codes_are_left_out_and_each_in_the_density():
+    """A code that is left out is near to its own copy, and would ask for kernels of no width."""
+    y = codes(2)
+    alone, twice = kernels(y), kernels(np.concatenate([y, y]))
+    assert float(twice.width) == float(alone.width)
+    np.testing.assert_allclose(twice.log_likelihood, alone.log_likelihood, rtol=1e-6)
+    heavy = np.concatenate([y, np.repeat(y[:1], M, axis=0)])
+    found = kernels(heavy)
+    side = np.linspace(-6, 8, 281)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    p = np.exp(np.asarray(log_density(grid, heavy, found), np.float64)) * 0.05**2
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-3)
+    np.testing.assert_allclose(p @ grid, heavy.mean(0, dtype=np.float64), atol=0.01)
+
+
+def test_moments_have_the_weights_of_the_codes():
+    """Integers as weights are copies."""
+    y = codes(3).astype(np.float64)
+    group = together(y, 40)
+    times = 1 + np.arange(M) % 4
+    found = moments(y, group, times / times.sum())
+    copied = moments(np.repeat(y, times, axis=0), np.repeat(group, times))
+    for name in ("mean", "covariance", "pooled"):
+        np.testing.assert_allclose(getattr(found, name), getattr(copied, name), rtol=1e-10)
+    np.testing.assert_array_equal(found.counts, np.bincount(group))
+    none = moments(y, group, np.where(group == 0, 0.0, 1 / (group > 0).sum()))
+    np.testing.assert_allclose(none.mean[0], y[group == 0].mean(0), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("y", "words"),
     [
@@ -122,6 +151,8 @@ def test_no_group_lies_on_both_sides_of_a_gap():
         (np.eye(30), "`y` has 30 codes in 30 dimensions"),
         (np.full((30, 2), np.nan), "`y`"),
         (np.ones((30, 2)), "`y` holds one code 30 times"),
+        (np.repeat(np.eye(2), 30, axis=0), "`y` has 2 different codes in 2 dimensions"),
+        (1e-40 * codes(2), "`y` holds codes that differ by 2e-40, .* divide them by their scale"),
     ],
 )
 def test_what_kernels_cannot_be_learned_from(y, words):
