@@ -4,9 +4,9 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from aeot_jax import kernels, log_density
-from aeot_jax.ot.density import leaving
+from aeot_jax.ot.density import grouping, leaving
 from aeot_jax.ot.density.grouping import Planes, together
-from aeot_jax.ot.density.moments import moments
+from aeot_jax.ot.density.moments import axes, moments
 
 M = 150
 
@@ -164,3 +164,28 @@ def test_kernels_of_other_codes_are_refused():
     y = codes(2)
     with pytest.raises(ValueError, match="pass the codes that they were learned from"):
         log_density(y, y[:20], kernels(y))
+
+
+def test_groups_out_of_sight_change_no_digit(monkeypatch):
+    """Kernels that add less than e^-50 of what is there are passed over."""
+    y = np.concatenate([codes(2, seed) + 40 * seed for seed in range(3)]).astype(np.float64)
+    group = together(y, 12)
+    arguments = y, np.arange(0, 3 * M, 9), moments(y, group), 2.0, np.array([0.1, 0.5, 1.0])
+    found = leaving.left_out(*arguments)
+    monkeypatch.setattr(leaving, "_UNSEEN", np.inf)
+    np.testing.assert_allclose(leaving.left_out(*arguments), found, rtol=1e-13)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_each_code_moves_to_the_group_that_suits_it_best(offset, monkeypatch):
+    y = np.concatenate([codes(2, seed) + 3 * seed for seed in range(3)]).astype(np.float64) + offset
+    made = moments(y, together(y, 15))
+    vectors, deviations = axes(made, 2.0)
+    scores = [
+        np.log(count) + multivariate_normal(mean, (v * s**2) @ v.T).logpdf(y)
+        for count, mean, v, s in zip(made.counts, made.mean, vectors, deviations, strict=True)
+    ]
+    best = np.argmax(scores, axis=0)
+    monkeypatch.setattr(grouping, "_MOVES", 1)
+    moved = grouping.settled(y, made.group, 2.0)
+    np.testing.assert_array_equal(moved, np.unique(best, return_inverse=True)[1])
