@@ -40,6 +40,9 @@ _POINTS = 64
 _CODES = 1024
 """Codes of a block."""
 
+MOST_NUMBERS = 1 << 24
+"""Numbers in the matrices of rows that are multiplied together: 64 MiB, 4096 of 64 dimensions."""
+
 
 @register
 @dataclass(frozen=True)
@@ -123,8 +126,22 @@ def _whitened(y: Targets, kernels: Kernels, rows: Int[Array, " b"]) -> Float[Arr
     """Codes of a block, around the mean and in units of the axes of their groups."""
     k = kernels.group[rows]
     offsets = y[rows] - kernels.mean[k]
-    along = jnp.einsum("bd,bde->be", offsets, kernels.axes[k], precision=PRECISION)
-    return along / kernels.deviations[k]
+    return turned(offsets, kernels.axes, k) / kernels.deviations[k]
+
+
+def turned(
+    rows: Float[Array, "n d"], matrices: Float[Array, "g d d"], k: Int[Array, " n"]
+) -> Float[Array, "n d"]:
+    """Rows (n, d), each times the matrix of its group (n,); few at a time where d is large."""
+    n, d = rows.shape
+    together = max(1, MOST_NUMBERS // d**2)
+    if n <= together:
+        return jnp.einsum("bd,bde->be", rows, matrices[k], precision=PRECISION)
+
+    def one(of: tuple[Float[Array, " d"], Int[Array, ""]]) -> Float[Array, " d"]:
+        return jnp.matmul(of[0], matrices[of[1]], precision=PRECISION)
+
+    return jax.lax.map(one, (rows, k), batch_size=together)
 
 
 def _of_chunk(

@@ -32,11 +32,11 @@ from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.memory import share_nearer
 from aeot_jax.metrics.novelty import left_out, left_out_rows, rounding
-from aeot_jax.numerics import PRECISION, repeat, safe_ratio
+from aeot_jax.numerics import repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
 from aeot_jax.ot.density.grouping import Planes
-from aeot_jax.ot.density.kernels import Kernels
+from aeot_jax.ot.density.kernels import MOST_NUMBERS, Kernels, turned
 from aeot_jax.ot.extension.centres import Centres, unknown, with_samples
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
@@ -114,7 +114,7 @@ def moved(
     s = noise.reach * noise.novelty**2
     k = kernels.group[index]
     e = (x - noise.centre[index]) * noise.per_unit[index][:, None]
-    offset = jnp.einsum("nd,nde->ne", e, noise.gain[k], precision=PRECISION)
+    offset = turned(e, noise.gain, k)
     pull = s / (1 + jnp.sqrt(1 - s))  # 1 - sqrt(1 - s)
     z = code - pull * (code - kernels.mean[k]) + jnp.sqrt(s) * offset
     stays = s == 0
@@ -207,6 +207,9 @@ def _shapes(
 ) -> tuple[Float[Array, " g"], Float[Array, "g d d"]]:
     """Samples in the cells of each group, and the sum of e e^T over these."""
     rows, heights, _ = shift.around(y, h)
+    size = _FEW  # a power of two
+    while size > 1 and size * y.shape[1] ** 2 > MOST_NUMBERS:
+        size //= 2
 
     def body(i: Int[Array, ""], sums: tuple[Array, Array]) -> tuple[Array, Array]:
         counts, squares = sums
@@ -214,7 +217,14 @@ def _shapes(
         _, index = power.best(x, rows, heights)
         e = (x - cells[0][index]) * cells[1][index][:, None]
         k = kernels.group[index]
-        return counts.at[k].add(1.0), squares.at[k].add(e[:, :, None] * e[:, None, :])
+
+        def add(squares: Array, of: tuple[Array, Array]) -> tuple[Array, None]:
+            own, at = of
+            return squares.at[at].add(own[:, :, None] * own[:, None, :]), None
+
+        # Where d is large, the products of all would take gigabytes.
+        parts = jax.tree.map(lambda one: one.reshape(-1, size, *one.shape[1:]), (e, k))
+        return counts.at[k].add(1.0), jax.lax.scan(add, squares, parts)[0]
 
     none = jnp.zeros_like(kernels.mean[:, 0]), jnp.zeros_like(kernels.axes)
     return repeat(batches, body, none)

@@ -1,10 +1,12 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 from aeot_jax import kernels, log_density
 from aeot_jax.ot.density import grouping, leaving
+from aeot_jax.ot.density import kernels as density
 from aeot_jax.ot.density.grouping import Planes, together
 from aeot_jax.ot.density.moments import axes, moments
 
@@ -189,3 +191,21 @@ def test_each_code_moves_to_the_group_that_suits_it_best(offset, monkeypatch):
     monkeypatch.setattr(grouping, "_MOVES", 1)
     moved = grouping.settled(y, made.group, 2.0)
     np.testing.assert_array_equal(moved, np.unique(best, return_inverse=True)[1])
+
+
+def test_rows_times_the_matrices_of_their_groups_take_bounded_memory(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, k = rng.normal(size=(50, 8)).astype(np.float32), rng.integers(0, 3, 50)
+    matrices = rng.normal(size=(3, 8, 8)).astype(np.float32)
+    expected = np.einsum("nd,nde->ne", rows, matrices[k])
+    for most in (1 << 24, 64 * 7, 1):  # all, seven and one at a time
+        monkeypatch.setattr(density, "MOST_NUMBERS", most)
+        found = density.turned(*map(jnp.asarray, (rows, matrices, k)))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    monkeypatch.undo()
+    many = jax.ShapeDtypeStruct((4096, 512), jnp.float32)
+    wide = jax.ShapeDtypeStruct((2, 512, 512), jnp.float32)
+    program = jax.jit(lambda rows, matrices: density.turned(rows, matrices, jnp.arange(4096) % 2))
+    used = program.lower(many, wide).compile().memory_analysis()
+    assert used is not None
+    assert used.temp_size_in_bytes < 160 << 20  # matrices of all rows would take 4 GiB
