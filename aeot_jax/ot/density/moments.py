@@ -4,7 +4,8 @@ The covariance of a group of :math:`n_g` codes is drawn towards that of all grou
 
 .. math:: C_g = \frac{n_g S_g + a P}{n_g + a}, \qquad P = \frac1m \sum_g n_g S_g ,
 
-so that a group of few codes has one, too.
+so that a group of few codes has one, too. A group that is many times tighter than the others
+becomes wider by this.
 """
 
 from typing import NamedTuple

@@ -175,7 +175,9 @@ def calibrate(
     The extension that is returned moves each code within a kernel that has the covariance of the
     codes around it. How wide the kernels are follows from the data: a new code is as likely to be
     nearer to the codes of the map as it is to be farther than an unseen one. Modes keep their
-    shares, and no group of codes that share a kernel lies on both sides of a singular face.
+    shares, and no group of codes that share a kernel lies on both sides of a singular face. They
+    keep their variance where they are about as wide as each other: the covariance of a group is
+    drawn towards that of all (``density.moments``), so a mode many times tighter comes out wider.
 
     Args:
       key: consumed.
@@ -227,7 +229,7 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
         if novelty != "blend":
             raise ValueError(f"`novelty` is {novelty!r:.99}; pass a number in [0, 1], or 'blend'.")
         return replace(ext, noise=None)
-    what = "from 0, the codes of the data, to 1, codes as new as unseen ones, or 'blend'"
+    what = "a number from 0, codes of the data, to 1, as new as unseen ones, or 'blend'"
     value = arguments.number("novelty", novelty, 0.0, 1.0, what=what)
     if ext.noise is None:
         raise ValueError(
