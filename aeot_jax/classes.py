@@ -192,7 +192,7 @@ def solve_classes(
         labels=jnp.asarray(names, jnp.int32),
         shares=jnp.asarray(shares, jnp.float32),
         solution=_stacked(solutions),
-        extension=_stacked(maps) if extension else None,
+        extension=_stacked(_weighed(maps)) if extension else None,
         rows=jnp.asarray(_filled(rows, -1), jnp.int32),
     )
 
@@ -215,6 +215,15 @@ def _shares(
             "give one of them a weight."
         )
     return shares, [weights[own] / share for own, share in zip(rows, shares, strict=True)]
+
+
+def _weighed(maps: Sequence[Extension]) -> Sequence[Extension]:
+    """Maps that all know the weights of their targets, if one of them does."""
+    if all(one.nu is None for one in maps):
+        return maps
+    equal = [jnp.full(len(one.y), 1 / len(one.y), jnp.float32) for one in maps]
+    known = [nu if one.nu is None else one.nu for one, nu in zip(maps, equal, strict=True)]
+    return [replace(one, nu=nu) for one, nu in zip(maps, known, strict=True)]
 
 
 def _left(config: SolverConfig, started: float) -> SolverConfig:
@@ -270,6 +279,7 @@ def _joined(path: tuple[Any, ...], *leaves: ArrayLike) -> Array:
 _FILLS: dict[str, float | None] = {
     "y": None,
     "h": -np.inf,
+    "nu": 0.0,
     "face_angles": np.nan,
     "neighbour_angles": np.nan,
 }

@@ -257,7 +257,10 @@ CALLS: dict[str, Call] = {
         aeot.log_density, same(x=X, y=MANY, kernels=kernels), ("x", "y"), records=("kernels",)
     ),
     "calibrate": Call(
-        aeot.calibrate, same(key=KEY, ext=of_many, unseen=MANY), ("unseen",), records=("key", "ext")
+        aeot.calibrate,
+        same(key=KEY, ext=of_many, unseen=MANY[:, ::-1]),
+        ("unseen",),
+        records=("key", "ext"),
     ),
     "generate": Call(
         aeot.generate, same(key=KEY, ext=ext, n=64), counts=("n",), records=("key", "ext")

@@ -296,23 +296,23 @@ def _record(
     for name, hint in typing.get_type_hints(kind).items():
         if hint in (Measure, Problem | None):
             continue  # not an array: the configuration names the source
+        path = f"{prefix}{name}"
+        known = any(other == path or other.startswith(f"{path}/") for other in arrays)
+        if NoneType in typing.get_args(hint) and not known:
+            continue  # a file may lack it
         if not (options := _annotations(hint)):
             (record,) = (one for one in typing.get_args(hint) or (hint,) if one is not NoneType)
-            whole = record is hint  # else a file may lack it
-            if whole or any(other.startswith(f"{prefix}{name}/") for other in arrays):
-                found |= _record(f"{prefix}{name}/", record, batch, sizes, arrays)
+            found |= _record(f"{path}/", record, batch, sizes, arrays)
             continue
         axes = [axis for axis in options[0].dim_str.split() if axis != "*batch"]
         for i, axis in enumerate(axes):
             if axis not in own:
-                own[axis] = _side(f"{prefix}{name}", arrays, i - len(axes))
+                own[axis] = _side(path, arrays, i - len(axes))
         one = _FLOAT if "float32" in options[0].dtypes else _INT
         # An array that may be a NumPy array keeps its dtype when it is loaded.
         host = {name for kind in options if kind.array_type is np.ndarray for name in kind.dtypes}
-        wide = _WIDE[one]
-        narrow = map(np.dtype, sorted(host - {one.name}))
-        dtypes = (one, wide) if wide.name in host else (one, *narrow)
-        found[prefix + name] = Wanted((*batch, *(own[axis] for axis in axes)), dtypes)
+        dtypes = (one, *map(np.dtype, sorted({_WIDE[one].name} & host or host - {one.name})))
+        found[path] = Wanted((*batch, *(own[axis] for axis in axes)), dtypes)
     return found
 
 

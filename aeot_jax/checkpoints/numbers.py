@@ -44,16 +44,18 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
         return True  # only drawn; nothing is computed from it
     if last.endswith("_angles"):
         return not bool((array < 0).any() or (array > math.pi + 1e-6).any())
-    if last == "h":
+    if last in ("h", "log_weight"):
         return not bool(np.isnan(array).any() or (array == np.inf).any())
     if "certificate/" in name:
         return not bool(np.isnan(array).any() or (array == -np.inf).any())
     if not np.isfinite(array).all():
         return False
-    if last in ("width", "reach", "novelty"):
-        return bool(((array >= 0) & (array <= 1)).all())
-    if last in ("scale", "shares", "deviations"):
+    if last in ("width", "reach", "novelty") and (array > 1).any():
+        return False
+    if last in ("scale", "shares", "deviations", "width"):
         return bool((array > 0).all())
     if last == "threshold":
         return bool(((array >= 0) & (array <= math.pi + 1e-6)).all())
-    return last not in ("band", "margin", "per_unit") or bool((array >= 0).all())
+    return last not in ("band", "margin", "per_unit", "reach", "novelty", "nu") or bool(
+        (array >= 0).all()
+    )

@@ -98,7 +98,7 @@ def encoding(network: Given[Network], curve: ArrayLike) -> Encoding:
 
     The code of a polyline is a polyline, with vertices also where the network bends. The curve is
     encoded if that does not meet itself, up to the rounding of float64. ``confused`` is exact to
-    within a step of that polyline.
+    within a step of that polyline, or a way on which the code stands still.
 
     Args:
       network: an encoder, or a list of pairs (weight, bias).
@@ -187,11 +187,15 @@ def _confused(codes: Float[np.ndarray, "k o"], place: Float[np.ndarray, " k"]) -
     lengths = np.linalg.norm(steps, axis=1)
     moves = lengths > _STANDING * scale
     units = steps / np.where(moves, lengths, 1.0)[:, None]
+    units, lengths, codes, steps = units[moves], lengths[moves], codes[:-1][moves], steps[moves]
+    ends = place[1:][moves]
+    # How long the code stands still: at first, between two steps, at last.
+    stands = np.r_[place[:-1][moves], place[-1]] - np.r_[place[0], ends]
+    ways, place = ways[moves], place[:-1][moves]
     folds = (units[:-1] * units[1:]).sum(1) < -1 + _MARGIN
-    slow = ways / np.where(moves, lengths, 1.0)  # way for each unit of code
-    twice = np.minimum(lengths[:-1], lengths[1:]) * (slow[:-1] + slow[1:])
-    farthest = max(np.where(moves, 0.0, ways).max(), np.where(folds, twice, 0.0).max(initial=0.0))
-    codes, steps, ways, place = codes[:-1][moves], steps[moves], ways[moves], place[:-1][moves]
+    slow = ways / lengths  # way for each unit of code
+    twice = np.minimum(lengths[:-1], lengths[1:]) * (slow[:-1] + slow[1:]) + stands[1:-1]
+    farthest = max(stands.max(), np.where(folds, twice, 0.0).max(initial=0.0))
     rows = max(1, _MOST_NUMBERS // codes.size)
     for start in range(0, len(codes), rows):
         i, j = np.meshgrid(np.arange(start, min(start + rows, len(codes))), np.arange(len(codes)))

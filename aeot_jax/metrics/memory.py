@@ -122,8 +122,23 @@ def remembered(
     )
 
 
-def share_nearer(near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"]) -> float:
-    """Probability that a distance of `near` is less than one of `far`, ties counted half."""
+def share_nearer(
+    near: Float[np.ndarray, " n"],
+    far: Float[np.ndarray, " p"],
+    weights: Float[np.ndarray, " p"] | None = None,
+) -> float:
+    """Probability that a distance of `near` is less than one of `far`, ties counted half.
+
+    Args:
+      near: distances (n,).
+      far: distances (p,).
+      weights: of those (p,), at least 0; None is uniform.
+    """
+    if weights is not None and weights.any():
+        above = np.argsort(far)
+        passed = np.r_[0.0, np.cumsum(weights[above])] / weights.sum()
+        ends = (np.searchsorted(far[above], near, side=side) for side in ("left", "right"))
+        return float(1 - sum(passed[end].mean() for end in ends) / 2)
     order = np.sort(far)
     below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
     return float(1 - (below + up_to).mean() / (2 * len(far)))

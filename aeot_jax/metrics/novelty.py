@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
@@ -120,20 +120,21 @@ def novelty_report(
             f"at least {least}, or None to leave out training codes."
         )
     if unseen is None:
-        near, far = _far(made, reference, block), left_out(reference, least, block)
+        rows = left_out_rows(len(reference), least)
+        near, far = _far(made, reference, block), left_out(reference, rows, block)
     elif made.dtype == others[0].dtype:  # together they compile once
         both = _far(np.concatenate([made, others[0]]), reference, block)
         near, far = both[: len(made)], both[len(made) :]
     else:
         near, far = (_far(rows, reference, block) for rows in (made, others[0]))
-    same = _SAME * _spread(reference)
-    return _compared(near, far, same, alpha, "left out" if unseen is None else "held out")
+    kind = "left out" if unseen is None else "held out"
+    return _compared(near, far, rounding(reference), alpha, kind)
 
 
-def _spread(known: Rows) -> float:
-    """Root mean square of the distances from the mean."""
+def rounding(known: Rows) -> float:
+    """The distance up to which a code equals one of the training codes."""
     unit = 255 if known.dtype == np.uint8 else 1
-    return float(np.sqrt(known.var(axis=0, dtype=np.float64).sum())) / unit
+    return _SAME * float(np.sqrt(known.var(axis=0, dtype=np.float64).sum())) / unit
 
 
 def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
@@ -144,24 +145,36 @@ def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
     return nearest(points, reference, block=block)[0]
 
 
-def left_out(known: Rows, least: int = 20, block: int = 64) -> Float[np.ndarray, " p"]:
+def left_out_rows(number: int, least: int = 20) -> Int[np.ndarray, " p"]:
+    """Which of so many codes to leave out, evenly spaced.
+
+    About half of them at most, so that most of the nearest others are found in one call.
+
+    Args:
+      number: of codes.
+      least: fewest codes to leave out.
+    """
+    count = min(_LEFT_OUT, max(least, number // 2))
+    return np.linspace(0, number - 1, count).round().astype(int)
+
+
+def left_out(known: Rows, rows: Int[np.ndarray, " p"], block: int = 64) -> Float[np.ndarray, " p"]:
     """The distances of some training codes to their nearest others.
 
     Args:
       known: codes (m, d).
-      least: fewest codes to leave out.
+      rows: which to leave out, one at a time; from ``left_out_rows``.
       block: codes scored at once.
     """
     from scipy.spatial.distance import cdist
 
-    # About half are left out at most, so that most of the nearest others are found in one call.
-    count = min(_LEFT_OUT, max(least, len(known) // 2))
-    rows = np.linspace(0, len(known) - 1, count).round().astype(int)
     some = known[rows]
     unit = some.astype(np.float64) / (255 if some.dtype == np.uint8 else 1)
     inside = cdist(unit, unit)
     np.fill_diagonal(inside, np.inf)
     others = np.delete(known, rows, axis=0)
+    if not len(others):
+        return inside.min(axis=1).astype(np.float32)
     return np.minimum(inside.min(axis=1), _far(some, others, block)).astype(np.float32)
 
 

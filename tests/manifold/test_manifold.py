@@ -207,6 +207,16 @@ def test_what_is_constant_on_a_way_encodes_nothing_of_it():
     assert not manifold.encoding(rectified, [[-1.0], [2.0]]).encoded
 
 
+def test_a_code_that_turns_back_after_it_stood_still_confuses_the_whole_way():
+    first = [(np.array([[1.0], [0.0]]), np.zeros(1))]
+    # The code is 0, 3, 3, 3, 1: it turns back, and has each number from 1 to 3 twice.
+    found = manifold.encoding(first, [[0, 0], [3, 0], [3, 1], [3, 2], [1, 2]])
+    assert not found.encoded
+    np.testing.assert_allclose(found.confused, (2 + 2 + 2) / 7)
+    still = manifold.encoding(first, [[0, 0], [0, 1], [0, 3], [1, 3]])
+    np.testing.assert_allclose(still.confused, 3 / 4)
+
+
 def test_no_network_encodes_with_fewer_pieces_than_arcs():
     """The theorem, for random networks and curves; some must encode, or it says nothing."""
     rng, encoded = np.random.default_rng(0), 0

@@ -1,11 +1,13 @@
 """Learn kernels: how large groups are and how wide the kernels, by codes that are left out."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from aeot_jax import arguments
-from aeot_jax.ot import checks
+from aeot_jax.ot import checks, merging
 from aeot_jax.ot.density import leaving
 from aeot_jax.ot.density.grouping import Planes, settled, together
 from aeot_jax.ot.density.kernels import Kernels
@@ -21,6 +23,9 @@ _WIDTHS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0])
 _LEFT_OUT = 500
 """Most codes that are left out, one at a time."""
 
+_LEAST_SPREAD = 1e-33
+"""Least standard deviation of the codes: below, float32 does not hold that of thin groups."""
+
 LEAST = 20
 """Fewest codes: with fewer a choice would be chance."""
 
@@ -30,7 +35,8 @@ def kernels(y: ArrayLike) -> Kernels:
 
     Of three sizes of groups and seven widths those are chosen under which codes are most likely
     that are left out, one at a time, of every mean and covariance: exactly, in float64 on the host
-    (see ``leaving``). Up to 500 codes are left out, evenly spaced.
+    (see ``leaving``). Up to 500 codes are left out, evenly spaced. Equal codes count once there, as
+    a code would be near to its own copy; in the density each of them counts.
 
     Args:
       y: codes (m, d), all coordinates in one unit, such as standardised ones.
@@ -39,29 +45,53 @@ def kernels(y: ArrayLike) -> Kernels:
       The kernels.
 
     Raises:
-      ValueError: if there are fewer than 20 codes or no more than d + 1, or a value is not finite.
+      ValueError: if there are fewer than 20 different codes or no more than d + 1, a value is not
+        finite, or codes differ by less than float32 holds.
     """
     arguments.refuse_trace("kernels", "call it outside of `jax.jit`", y=y)
     codes = np.asarray(checks.points("y", y), np.float64)
     check_enough(codes)
-    return learn(codes)
+    same = merging.representatives(codes)
+    if same is None:
+        return learn(codes)
+    first, place, times = np.unique(same, return_inverse=True, return_counts=True)
+    check_enough(codes[first], what="different codes")
+    found = learn(codes[first], mass=times / len(codes))
+    return replace(found, group=found.group[jnp.asarray(place)])
 
 
-def check_enough(y: Float[np.ndarray, "m d"], name: str = "y") -> None:
-    """Raise a ValueError if there are too few codes for kernels."""
+def check_enough(y: Float[np.ndarray, "m d"], name: str = "y", what: str = "codes") -> None:
+    """Raise a ValueError if there are too few codes for kernels, or they hardly differ."""
     m, d = y.shape
     least = max(LEAST, d + 2)
     if m < least:
         raise ValueError(
-            f"`{name}` has {m} codes in {d} dimensions, too few to learn kernels from; pass at "
+            f"`{name}` has {m} {what} in {d} dimensions, too few to learn kernels from; pass at "
             f"least {least}."
         )
-    if not y.var(0).any():
+    if (y == y[0]).all():
         raise ValueError(f"`{name}` holds one code {m} times; kernels need codes that differ.")
+    spread = float(np.sqrt(y.var(0).mean()))
+    if spread < _LEAST_SPREAD:
+        raise ValueError(
+            f"`{name}` holds codes that differ by {spread:.1g}, which is too little for float32; "
+            "divide them by their scale."
+        )
 
 
-def learn(y: Float[np.ndarray, "m d"], planes: Planes | None = None) -> Kernels:
-    """``kernels`` of checked codes, with no group across a singular face; see ``Planes``."""
+def learn(
+    y: Float[np.ndarray, "m d"],
+    planes: Planes | None = None,
+    mass: Float[np.ndarray, " m"] | None = None,
+) -> Kernels:
+    """``kernels`` of checked codes.
+
+    Args:
+      y: codes (m, d), float64, all different.
+      planes: so that no group lies across a singular face; None cuts no group.
+      mass: weights of the codes in mean and covariance of their groups (m,), sum 1; None is
+        uniform. What is chosen does not depend on them.
+    """
     m, d = y.shape
     weight = float(d)
     rows = np.unique(np.linspace(0, m - 1, _LEFT_OUT).round().astype(int))
@@ -74,6 +104,8 @@ def learn(y: Float[np.ndarray, "m d"], planes: Planes | None = None) -> Kernels:
     made = moments(y, settled(y, start, weight, planes))
     likely = leaving.left_out(y, rows, made, weight, _WIDTHS)
     best = int(np.argmax(likely.mean(1)))
+    if mass is not None:
+        made = moments(y, made.group, mass)
     return _record(made, weight, float(_WIDTHS[best]), likely[best])
 
 

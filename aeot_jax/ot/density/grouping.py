@@ -25,6 +25,9 @@ _ITERATIONS = 10
 _MOVES = 3
 """Rounds of the classification step."""
 
+_ROUNDING = 1e-12
+"""More than the error of a squared distance, over the squares of its ends."""
+
 
 class Planes(NamedTuple):
     """Planes of the codes, as far as the faces between them are concerned.
@@ -91,12 +94,24 @@ def _moved(
 ) -> Int[np.ndarray, " m"]:
     """The group under whose Gaussian each code is most likely."""
     vectors, deviations = axes(found, weight)
-    best, result = np.full(len(y), -np.inf), np.zeros(len(y), int)
-    for k, count in enumerate(found.counts):
-        white = (y - found.mean[k]) @ (vectors[k] / deviations[k])
-        score = np.log(count) - np.log(deviations[k]).sum() - 0.5 * (white * white).sum(1)
-        higher = score > best
-        best[higher], result[higher] = score[higher], k
+    most = np.log(found.counts) - np.log(deviations).sum(1)
+
+    def scored(k: int, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        white = (y[rows] - found.mean[k]) @ (vectors[k] / deviations[k])
+        return most[k] - 0.5 * np.einsum("nd,nd->n", white, white)
+
+    best, result = np.empty(len(y)), found.group.copy()
+    for k, rows in enumerate(members(found.group)):
+        best[rows] = scored(k, rows)
+    square = (y * y).sum(1)
+    for k, mean in enumerate(found.mean):
+        # No score is higher than if the offset lay along the widest axis.
+        distance = square - y @ (2 * mean) + mean @ mean - _ROUNDING * (square + mean @ mean)
+        bound = most[k] - 0.5 * distance / deviations[k].max() ** 2
+        rows = np.flatnonzero((bound > best) & (found.group != k))
+        score = scored(k, rows)
+        higher = score > best[rows]
+        best[rows[higher]], result[rows[higher]] = score[higher], k
     return result
 
 

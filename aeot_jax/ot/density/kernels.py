@@ -40,6 +40,9 @@ _POINTS = 64
 _CODES = 1024
 """Codes of a block."""
 
+MOST_NUMBERS = 1 << 24
+"""Numbers in the matrices of rows that are multiplied together: 64 MiB, 4096 of 64 dimensions."""
+
 
 @register
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Kernels:
       log_likelihood: mean log-density of codes that were left out, one at a time, at this width,
         nats.
       log_likelihood_se: its standard error over these codes.
+      log_weight: logarithm of the weight of each kernel (m,), -inf for a code that has none;
+        None if all are equal.
     """
 
     group: Int[Array, "*batch m"]
@@ -66,6 +71,7 @@ class Kernels:
     width: Float[Array, "*batch"]
     log_likelihood: Float[Array, "*batch"]
     log_likelihood_se: Float[Array, "*batch"]
+    log_weight: Float[Array, "*batch m"] | None = None
 
     @or_brief
     def __repr__(self) -> str:
@@ -120,8 +126,22 @@ def _whitened(y: Targets, kernels: Kernels, rows: Int[Array, " b"]) -> Float[Arr
     """Codes of a block, around the mean and in units of the axes of their groups."""
     k = kernels.group[rows]
     offsets = y[rows] - kernels.mean[k]
-    along = jnp.einsum("bd,bde->be", offsets, kernels.axes[k], precision=PRECISION)
-    return along / kernels.deviations[k]
+    return turned(offsets, kernels.axes, k) / kernels.deviations[k]
+
+
+def turned(
+    rows: Float[Array, "n d"], matrices: Float[Array, "g d d"], k: Int[Array, " n"]
+) -> Float[Array, "n d"]:
+    """Rows (n, d), each times the matrix of its group (n,); few at a time where d is large."""
+    n, d = rows.shape
+    together = max(1, MOST_NUMBERS // d**2)
+    if n <= together:
+        return jnp.einsum("bd,bde->be", rows, matrices[k], precision=PRECISION)
+
+    def one(of: tuple[Float[Array, " d"], Int[Array, ""]]) -> Float[Array, " d"]:
+        return jnp.matmul(of[0], matrices[of[1]], precision=PRECISION)
+
+    return jax.lax.map(one, (rows, k), batch_size=together)
 
 
 def _of_chunk(
@@ -134,6 +154,7 @@ def _of_chunk(
     s = kernels.width
     keep = jnp.sqrt(1 - s)
     norm = jnp.log(kernels.deviations).sum(1) + 0.5 * d * jnp.log(2 * jnp.pi * s)
+    own = kernels.log_weight
 
     def add(
         total: Float[Array, " n"], block: tuple[Int[Array, " b"], Float[Array, "b d"]]
@@ -142,9 +163,11 @@ def _of_chunk(
         k = kernels.group[rows]
         r = units[:, k] - keep * a[None]
         scores = -0.5 * (r * r).sum(-1) / s - norm[k][None]
+        if own is not None:
+            scores = scores + own[rows][None]
         scores = jnp.where(rows[None] >= 0, scores, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=1)), None
 
     start = jnp.full_like(z[:, 0], -jnp.inf)
     total, _ = jax.lax.scan(add, start, (blocks, white))
-    return total - jnp.log(jnp.float32(kernels.group.shape[0]))
+    return total if own is not None else total - jnp.log(jnp.float32(kernels.group.shape[0]))

@@ -43,18 +43,27 @@ def left_out(
     m, z = len(y), y[rows]
     vectors, deviations = axes(found, weight, m / (m - 1))
     total = np.full((len(widths), len(rows)), -np.inf)
-    for k, codes in enumerate(members(found.group)):
-        to_white = vectors[k] / deviations[k]
-        white = (z - found.mean[k]) @ to_white, (y[codes] - found.mean[k]) @ to_white
-        for own in (False, True):
+    groups = members(found.group)
+    for own in (True, False):  # its own group first: then most others are known to add nothing
+        for k, codes in enumerate(groups):
             which = np.flatnonzero((found.group[rows] == k) == own)
             if which.size == 0 or (own and len(codes) == 1):
                 continue
+            to_white = vectors[k] / deviations[k]
+            at = (z[which] - found.mean[k]) @ to_white
+            white = (y[codes] - found.mean[k]) @ to_white
             change = _change(y, rows[which], found, k, to_white, own, weight)
             log_scale = np.log(deviations[k]).sum()
-            part = _of_group(white[0][which], white[1], change, log_scale, widths, codes)
-            total[:, which] = np.logaddexp(total[:, which], part)
+            if own:
+                part = _of_own_group(at, white, change, log_scale, widths, codes)
+                total[:, which] = np.logaddexp(total[:, which], part)
+            else:
+                _add_group(total, which, at, white, change, log_scale, widths)
     return total - np.log(m - 1)
+
+
+_UNSEEN = 50.0
+"""A group is passed over if it adds less than e^-50 of what is there: no digit of float64."""
 
 
 class _Change(NamedTuple):
@@ -97,7 +106,43 @@ def _change(
     return _Change(u, beta, 1.0, 0.0, np.full(len(row), -1))
 
 
-def _of_group(
+def _add_group(
+    total: Float[np.ndarray, "s r"],
+    which: Int[np.ndarray, " n"],
+    z: Float[np.ndarray, "n d"],
+    a: Float[np.ndarray, "c d"],
+    change: _Change,
+    log_scale: float,
+    widths: Float[np.ndarray, " s"],
+) -> None:
+    """Add the kernels of a group that lacks no code, where they can be seen beside the others."""
+    d, (u, beta, *_) = z.shape[1], change
+    kept = np.maximum(1 - beta * (u * u).sum(1), 1e-12)
+    keeps, scales = np.sqrt(1 - widths), d * (np.log(widths) + _LOG_2PI)
+    norm = log_scale + 0.5 * (scales[:, None] + np.log(kept))
+    zz, aa = (z * z).sum(1), (a * a).sum(1)
+    nearest = np.maximum(np.sqrt(zz) - keeps[:, None] * np.sqrt(aa.max()), 0.0)
+    most = np.log(len(a)) - 0.5 * nearest**2 / widths[:, None] - norm
+    seen = most > total[:, which] - _UNSEEN
+    rows = np.flatnonzero(seen.any(0))
+    if not rows.size:
+        return
+    # |r|^2 + b <r, u>^2 with r = z - keep a is first - 2 keep second + keep^2 third.
+    b, zu, ua = (beta / kept)[rows], (z[rows] * u[rows]).sum(1), u[rows] @ a.T
+    first, second = zz[rows] + b * zu * zu, z[rows] @ a.T + (b * zu)[:, None] * ua
+    third = aa + b[:, None] * ua * ua
+    for number, (s, keep) in enumerate(zip(widths, keeps, strict=True)):
+        place = np.flatnonzero(seen[number, rows])
+        power = second[place] * (keep / s) - third[place] * (0.5 * keep**2 / s)
+        highest = power.max(1)
+        power -= highest[:, None]
+        part = np.log(np.exp(power, out=power).sum(1)) + highest
+        part -= 0.5 * first[place] / s + norm[number, rows[place]]
+        own = which[rows[place]]
+        total[number, own] = np.logaddexp(total[number, own], part)
+
+
+def _of_own_group(
     z: Float[np.ndarray, "n d"],
     a: Float[np.ndarray, "c d"],
     change: _Change,
@@ -105,7 +150,7 @@ def _of_group(
     widths: Float[np.ndarray, " s"],
     codes: Int[np.ndarray, " c"],
 ) -> Float[np.ndarray, "s n"]:
-    """Logarithm of the sum of a group's kernels at whitened points, around the group's mean."""
+    """Logarithm of the sum of a group's kernels at whitened codes of its own that are left out."""
     d = z.shape[1]
     u, beta, factor, shift, row = change
     uu, keeps = (u * u).sum(1), np.sqrt(1 - widths)

@@ -4,7 +4,8 @@ The covariance of a group of :math:`n_g` codes is drawn towards that of all grou
 
 .. math:: C_g = \frac{n_g S_g + a P}{n_g + a}, \qquad P = \frac1m \sum_g n_g S_g ,
 
-so that a group of few codes has one, too.
+so that a group of few codes has one, too. A group that is many times tighter than the others
+becomes wider by this.
 """
 
 from typing import NamedTuple
@@ -43,18 +44,26 @@ class Moments(NamedTuple):
         return (n * self.covariance + drawn) / (n + weight)
 
 
-def moments(y: Float[np.ndarray, "m d"], group: Int[np.ndarray, " m"]) -> Moments:
+def moments(
+    y: Float[np.ndarray, "m d"],
+    group: Int[np.ndarray, " m"],
+    mass: Float[np.ndarray, " m"] | None = None,
+) -> Moments:
     """The moments of all groups.
 
     Args:
       y: codes (m, d), float64.
-      group: from ``groups``.
+      group: from ``grouping``.
+      mass: weights (m,), sum 1; None is uniform. A group counts its codes even so.
     """
     rows = members(group)
-    mean = np.stack([y[own].mean(0) for own in rows])
-    covariance = np.stack([_covariance(y[own] - at) for own, at in zip(rows, mean, strict=True)])
+    shares = [None if mass is None else _shares(mass[own]) for own in rows]
+    mean = np.stack([_mean(y[own], share) for own, share in zip(rows, shares, strict=True)])
+    each = zip(rows, mean, shares, strict=True)
+    covariance = np.stack([_covariance(y[own] - at, share) for own, at, share in each])
     counts = np.array([len(own) for own in rows])
-    pooled = np.einsum("k,kab->ab", counts / len(y), covariance)
+    total = counts / len(y) if mass is None else np.array([mass[own].sum() for own in rows])
+    pooled = np.einsum("k,kab->ab", total, covariance)
     return Moments(group, counts, mean, covariance, pooled, _FLOOR**2 * float(y.var(0).mean()))
 
 
@@ -64,8 +73,24 @@ def members(group: Int[np.ndarray, " m"]) -> list[Int[np.ndarray, " n"]]:
     return np.split(order, np.cumsum(np.bincount(group))[:-1])
 
 
-def _covariance(offsets: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d d"]:
-    return offsets.T @ offsets / len(offsets)
+def _shares(mass: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The masses over their sum; equal ones if there is none."""
+    total = mass.sum()
+    return mass / total if total > 0 else np.full(len(mass), 1 / len(mass))
+
+
+def _mean(
+    y: Float[np.ndarray, "n d"], share: Float[np.ndarray, " n"] | None
+) -> Float[np.ndarray, " d"]:
+    return y.mean(0) if share is None else share @ y
+
+
+def _covariance(
+    offsets: Float[np.ndarray, "n d"], share: Float[np.ndarray, " n"] | None
+) -> Float[np.ndarray, "d d"]:
+    if share is None:
+        return offsets.T @ offsets / len(offsets)
+    return (offsets * share[:, None]).T @ offsets
 
 
 def axes(

@@ -69,6 +69,7 @@ class Extension:
         NaN where there is no second.
       neighbour_angles: angle between codes and their (d+1)-th nearest code (q,), radians; NaN for
         a code that owns no cell, or the only cell.
+      nu: weights (m,), sum 1, those of equal targets at the first; None if all are equal.
       noise: from ``calibrate``; what makes new codes as new as unseen ones. None blends codes.
     """
 
@@ -81,6 +82,7 @@ class Extension:
     threshold: Float[Array, "*batch"]
     face_angles: Float[Array, "*batch s"]
     neighbour_angles: Float[Array, "*batch q"]
+    nu: Float[Array, "*batch m"] | None = None
     noise: Noise | None = None
 
     @or_brief
@@ -149,7 +151,16 @@ def extension(
         of_users, targets = heights, centring.stored_points(y)
     else:
         of_users, targets = made.heights_of_users(heights), checks.check_targets(y)
-    return Extension(mu=mu, y=targets, h=of_users, frame=frame, **learned._asdict())
+    weights = _weights(made, nu)
+    return Extension(mu=mu, y=targets, h=of_users, frame=frame, nu=weights, **learned._asdict())
+
+
+def _weights(made: problem.Prepared, nu: ArrayLike | None) -> Float[Array, " m"] | None:
+    """Weights of users' targets, those of copies at the first of them; None if all are equal."""
+    if not arguments.is_concrete(made.nu):
+        return None if nu is None else made.nu[: made.num_targets]
+    weights = np.asarray(made.nu)[: made.num_targets]
+    return None if (weights == weights[0]).all() else arguments.placed(weights)
 
 
 _LEAST_UNSEEN = 20
@@ -164,7 +175,9 @@ def calibrate(
     The extension that is returned moves each code within a kernel that has the covariance of the
     codes around it. How wide the kernels are follows from the data: a new code is as likely to be
     nearer to the codes of the map as it is to be farther than an unseen one. Modes keep their
-    shares, and no group of codes that share a kernel lies on both sides of a singular face.
+    shares, and no group of codes that share a kernel lies on both sides of a singular face. They
+    keep their variance where they are about as wide as each other: the covariance of a group is
+    drawn towards that of all (``density.moments``), so a mode many times tighter comes out wider.
 
     Args:
       key: consumed.
@@ -176,14 +189,13 @@ def calibrate(
       The extension with ``noise``; ``generate`` and ``novelty=`` use it.
 
     Raises:
-      ValueError: if there are too few codes, shapes do not fit, or a value is not finite.
+      ValueError: if there are too few codes, shapes do not fit, a value is not finite, or half of
+        `unseen` equals codes of the map.
     """
     way = "call it outside of `jax.jit` and `jax.vmap`"
     arguments.refuse_trace("calibrate", way, key=key, ext=ext, unseen=unseen)
     key = arguments.key("key", key)
     check_extension(ext)
-    if ext.y.ndim != 2:
-        raise ValueError("`ext` holds the maps of several classes; calibrate the map of one.")
     others = None
     if unseen is not None:
         others = np.asarray(checks.check_targets(unseen, "unseen"))
@@ -197,7 +209,8 @@ def calibrate(
         np.asarray(normals(ext.frame.normalise(y)), np.float64),
         2 * float(np.sin(min(float(ext.threshold), np.pi) / 2)),
     )
-    return replace(ext, noise=noises.learn(key, ext.mu, y, h, planes, others))
+    nu = None if ext.nu is None else np.asarray(ext.nu, np.float64)
+    return replace(ext, noise=noises.learn(key, ext.mu, y, h, planes, others, nu))
 
 
 def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Extension:
@@ -216,7 +229,7 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
         if novelty != "blend":
             raise ValueError(f"`novelty` is {novelty!r:.99}; pass a number in [0, 1], or 'blend'.")
         return replace(ext, noise=None)
-    what = "from 0, the codes of the data, to 1, codes as new as unseen ones, or 'blend'"
+    what = "a number from 0, codes of the data, to 1, as new as unseen ones, or 'blend'"
     value = arguments.number("novelty", novelty, 0.0, 1.0, what=what)
     if ext.noise is None:
         raise ValueError(
@@ -228,5 +241,9 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
 
 
 def check_extension(ext: Given[Extension]) -> None:
-    """Raise an error if ``ext`` is not an ``Extension``."""
+    """Raise an error if ``ext`` is not the ``Extension`` of one map."""
     arguments.instance("ext", ext, Extension, "what `extension` returns")
+    if np.ndim(ext.y) != 2:
+        raise ValueError(
+            "`ext` holds the maps of several classes; pass the map of one, `of(label)`."
+        )

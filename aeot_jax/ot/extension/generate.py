@@ -118,7 +118,7 @@ def _draw_sharded(
     """``draw`` where no device holds all targets."""
     y, h = np.asarray(ext.y), np.asarray(ext.h)
     rows = sizes.sharded(*y.shape)
-    keys, rest = place(where, (keys, replace(ext, y=y[:0], h=h[:0])))
+    keys, rest = place(where, (keys, replace(ext, y=y[:0], h=h[:0], nu=None)))
     own = shard(where, y, rows), shard(where, h, rows, fill=-np.inf)
     options = {"size": size, "num_targets": len(h), "targets_axis": where.axes.targets}
     specs = P(), SHARDED, SHARDED

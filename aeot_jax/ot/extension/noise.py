@@ -9,10 +9,11 @@ where :math:`\bar x_i` is the mass centre of the cell and :math:`\sigma_i` the r
 a coordinate around it. :math:`\mu_g, C_g` are those of the group of y_i (``density.kernels``), and
 :math:`A_g` is the optimal map from N(0, E_g) to N(0, C_g), with E_g the covariance of e in the
 cells of the group. So z is a map of x, affine on every cell, monotone there (A is symmetric and
-positive), and it keeps mean and covariance of every group: each mode has its share and its
-variance. With s = 0 it is the discrete map. (Noise that is drawn apart from x serves worse: on
-codes of Fashion-MNIST, with kernels of 40 neighbours, the Frechet distance was 0.152 where that of
-x gave 0.104. Near the face to another cell, x moves the code towards that cell's.)
+positive), and it keeps the mean of every group, and its covariance where C_g is that of its codes:
+each mode has its share, and its variance unless it is many times tighter than others. With s = 0 it
+is the discrete map. (Noise that is drawn apart from x serves worse: on codes of Fashion-MNIST, with
+kernels of 40 neighbours, the Frechet distance was 0.152 where that of x gave 0.104. Near the face
+to another cell, x moves the code towards that cell's.)
 
 **How wide.** The width s is not chosen by hand. At novelty 1 a new code is nearer to the codes of
 the data than a code that the map has not seen with probability one half: the codes that are left
@@ -31,12 +32,12 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.memory import share_nearer
-from aeot_jax.metrics.novelty import left_out
-from aeot_jax.numerics import PRECISION, repeat, safe_ratio
+from aeot_jax.metrics.novelty import left_out, left_out_rows, rounding
+from aeot_jax.numerics import repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
 from aeot_jax.ot.density.grouping import Planes
-from aeot_jax.ot.density.kernels import Kernels
+from aeot_jax.ot.density.kernels import MOST_NUMBERS, Kernels, turned
 from aeot_jax.ot.extension.centres import Centres, unknown, with_samples
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
@@ -114,7 +115,7 @@ def moved(
     s = noise.reach * noise.novelty**2
     k = kernels.group[index]
     e = (x - noise.centre[index]) * noise.per_unit[index][:, None]
-    offset = jnp.einsum("nd,nde->ne", e, noise.gain[k], precision=PRECISION)
+    offset = turned(e, noise.gain, k)
     pull = s / (1 + jnp.sqrt(1 - s))  # 1 - sqrt(1 - s)
     z = code - pull * (code - kernels.mean[k]) + jnp.sqrt(s) * offset
     stays = s == 0
@@ -129,6 +130,7 @@ def learn(
     h: Heights,
     planes: Planes,
     unseen: Float[np.ndarray, "p d"] | None = None,
+    nu: Float[np.ndarray, " m"] | None = None,
 ) -> Noise:
     """Learn kernels, the places of the cells, and the width at which new codes are new.
 
@@ -139,15 +141,15 @@ def learn(
       h: heights (m,); -inf for a target without a cell, which has no kernel.
       planes: which faces between targets are regular.
       unseen: codes that the map has not seen (p, d); None leaves out codes of the map.
+      nu: weights of the targets (m,); None is uniform.
     """
     cell_key, shape_key, draw_key = jax.random.split(key, 3)
     active = np.flatnonzero(np.isfinite(np.asarray(h)))
     codes = np.asarray(y, np.float64)[active]
     fit.check_enough(codes, "ext")
-    found = fit.learn(codes, planes._replace(normals=planes.normals[active]))
-    group = np.zeros(len(h), np.int32)
-    group[active] = np.asarray(found.group)
-    found = replace(found, group=jnp.asarray(group))
+    mass = None if nu is None else nu[active] / nu[active].sum()
+    found = fit.learn(codes, planes._replace(normals=planes.normals[active]), mass)
+    found = _of_all(found, active, len(h), mass)
     batches = max(1, -(-_PER_CELL * len(active) // _BATCH))
     centre, per_unit = _cells(cell_key, mu, y, h, jnp.int32(batches))
     cells = centre, per_unit
@@ -155,15 +157,40 @@ def learn(
     gain = _gain(found, *map(np.asarray, shapes))
     noise = Noise(found, centre, per_unit, gain, jnp.float32(1), jnp.float32(1))
     known = codes.astype(np.float32)
-    far = left_out(known) if unseen is None else nearest(unseen, known)[0]
+    if unseen is None:
+        left = left_out_rows(len(known))
+        far, share = left_out(known, left), None if mass is None else mass[left]
+    else:
+        far, share = nearest(unseen, known)[0], None
+        repeated = int((far <= rounding(known)).sum())
+        if 2 * repeated >= len(far):
+            raise ValueError(
+                f"`unseen` has {len(far)} codes, of which {repeated} are codes of the map: beside "
+                "them only copies are as new; pass others, or None to leave out codes of the map."
+            )
     x, index = _drawn(draw_key, mu, y, h)
     own = y[index]
 
     def nearer(width: float) -> float:
         z, _ = _moved(x, index, own, replace(noise, reach=jnp.float32(width)))
-        return share_nearer(nearest(np.asarray(z), known)[0], far)
+        return share_nearer(nearest(np.asarray(z), known)[0], far, share)
 
     return replace(noise, reach=jnp.float32(_balanced(nearer)))
+
+
+def _of_all(
+    found: Kernels, active: Int[np.ndarray, " q"], m: int, mass: Float[np.ndarray, " q"] | None
+) -> Kernels:
+    """Kernels of all targets, of which those without a cell have no weight."""
+    group = np.zeros(m, np.int32)
+    group[active] = np.asarray(found.group)
+    if mass is None and len(active) == m:
+        return replace(found, group=jnp.asarray(group))
+    weight = np.zeros(m)
+    weight[active] = 1 / len(active) if mass is None else mass
+    with np.errstate(divide="ignore"):
+        logarithm = jnp.asarray(np.log(weight), jnp.float32)
+    return replace(found, group=jnp.asarray(group), log_weight=logarithm)
 
 
 _moved = jax.jit(moved)
@@ -181,6 +208,9 @@ def _shapes(
 ) -> tuple[Float[Array, " g"], Float[Array, "g d d"]]:
     """Samples in the cells of each group, and the sum of e e^T over these."""
     rows, heights, _ = shift.around(y, h)
+    size = _FEW  # a power of two
+    while size > 1 and size * y.shape[1] ** 2 > MOST_NUMBERS:
+        size //= 2
 
     def body(i: Int[Array, ""], sums: tuple[Array, Array]) -> tuple[Array, Array]:
         counts, squares = sums
@@ -188,7 +218,14 @@ def _shapes(
         _, index = power.best(x, rows, heights)
         e = (x - cells[0][index]) * cells[1][index][:, None]
         k = kernels.group[index]
-        return counts.at[k].add(1.0), squares.at[k].add(e[:, :, None] * e[:, None, :])
+
+        def add(squares: Array, of: tuple[Array, Array]) -> tuple[Array, None]:
+            own, at = of
+            return squares.at[at].add(own[:, :, None] * own[:, None, :]), None
+
+        # Where d is large, the products of all would take gigabytes.
+        parts = jax.tree.map(lambda one: one.reshape(-1, size, *one.shape[1:]), (e, k))
+        return counts.at[k].add(1.0), jax.lax.scan(add, squares, parts)[0]
 
     none = jnp.zeros_like(kernels.mean[:, 0]), jnp.zeros_like(kernels.axes)
     return repeat(batches, body, none)

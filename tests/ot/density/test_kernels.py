@@ -1,12 +1,14 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 from aeot_jax import kernels, log_density
-from aeot_jax.ot.density import leaving
+from aeot_jax.ot.density import grouping, leaving
+from aeot_jax.ot.density import kernels as density
 from aeot_jax.ot.density.grouping import Planes, together
-from aeot_jax.ot.density.moments import moments
+from aeot_jax.ot.density.moments import axes, moments
 
 M = 150
 
@@ -115,6 +117,35 @@ def test_no_group_lies_on_both_sides_of_a_gap():
     assert (apart[side] == apart[0]).all()
 
 
+def test_copies_count_once_where_codes_are_left_out_and_each_in_the_density():
+    """A code that is left out is near to its own copy, and would ask for kernels of no width."""
+    y = codes(2)
+    alone, twice = kernels(y), kernels(np.concatenate([y, y]))
+    assert float(twice.width) == float(alone.width)
+    np.testing.assert_allclose(twice.log_likelihood, alone.log_likelihood, rtol=1e-6)
+    heavy = np.concatenate([y, np.repeat(y[:1], M, axis=0)])
+    found = kernels(heavy)
+    side = np.linspace(-6, 8, 281)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    p = np.exp(np.asarray(log_density(grid, heavy, found), np.float64)) * 0.05**2
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-3)
+    np.testing.assert_allclose(p @ grid, heavy.mean(0, dtype=np.float64), atol=0.01)
+
+
+def test_moments_have_the_weights_of_the_codes():
+    """Integers as weights are copies."""
+    y = codes(3).astype(np.float64)
+    group = together(y, 40)
+    times = 1 + np.arange(M) % 4
+    found = moments(y, group, times / times.sum())
+    copied = moments(np.repeat(y, times, axis=0), np.repeat(group, times))
+    for name in ("mean", "covariance", "pooled"):
+        np.testing.assert_allclose(getattr(found, name), getattr(copied, name), rtol=1e-10)
+    np.testing.assert_array_equal(found.counts, np.bincount(group))
+    none = moments(y, group, np.where(group == 0, 0.0, 1 / (group > 0).sum()))
+    np.testing.assert_allclose(none.mean[0], y[group == 0].mean(0), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("y", "words"),
     [
@@ -122,6 +153,8 @@ def test_no_group_lies_on_both_sides_of_a_gap():
         (np.eye(30), "`y` has 30 codes in 30 dimensions"),
         (np.full((30, 2), np.nan), "`y`"),
         (np.ones((30, 2)), "`y` holds one code 30 times"),
+        (np.repeat(np.eye(2), 30, axis=0), "`y` has 2 different codes in 2 dimensions"),
+        (1e-40 * codes(2), "`y` holds codes that differ by 2e-40, .* divide them by their scale"),
     ],
 )
 def test_what_kernels_cannot_be_learned_from(y, words):
@@ -133,3 +166,46 @@ def test_kernels_of_other_codes_are_refused():
     y = codes(2)
     with pytest.raises(ValueError, match="pass the codes that they were learned from"):
         log_density(y, y[:20], kernels(y))
+
+
+def test_groups_out_of_sight_change_no_digit(monkeypatch):
+    """Kernels that add less than e^-50 of what is there are passed over."""
+    y = np.concatenate([codes(2, seed) + 40 * seed for seed in range(3)]).astype(np.float64)
+    group = together(y, 12)
+    arguments = y, np.arange(0, 3 * M, 9), moments(y, group), 2.0, np.array([0.1, 0.5, 1.0])
+    found = leaving.left_out(*arguments)
+    monkeypatch.setattr(leaving, "_UNSEEN", np.inf)
+    np.testing.assert_allclose(leaving.left_out(*arguments), found, rtol=1e-13)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_each_code_moves_to_the_group_that_suits_it_best(offset, monkeypatch):
+    y = np.concatenate([codes(2, seed) + 3 * seed for seed in range(3)]).astype(np.float64) + offset
+    made = moments(y, together(y, 15))
+    vectors, deviations = axes(made, 2.0)
+    scores = [
+        np.log(count) + multivariate_normal(mean, (v * s**2) @ v.T).logpdf(y)
+        for count, mean, v, s in zip(made.counts, made.mean, vectors, deviations, strict=True)
+    ]
+    best = np.argmax(scores, axis=0)
+    monkeypatch.setattr(grouping, "_MOVES", 1)
+    moved = grouping.settled(y, made.group, 2.0)
+    np.testing.assert_array_equal(moved, np.unique(best, return_inverse=True)[1])
+
+
+def test_rows_times_the_matrices_of_their_groups_take_bounded_memory(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, k = rng.normal(size=(50, 8)).astype(np.float32), rng.integers(0, 3, 50)
+    matrices = rng.normal(size=(3, 8, 8)).astype(np.float32)
+    expected = np.einsum("nd,nde->ne", rows, matrices[k])
+    for most in (1 << 24, 64 * 7, 1):  # all, seven and one at a time
+        monkeypatch.setattr(density, "MOST_NUMBERS", most)
+        found = density.turned(*map(jnp.asarray, (rows, matrices, k)))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    monkeypatch.undo()
+    many = jax.ShapeDtypeStruct((4096, 512), jnp.float32)
+    wide = jax.ShapeDtypeStruct((2, 512, 512), jnp.float32)
+    program = jax.jit(lambda rows, matrices: density.turned(rows, matrices, jnp.arange(4096) % 2))
+    used = program.lower(many, wide).compile().memory_analysis()
+    assert used is not None
+    assert used.temp_size_in_bytes < 160 << 20  # matrices of all rows would take 4 GiB

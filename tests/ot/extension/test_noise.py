@@ -7,11 +7,15 @@ import pytest
 
 from aeot_jax import (
     Gaussian,
+    SolverConfig,
     calibrate,
     extension,
     generate,
     load,
+    log_density,
     save,
+    singular_set,
+    solve_classes,
     solve_exact,
     transport,
 )
@@ -113,6 +117,88 @@ def test_it_is_affine_and_monotone_on_a_cell(ext, x):
     np.testing.assert_allclose(inside @ fitted, np.asarray(z)[rows], atol=1e-4)
     np.testing.assert_allclose(fitted[0, 1], fitted[1, 0], atol=1e-3)
     assert (np.linalg.eigvalsh(fitted[:2]) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def unequal():
+    """Codes spread evenly, with the weights of a normal distribution of variance 0.3."""
+    rng = np.random.default_rng(5)
+    y = rng.uniform(-2.5, 2.5, size=(M, 2)).astype(np.float32)
+    nu = np.exp(-((y.astype(np.float64) ** 2).sum(1)) / 0.6)
+    nu[:40] = 0
+    return y, nu / nu.sum()
+
+
+def moments_of(z, weights=None):
+    z = np.asarray(z, np.float64)
+    mean = np.average(z, axis=0, weights=weights)
+    return mean, np.average((z - mean) ** 2, axis=0, weights=weights)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_codes_weigh_in_their_groups_what_they_weigh_in_the_data(unequal, copied):
+    """Weights, and copies, whose cells have the mass of all of them."""
+    y, nu = unequal
+    if copied:
+        times = np.ceil(400 * nu).astype(int)  # 0 where nu is 0
+        y, nu = np.repeat(y, times, axis=0)[::-1], None
+    kernel = calibrate(
+        KEY, extension(KEY, Gaussian(2), y, solve_exact(y, nu, source="gaussian").h, nu)
+    )
+    z, _, _ = extend(kernel.mu.sample(jax.random.key(9), 4 * N), kernel)
+    (mean, variance), (then, before) = moments_of(z), moments_of(y, nu)
+    # Without the weights the variance was 1.6 times as large.
+    np.testing.assert_allclose(variance, before, rtol=0.08)
+    np.testing.assert_allclose(mean, then, atol=0.03)
+    # The density has the same weights: its moments over a grid are those of the data.
+    side = np.linspace(-4, 4, 161)
+    grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    assert kernel.noise is not None
+    p = np.exp(np.asarray(log_density(grid, kernel.y, kernel.noise.kernels), np.float64))
+    np.testing.assert_allclose(p.sum() * 0.05**2, 1, rtol=1e-3)
+    mean, variance = moments_of(grid, p)
+    np.testing.assert_allclose(mean, then, atol=0.01)
+    np.testing.assert_allclose(variance, before, rtol=0.08)
+
+
+def test_equal_weights_are_those_of_none(plain, ext):
+    h = plain.h
+    given = extension(KEY, Gaussian(2), Y, h, np.full(M, 1 / M))
+    assert given.nu is None
+    jax.tree.map(np.testing.assert_array_equal, calibrate(KEY, given), ext)
+
+
+def test_a_file_keeps_the_weights(unequal, tmp_path):
+    y, nu = unequal
+    kernel = extension(KEY, Gaussian(2), y, np.where(nu > 0, 0.0, -np.inf), nu)
+    for one in (kernel, calibrate(KEY, kernel)):
+        save(one, tmp_path / "ext.npz")
+        jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "ext.npz"), one)
+
+
+def test_classes_keep_their_weights():
+    y, labels = Y[:120], np.arange(120) // 50  # the last class is smaller
+    nu = np.where(labels == 1, 1.0, 1 + np.arange(120) % 3)
+    config = SolverConfig(tolerance=None, max_steps=1)
+    maps = solve_classes(KEY, Gaussian(2), y, labels, config, nu=nu / nu.sum())
+    own = nu[labels == 2] / nu[labels == 2].sum()
+    for label, expected in ((2, np.r_[own, np.zeros(30)]), (1, np.full(50, 1 / 50))):
+        np.testing.assert_allclose(np.asarray(maps.of(label).nu), expected, rtol=1e-6)
+    noise = calibrate(KEY, maps.of(2)).noise
+    assert noise is not None
+    assert int(noise.kernels.counts.sum()) == 20  # all of them are left out
+
+
+def test_codes_of_the_map_are_not_unseen(plain):
+    with pytest.raises(ValueError, match="`unseen` has 40 codes, of which 25 are codes of the map"):
+        calibrate(KEY, plain, np.concatenate([Y[:25], Y[:15] + 0.1]))
+
+
+@pytest.mark.parametrize("use", [calibrate, singular_set, lambda key, ext: generate(key, ext, 8)])
+def test_the_maps_of_several_classes_are_refused(plain, use):
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), plain)
+    with pytest.raises(ValueError, match="`ext` holds the maps of several classes"):
+        use(KEY, several)
 
 
 def test_unseen_codes_may_say_how_new(plain):
