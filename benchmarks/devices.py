@@ -122,14 +122,14 @@ def reduction_alone(m: int, devices: Devices):
     return partial(function, jnp.zeros(m + 8, jnp.int32))
 
 
-def chunk(config: aeot.SolverConfig, m: int, d: int):
+def chunk(config: aeot.SolverConfig, m: int, d: int, steps: int = STEPS):
     """A chunk of steps with its data where the devices want it."""
     mu, y, nu = problem(m, d)
     state = aeot.init(jax.random.key(0), mu, y, nu, replace(config, parallel="none", devices=None))
     where = placement(config.parallel, config.devices)
     state, marginals = parallel.place(where, (state, Marginals(mu, y, nu)))
     plan = planning.plan(m, mu, config)
-    return partial(stepping.run_steps, state, marginals, plan, where, STEPS)
+    return partial(stepping.run_steps, state, marginals, plan, where, steps)
 
 
 def scaling(m: int, d: int, batch: int, rounds: int, keep: bool = True) -> None:

@@ -15,7 +15,7 @@ import binding
 
 _PARSER = argparse.ArgumentParser(description="Benchmark of the kernel.")
 _PARSER.add_argument("--quick", action="store_true", help="small works, nothing recorded")
-_PARSER.add_argument("--works", nargs="*", help="time, memory, slopes; by default all")
+_PARSER.add_argument("--works", nargs="*", help="time, large, memory, slopes; by default all")
 _PARSER.add_argument("--rounds", type=int, default=15, help="turns of each contestant")
 _PARSER.add_argument("--measure-memory", nargs=4, metavar=("FORM", "N", "M", "D"))
 ARGUMENTS = _PARSER.parse_args(None if __name__ == "__main__" else [])
@@ -39,13 +39,14 @@ from jax import lax  # noqa: E402
 from threadpoolctl import threadpool_info  # noqa: E402
 
 from aeot_jax.numerics import PRECISION  # noqa: E402
-from aeot_jax.ot.cells import antithetic, blocks, power  # noqa: E402
+from aeot_jax.ot.cells import accelerator, antithetic, blocks, power  # noqa: E402
+from aeot_jax.ot.cells.tensorcores import candidates, split  # noqa: E402
 from aeot_jax.ot.duality.assign import assign as assign_checked  # noqa: E402
 
 Works = tuple[tuple[int, int, int], ...]
 
 TIMES: Works = ((4096, 10_000, 64), (4096, 60_000, 64), (65_536, 1_000, 2))
-LARGE: Works = ((65_536, 100_000, 512),)
+LARGE: Works = ((16_384, 100_000, 512), (16_384, 100_000, 3_072), (16_384, 100_000, 64))
 """For accelerators alone."""
 MEMORIES: Works = (*TIMES, (4096, 1_000_000, 32), (1_000_000, 60_000, 32))
 QUICK: Works = ((512, 1_000, 64), (2048, 200, 2))
@@ -159,6 +160,22 @@ def orbits(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
     return antithetic.assign_orbits(x[: x.shape[0] // antithetic.SIZE], y, h)
 
 
+def float32(x: jax.Array, y: jax.Array, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The accelerator form that scores every target in float32, without tensor cores."""
+    rows, used = blocks.Rows(y), blocks.used(h)
+    chunk = min(accelerator.chunk_of_best(x.shape[1]), x.shape[0])
+    parts = x.reshape(-1, chunk, x.shape[1])
+    value, index = lax.map(lambda part: accelerator.best(part, rows, h, used), parts)
+    return value.reshape(-1), index.reshape(-1)
+
+
+def orbits_float32(x: jax.Array, y: jax.Array, h: jax.Array) -> jax.Array:
+    """``orbits`` without tensor cores."""
+    x, cells = x[: x.shape[0] // antithetic.SIZE], antithetic._cells_by_argmax
+    chunk = antithetic._ACCELERATOR_CHUNK
+    return antithetic._in_chunks(cells, x, blocks.Rows(y), h, chunk)[1]
+
+
 def faiss_search(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> Callable[[], object]:
     """Exact inner-product search, with the height as a coordinate more."""
     faiss = importlib.import_module("faiss")
@@ -189,6 +206,16 @@ ACCELERATOR_FORMS = {
     "small blocks": small_blocks,
 }
 """Those that were built for a CPU are left out."""
+LARGE_FORMS = {
+    "assign": assign,
+    "assign float32": float32,
+    "orbits": orbits,
+    "orbits float32": orbits_float32,
+    "XLA product": product,
+    "default product": default_product,
+    "product and maximum": product_maximum,
+}
+"""On large works."""
 
 
 def quality(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> dict[str, float]:
@@ -203,6 +230,25 @@ def quality(x: np.ndarray, y: np.ndarray, h: np.ndarray) -> dict[str, float]:
     }
 
 
+def beside_float32(x: jax.Array, y: jax.Array, h: jax.Array) -> dict[str, float]:
+    """Whether tensor cores change a cell, and how many samples their candidates leave open."""
+    if x.shape[0] > candidates.CHUNK:
+        x = x[: candidates.CHUNK]
+    found, e = jax.jit(lambda x, y, h: candidates.looked_at(x, blocks.Rows(y), h))(x, y, h)
+    index, wanted = (jax.jit(form)(x, y, h)[1] for form in (assign, float32))
+    rows = np.asarray(x[:256], np.float64), np.asarray(y[:4096], np.float64)
+    split_x, split_y = (split.left(x[:256], x.shape[1]), split.right(y[:4096], x.shape[1]))
+    near = sum(np.asarray(p, np.float64) for p in split.products(split_x, split_y))
+    return {
+        "indices_that_differ": int((index != wanted).sum()),
+        "share_open": float(candidates.is_open(found, e).mean()),
+        "share_of_two_within_the_bound": float((found.values[0] - found.values[1] <= 2 * e).mean()),
+        "largest_error_over_bound": float(
+            np.max(np.abs(near - rows[0] @ rows[1].T) / np.asarray(e[:256], np.float64)[:, None])
+        ),
+    }
+
+
 def time_work(n: int, m: int, d: int, rounds: int, keep: bool) -> None:
     """Time all contestants on one work."""
     x, y, h = problem(n, m, d)
@@ -214,7 +260,8 @@ def time_work(n: int, m: int, d: int, rounds: int, keep: bool) -> None:
         runs["NumPy product"] = lambda: np.matmul(x, y.T, out=out)
     compile_s: dict[str, float] = {}
     temporary: dict[str, float] = {}
-    for name, form in (FORMS if on_cpu else ACCELERATOR_FORMS).items():
+    is_large = (n, m, d) in LARGE
+    for name, form in (FORMS if on_cpu else LARGE_FORMS if is_large else ACCELERATOR_FORMS).items():
         program, compile_s[name] = harness.compiled(form, *arrays)
         temporary[name] = program.memory_analysis().temp_size_in_bytes / 2**20
         runs[name] = lambda program=program: program(*arrays)
@@ -224,6 +271,8 @@ def time_work(n: int, m: int, d: int, rounds: int, keep: bool) -> None:
     yardstick = timings["NumPy product" if on_cpu else "XLA product"]
     floor = timings["fused maximum" if on_cpu else "product and maximum"]
     reached = quality(x, y, h)
+    if is_large:
+        reached |= beside_float32(*arrays)
     goal, goal_floor = GOALS.get((n, m, d), (None, None))
     print(f"{n} x {m} x {d}   {reached}")
     for name, timing in timings.items():
@@ -294,12 +343,14 @@ def main() -> None:
         measure_memory(form, *map(int, sizes))
         return
     quick = ARGUMENTS.quick
-    parts = ARGUMENTS.works or ["time", "memory", "slopes"]
+    parts = ARGUMENTS.works or ["time", "large", "memory", "slopes"]
     print({info["internal_api"]: info.get("architecture") for info in threadpool_info()})
-    if "time" in parts:
-        large = () if harness.on_cpu() else LARGE
-        for work in QUICK if quick else (*TIMES, *large):
-            time_work(*work, rounds=3 if quick else ARGUMENTS.rounds, keep=not quick)
+    rounds = 3 if quick else ARGUMENTS.rounds
+    works = (QUICK if quick else TIMES) if "time" in parts else ()
+    if "large" in parts and not quick and not harness.on_cpu():
+        works += LARGE
+    for work in works:
+        time_work(*work, rounds=rounds, keep=not quick)
     if "memory" in parts and sys.platform == "linux" and harness.on_cpu():
         for work in QUICK if quick else MEMORIES:
             memory_work("assign", *work, keep=not quick)

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.machines import meshes
-from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.cells import antithetic, sizes
 from aeot_jax.ot.devices.placement import placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
@@ -102,6 +102,23 @@ def test_every_public_program_lowers_for_an_accelerator(accelerator):
         assert products, name
         assert all("HIGHEST" in product for product in products), name
         assert "callback" not in text, f"{name} would wait for a host"
+
+
+@pytest.mark.parametrize("kernel", ["assign", "orbits"])
+def test_tensor_cores_of_a_gpu_sum_in_float32_what_is_split(kernel, accelerator):
+    d, rows, m = {"assign": (64, 2**14, 2**14), "orbits": (512, 2**9, 2**16)}[kernel]
+    function = {"assign": aeot.assign, "orbits": antithetic.assign_orbits}[kernel]
+    arguments = floats(rows, d), floats(m, d), floats(m)
+    text = {
+        platform: exported(function, *arguments, platforms=[platform]).mlir_module()
+        for platform in PLATFORMS
+    }
+    products = re.findall(r"stablehlo\.dot_general.*", text["cuda"])
+    on_tensor_cores = [product for product in products if "bf16>" in product]
+    assert on_tensor_cores
+    assert all(re.search(r"-> tensor<[0-9x]*xf32>", product) for product in on_tensor_cores)
+    assert all("HIGHEST" in product for product in products if product not in on_tensor_cores)
+    assert "bf16" not in text["tpu"]
 
 
 def test_programs_lower_inside_of_shard_map(accelerator):

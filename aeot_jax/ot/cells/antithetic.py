@@ -14,7 +14,9 @@ Source: Hammersley and Morton 1956 (antithetic variates); the use of all signs o
 is this library's.
 """
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,8 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.numerics import PRECISION, repeat, usual_dtypes
 from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.cells.tensorcores import candidates, split
+from aeot_jax.ot.cells.tensorcores.leading import Leading, Scores, over_blocks
 from aeot_jax.typing import Heights, Samples, Targets
 
 SIZE = 8
@@ -40,6 +44,9 @@ _PARTS = 4
 _PATTERNS = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]], np.float32)
 """Signs of the parts; the other four patterns of an orbit are their negatives."""
 
+_NEUTRAL = (0.0,) * _PARTS + (-np.inf,)
+"""Products of the parts, and a height, from which all scores are -inf."""
+
 _CHUNK = 128
 """Orbits scored together: their scores with one block stay in the first-level cache."""
 
@@ -51,6 +58,17 @@ _GROUP = 16
 
 _ACCELERATOR_CHUNK = 1024
 """Orbits scored together on an accelerator."""
+
+_CANDIDATES_DIM = 512
+"""Least dimension in which candidates are quicker for orbits: below, the reduction of eight lists
+takes longer than float32's products (``benchmarks/kernel.py``)."""
+
+_CANDIDATES_CHUNK = 8192
+"""Orbits whose candidates are found together: targets are split into bfloat16 once for them."""
+
+_CANDIDATES_BLOCK = 4096
+"""Most targets of a block then. XLA gives a sixteenth of so many threads to an orbit, and the eight
+lists of each thread fill its registers: of 14,336 targets they spill, which takes twice as long."""
 
 _ACCELERATOR_PRODUCTS = 1 << 26
 """Most products of parts in a block on an accelerator: 256 MiB; smaller blocks are no faster
@@ -112,8 +130,19 @@ def leaders(
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(_cells_by_argmax, x, y, h, _ACCELERATOR_CHUNK)
 
+    def on_gpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(_cells_by_candidates, x, y, h, _CANDIDATES_CHUNK)
+
     y = as_rows(y)
-    return lax.platform_dependent(x, y, h, cpu=sequential_vmap(on_cpu), default=on_accelerator)
+    pays = candidates.pays(x.shape[0], y.shape[0], y.shape[1], _CANDIDATES_DIM)
+    return lax.platform_dependent(
+        x,
+        y,
+        h,
+        cpu=sequential_vmap(on_cpu),
+        cuda=on_gpu if pays else on_accelerator,
+        default=on_accelerator,
+    )
 
 
 def _in_chunks(
@@ -147,9 +176,20 @@ def _products(rows: jax.Array, columns: jax.Array) -> list[jax.Array]:
 
     The patterns are ``_PATTERNS``: p_0 + p_1 + p_2 + p_3, p_0 + p_1 - p_2 - p_3, and so on.
     """
-    p = jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION)
+    return _scores_of_parts(jnp.einsum("pbk,pnk->pbn", rows, columns, precision=PRECISION))
+
+
+def _scores_of_parts(p: jax.Array | Sequence[jax.Array]) -> list[jax.Array]:
+    """Scores of the first four patterns from the products of the parts (4, b, n)."""
     near, far = (p[0] + p[1], p[0] - p[1]), (p[2] + p[3], p[2] - p[3])
     return [near[0] + far[0], near[0] - far[0], near[1] + far[1], near[1] - far[1]]
+
+
+def _scores_of_all(*parts: jax.Array) -> tuple[jax.Array, ...]:
+    """Scores of all members from the products of the parts, and the heights."""
+    *p, heights = parts
+    scores = _scores_of_parts(p)
+    return (*(heights + s for s in scores), *(heights - s for s in scores))
 
 
 def _cells_by_group(
@@ -204,9 +244,10 @@ def _cells_by_argmax(
     def body(b: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         best, index = carry
         yb, hb, start = blocks.window(y, h, b, block)
-        products = _products(x_parts, _parts(yb))
-        scores = [hb[None, :] + p for p in products] + [hb[None, :] - p for p in products]
-        value, place = map(jnp.stack, blocks.first_best(tuple(scores)))
+        p = jnp.einsum("pnk,pbk->pnb", x_parts, _parts(yb), precision=PRECISION)
+        heights = jnp.broadcast_to(hb[None, :], p[0].shape).astype(p.dtype)
+        found = blocks.first_best_of((*p, heights), _NEUTRAL, _scores_of_all, SIZE)
+        value, place = map(jnp.stack, found)
         better = value > best
         return jnp.where(better, value, best), jnp.where(better, start + place, index)
 
@@ -216,3 +257,51 @@ def _cells_by_argmax(
         blocks.full(shape, 0, jnp.int32, *data),
     )
     return repeat(-(-m // block), body, carry)
+
+
+def _cells_by_candidates(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The same, with candidates from tensor cores; float32 decides among them.
+
+    What ``candidates`` says holds with products of a part's coordinates. Its float32 evaluation
+    adds runs of so many: the four products, or four runs of the coordinates.
+    """
+    found, e = _looked_at(x, y, h)
+
+    def of_members(index: jax.Array) -> jax.Array:
+        rows = y.of(y.points[index.ravel()]).reshape(*index.shape, x.shape[1])
+        return candidates.row_score(members(x), rows, h[index])
+
+    index = candidates.of_few(found, of_members, h.shape[0])
+    open_ = candidates.is_open(found, e[None, :]).any(axis=0)
+    index = candidates.settled(
+        index, open_, lambda places: _cells_by_argmax(x[places], y, h, used)[1]
+    )
+    return of_members(index), index
+
+
+def _looked_at(x: jax.Array, y: Rows, h: jax.Array) -> tuple[Leading, Float[Array, " n"]]:
+    """The list of every member (8, n), and the bound on the errors of an orbit's scores (n,)."""
+    (n, d), m = x.shape, y.shape[0]
+    length = -(-d // _PARTS)
+    split_x = split.left(_parts(x), length)
+
+    def parts(yb: jax.Array, hb: jax.Array) -> tuple[jax.Array, ...]:
+        found = split.products(split_x, split.right(_parts(yb), length))
+        heights = jnp.broadcast_to(hb[None, :], found[0].shape[1:]).astype(jnp.float32)
+        return *(p for each in found for p in each), heights
+
+    def scores(*parts: jax.Array) -> tuple[jax.Array, ...]:
+        *products, heights = parts
+        several = [products[i : i + _PARTS] for i in range(0, len(products), _PARTS)]
+        whole = [functools.reduce(operator.add, p) for p in zip(*several, strict=True)]
+        return _scores_of_all(*whole, heights)
+
+    neutral = _NEUTRAL[:_PARTS] * len(split_x) + _NEUTRAL[_PARTS:]
+    most = candidates.PRODUCTS // (_PARTS * len(split_x) * n)
+    block = blocks.equal_blocks(m, min(most, _CANDIDATES_BLOCK))
+    of = Scores(parts, neutral, scores, SIZE)
+    found, y_norm, h_size = over_blocks(of, x, y, h, block)
+    x_norm = split.norm(jnp.square(x).sum(axis=1), d)
+    return found, split.bound(x_norm, y_norm, h_size, d, length)

@@ -207,6 +207,47 @@ def _(primals: tuple, tangents: tuple) -> tuple:
     return (values, places), (changes, still)
 
 
+def first_best_of(
+    parts: tuple[jax.Array, ...],
+    neutral: tuple[float, ...],
+    scores: Callable[..., tuple[jax.Array, ...]],
+    number: int,
+) -> tuple[tuple[jax.Array, ...], ...]:
+    """``first_best(scores(*parts))``, but only the parts are ever in memory.
+
+    The compiler writes scores that several formulas share before it reduces them. Here the formulas
+    are inside of the reduction: its elements are parts with a maximum so far, and one that has met
+    another holds neutral parts.
+
+    Args:
+      parts: arrays of one shape, of which the scores are made.
+      neutral: parts from which every score is -inf.
+      scores: from parts to scores.
+      number: how many scores there are.
+    """
+    last, held = parts[0].ndim - 1, len(parts) + 1
+    none = (*map(np.float32, neutral), np.int32(np.iinfo(np.int32).max))
+    empty = (np.float32(-np.inf), none[-1]) * number
+
+    def reducer(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        best = list(a[held:])
+        for element in (a, b):
+            own = [(score, element[held - 1]) for score in scores(*element[: held - 1])]
+            if element is b:
+                own += zip(b[held::2], b[held + 1 :: 2], strict=True)
+            for k, (value, place) in enumerate(own):
+                at = 2 * (k % number)
+                wins = (value > best[at]) | ((value == best[at]) & (place < best[at + 1]))
+                best[at] = jnp.where(wins, value, best[at])
+                best[at + 1] = jnp.where(wins, place, best[at + 1])
+        return (*map(jnp.asarray, none), *best)
+
+    places = lax.broadcasted_iota(jnp.int32, parts[0].shape, last)
+    filled = [jnp.full(parts[0].shape, fill) for fill in empty]
+    found = tuple(lax.reduce((*parts, places, *filled), none + empty, reducer, (last,)))
+    return found[held::2], found[held + 1 :: 2]
+
+
 def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _Tree:
     """Evaluate ``function(i, *operands)`` for i in 0 .. number - 1 and stack the results.
 

@@ -1,9 +1,9 @@
 r"""The kernel: Brenier's potential $u_h(x) = \max_i \langle x, y_i\rangle + h_i$ and its argmax.
 
 One pass costs about one matrix product and writes no $n \times m$ scores: samples come in chunks,
-targets in blocks. How a block is scored is in ``maxima.py`` for a CPU and in ``accelerator.py``;
-``benchmarks/kernel.py`` times them. All targets here are near the origin, or come with the centre
-that is subtracted from them (``blocks.Rows``).
+targets in blocks. How a block is scored is in ``maxima.py`` for a CPU, in ``accelerator.py``, and
+for large works on a GPU in ``tensorcores``; ``benchmarks/kernel.py`` times them. All targets here
+are near the origin, or come with the centre that is subtracted from them (``blocks.Rows``).
 """
 
 import functools
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.numerics import repeat
 from aeot_jax.ot.cells import accelerator, blocks, maxima
 from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.cells.tensorcores import candidates
 
 _SMALL_DIM = 5
 """Largest dimension in which a scan over single targets beats a product on a CPU
@@ -101,9 +102,13 @@ def _best(
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _in_chunks(accelerator.best, x, y, h, (), most=accelerator.chunk_of_best(x.shape[1]))
 
+    def on_gpu(x: jax.Array, y: Rows, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _in_chunks(candidates.best, x, y, h, (), most=candidates.CHUNK)
+
     # A batched product is not fused on a CPU: under `vmap`, problems take turns there.
     on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
-    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
+    on_cuda = on_gpu if candidates.pays(x.shape[0], *y.shape) else on_accelerator
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, cuda=on_cuda, default=on_accelerator)
 
 
 def _highest(

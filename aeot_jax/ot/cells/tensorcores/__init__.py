@@ -1,0 +1,1 @@
+"""The kernel on a GPU with tensor cores."""
