@@ -542,7 +542,10 @@ def expected(name: str) -> list[np.ndarray]:
     return numbers(call.function(**options))
 
 
-DEAR = {"solve_classes", "solve_conditional", "solve", "step", "fit", "w2_loss"}
+DEAR = {
+    *("solve_classes", "solve_conditional", "solve", "solve_jit", "step", "w2_loss"),
+    *("fit", "fit_codes", "simplicial"),
+}
 """Those that compile most."""
 
 WITH_ARRAYS = [

@@ -155,6 +155,7 @@ def test_a_class_without_its_rows_says_so(classes):
         replace(classes, rows=None).index(3)
 
 
+@pytest.mark.long
 def test_limits_are_those_of_every_class_and_the_time_is_that_of_all():
     rough = SolverConfig(tolerance=0.3, adam_share=1.0, learning_rate=1e-5, start="zero")
     rough = replace(rough, max_steps=20)

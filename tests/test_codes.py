@@ -258,6 +258,7 @@ def test_a_run_of_codes_is_resumed_and_refuses_other_codes(tmp_path):
         aeot.fit_codes(KEY, codes() + 1, CONFIG, run_dir=run, resume=True)
 
 
+@pytest.mark.long
 def test_codes_are_sampled_in_another_process(tmp_path, model):
     aeot.save(model, tmp_path / "m.npz")
     lines = (

@@ -120,6 +120,7 @@ def test_conditions_lie_where_their_batch_lies(weak, kind):
     assert not re.search("all-gather|all-reduce|all-to-all|collective|partition-id", program)
 
 
+@pytest.mark.long
 def test_leakage_is_the_share_of_variance_that_the_best_predictor_explains(weak, limit):
     """The predictor by brute force: of each noise the labels that all conditions lead to."""
     for found in (weak, limit):

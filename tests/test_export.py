@@ -121,6 +121,7 @@ def test_tensor_cores_of_a_gpu_sum_in_float32_what_is_split(kernel, accelerator)
     assert "bf16" not in text["tpu"]
 
 
+@pytest.mark.long
 def test_programs_lower_inside_of_shard_map(accelerator):
     mesh = meshes.row(tuple(jax.devices()), AXIS)
     for function, inside, outside, arguments in OVER_SAMPLES.values():
@@ -143,7 +144,11 @@ def test_programs_lower_inside_of_pmap(accelerator):
 
 
 @pytest.mark.parametrize(
-    ("kind", "target_shards"), [("pmap", 1), ("shard_map", 1), ("shard_map", 2)]
+    ("kind", "target_shards"),
+    [
+        ("shard_map", 2),
+        *(pytest.param(kind, 1, marks=pytest.mark.long) for kind in ("pmap", "shard_map")),
+    ],
 )
 def test_the_steps_of_a_solve_lower_in_every_placement(kind, target_shards, accelerator):
     where = placement(kind, None, target_shards)

@@ -53,6 +53,7 @@ def test_samples_are_the_decoded_codes_that_are_accepted(model):
     assert info.copies == (np.asarray(seen.num_blended)[accepted] == 1).sum()
 
 
+@pytest.mark.long
 def test_devices_do_not_change_the_samples(model):
     alone, seen = sample_with_info(KEY, model, 5000)
     devices = tuple(jax.devices()[2:6])

@@ -110,6 +110,7 @@ def test_the_estimate_alone_would_vouch_for_what_it_cannot_see():
     assert (alone < 0.1).mean() > 0.9
 
 
+@pytest.mark.long
 def test_the_true_error_of_planar_cells_is_within_the_bound(tally):
     """The whole way: samples, cells, counts; ten cells of weight 1e-9 hold 1e-5 each."""
     rng = np.random.default_rng(3)

@@ -19,7 +19,7 @@ from aeot_jax.cli import evaluate, main, sample
 from aeot_jax.nn import train
 from aeot_jax.storage import runs
 
-SHORT, MORE, LONG = 9, 27, 300
+SHORT, MORE, LONG = 4, 27, 300
 
 KEY = jax.random.key(0)
 

@@ -36,6 +36,7 @@ def components(digits):
     return fit_features(KEY, digits[0][:1197], config=CONFIG)
 
 
+@pytest.mark.long
 def test_classifier_generalises(digits, learned):
     images, labels = digits
     assert (predict(learned, images[1197:]) == labels[1197:]).mean() > 0.95

@@ -51,6 +51,7 @@ def test_codes_that_tie_are_as_new_as_others_that_tie():
     assert abs(report.share_near - 0.05) < 4 * report.share_near_se
 
 
+@pytest.mark.long
 def test_the_error_beside_left_out_codes_covers_what_they_vary_by():
     found = [novelty_report(codes(s, 400, 3), codes(1000 + s, 100, 3)) for s in range(300)]
     off = [(one.share_near - 0.05) / one.share_near_se for one in found]

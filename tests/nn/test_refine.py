@@ -77,6 +77,7 @@ def test_a_state_of_the_second_stage_belongs_to_its_first(fitted):
         train.fit(KEY, bars(), MODEL, longer, state=fitted[2][137])
 
 
+@pytest.mark.long
 def test_eight_devices_refine_as_one_does(fitted):
     state, history = train.fit(KEY, bars(), MODEL, CONFIG, state=fitted[2][137], devices=DEVICES)
     np.testing.assert_allclose(history, fitted[1][138:], rtol=1e-4)

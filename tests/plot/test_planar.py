@@ -143,7 +143,8 @@ def test_whole_figures_are_written(ext, tmp_path):
     plot.save(figure, tmp_path / "singular.png")
 
 
-@pytest.mark.parametrize("count", [1, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 5))])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_targets_on_a_line_are_drawn_too(count, tmp_path):
     y = np.column_stack([np.arange(1.0, count + 1) / 5, np.zeros(count)])
     ext = extension(KEY, UniformCube(2), y, solve_exact(y).h, num_samples=64)

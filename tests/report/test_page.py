@@ -290,6 +290,7 @@ def test_a_model_of_codes_alone_gets_plots_in_place_of_pictures():
     assert page.render(scored).count("These scores compare 25 codes with 25") == 2
 
 
+@pytest.mark.long
 def test_large_colour_pictures_are_made_small_enough(found):
     noise = np.random.default_rng(0).integers(0, 256, (60, 128, 96, 3), dtype=np.uint8)
     large = dataclasses.replace(

@@ -243,7 +243,7 @@ def first_best_of(
         return (*map(jnp.asarray, none), *best)
 
     places = lax.broadcasted_iota(jnp.int32, parts[0].shape, last)
-    filled = [jnp.full(parts[0].shape, fill) for fill in empty]
+    filled = [jnp.full(parts[0].shape, fill, fill.dtype) for fill in empty]
     found = tuple(lax.reduce((*parts, places, *filled), none + empty, reducer, (last,)))
     return found[held::2], found[held + 1 :: 2]
 

@@ -117,6 +117,7 @@ def test_mass_in_a_cell_of_weight_zero_is_stray_and_infinite():
     assert clean.num_empty == 0
 
 
+@pytest.mark.long
 def test_chi_square_is_right_where_there_is_stray_mass():
     """Samples in cells of weight 0 count: in the estimate, and in its standard error."""
     nu = jnp.asarray([0.1, 0.2, 0.3, 0.4, 0.0], jnp.float32)

@@ -36,6 +36,7 @@ def test_the_layout_changes_no_bit():
     assert_equal(sharded(SPECS[1], batch_size=B)[2**45], alone[2**45])
 
 
+@pytest.mark.long
 def test_the_layout_changes_no_dependent_draw():
     """With 12 rows a device, orbits lie on two."""
     options = {"batch_size": 48, "antithetic": True}

@@ -149,6 +149,7 @@ def test_an_extension_does_not_depend_on_the_devices(kind, num_devices):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_fewer_chunks_than_devices_are_the_same_candidates(ext, chunks):
     """A device that owns one chunk runs another program than one that owns them all."""
     for n in (100, 64):

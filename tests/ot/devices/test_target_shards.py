@@ -97,6 +97,7 @@ def test_a_device_holds_its_share_and_no_more(shards):
         assert max(a.size for a in jax.tree.leaves(state_) if a.shape[:1] != (padded,)) <= d
 
 
+@pytest.mark.long
 def test_a_step_gathers_scores_over_targets_and_reduces_counts_over_samples():
     m, d = 300, 16
     config = replace(
@@ -164,6 +165,7 @@ def test_a_certificate_does_not_depend_on_the_shape_of_the_mesh():
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 def test_planes_that_nearly_meet_are_told_apart_alike():
     """Fewer targets than a block of the kernel: its products round by their shape."""
     mu, rng = aeot.Gaussian(16), np.random.default_rng(0)

@@ -242,6 +242,7 @@ def test_unknown_centres_take_no_part():
     )
 
 
+@pytest.mark.long
 def test_every_walk_ends_in_the_simplex_that_holds_the_sample():
     from scipy.spatial import Delaunay
 

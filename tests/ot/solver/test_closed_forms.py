@@ -62,6 +62,7 @@ def test_starts_are_finite_for_degenerate_targets(start):
         assert np.isfinite(h).all()
 
 
+@pytest.mark.long
 def test_auto_takes_the_start_with_the_least_mass_error():
     key = jax.random.key(0)
     y = jax.random.normal(jax.random.key(4), (400, 2))

@@ -70,6 +70,7 @@ def test_scale_and_shift_of_the_targets_change_nothing_but_the_scale_of_h(scale,
     np.testing.assert_allclose(moved, plain, rtol=1e-5, atol=atol)
 
 
+@pytest.mark.long
 def test_rotating_source_and_targets_changes_nothing():
     rotation = jnp.linalg.qr(jax.random.normal(jax.random.key(8), (3, 3)))[0]
     turned = aeot.FromSampler(lambda key, n: MU.sample(key, n) @ rotation, 3)

@@ -41,7 +41,7 @@ def solved(setting: tuple[tuple[str, Any], ...]):
     return aeot.solve(KEY, mu, Y, config=replace(CONFIG, **settings))
 
 
-OTHERS = {"method": "adam"}, {"sampling": "sobol"}
+OTHERS = {"method": "adam"}, {"sampling": "sobol"}, {"sampling": "orbits"}
 """Those that have tests of their own, too."""
 
 

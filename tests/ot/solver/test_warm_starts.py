@@ -45,6 +45,7 @@ def test_fewer_targets_and_other_weights_start_from_old_heights(cold):
     assert warm.num_samples < 0.5 * cold.num_samples
 
 
+@pytest.mark.long
 def test_a_solution_needs_hardly_a_step_more(cold):
     again = solve(Y, h0=cold.h + 3.0)
     assert again.converged

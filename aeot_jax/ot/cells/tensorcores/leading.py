@@ -101,7 +101,7 @@ def leading(
         )
 
     places = lax.broadcasted_iota(jnp.int32, parts[0].shape, last)
-    filled = [jnp.full(parts[0].shape, fill) for fill in empty] * number
+    filled = [jnp.full(parts[0].shape, fill, fill.dtype) for fill in empty] * number
     found = lax.reduce((*parts, places, *filled), none + empty * number, reducer, (last,))
     return tuple(lists_of(tuple(found)))
 
