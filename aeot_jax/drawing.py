@@ -173,7 +173,6 @@ def draw_codes(
     devices: Given[Devices | None] = None,
 ) -> tuple[Float[np.ndarray, "n z"], SampleInfo]:
     """Draw exactly n standardised codes, and count the candidates."""
-    reject = arguments.flag("reject", reject) if reject is not None else None
     way = "under it use `generate` and `decode`"
     arguments.refuse_trace("sample", way, key=key, model=model)
     key = arguments.key("key", key)
@@ -184,26 +183,25 @@ def draw_codes(
     if n <= size and where.kind != "none":
         where = Placement("none")  # one draw is usually enough
     ext = place(where, at_novelty(extension_of(model, label), novelty))
-    reject = rejects(ext) if reject is None else reject
+    reject = rejects(ext) if reject is None else arguments.flag("reject", reject)
     parts: list[np.ndarray] = []
-    found = candidates = accepted_all = copies = 0
+    found = candidates = copies = 0
     for z, accepted, info in _draws(where, key, ext, size):
         keep = np.flatnonzero(accepted) if reject else np.arange(size)
         candidates += size
-        accepted_all += keep.size
         copies += int((info.num_blended[keep] == 1).sum())
         parts.append(z[keep])
         found += keep.size
         if found >= n:
             break
-        share = accepted_all / candidates
+        share = found / candidates
         if candidates >= _MAX_CANDIDATES and share < _LEAST_ACCEPTED:
             raise SampleError(
                 f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
                 f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more images."
             )
     codes = np.concatenate(parts)[:n]
-    rejected = candidates - accepted_all
+    rejected = candidates - found
     return codes, SampleInfo(candidates, rejected, rejected / candidates, copies)
 
 

@@ -302,6 +302,4 @@ def _looked_at(x: jax.Array, y: Rows, h: jax.Array) -> tuple[Leading, Float[Arra
     most = candidates.PRODUCTS // (_PARTS * len(split_x) * n)
     block = blocks.equal_blocks(m, min(most, _CANDIDATES_BLOCK))
     of = Scores(parts, neutral, scores, SIZE)
-    found, y_norm, h_size = over_blocks(of, x, y, h, block)
-    x_norm = split.norm(jnp.square(x).sum(axis=1), d)
-    return found, split.bound(x_norm, y_norm, h_size, d, length)
+    return over_blocks(of, x, y, h, block, length)

@@ -208,9 +208,8 @@ def _shapes(
 ) -> tuple[Float[Array, " g"], Float[Array, "g d d"]]:
     """Samples in the cells of each group, and the sum of e e^T over these."""
     rows, heights, _ = shift.around(y, h)
-    size = _FEW  # a power of two
-    while size > 1 and size * y.shape[1] ** 2 > MOST_NUMBERS:
-        size //= 2
+    # A power of two, as the number of samples is.
+    size = 1 << (min(_FEW, max(1, MOST_NUMBERS // y.shape[1] ** 2)).bit_length() - 1)
 
     def body(i: Int[Array, ""], sums: tuple[Array, Array]) -> tuple[Array, Array]:
         counts, squares = sums

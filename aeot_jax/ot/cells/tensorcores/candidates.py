@@ -154,6 +154,5 @@ def looked_at(x: jax.Array, y: Rows, h: jax.Array) -> tuple[Leading, jax.Array]:
 
     of = Scores(parts, (0.0,) * number + (-np.inf,), scores, 1)
     block = blocks.equal_blocks(m, min(PRODUCTS // (number * n), _BLOCK))
-    found, y_norm, h_size = over_blocks(of, x, y, h, block)
-    e = split.bound(split.norm(jnp.square(x).sum(axis=1), d), y_norm, h_size, d, d)
+    found, e = over_blocks(of, x, y, h, block, d)
     return jax.tree.map(lambda array: array[0], found), e

@@ -123,9 +123,9 @@ class Scores(NamedTuple):
 
 
 def over_blocks(
-    of: Scores, x: jax.Array, y: Rows, h: jax.Array, block: int
-) -> tuple[Leading, jax.Array, jax.Array]:
-    """The leading targets of all blocks, and what ``bound`` needs of them.
+    of: Scores, x: jax.Array, y: Rows, h: jax.Array, block: int, length: int
+) -> tuple[Leading, jax.Array]:
+    """The leading targets of all blocks, and the bound on the errors of a sample's scores.
 
     Args:
       of: the scores.
@@ -133,10 +133,10 @@ def over_blocks(
       y: targets (m, d).
       h: heights (m,).
       block: targets scored together.
+      length: coordinates of a product; see ``split.error``.
 
     Returns:
-      The lists of each score (number, n), at least the largest norm of a target with a height, and
-      the size of the heights.
+      The lists of each score (number, n), and the bound (n,).
     """
     dim = y.shape[1]
 
@@ -155,4 +155,6 @@ def over_blocks(
     empty = Leading(values, places)
     nothing = blocks.full((), 0.0, jnp.float32, *data)
     found, y_norm = repeat(-(-y.shape[0] // block), body, (empty, nothing))
-    return found, y_norm, jnp.max(jnp.where(h == -jnp.inf, 0.0, jnp.abs(h)))
+    h_size = jnp.max(jnp.where(h == -jnp.inf, 0.0, jnp.abs(h)))
+    x_norm = split.norm(jnp.square(x).sum(axis=1), dim)
+    return found, split.bound(x_norm, y_norm, h_size, dim, length)
