@@ -26,7 +26,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import PRECISION, repeat, usual_dtypes
-from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells import blocks, contenders
 from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.cells.tensorcores import candidates, split
 from aeot_jax.ot.cells.tensorcores.leading import Leading, Scores, over_blocks
@@ -145,6 +145,34 @@ def leaders(
     )
 
 
+def contending(x: Samples, y: Targets | Rows, h: Heights) -> contenders.Contenders:
+    """The best plane at every sample of every orbit and, on a CPU, those that may come second.
+
+    The samples are all first members, then all second ones, and so on (8 n).
+    """
+
+    def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> contenders.Contenders:
+        n, d = x.shape
+        chunk = min(_CHUNK, n + -n % SIZE)
+        padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
+        used = blocks.used(h)
+        found = lax.map(lambda part: _contenders_by_group(part, y, h, used), padded)
+
+        def together(chunks: jax.Array) -> jax.Array:
+            of_members = chunks.reshape(*chunks.shape[:2], SIZE, chunk)
+            rows = jnp.moveaxis(of_members, 0, 2).reshape(chunks.shape[1], SIZE, -1)
+            return rows[:, :, :n].reshape(chunks.shape[1], -1)
+
+        return jax.tree.map(together, found)
+
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> contenders.Contenders:
+        return contenders.alone(*(part.reshape(-1) for part in leaders(x, y, h)))
+
+    return lax.platform_dependent(
+        x, as_rows(y), h, cpu=sequential_vmap(on_cpu), default=on_accelerator
+    )
+
+
 def _in_chunks(
     kernel: Callable[..., tuple[jax.Array, jax.Array]],
     x: jax.Array,
@@ -196,6 +224,28 @@ def _cells_by_group(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Find the best group of every sample, then score that group again, as ``assign`` does."""
+    n = x.shape[0]
+    leading, size = _leading_groups(x, y, h, used)
+    best, winner = (jnp.stack(parts) for parts in zip(*(own[0] for own in leading), strict=True))
+    _, index = blocks.best_of_groups(
+        members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
+    )
+    return best, index.reshape(SIZE, n)
+
+
+def _contenders_by_group(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
+) -> contenders.Contenders:
+    """The same for the two best groups; of all members one after another."""
+    found, size = _leading_groups(x, y, h, used, number=2)
+    leading = jax.tree.map(lambda *of_members: jnp.concatenate(of_members), *found)
+    return contenders.of_groups(members(x).reshape(-1, x.shape[1]), y, h, leading, size)
+
+
+def _leading_groups(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, number: int = 1
+) -> tuple[tuple[contenders.Leading, ...], int]:
+    """For each of the eight members the leading groups (n,); and the size of a group."""
     n, m = x.shape[0], y.shape[0]
     block = blocks.whole_groups(_BLOCK, m, _GROUP)
     size = min(block, _GROUP)
@@ -213,23 +263,16 @@ def _cells_by_group(
         products = _products(_parts(yb), x_parts)
         scores = [hb[:, None] + p for p in products] + [hb[:, None] - p for p in products]
         state = []
-        for (best, winner), score in zip(carry, scores, strict=True):
+        for leading, score in zip(carry, scores, strict=True):
             of_groups = maxima(score)
             for j in range(of_groups.shape[0]):
-                better = of_groups[j] > best
-                best = jnp.where(better, of_groups[j], best)
-                winner = jnp.where(better, start + j * size, winner)
-            state.append((best, winner))
+                leading = contenders.inserted(leading, of_groups[j], start + j * size)
+            state.append(leading)
         return tuple(state)
 
-    data = x, y.points, h
-    empty = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    empty = contenders.empty(n, number, x, y.points, h)
     carry = repeat(blocks.number_of(used, block), body, (empty,) * SIZE)
-    best, winner = (jnp.stack(parts) for parts in zip(*carry, strict=True))
-    _, index = blocks.best_of_groups(
-        members(x).reshape(SIZE * n, -1), y, h, winner.reshape(SIZE * n), size
-    )
-    return best, index.reshape(SIZE, n)
+    return carry, size
 
 
 def _cells_by_argmax(

@@ -139,6 +139,14 @@ def best_of_groups(
 
     n is a multiple of ``RESCORE``. A group that would reach beyond the last target ends there.
     """
+    value, index = leading_of_groups(x, y, h, start, size, 1)
+    return value[0], index[0]
+
+
+def leading_of_groups(
+    x: jax.Array, y: Rows, h: jax.Array, start: jax.Array, size: int, number: int
+) -> tuple[jax.Array, jax.Array]:
+    """Several best planes (number, n), the best first; -inf where there is none."""
     n, d = x.shape
     last = y.shape[0] - size
 
@@ -147,14 +155,20 @@ def best_of_groups(
         score = group_scores(part[0], y, h, begin[:, None], size)[:, 0]
         places = jnp.arange(size, dtype=jnp.int32)[None, :]
         score = jnp.where(places >= (part[1] - begin)[:, None], score, -jnp.inf)
-        value = jnp.max(score, axis=1)
-        # `jnp.argmax` is scalar code on a CPU; two reductions are not.
-        place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
-        return value, begin + place
+        values, indices = [], []
+        for rank in range(number):
+            value = jnp.max(score, axis=1)
+            # `jnp.argmax` is scalar code on a CPU; two reductions are not.
+            place = jnp.min(jnp.where(score == value[:, None], places, size - 1), axis=1)
+            values.append(value)
+            indices.append(begin + place)
+            if rank + 1 < number:
+                score = jnp.where(places == place[:, None], -jnp.inf, score)
+        return jnp.stack(values, axis=1), jnp.stack(indices, axis=1)
 
     at_once = together(size * d)
     value, index = lax.map(rescore, (x.reshape(-1, at_once, d), start.reshape(-1, at_once)))
-    return value.reshape(n), index.reshape(n)
+    return value.reshape(n, number).T, index.reshape(n, number).T
 
 
 def equal_blocks(num_targets: int, most: int) -> int:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from aeot_jax.numerics import PRECISION, repeat
-from aeot_jax.ot.cells import blocks
+from aeot_jax.ot.cells import blocks, contenders
 from aeot_jax.ot.cells.blocks import Rows
 
 GROUP = 32
@@ -40,7 +40,7 @@ def best_by_block(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """Best plane: by maxima of groups, then by scoring the winning group again."""
-    _, winner = _winning_group(x, y, h, used, block)
+    ((_, winner),) = _leading_groups(x, y, h, used, block)
     return blocks.best_of_groups(x, y, h, winner, min(block, GROUP))
 
 
@@ -48,14 +48,22 @@ def leader_by_block(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """The maximum by which the winning group won, and the best plane of that group."""
-    best, winner = _winning_group(x, y, h, used, block)
+    ((best, winner),) = _leading_groups(x, y, h, used, block)
     return best, blocks.best_of_groups(x, y, h, winner, min(block, GROUP))[1]
 
 
-def _winning_group(
-    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, block: int
-) -> tuple[jax.Array, jax.Array]:
-    """Highest maximum over a group at each sample, and where the first group with it begins.
+def contenders_by_block(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, *, block: int
+) -> contenders.Contenders:
+    """The best plane and those that may come second."""
+    leading = _leading_groups(x, y, h, used, block, number=2)
+    return contenders.of_groups(x, y, h, leading, min(block, GROUP))
+
+
+def _leading_groups(
+    x: jax.Array, y: Rows, h: jax.Array, used: jax.Array, block: int, number: int = 1
+) -> contenders.Leading:
+    """Highest maxima over a group at each sample, and where the first group with each begins.
 
     Groups begin at multiples of their size whatever m is: the last block is filled up.
     """
@@ -63,22 +71,20 @@ def _winning_group(
     size = min(block, GROUP)
     x1 = _with_one(x)
 
-    def merged(yb: jax.Array, hb: jax.Array, start: jax.Array | int, carry: tuple) -> tuple:
-        best, winner = carry
+    def merged(
+        yb: jax.Array, hb: jax.Array, start: jax.Array | int, carry: contenders.Leading
+    ) -> contenders.Leading:
         maxima = _group_maxima(x1, yb, hb)
         for j in range(maxima.shape[1]):
-            better = maxima[:, j] > best
-            best = jnp.where(better, maxima[:, j], best)
-            winner = jnp.where(better, start + j * size, winner)
-        return best, winner
+            carry = contenders.inserted(carry, maxima[:, j], start + j * size)
+        return carry
 
-    def body(b: jax.Array, carry: tuple) -> tuple:
+    def body(b: jax.Array, carry: contenders.Leading) -> contenders.Leading:
         start = b * block
         hb = lax.dynamic_slice_in_dim(h, start, block)
         return merged(y.part(start, block), hb, start, carry)
 
-    data = x, y.points, h
-    carry = blocks.full((n,), -jnp.inf, x.dtype, *data), blocks.full((n,), 0, jnp.int32, *data)
+    carry = contenders.empty(n, number, x, y.points, h)
     carry = repeat(jnp.minimum(blocks.number_of(used, block), m // block), body, carry)
     tail = m % block
     if not tail:

@@ -16,8 +16,9 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import repeat
-from aeot_jax.ot.cells import accelerator, blocks, maxima
+from aeot_jax.ot.cells import accelerator, blocks, contenders, maxima
 from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.cells.contenders import Contenders
 from aeot_jax.ot.cells.tensorcores import candidates
 
 _SMALL_DIM = 5
@@ -81,6 +82,29 @@ def leaders(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> tuple[jax.Array,
     """
     block = fitted(128, h.shape[0])
     return _best(x, as_rows(y), h, block=block, kernel=maxima.leader_by_block)
+
+
+def contending(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> Contenders:
+    """The best plane at each sample and, on a CPU, those that may come second.
+
+    Arguments as for ``leaders``, whose indices are among these.
+    """
+    y, block = as_rows(y), fitted(128, h.shape[0])
+
+    @sequential_vmap
+    def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> Contenders:
+        kernel = functools.partial(maxima.contenders_by_block, block=block)
+        chunk = max(1, _CHUNK_FLOATS // (x.shape[1] * blocks.RESCORE)) * blocks.RESCORE
+        chunk = min(_CHUNK, chunk, x.shape[0] + -x.shape[0] % blocks.RESCORE)
+        padded = jnp.pad(x, ((0, -x.shape[0] % chunk), (0, 0))).reshape(-1, chunk, x.shape[1])
+        used = blocks.used(h)
+        found = lax.map(lambda part: kernel(part, y, h, used), padded)
+        return jax.tree.map(lambda a: contenders.joined(a)[:, : x.shape[0]], found)
+
+    def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> Contenders:
+        return contenders.alone(*leaders(x, y, h))
+
+    return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
 
 def _best(

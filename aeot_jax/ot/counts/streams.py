@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from aeot_jax.measures import is_centred
-from aeot_jax.numerics import axis_size, on_accelerator
-from aeot_jax.ot.cells import blockwise
+from aeot_jax.numerics import axis_size, isolated, on_accelerator
+from aeot_jax.ot.cells import blockwise, contenders
 from aeot_jax.ot.cells.blocks import Rows, as_rows
+from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.ways.way import Batch, Way
 from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
@@ -29,7 +30,8 @@ def stream_counts(
     streams: Int[Array, " s"],
     batch: Batch,
     targets_axis: str | None = None,
-) -> tuple[Counts, Float[Array, "s k"]]:
+    width: Float[Array, ""] | None = None,
+) -> tuple[Int[Array, "r m"], Float[Array, "s k"]]:
     r"""Count the samples of some logical streams that fall into each cell.
 
     Every stream draws by the key and its own id, so that the total over all streams is the same
@@ -43,32 +45,54 @@ def stream_counts(
       batch: how it is drawn.
       targets_axis: a mapped axis over whose devices the targets are sharded: y, h, nu and the
         counts are those of this device.
+      width: gap up to which a sample is shared with the runner-up (``shares.py``); None shares
+        nothing.
 
     Returns:
-      Counts (m,), int32, with sum s * samples_per_stream over all devices; and for each stream
+      Counts (1, m), int32, with sum s * samples_per_stream over all devices; with a width a second
+      row (2, m), what shares add to the counts. And for each stream
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
     n = jnp.float32(batch.samples_per_stream)
 
-    def counted(index: Int[Array, " n"]) -> tuple[Counts, Float[Array, " k"]]:
+    def counted(
+        index: Int[Array, " n"], *shared: Int[Array, "*n"]
+    ) -> tuple[Int[Array, "r m"], Float[Array, " k"]]:
         """Counts of one stream and their scatter, from the cells of its samples."""
         nu = marginals.nu
         own = jnp.zeros_like(h, dtype=jnp.int32).at[index].add(1)  # m is another device's
-        return own, blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+        within = blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+        rows = [own]
+        if shared:
+            rows.append(shares.moved(index, *shared, num_targets=h.shape[0]))
+        return jnp.stack(rows), within
 
-    if on_accelerator():
+    if width is None and on_accelerator():
         index = cells_abreast(key, marginals, h, streams, batch, targets_axis)
         counts, within = jax.vmap(counted)(index)
         return counts.sum(0, dtype=jnp.int32), within
 
-    def add(counts: Counts, stream: Int[Array, ""]) -> tuple[Counts, Float[Array, " k"]]:
-        own, within = counted(cells(key, marginals, h, stream, batch, targets_axis))
+    def add(
+        counts: Int[Array, "r m"], stream: Int[Array, ""]
+    ) -> tuple[Int[Array, "r m"], Float[Array, " k"]]:
+        if width is None:
+            found = (cells(key, marginals, h, stream, batch, targets_axis),)
+        else:
+            found = shared_cells(key, marginals, h, stream, batch, width, targets_axis)
+        own, within = counted(*found)
         return counts + own, within
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
-    zero = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
-    return jax.lax.scan(add, zero, streams)
+    return jax.lax.scan(add, _no_counts(h, streams, width), streams)
+
+
+def _no_counts(
+    h: Heights, streams: Int[Array, " s"], width: Float[Array, ""] | None
+) -> Int[Array, "r m"]:
+    """What a loop over streams begins with; it varies over the same mesh axes as what is added."""
+    none = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
+    return jnp.stack([none] * (1 if width is None else 2))
 
 
 def batch_counts(
@@ -92,10 +116,10 @@ def batch_counts(
     """
     streams = own_streams(axes.samples)
     drawn = stream_counts(key, marginals, h, streams, batch, axes.targets)
-    return _over_axes(*drawn, streams, axes)
+    counts, within = _over_axes(*drawn, streams, axes)
+    return counts[0], within
 
 
-@partial(jax.jit, static_argnames=("batch", "axes"))
 def draw_counts(
     key: PRNGKey,
     marginals: Marginals,
@@ -115,22 +139,58 @@ def draw_counts(
       Counts, and the scatter of every stream (8,), summed over the batches. All batches together
       are one reduction over the axis.
     """
+    counts, within = _draw(key, marginals, h, num_batches, first, None, batch=batch, axes=axes)
+    return counts[0], within
+
+
+def draw_shared(
+    key: PRNGKey,
+    marginals: Marginals,
+    h: Heights,
+    num_batches: ArrayLike,
+    width: Float[Array, ""],
+    *,
+    batch: Batch,
+    axes: Axes = ALONE,
+) -> tuple[Counts, Counts, Float[Array, " 8"]]:
+    """The same, with what shares of the samples add to the counts; see ``shares.py``.
+
+    Returns:
+      Counts (m,), what shares add to them (m,) in units of ``1 / shares.UNITS``, and the scatter of
+      every stream (8,).
+    """
+    counts, within = _draw(key, marginals, h, num_batches, 0, width, batch=batch, axes=axes)
+    return counts[0], counts[1], within
+
+
+@partial(jax.jit, static_argnames=("batch", "axes"))
+def _draw(
+    key: PRNGKey,
+    marginals: Marginals,
+    h: Heights,
+    num_batches: ArrayLike,
+    first: ArrayLike,
+    width: Float[Array, ""] | None,
+    *,
+    batch: Batch,
+    axes: Axes,
+) -> tuple[Int[Array, "r m"], Float[Array, " 8"]]:
     streams = own_streams(axes.samples)
 
     def body(
-        i: Int[Array, ""], carry: tuple[Counts, Float[Array, "s k"]]
-    ) -> tuple[Counts, Float[Array, "s k"]]:
+        i: Int[Array, ""], carry: tuple[Int[Array, "r m"], Float[Array, "s k"]]
+    ) -> tuple[Int[Array, "r m"], Float[Array, "s k"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = stream_counts(batch_key, marginals, h, streams, batch, axes.targets)
+        drawn = stream_counts(batch_key, marginals, h, streams, batch, axes.targets, width)
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
-    empty = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
     own = blockwise.NUM_BLOCKS // blockwise.num_shards(axes.targets)
     none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
     begin = jnp.asarray(first, jnp.int32)
     last = begin + jnp.asarray(num_batches, jnp.int32)
-    counts, within = jax.lax.fori_loop(begin, last, body, (empty, none))
+    empty = _no_counts(h, streams, width), none
+    counts, within = jax.lax.fori_loop(begin, last, body, empty)
     return _over_axes(counts, within, streams, axes)
 
 
@@ -149,8 +209,8 @@ def own_streams(axis_name: str | None) -> Int[Array, " s"]:
 
 
 def _over_axes(
-    counts: Counts, within: Float[Array, "s k"], streams: Int[Array, " s"], axes: Axes
-) -> tuple[Counts, Float[Array, " 8"]]:
+    counts: Int[Array, "r m"], within: Float[Array, "s k"], streams: Int[Array, " s"], axes: Axes
+) -> tuple[Int[Array, "r m"], Float[Array, " 8"]]:
     """Counts of all devices and the scatter of all streams, by a reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum
@@ -165,8 +225,8 @@ def _over_axes(
     if axes.targets is not None:  # the scatter is the same over that axis, the counts are not
         counts, places = (jax.lax.psum(part, axes.samples) for part in (counts, places))
     else:
-        both = jax.lax.psum(jnp.concatenate([counts, places]), axes.samples)
-        counts, places = jnp.split(both, [counts.shape[0]])
+        both = jax.lax.psum(jnp.concatenate([counts.ravel(), places]), axes.samples)
+        counts, places = both[: counts.size].reshape(counts.shape), both[counts.size :]
     return counts, jax.lax.bitcast_convert_type(places, jnp.float32)
 
 
@@ -197,6 +257,27 @@ def cells(
     x = batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
     owners = _owners(x, rows, heights, h.shape[0], batch.way, targets_axis)
     return owners.reshape(batch.samples_per_stream)
+
+
+def shared_cells(
+    key: PRNGKey,
+    marginals: Marginals,
+    h: Heights,
+    stream: Int[Array, ""],
+    batch: Batch,
+    width: Float[Array, ""],
+    targets_axis: str | None = None,
+) -> tuple[Index, Index, Int[Array, " n"]]:
+    """``cells``, the runners-up (n,), and the shares that these have in the samples (n,).
+
+    Other arguments are those of ``cells``; samples are shared where the gap between their two best
+    scores is below ``width``, see ``shares.py``.
+    """
+    rows, heights = _whole(as_rows(marginals.y), h)
+    x = batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
+    found = batch.way.contending(x, rows, heights)
+    (best, second), gap = contenders.two_best(found, targets_axis, h.shape[0])
+    return best, second, isolated(shares.of_runner_up, gap, width)
 
 
 def cells_abreast(

@@ -40,6 +40,7 @@ class Plan(NamedTuple):
       few_dims: whether the problem has at most ``FEW_DIMS`` dimensions.
       given: whether heights to start from are given.
       own_gaps: whether many samples are spent on the gap of every target.
+      shares: whether steps share samples with the runner-up (``counts/shares.py``).
     """
 
     batch: Batch
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
     plateau_steps: int | None
     few_dims: bool
     own_gaps: bool
+    shares: bool
     given: bool
 
 

@@ -30,7 +30,7 @@ from aeot_jax.ot.devices.placement import OF_MARGINALS, Axes, Placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config, refuse_unheeded
-from aeot_jax.ot.solver.moves import adam, average
+from aeot_jax.ot.solver.moves import adam, average, newton
 from aeot_jax.ot.solver.moves.seen import Seen, centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Plan
@@ -206,11 +206,15 @@ def _step(
     key = jax.random.fold_in(state.key, state.step)
     batch_key, own_key = jax.random.split(key)
     num_batches = 1 if plan.plateau_steps is None else state.multiplier
-    counts, within = streams.draw_counts(
-        batch_key, working, state.h, num_batches, batch=plan.batch, axes=axes
-    )
+    arguments = batch_key, working, state.h, num_batches
+    shared = None
+    if plan.shares:
+        width = isolated(newton.width, state)
+        counts, shared, within = streams.draw_shared(*arguments, width, batch=plan.batch, axes=axes)
+    else:
+        counts, within = streams.draw_counts(*arguments, batch=plan.batch, axes=axes)
     num_samples = (plan.batch.size * state.multiplier).astype(jnp.float32)
-    seen = Seen(counts, num_samples, own_key)
+    seen = Seen(counts, num_samples, own_key, shared)
     # The counts are integers and the same in every placement; so that the heights are, too, no
     # placement's program may fuse this arithmetic with anything of its own.
     state = isolated(partial(updated, plan=plan, axes=axes), state, seen, working)

@@ -11,6 +11,7 @@ from aeot_jax.measures import Measure, draw
 from aeot_jax.numerics import PRECISION
 from aeot_jax.ot.cells import antithetic
 from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.ot.cells.contenders import Contenders
 from aeot_jax.ot.counts.ways.way import Way
 from aeot_jax.typing import PRNGKey, Samples, Targets
 
@@ -52,3 +53,7 @@ class Orbits(Way):
     ) -> tuple[Float[Array, "8 n"], Int[Array, "8 n"]]:
         """See ``Way``."""
         return antithetic.leaders(x, rows, h)
+
+    def contending(self, x: Samples, rows: Rows, h: Float[Array, " rows"]) -> Contenders:
+        """See ``Way``."""
+        return antithetic.contending(x, rows, h)

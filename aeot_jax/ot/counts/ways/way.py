@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure, draw
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.ot.cells.contenders import Contenders
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.typing import PRNGKey, Samples, Targets
 
@@ -58,6 +59,13 @@ class Way:
     ) -> tuple[Float[Array, "*n"], Int[Array, "*n"]]:
         """Highest score of each sample among these targets, and where; shaped as ``owners``."""
         return power.leaders(x, rows, h)
+
+    def contending(self, x: Samples, rows: Rows, h: Float[Array, " rows"]) -> Contenders:
+        """The best plane at each sample among these targets and those that may come second.
+
+        It is asked of ways whose streams are independent; the order is that of ``owners``, flat.
+        """
+        return power.contending(x, rows, h)
 
 
 class Batch(NamedTuple):

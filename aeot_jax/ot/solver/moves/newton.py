@@ -24,6 +24,9 @@ a few samples are scored twice; their gaps, added up by cells, are drawn to four
 the mean gap times the standard deviation of the target's score over the mean one: far targets have
 large scores and large gaps. In few dimensions all have the mean gap.
 
+**A sample may count for two.** In many dimensions the best plane shares a sample with the runner-up
+where both are near (``counts/shares.py``), so that :math:`\hat w` has less noise.
+
 **A start is worth samples.** With p = 1 and a = 1 the step is that of a running mean of so many
 samples as were drawn. A start with mass error e knows as much as :math:`1/e^2` samples a target: it
 is treated as so many steps that were taken before the first one: their phase began before step 0.
@@ -40,6 +43,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.numerics import choose, isolated, safe_ratio
 from aeot_jax.ot.cells import blockwise
+from aeot_jax.ot.counts import shares
 from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.moves.gaps import look_at_gaps
@@ -106,6 +110,12 @@ def init(h: Heights, spread: Float[Array, ""]) -> NewtonState:
     return NewtonState(spread, none, none, jnp.zeros((), jnp.int32))
 
 
+def width(state: SolverState) -> Float[Array, ""]:
+    """Gap up to which samples of the next step are shared; 0 before the first look at the gaps."""
+    newton = (state.step >= state.phases.adam_until) & (state.method.drawn > 0)
+    return jnp.where(newton, shares.WIDTH * state.method.gap, 0.0)
+
+
 def num_samples(own: NewtonState) -> Int[Array, "*batch"]:
     """Samples of all looks at gaps."""
     return own.drawn
@@ -133,7 +143,10 @@ def update(
     per_target = plan.batch.size / blockwise.count(nu > 0, axes.targets).astype(jnp.float32)
     tau = since.astype(jnp.float32) * per_target
     gamma = jnp.minimum(a * per_target / t_0 * (1 + tau / t_0) ** -p, g)
-    w = seen.counts.astype(jnp.float32) / seen.num_samples
+    counts = seen.counts.astype(jnp.float32)
+    if seen.shared is not None:
+        counts = shares.counts_with(seen.counts, seen.shared)
+    w = counts / seen.num_samples
     relative = jnp.where(nu > 0, safe_ratio(w, nu) - 1, 0.0)
     move = jnp.clip(gamma * relative, -_CLIP, _CLIP)
     gap = own.gap

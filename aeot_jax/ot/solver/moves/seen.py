@@ -14,13 +14,16 @@ class Seen(NamedTuple):
 
     Attributes:
       counts: of all samples of the step in the cells (m,).
-      num_samples: their sum over all cells.
+      num_samples: the sum of the counts over all cells.
       key: for samples that a way of moving draws itself.
+      shared: what shares of the samples add to them (m,), in ``1 / shares.UNITS``; None where the
+        plan shares none.
     """
 
     counts: Counts
     num_samples: Float[Array, ""]
     key: PRNGKey
+    shared: Counts | None = None
 
 
 def centred(h: Heights, nu: Weights, targets_axis: str | None) -> Heights:

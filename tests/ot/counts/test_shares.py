@@ -1,0 +1,130 @@
+"""Samples that count for two cells: with whom they are shared, and that devices agree on it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import aeot_jax as aeot
+from aeot_jax.measures import Gaussian
+from aeot_jax.ot.cells import antithetic, contenders
+from aeot_jax.ot.counts import shares, streams
+from aeot_jax.ot.counts.ways.table import WAYS
+from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.devices.placement import Axes
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver import planning
+from aeot_jax.ot.solver.config import SolverConfig
+
+LONG = pytest.mark.long
+KEY, DIM = jax.random.key(0), 33
+WAYS_THAT_SHARE = [name for name, way in WAYS.items() if way.independent]
+
+
+def problem(m):
+    """Targets, uniform weights and heights that differ; the last tenth has no weight."""
+    y = jax.random.normal(jax.random.key(1), (m, DIM))
+    h = 0.3 * jax.random.normal(jax.random.key(2), (m,)).at[-(m // 10 + 1) :].set(-jnp.inf)
+    return Marginals(Gaussian(DIM), y, jnp.full(m, 1 / m)), h
+
+
+@pytest.mark.parametrize("way", WAYS_THAT_SHARE)
+@pytest.mark.parametrize(
+    "m", [pytest.param(2, marks=LONG), 48, pytest.param(1024, marks=LONG), 1500]
+)
+def test_the_two_best_planes_are_those_of_all_scores(way, m):
+    marginals, h = problem(m)
+    batch = Batch(WAYS[way], 64)
+    x = batch.way.drawn(KEY, marginals.mu, jnp.int32(0), 64)
+    rows, heights = streams._whole(streams.as_rows(marginals.y), h)
+    found = batch.way.contending(x, rows, heights)
+    index, gap = contenders.two_best(found, None, m)
+    every = x
+    if way == "orbits":
+        every = antithetic.members(x).reshape(-1, DIM)
+    scores = np.asarray(every, np.float64) @ np.asarray(marginals.y, np.float64).T + np.asarray(h)
+    order = np.argsort(-scores, axis=1)[:, :2]
+    highest = np.take_along_axis(scores, order, axis=1)
+    owners = batch.way.owners(x, rows, heights).reshape(-1)
+    np.testing.assert_array_equal(index[0], owners)
+    np.testing.assert_array_equal(index[0], order[:, 0])
+    np.testing.assert_allclose(gap, highest[:, 0] - highest[:, 1], rtol=1e-4, atol=1e-4)
+    has_second = np.isfinite(highest[:, 1])
+    np.testing.assert_array_equal(np.asarray(index[1])[has_second], order[has_second, 1])
+    assert np.isinf(np.asarray(gap)[~has_second]).all()
+
+
+def test_a_share_is_a_half_at_the_face_and_nothing_beyond_the_width():
+    gap, width = jnp.array([0.0, 0.25, 0.5, 1.0, jnp.inf]), jnp.float32(0.5)
+    share = shares.of_runner_up(gap, width)
+    assert share.tolist() == [shares.UNITS // 2, shares.UNITS // 4, 0, 0, 0]
+    assert not shares.of_runner_up(gap, jnp.float32(0)).any()
+    added = shares.moved(jnp.array([0, 2, 3]), jnp.array([1, 0, 2]), share[:3], num_targets=3)
+    assert added.tolist() == [64 - 128, 128, -64]  # the third best plane is another device's
+
+
+@pytest.mark.parametrize("way", [pytest.param("independent", marks=LONG), "orbits"])
+def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
+    marginals, _ = problem(1024)
+    y, h = marginals.y, jnp.zeros(1024)
+    batch = Batch(WAYS[way], 64)
+    top = aeot.top_k(marginals.mu.sample(KEY, 512), y, h, 2)[0]
+    width = jnp.float32(shares.WIDTH) * (top[:, 0] - top[:, 1]).mean()
+
+    def draws(key):
+        counts, added, within = streams.draw_shared(key, marginals, h, 4, width, batch=batch)
+        return counts, shares.counts_with(counts, added), within
+
+    counts, shared, within = jax.lax.map(draws, jax.random.split(KEY, 64))
+    plain = streams.draw_counts(jax.random.split(KEY, 64)[0], marginals, h, 4, batch=batch)
+    np.testing.assert_array_equal(counts[0], plain[0])
+    np.testing.assert_array_equal(within[0], plain[1])
+    np.testing.assert_allclose(shared.sum(1), counts.sum(1))
+    assert (np.asarray(shared) >= 0).all()
+    noise = np.asarray(shared).var(0).sum() / np.asarray(counts).var(0).sum()
+    assert 0.6 < noise < 0.8  # 1 - 0.30 for exponential gaps
+    # On average they count the same, but for the noise of what they move, 0.34 of the counts' own.
+    moved = np.abs(np.asarray(shared).mean(0) - np.asarray(counts).mean(0)).sum()
+    assert moved < 0.4 * 2048 * np.sqrt(1024 / (64 * 2048))
+
+
+@pytest.mark.parametrize("way", WAYS_THAT_SHARE)
+@pytest.mark.parametrize(
+    "shape", [pytest.param((8, 1), marks=LONG), (2, 4), pytest.param((1, 8), marks=LONG)]
+)
+def test_shares_do_not_depend_on_the_devices(way, shape):
+    marginals, h = problem(2048)
+    batch, width = Batch(WAYS[way], 32), jnp.float32(1.0)
+    alone = streams.draw_shared(KEY, marginals, h, 2, width, batch=batch)
+    names = Axes("samples", "targets" if shape[1] > 1 else None)
+    mesh = jax.make_mesh(
+        shape, ("samples", "targets"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    )
+
+    def draw(y, nu, h):
+        rows = Marginals(marginals.mu, y, nu)
+        return streams.draw_shared(KEY, rows, h, 2, width, batch=batch, axes=names)
+
+    by_target = P("targets") if shape[1] > 1 else P()
+    mapped = jax.shard_map(
+        draw, mesh=mesh, in_specs=(by_target,) * 3, out_specs=(by_target, by_target, P())
+    )
+    for one, other in zip(alone, jax.jit(mapped)(marginals.y, marginals.nu, h), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.asarray(alone[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("num_targets", "dim", "changes", "shared"),
+    [
+        (5000, 12, {}, False),
+        (5000, 13, {}, True),
+        (5000, 64, {}, True),
+        (1500, 64, {}, False),
+        (5000, 64, {"method": "adam"}, False),
+        (5000, 64, {"batch_size": 2**24}, False),
+    ],
+)
+def test_steps_share_samples_where_it_pays(num_targets, dim, changes, shared):
+    assert planning.plan(num_targets, Gaussian(dim), SolverConfig(**changes)).shares == shared
