@@ -34,6 +34,7 @@ PROBLEMS = {
     "doubling": problem(6, 90, method="adam", plateau_steps=3, sampling="independent"),
     "net": problem(3, 60),
     "orbits": problem(32, 200),
+    "shared": problem(32, 4100),
 }
 FEW = [("pmap", 8), ("shard_map", 2)]
 OTHERS = [(kind, n) for kind in ("pmap", "shard_map") for n in (1, 2, 4, 8) if (kind, n) not in FEW]
@@ -44,6 +45,7 @@ LAYOUTS = [
     pytest.param("doubling", [("shard_map", 8)], id="doubling", marks=LONG),
     pytest.param("net", FEW, id="net", marks=LONG),
     pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=LONG),
+    pytest.param("shared", FEW, id="shared"),
 ]
 
 
@@ -60,6 +62,7 @@ def run_steps(state, mu, y, config, num_steps):
 @pytest.mark.parametrize(("name", "layouts"), LAYOUTS)
 def test_devices_and_layouts_do_not_change_the_answer(name, layouts):
     mu, y, config = PROBLEMS[name]
+    assert planning.plan(len(y), mu, config).shares == (name == "shared")
     state = aeot.init(KEY, mu, y, None, config)
     expected = chunk(state, mu, y, config)
     for kind, num_devices in layouts:
