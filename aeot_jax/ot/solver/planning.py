@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from aeot_jax.measures import Measure, num_moment_samples
+from aeot_jax.numerics import on_accelerator
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import samples_to_verify
@@ -57,6 +58,9 @@ _LEAST_TARGETS_TO_SHARE = 4096
 """Targets from which on samples are shared: a quarter fewer samples, whose counts take 1.3 times as
 long as plain ones of 10,000 targets and 1.5 times as long of 2,000 (``benchmarks/entropic.py``)."""
 
+_COST_OF_SHARES = 1.0
+"""Cost where samples are shared, at most: 0.7 to 1.0 (``benchmarks/entropic.py``, ``solve.py``)."""
+
 _START_SHARE = 0.25
 """Part of the samples that a tolerance takes from which tail-matched heights are computed."""
 
@@ -100,6 +104,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
         own_gaps=mu.dim >= _LEAST_GAPS_DIM,
         shares=(
             method == "newton"
+            and not on_accelerator()
             and config.plateau_steps is None
             and batch.way.independent
             and mu.dim >= _LEAST_GAPS_DIM
@@ -179,12 +184,19 @@ def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
     return 2 * wanted < _LEAST_STEPS * _ORBITS_BATCH
 
 
-def samples_to_reach(num_targets: int, dim: int, tolerance: float) -> int:
+def samples_to_reach(num_targets: int, dim: int, tolerance: float, shares: bool = False) -> int:
     """Samples after which the default method should be certified within the tolerance.
 
     The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance.
+
+    Args:
+      num_targets: m.
+      dim: d.
+      tolerance: the mass error wanted.
+      shares: whether steps share samples with the runner-up.
     """
-    return math.ceil(cost(dim) * num_targets / (_MARGIN * tolerance) ** 2)
+    law = _COST_OF_SHARES if shares else cost(dim)
+    return math.ceil(law * num_targets / (_MARGIN * tolerance) ** 2)
 
 
 def cost(dim: int) -> float:
@@ -230,7 +242,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool =
             f"{batch}; pass at least {begun + batch}."
         )
     tolerance = config.tolerance or _DEFAULT_TOLERANCE
-    wanted = samples_to_reach(num_targets, mu.dim, tolerance)
+    wanted = samples_to_reach(num_targets, mu.dim, tolerance, made.shares)
     if config.tolerance is not None:
         wanted = max(wanted, _LEAST_STEPS * batch)
     if config.max_steps is not None and config.plateau_steps is None:

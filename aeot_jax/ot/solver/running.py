@@ -105,7 +105,7 @@ def solve_by_sampling(
     trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
     if trusted and config.tolerance is not None:
         worth = -int(state.phases.adam_until) * plan.batch.size  # steps that it need not take
-        lacking = planning.samples_to_reach(*size, config.tolerance) - worth
+        lacking = planning.samples_to_reach(*size, config.tolerance, plan.shares) - worth
         goal = min(goal, budget.begun + max(0, lacking))
     run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)
