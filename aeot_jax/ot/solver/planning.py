@@ -106,7 +106,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
             method == "newton"
             and not on_accelerator()
             and config.plateau_steps is None
-            and batch.way.independent
+            and batch.way.can_share
             and mu.dim >= _LEAST_GAPS_DIM
             and sizes.padded(num_targets, mu.dim) >= _LEAST_TARGETS_TO_SHARE
             and batch.size <= shares.MOST_SAMPLES

@@ -11,7 +11,7 @@ from aeot_jax.measures import Gaussian
 from aeot_jax.ot.cells import antithetic, contenders
 from aeot_jax.ot.counts import shares, streams
 from aeot_jax.ot.counts.ways.table import WAYS
-from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.counts.ways.way import Batch, Way
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
@@ -19,7 +19,7 @@ from aeot_jax.ot.solver.config import SolverConfig
 
 LONG = pytest.mark.long
 KEY, DIM = jax.random.key(0), 33
-WAYS_THAT_SHARE = [name for name, way in WAYS.items() if way.independent]
+WAYS_THAT_SHARE = [name for name, way in WAYS.items() if way.can_share]
 
 
 def problem(m):
@@ -128,3 +128,12 @@ def test_shares_do_not_depend_on_the_devices(way, shape):
 )
 def test_steps_share_samples_where_it_pays(num_targets, dim, changes, shared):
     assert planning.plan(num_targets, Gaussian(dim), SolverConfig(**changes)).shares == shared
+
+
+def test_a_way_with_owners_of_its_own_counts_whole_samples():
+    class Other(Way):
+        def owners(self, x, rows, h):
+            return super().owners(-x, rows, h)
+
+    assert WAYS_THAT_SHARE == ["independent", "orbits"]
+    assert not Other().can_share

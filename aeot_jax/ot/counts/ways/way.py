@@ -34,6 +34,15 @@ class Way:
     independent: ClassVar[bool] = True
     turns: ClassVar[bool] = False
 
+    @property
+    def can_share(self) -> bool:
+        """Whether ``contending`` speaks of the samples of ``owners``: one class defines both."""
+        first = {
+            name: next(kind for kind in type(self).__mro__ if name in vars(kind))
+            for name in ("owners", "contending")
+        }
+        return self.independent and first["owners"] is first["contending"]
+
     def lack(self, mu: Measure, batch_size: int | None) -> str | None:
         """None if the source serves, else the rest of an error sentence that says what it lacks."""
         del mu, batch_size
@@ -63,7 +72,8 @@ class Way:
     def contending(self, x: Samples, rows: Rows, h: Float[Array, " rows"]) -> Contenders:
         """The best plane at each sample among these targets and those that may come second.
 
-        It is asked of ways whose streams are independent; the order is that of ``owners``, flat.
+        Their order is that of ``owners``, flat. A way that overrides ``owners`` and not this counts
+        whole samples.
         """
         return power.contending(x, rows, h)
 
