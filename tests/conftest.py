@@ -14,12 +14,14 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import gc
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 from jax._src import compiler
+from jax._src.interpreters import mlir
 
 # Many tests compile the same programs. Processes that share the work share what they compiled:
 # the first makes the folder, and the others inherit its name.
@@ -82,6 +84,28 @@ class Compiler:
 
 
 compiler.get_compile_options = Compiler.options
+
+
+class Contexts:
+    """Contexts of MLIR: to make one takes as long as to lower a small program, so many share one.
+
+    It keeps every type and every place in the code that it has seen, hence not all do.
+    """
+
+    uses = 200
+    shared = threading.local()
+    original = staticmethod(mlir.make_ir_context)
+
+    @classmethod
+    def get(cls):
+        left = getattr(cls.shared, "left", 0)
+        if left == 0:
+            cls.shared.context, left = cls.original(), cls.uses
+        cls.shared.left = left - 1
+        return cls.shared.context
+
+
+mlir.make_ir_context = Contexts.get
 
 
 @pytest.hookimpl(optionalhook=True)
