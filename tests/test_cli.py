@@ -842,6 +842,7 @@ def test_a_terminal_gets_bars_and_a_file_gets_lines(capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
     """Sent once training has begun, as a terminal sends it."""
     # A shell without job control starts its background jobs with SIGINT ignored, for their children
