@@ -235,6 +235,7 @@ def test_many_images_are_made_in_pieces_of_one_size(fitted, tmp_path, monkeypatc
     assert "GB are free in" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     before = contents(fitted)
     assert main(["evaluate", str(fitted), "--num", "60", "--quiet"]) == 0
