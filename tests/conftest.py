@@ -12,14 +12,18 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
+import functools
 import gc
 import tempfile
+import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
-from jax._src import compiler
+from jax._src import compilation_cache, compiler
+from jax._src.interpreters import mlir
 
 # Many tests compile the same programs. Processes that share the work share what they compiled:
 # the first makes the folder, and the others inherit its name.
@@ -30,6 +34,10 @@ CACHE = os.environ["AEOT_JAX_TEST_CACHE"]
 os.environ["XDG_CACHE_HOME"] = CACHE  # of commands in processes of their own
 jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+if not any(getattr(compilation_cache, name, None) for name in ("zstd", "zstandard")):
+    # What is kept for minutes need not be small.
+    compilation_cache.compress_executable = functools.partial(zlib.compress, level=1)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -82,6 +90,28 @@ class Compiler:
 
 
 compiler.get_compile_options = Compiler.options
+
+
+class Contexts:
+    """Contexts of MLIR: to make one takes as long as to lower a small program, so many share one.
+
+    It keeps every type and every place in the code that it has seen, hence not all do.
+    """
+
+    uses = 200
+    shared = threading.local()
+    original = staticmethod(mlir.make_ir_context)
+
+    @classmethod
+    def get(cls):
+        left = getattr(cls.shared, "left", 0)
+        if left == 0:
+            cls.shared.context, left = cls.original(), cls.uses
+        cls.shared.left = left - 1
+        return cls.shared.context
+
+
+mlir.make_ir_context = Contexts.get
 
 
 @pytest.hookimpl(optionalhook=True)

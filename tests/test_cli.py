@@ -235,6 +235,7 @@ def test_many_images_are_made_in_pieces_of_one_size(fitted, tmp_path, monkeypatc
     assert "GB are free in" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     before = contents(fitted)
     assert main(["evaluate", str(fitted), "--num", "60", "--quiet"]) == 0
@@ -842,6 +843,7 @@ def test_a_terminal_gets_bars_and_a_file_gets_lines(capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_real_process_with_130(tmp_path):
     """Sent once training has begun, as a terminal sends it."""
     # A shell without job control starts its background jobs with SIGINT ignored, for their children

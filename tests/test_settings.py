@@ -78,8 +78,9 @@ def test_settings_that_look_for_mistakes_find_none():
     assert not differing(went("main", **CHECKS), went("main"))
 
 
-def test_the_strictest_settings_together_change_no_bit_of_the_transport():
-    assert not differing(went("short", **CHECKS, **DTYPES), went("short"))
+@pytest.mark.parametrize("parts", ["solve", pytest.param("short", marks=pytest.mark.long)])
+def test_the_strictest_settings_together_change_no_bit_of_the_transport(parts):
+    assert not differing(went(parts, **CHECKS, **DTYPES), went(parts))
 
 
 @pytest.mark.long

@@ -2,9 +2,9 @@
 
 ``python whole_way.py PARTS [legacy]`` prints a line of JSON: for each stage a hash of the bits of
 its results with the mean of each array, or what it raised; and the status of a solve. PARTS is
-"main"; "all", which walks the rest of the package, too; "short", the transport alone; or "tiny",
-the main way with so few steps that it need not be compiled. Keys are typed or legacy. The stages
-share sizes and options, so that little is traced twice.
+"main"; "all", which walks the rest of the package, too; "short", the transport alone; "solve", its
+heights and its map; or "tiny", the main way with so few steps that it need not be compiled. Keys
+are typed or legacy. The stages share sizes and options, so that little is traced twice.
 """
 
 import hashlib
@@ -100,7 +100,10 @@ MAIN: dict[str, Callable[[jax.Array], Any]] = {
     "sample": lambda key: aeot.sample(key, made["save and load"], 20),
 }
 
-SHORT = "solve", "solve exactly", "certify", "transport", "wasserstein", "extension", "generate"
+PARTS = {
+    "solve": ["solve", "certify", "transport"],
+    "short": [*list(MAIN)[:4], "wasserstein", "extension", "generate"],
+}
 
 
 def features(key: jax.Array) -> Any:
@@ -204,8 +207,8 @@ def told(result: Any) -> dict[str, Any]:
 
 def main(parts: str, legacy: bool) -> None:
     stages = MAIN | REST if parts == "all" else MAIN
-    if parts == "short":
-        stages = {name: MAIN[name] for name in SHORT}
+    if parts in PARTS:
+        stages = {name: MAIN[name] for name in PARTS[parts]}
     if parts == "tiny":  # each class is a solve
         stages = {name: stage for name, stage in stages.items() if name != "solve_classes"}
     make_key = jax.random.PRNGKey if legacy else jax.random.key

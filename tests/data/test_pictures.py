@@ -117,7 +117,7 @@ def test_large_pictures_of_every_mode_are_reduced_as_small_ones_are(tmp_path, mo
     large = deep if mode == "I;16" else base.convert(mode)
     end = "tif" if mode == "CMYK" else "png"
     large.save(tmp_path / f"a.{end}", compress_level=1)
-    large.transpose(Image.Transpose.ROTATE_180).save(tmp_path / f"b.{end}")
+    large.transpose(Image.Transpose.ROTATE_180).save(tmp_path / f"b.{end}", compress_level=1)
     found = images.load(tmp_path, pictures=Pictures((20, 20), "stretch", "grey")).images[0, ..., 0]
     plain = base if mode in ("I;16", "P") else large.convert("L")
     expected = np.asarray(plain.resize((20, 20), Image.Resampling.BOX)).astype(int)

@@ -41,14 +41,14 @@ def member(name: str, stored: bytes, size: int | None = None, crc=0, method=0, f
 
 
 def zip_of(*members, comment=b"", same_place=False) -> bytes:
-    body, directory = b"", b""
+    body, directory = bytearray(), bytearray()
     for local, central, tail in members:
         place = 0 if same_place else len(body)
         directory += central + struct.pack("<I", place) + tail
         if not (same_place and body):
             body += local
     counts = struct.pack("<HHHHII", 0, 0, len(members), len(members), len(directory), len(body))
-    return body + directory + b"PK\5\6" + counts + struct.pack("<H", len(comment)) + comment
+    return bytes(body + directory) + b"PK\5\6" + counts + struct.pack("<H", len(comment)) + comment
 
 
 def good(name: str, data: bytes):

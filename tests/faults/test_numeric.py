@@ -215,9 +215,10 @@ def run(check, examples: int, tally) -> None:
     tried()
 
 
+@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", CHECKS)
-def test_numbers_of_any_size_are_scored_right(name, tally):
-    run(CHECKS[name], 60, tally)
+def test_numbers_of_any_size_are_scored_right(name, examples, tally):
+    run(CHECKS[name], examples, tally)
 
 
 @pytest.mark.slow

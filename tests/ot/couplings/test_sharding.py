@@ -82,7 +82,7 @@ def test_one_device_is_a_place_as_well():
     np.testing.assert_array_equal(c[2].x, aeot.coupling(MU, Y, H, batch_size=B)[2].x)
 
 
-@pytest.mark.parametrize("kind", MESHES)
+@pytest.mark.parametrize("kind", [pytest.param("Auto", marks=pytest.mark.long), "Explicit"])
 def test_noise_and_states_do_not_depend_on_the_layout(kind):
     alone, c = aeot.coupling(MU, Y, H, batch_size=B), sharded(SPECS[0], kind, batch_size=B)
     for j in (77, np.arange(3)):

@@ -230,6 +230,7 @@ def test_a_users_vmap_over_an_axis_gives_the_same_heights(alone):
         np.testing.assert_array_equal(other, h)
 
 
+@pytest.mark.long
 def test_problems_can_be_batched_with_vmap():
     ys = jnp.stack([Y, 2 * Y[::-1], jnp.roll(Y, 1, axis=1)])
     keys = jax.random.split(KEY, 3)
@@ -254,6 +255,7 @@ def test_steps_in_chunks_are_steps_one_by_one():
     assert chi2_se > 0
 
 
+@pytest.mark.long
 def test_one_target_needs_nothing():
     state = run(KEY, Y[:1])
     np.testing.assert_allclose(state.heights, 0, atol=1e-6)
