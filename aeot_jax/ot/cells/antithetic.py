@@ -17,6 +17,7 @@ is this library's.
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.cells.tensorcores import candidates, split
 from aeot_jax.ot.cells.tensorcores.leading import Leading, Scores, over_blocks
 from aeot_jax.typing import Heights, Samples, Targets
+
+_Found = TypeVar("_Found")
 
 SIZE = 8
 """Samples of an orbit."""
@@ -152,18 +155,8 @@ def contending(x: Samples, y: Targets | Rows, h: Heights) -> contenders.Contende
     """
 
     def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> contenders.Contenders:
-        n, d = x.shape
-        chunk = min(_CHUNK, n + -n % SIZE)
-        padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
-        used = blocks.used(h)
-        found = lax.map(lambda part: _contenders_by_group(part, y, h, used), padded)
-
-        def together(chunks: jax.Array) -> jax.Array:
-            of_members = chunks.reshape(*chunks.shape[:2], SIZE, chunk)
-            rows = jnp.moveaxis(of_members, 0, 2).reshape(chunks.shape[1], SIZE, -1)
-            return rows[:, :, :n].reshape(chunks.shape[1], -1)
-
-        return jax.tree.map(together, found)
+        found = _in_chunks(_contenders_by_group, x, y, h, _CHUNK)
+        return jax.tree.map(lambda rows: rows.reshape(rows.shape[0], -1), found)
 
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> contenders.Contenders:
         return contenders.alone(*(part.reshape(-1) for part in leaders(x, y, h)))
@@ -174,23 +167,22 @@ def contending(x: Samples, y: Targets | Rows, h: Heights) -> contenders.Contende
 
 
 def _in_chunks(
-    kernel: Callable[..., tuple[jax.Array, jax.Array]],
-    x: jax.Array,
-    y: Rows,
-    h: jax.Array,
-    chunk: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Apply a kernel to chunks of orbits of one shape; the last one is padded."""
+    kernel: Callable[..., _Found], x: jax.Array, y: Rows, h: jax.Array, chunk: int
+) -> _Found:
+    """Apply a kernel to chunks of orbits of one shape; the last one is padded.
+
+    The arrays that it returns have the orbits along their last axis.
+    """
     n, d = x.shape
     chunk = min(chunk, n + -n % SIZE)  # 8 orbits are 64 samples, which are scored again together
     padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
     used = blocks.used(h)
-    best, index = lax.map(lambda part: kernel(part, y, h, used), padded)
+    found = lax.map(lambda part: kernel(part, y, h, used), padded)
 
     def together(chunks: jax.Array) -> jax.Array:
-        return jnp.swapaxes(chunks, 0, 1).reshape(SIZE, -1)[:, :n]
+        return jnp.moveaxis(chunks, 0, -2).reshape(*chunks.shape[1:-1], -1)[..., :n]
 
-    return together(best), together(index)
+    return jax.tree.map(together, found)
 
 
 def _parts(rows: jax.Array) -> jax.Array:
@@ -236,10 +228,11 @@ def _cells_by_group(
 def _contenders_by_group(
     x: jax.Array, y: Rows, h: jax.Array, used: jax.Array
 ) -> contenders.Contenders:
-    """The same for the two best groups; of all members one after another."""
+    """The same for the two best groups: arrays (rows, 8, n)."""
     found, size = _leading_groups(x, y, h, used, number=2)
     leading = jax.tree.map(lambda *of_members: jnp.concatenate(of_members), *found)
-    return contenders.of_groups(members(x).reshape(-1, x.shape[1]), y, h, leading, size)
+    flat = contenders.of_groups(members(x).reshape(-1, x.shape[1]), y, h, leading, size)
+    return jax.tree.map(lambda rows: rows.reshape(rows.shape[0], SIZE, -1), flat)
 
 
 def _leading_groups(

@@ -64,11 +64,6 @@ def of_groups(x: jax.Array, y: Rows, h: jax.Array, leading: Leading, size: int) 
     )
 
 
-def joined(chunks: jax.Array) -> jax.Array:
-    """(rows, c n) from what c chunks of n samples gave (c, rows, n)."""
-    return jnp.swapaxes(chunks, 0, 1).reshape(chunks.shape[1], -1)
-
-
 def alone(score: jax.Array, index: jax.Array) -> Contenders:
     """The best plane, where a kernel knows no other."""
     none = jnp.full_like(score, -jnp.inf)
@@ -97,25 +92,25 @@ def two_best(
         second = jnp.where(rival_leads, found.index[1], found.index[2])
         gap = found.scores[0] - jnp.maximum(found.scores[1], found.scores[2])
         return jnp.stack([found.index[0], second]), jnp.maximum(gap, 0.0)
-    everyone: Contenders = lax.all_gather(found, targets_axis)  # (shards, ...)
+    maxima, of_all = lax.all_gather((found.maxima, found.scores), targets_axis)  # (shards, ...)
     shard = lax.axis_index(targets_axis)
-    shards = jnp.arange(everyone.maxima.shape[0], dtype=jnp.int32)[:, None]
-    leader = _first(everyone.maxima[:, 0], shards)
+    shards = jnp.arange(maxima.shape[0], dtype=jnp.int32)[:, None]
+    leader = _first(maxima[:, 0], shards)
     leads = shards == leader[None, :]
     # Of the shard that leads its second group runs, of all others their first.
-    rivals = jnp.where(leads, everyone.maxima[:, 1], everyone.maxima[:, 0])
-    scores = jnp.where(leads, everyone.scores[:, 1], everyone.scores[:, 0])
+    rivals = jnp.where(leads, maxima[:, 1], maxima[:, 0])
+    scores = jnp.where(leads, of_all[:, 1], of_all[:, 0])
     rival = _first(rivals, shards)
 
     def of(values: jax.Array, owner: jax.Array) -> jax.Array:
         return jnp.take_along_axis(values, owner[None, :], axis=0)[0]
 
-    rival_score, next_score = of(scores, rival), of(everyone.scores[:, 2], leader)
+    rival_score, next_score = of(scores, rival), of(of_all[:, 2], leader)
     rival_leads = rival_score > next_score
     own_rival = jnp.where(leader == shard, found.index[1], found.index[0])
     owner = jnp.where(rival_leads, rival, leader)
     second = jnp.where(rival_leads, own_rival, found.index[2])
-    gap = of(everyone.scores[:, 0], leader) - jnp.maximum(rival_score, next_score)
+    gap = of(of_all[:, 0], leader) - jnp.maximum(rival_score, next_score)
     index = jnp.stack([found.index[0], second])
     held = jnp.stack([leader, owner]) == shard
     return jnp.where(held, index, num_targets), jnp.maximum(gap, 0.0)

@@ -93,13 +93,16 @@ def contending(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> Contenders:
 
     @sequential_vmap
     def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> Contenders:
+        (n, d), used = x.shape, blocks.used(h)
+        chunk = min(_chunk(d), n + -n % blocks.RESCORE)
+        padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
         kernel = functools.partial(maxima.contenders_by_block, block=block)
-        chunk = max(1, _CHUNK_FLOATS // (x.shape[1] * blocks.RESCORE)) * blocks.RESCORE
-        chunk = min(_CHUNK, chunk, x.shape[0] + -x.shape[0] % blocks.RESCORE)
-        padded = jnp.pad(x, ((0, -x.shape[0] % chunk), (0, 0))).reshape(-1, chunk, x.shape[1])
-        used = blocks.used(h)
         found = lax.map(lambda part: kernel(part, y, h, used), padded)
-        return jax.tree.map(lambda a: contenders.joined(a)[:, : x.shape[0]], found)
+
+        def together(chunks: jax.Array) -> jax.Array:
+            return jnp.moveaxis(chunks, 0, 1).reshape(chunks.shape[1], -1)[:, :n]
+
+        return jax.tree.map(together, found)
 
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> Contenders:
         return contenders.alone(*leaders(x, y, h))
@@ -150,6 +153,11 @@ def _highest(
     return lax.platform_dependent(x, y, h, cpu=on_cpu, default=on_accelerator)
 
 
+def _chunk(width: int) -> int:
+    """Samples of a chunk whose rows have so many floats, a multiple of ``RESCORE``."""
+    return min(_CHUNK, max(1, _CHUNK_FLOATS // (width * blocks.RESCORE)) * blocks.RESCORE)
+
+
 def _in_chunks(
     kernel: Callable[..., tuple[jax.Array, jax.Array]],
     x: jax.Array,
@@ -167,9 +175,7 @@ def _in_chunks(
     """
     n, d = x.shape
     used = blocks.used(h)
-    width = max((d, *shape))
-    chunk = min(_CHUNK, max(1, _CHUNK_FLOATS // (width * blocks.RESCORE)) * blocks.RESCORE)
-    chunk = most or chunk
+    chunk = most or _chunk(max((d, *shape)))
     if n <= chunk:
         value, index = kernel(jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0))), y, h, used)
         return value[:n], index[:n]
