@@ -30,9 +30,7 @@ def problem(m):
 
 
 @pytest.mark.parametrize("way", WAYS_THAT_SHARE)
-@pytest.mark.parametrize(
-    "m", [pytest.param(2, marks=LONG), 48, pytest.param(1024, marks=LONG), 1500]
-)
+@pytest.mark.parametrize("m", [*(pytest.param(m, marks=LONG) for m in (2, 48, 1024)), 1500])
 def test_the_two_best_planes_are_those_of_all_scores(way, m):
     marginals, h = problem(m)
     batch = Batch(WAYS[way], 64)

@@ -45,7 +45,7 @@ LAYOUTS = [
     pytest.param("doubling", [("shard_map", 8)], id="doubling", marks=LONG),
     pytest.param("net", FEW, id="net", marks=LONG),
     pytest.param("orbits", [("pmap", 2), ("shard_map", 8)], id="orbits", marks=LONG),
-    pytest.param("shared", FEW, id="shared"),
+    pytest.param("shared", FEW, id="shared", marks=LONG),
 ]
 
 
