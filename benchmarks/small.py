@@ -13,6 +13,8 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import harness
 import jax
@@ -20,6 +22,8 @@ import numpy as np
 from works import anisotropic, normal
 
 import aeot_jax as aeot
+
+_Found = TypeVar("_Found")
 
 CONFIG = aeot.SolverConfig(tolerance=0.22)
 
@@ -46,11 +50,11 @@ WORKS: dict[str, tuple[int, int] | Classes] = {
 }
 
 
-def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """CPU-seconds and seconds of the wall of a call."""
+def timed(call: Callable[[], _Found]) -> tuple[_Found, float, float]:
+    """What a call gives, its CPU-seconds and its seconds of the wall."""
     cpu, wall = time.process_time(), time.perf_counter()
-    jax.block_until_ready(call())
-    return time.process_time() - cpu, time.perf_counter() - wall
+    found = jax.block_until_ready(call())
+    return found, time.process_time() - cpu, time.perf_counter() - wall
 
 
 def report(row: dict[str, object], keep: bool) -> None:
@@ -67,7 +71,7 @@ def one(name: str, m: int, d: int, keep: bool) -> None:
         y = draw(np.random.default_rng(m), m, d).astype(np.float32)
         mu = aeot.Gaussian(d)
         found = [aeot.solve(jax.random.key(seed), mu, y, config=CONFIG) for seed in range(3)]
-        seconds = timed(lambda: aeot.solve(jax.random.key(0), mu, y, config=CONFIG))  # noqa: B023
+        _, cpu, wall = timed(partial(aeot.solve, jax.random.key(0), mu, y, config=CONFIG))
         judged = [
             aeot.certify(jax.random.key(99), mu, y, each.h, num_samples=_JUDGES) for each in found
         ]
@@ -80,8 +84,8 @@ def one(name: str, m: int, d: int, keep: bool) -> None:
             "samples_per_target": float(moved.mean()),
             "with_checks": float((moved + checked).mean()),
             "largest_error": max(float(each.mass_error) for each in judged),
-            "cpu_s": seconds[0],
-            "wall_s": seconds[1],
+            "cpu_s": cpu,
+            "wall_s": wall,
         }
         report(row, keep)
 
@@ -94,17 +98,10 @@ def classes(name: str, work: Classes, keep: bool) -> None:
     together = np.concatenate(codes)
     # One class of each size compiles all.
     few = np.isin(labels, np.unique(work.sizes, return_index=True)[1])
-    aeot.solve_classes(jax.random.key(1), mu, together[few], labels[few], CONFIG, extension=False)
-    found: list[aeot.ClassMaps] = []
-
-    def solve() -> aeot.ClassMaps:
-        found.append(
-            aeot.solve_classes(jax.random.key(2), mu, together, labels, CONFIG, extension=False)
-        )
-        return found[-1]
-
-    cpu, wall = timed(solve)
-    solution = found[-1].solution
+    solve = partial(aeot.solve_classes, config=CONFIG, extension=False)
+    solve(jax.random.key(1), mu, together[few], labels[few])
+    found, cpu, wall = timed(partial(solve, jax.random.key(2), mu, together, labels))
+    solution = found.solution
     row: dict[str, object] = {
         "work": name,
         "classes": len(codes),
@@ -126,7 +123,7 @@ def classes(name: str, work: Classes, keep: bool) -> None:
                 aeot.solve(key, mu, y, config=CONFIG) for key, y in zip(keys, codes, strict=True)
             ]
 
-        row["over_separate_solves"] = cpu / timed(solve_each)[0]
+        row["over_separate_solves"] = cpu / timed(solve_each)[1]
     report(row, keep)
 
 

@@ -169,20 +169,8 @@ def contending(x: Samples, y: Targets | Rows, h: Heights) -> contenders.Contende
 def _in_chunks(
     kernel: Callable[..., _Found], x: jax.Array, y: Rows, h: jax.Array, chunk: int
 ) -> _Found:
-    """Apply a kernel to chunks of orbits of one shape; the last one is padded.
-
-    The arrays that it returns have the orbits along their last axis.
-    """
-    n, d = x.shape
-    chunk = min(chunk, n + -n % SIZE)  # 8 orbits are 64 samples, which are scored again together
-    padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
-    used = blocks.used(h)
-    found = lax.map(lambda part: kernel(part, y, h, used), padded)
-
-    def together(chunks: jax.Array) -> jax.Array:
-        return jnp.moveaxis(chunks, 0, -2).reshape(*chunks.shape[1:-1], -1)[..., :n]
-
-    return jax.tree.map(together, found)
+    """Apply a kernel to chunks of orbits; 8 orbits are 64 samples, which are scored together."""
+    return blocks.in_padded_chunks(kernel, x, y, h, chunk, SIZE)
 
 
 def _parts(rows: jax.Array) -> jax.Array:

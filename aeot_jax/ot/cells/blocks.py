@@ -171,6 +171,31 @@ def leading_of_groups(
     return value.reshape(n, number).T, index.reshape(n, number).T
 
 
+def in_padded_chunks(
+    kernel: Callable[..., _Tree], x: jax.Array, y: Rows, h: jax.Array, chunk: int, whole: int
+) -> _Tree:
+    """Apply ``kernel(rows, y, h, used)`` to chunks of x of one shape; the last one is padded.
+
+    Args:
+      kernel: gives arrays with the rows along their last axis.
+      x: rows (n, d).
+      y: targets (m, d).
+      h: heights (m,).
+      chunk: most rows of a chunk.
+      whole: fewer rows are padded to a multiple of it.
+    """
+    n, d = x.shape
+    chunk = min(chunk, n + -n % whole)
+    padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
+    last = used(h)
+    found = lax.map(lambda part: kernel(part, y, h, last), padded)
+
+    def joined(chunks: jax.Array) -> jax.Array:
+        return jnp.moveaxis(chunks, 0, -2).reshape(*chunks.shape[1:-1], -1)[..., :n]
+
+    return jax.tree.map(joined, found)
+
+
 def equal_blocks(num_targets: int, most: int) -> int:
     """Size of equal blocks for an accelerator: a multiple of 128, at most about ``most`` targets.
 

@@ -95,12 +95,12 @@ def two_best(
     maxima, of_all = lax.all_gather((found.maxima, found.scores), targets_axis)  # (shards, ...)
     shard = lax.axis_index(targets_axis)
     shards = jnp.arange(maxima.shape[0], dtype=jnp.int32)[:, None]
-    leader = _first(maxima[:, 0], shards)
+    leader = first_shard(maxima[:, 0])
     leads = shards == leader[None, :]
     # Of the shard that leads its second group runs, of all others their first.
     rivals = jnp.where(leads, maxima[:, 1], maxima[:, 0])
     scores = jnp.where(leads, of_all[:, 1], of_all[:, 0])
-    rival = _first(rivals, shards)
+    rival = first_shard(rivals)
 
     def of(values: jax.Array, owner: jax.Array) -> jax.Array:
         return jnp.take_along_axis(values, owner[None, :], axis=0)[0]
@@ -116,7 +116,9 @@ def two_best(
     return jnp.where(held, index, num_targets), jnp.maximum(gap, 0.0)
 
 
-def _first(values: Float[Array, "s n"], shards: Int[Array, "s 1"]) -> Int[Array, " n"]:
-    """The first shard with the highest value."""
+def first_shard(values: Float[Array, "s n"]) -> Int[Array, " n"]:
+    """The first of s shards with the highest value."""
+    number = values.shape[0]
+    shards = jnp.arange(number, dtype=jnp.int32)[:, None]
     highest = jnp.max(values, axis=0)
-    return jnp.min(jnp.where(values == highest[None, :], shards, values.shape[0] - 1), axis=0)
+    return jnp.min(jnp.where(values == highest[None, :], shards, number), axis=0)

@@ -93,16 +93,8 @@ def contending(x: jax.Array, y: jax.Array | Rows, h: jax.Array) -> Contenders:
 
     @sequential_vmap
     def on_cpu(x: jax.Array, y: Rows, h: jax.Array) -> Contenders:
-        (n, d), used = x.shape, blocks.used(h)
-        chunk = min(_chunk(d), n + -n % blocks.RESCORE)
-        padded = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
         kernel = functools.partial(maxima.contenders_by_block, block=block)
-        found = lax.map(lambda part: kernel(part, y, h, used), padded)
-
-        def together(chunks: jax.Array) -> jax.Array:
-            return jnp.moveaxis(chunks, 0, 1).reshape(chunks.shape[1], -1)[:, :n]
-
-        return jax.tree.map(together, found)
+        return blocks.in_padded_chunks(kernel, x, y, h, _chunk(x.shape[1]), blocks.RESCORE)
 
     def on_accelerator(x: jax.Array, y: Rows, h: jax.Array) -> Contenders:
         return contenders.alone(*leaders(x, y, h))

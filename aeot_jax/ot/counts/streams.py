@@ -253,8 +253,7 @@ def cells(
       Indices (n,), m where the cell is another device's. Streams are independent of each other, but
       for a net, which spans them all.
     """
-    rows, heights = _whole(as_rows(marginals.y), h)
-    x = batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
+    x, rows, heights = _drawn(key, marginals, h, stream, batch)
     owners = _owners(x, rows, heights, h.shape[0], batch.way, targets_axis)
     return owners.reshape(batch.samples_per_stream)
 
@@ -273,11 +272,18 @@ def shared_cells(
     Other arguments are those of ``cells``; samples are shared where the gap between their two best
     scores is below ``width``, see ``shares.py``.
     """
-    rows, heights = _whole(as_rows(marginals.y), h)
-    x = batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
+    x, rows, heights = _drawn(key, marginals, h, stream, batch)
     found = batch.way.contending(x, rows, heights)
     (best, second), gap = contenders.two_best(found, targets_axis, h.shape[0])
     return best, second, isolated(shares.of_runner_up, gap, width)
+
+
+def _drawn(
+    key: PRNGKey, marginals: Marginals, h: Heights, stream: Int[Array, ""], batch: Batch
+) -> tuple[Samples, Rows, Float[Array, " rows"]]:
+    """Samples of a stream, with targets and heights that fill a block of the kernel."""
+    rows, heights = _whole(as_rows(marginals.y), h)
+    return batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream), rows, heights
 
 
 def cells_abreast(
@@ -336,8 +342,5 @@ def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"
     Of equals the first wins, as among the targets of one device. Four bytes a sample and device
     travel: whoever wins knows the index.
     """
-    everyone = jax.lax.all_gather(scores, targets_axis)
-    shards = jnp.arange(everyone.shape[0], dtype=jnp.int32)[:, None]
-    best = jnp.max(everyone, axis=0)
-    winner = jnp.min(jnp.where(everyone == best[None, :], shards, everyone.shape[0]), axis=0)
+    winner = contenders.first_shard(jax.lax.all_gather(scores, targets_axis))
     return winner == jax.lax.axis_index(targets_axis)

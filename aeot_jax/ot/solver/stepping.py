@@ -206,13 +206,14 @@ def _step(
     key = jax.random.fold_in(state.key, state.step)
     batch_key, own_key = jax.random.split(key)
     num_batches = 1 if plan.plateau_steps is None else state.multiplier
-    arguments = batch_key, working, state.h, num_batches
+    draw = batch_key, working, state.h, num_batches
     shared = None
     if plan.shares:
-        width = isolated(newton.width, state)
-        counts, shared, within = streams.draw_shared(*arguments, width, batch=plan.batch, axes=axes)
+        counts, shared, within = streams.draw_shared(
+            *draw, newton.width(state), batch=plan.batch, axes=axes
+        )
     else:
-        counts, within = streams.draw_counts(*arguments, batch=plan.batch, axes=axes)
+        counts, within = streams.draw_counts(*draw, batch=plan.batch, axes=axes)
     num_samples = (plan.batch.size * state.multiplier).astype(jnp.float32)
     seen = Seen(counts, num_samples, own_key, shared)
     # The counts are integers and the same in every placement; so that the heights are, too, no
