@@ -153,7 +153,8 @@ def sample_codes(
     """Make exactly n new codes, in the units of the encoder; arguments as in ``sample``.
 
     Returns:
-      Codes (n, z), float32. The same key gives the codes of the images of ``sample``.
+      Codes (n, z), float32, not standardised: ``decode`` takes other units. The same key gives the
+      codes of the images of ``sample``.
     """
     n = arguments.count("n", n, what="how many codes to make")
     how = {"novelty": novelty, "reject": reject, "parallel": parallel, "devices": devices}

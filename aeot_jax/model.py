@@ -232,7 +232,8 @@ def decode(model: Given[AEOT], z: ArrayLike) -> Float[Array, "n ..."]:
 
     Args:
       model: from ``fit`` or ``fit_codes``.
-      z: standardised codes (n, latent).
+      z: standardised codes (n, latent), as from ``encode`` or ``generate``. Those of
+        ``sample_codes`` are in the units of the encoder; ``sample`` with the same key decodes them.
 
     Returns:
       Images (n, height, width, channels), float32 in [0, 1]. If the model was fitted to a table:

@@ -3,7 +3,8 @@ r"""Distributions of patches: fixed random features, and their sliced Wasserstei
 A squared error compares each image with its own original. What the code does not tell is averaged
 away: the images are soft, and none of the originals looks like that. A distance between the
 *distributions* of decoded and of real patches sees it, and needs no adversary: along one direction,
-optimal transport between two samples of equal size pairs them in sorted order.
+optimal transport between two samples of equal size pairs them in sorted order. A direction is one
+of the features of a single patch: a sum over many patches is nearly Gaussian, whatever they are.
 
 The features are layers of random filters with a leaky ReLU: patches of two units (8x8 pixels), of
 three (12x12), and the whole image. They are fixed before the training and never learned.
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float
 from aeot_jax.nn.layers import space_to_depth
 from aeot_jax.typing import PRNGKey
 
-_WIDTHS = 32, 32, 64
+_WIDTHS = 64, 64, 256
 """Features of one patch at the first two levels, and of the whole image."""
 
 _SLICES = 128
@@ -72,8 +73,8 @@ def filters(key: PRNGKey, image_shape: tuple[int, ...]) -> Filters:
 
 def features(
     kernels: Filters, x: Float[Array, "n h w c"]
-) -> tuple[Float[Array, "n p"], Float[Array, "n q"], Float[Array, "n r"]]:
-    """The features of images at the three levels, one row an image.
+) -> tuple[Float[Array, "n p f"], Float[Array, "n q g"], Float[Array, "n 1 r"]]:
+    """The features of images at the three levels: a row of them for each patch of an image.
 
     Args:
       kernels: from ``filters``, for this size of images.
@@ -87,7 +88,7 @@ def features(
     first = _patches(x, kernels[0])
     second = _patches(first, kernels[1])
     whole = jax.nn.leaky_relu(second.reshape(n, -1) @ kernels[2], _LEAK)
-    return first.reshape(n, -1), second.reshape(n, -1), whole
+    return first.reshape(n, -1, _WIDTHS[0]), second.reshape(n, -1, _WIDTHS[1]), whole[:, None]
 
 
 def _patches(x: Float[Array, "n a b i"], kernel: Float[Array, "j o"]) -> Float[Array, "n p q o"]:
@@ -102,6 +103,17 @@ def _patches(x: Float[Array, "n a b i"], kernel: Float[Array, "j o"]) -> Float[A
     return jax.nn.leaky_relu(sum(products[1:], products[0]), _LEAK)
 
 
+def _directions(key: PRNGKey, places: int, width: int) -> Float[Array, "k _"]:
+    """Random unit directions in the features of one patch each, zero for all other patches."""
+    place_key, key = jax.random.split(key)
+    at = jax.random.randint(place_key, (_SLICES,), 0, places, jnp.int32)
+    draw = jax.random.normal(key, (_SLICES, 1, width), jnp.float32)
+    draw /= jnp.linalg.norm(draw, axis=2, keepdims=True)
+    # A product with zeros: gathering would scatter in the gradient, in no fixed order on a GPU.
+    own = jax.nn.one_hot(at, places, dtype=jnp.float32)
+    return (own[:, :, None] * draw).reshape(_SLICES, -1)
+
+
 def sliced_distance(
     key: PRNGKey, kernels: Filters, made: Float[Array, "n h w c"], real: Float[Array, "n h w c"]
 ) -> Float[Array, ""]:
@@ -109,7 +121,8 @@ def sliced_distance(
 
     $\sum_l \frac{1}{128} \sum_k \frac1n \sum_i (\langle\theta_k, f_l\rangle_{(i)} -
     \langle\theta_k, g_l\rangle_{(i)})^2 / \sigma_l^2$, with new unit directions $\theta_k$ for each
-    key, values in sorted order, and $\sigma_l$ the standard deviation of the real projections.
+    key, each in the features of one random patch, values in sorted order, and $\sigma_l$ the
+    standard deviation of the real projections.
 
     Args:
       key: of the directions; consumed.
@@ -117,13 +130,12 @@ def sliced_distance(
       made: decoded images.
       real: real images.
     """
-    total = jnp.zeros((), jnp.float32)
+    n, total = len(made), jnp.zeros((), jnp.float32)
     pairs = zip(features(kernels, made), features(kernels, real), strict=True)
     for level, (f, g) in enumerate(pairs):
-        draw = jax.random.normal(jax.random.fold_in(key, level), (_SLICES, f.shape[1]), jnp.float32)
-        directions = draw / jnp.linalg.norm(draw, axis=1, keepdims=True)
+        directions = _directions(jax.random.fold_in(key, level), *f.shape[1:])
         # Samples along the last axis: sorting there is fast.
-        a, b = directions @ f.T, directions @ g.T
+        a, b = directions @ f.reshape(n, -1).T, directions @ g.reshape(n, -1).T
         scale = jax.lax.stop_gradient(jnp.maximum(b.std(axis=1).mean(), _FLAT))
         total += ((jnp.sort(a) - jnp.sort(b)) ** 2).mean() / scale**2
     return total

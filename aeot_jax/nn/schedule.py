@@ -8,7 +8,7 @@ import optax
 
 from aeot_jax import arguments
 
-_EPOCHS_A_REFINING = 16
+_EPOCHS_A_REFINING = 8
 """Epochs for each epoch of the second stage, which takes two to three times as long."""
 
 _MOST_REFINED = 2048
@@ -33,7 +33,7 @@ class TrainConfig:
       whitening: weight of the penalty on the distance of the codes' covariance from I.
       refine_epochs: more passes over the images, after `epochs`, in which the decoder alone learns
         to make patches that are distributed like real ones (see `nn.refine`). 0 is none; None is
-        one for each 16 of `epochs`; none for a table, nor for images of more than 2,048 values.
+        one for each 8 of `epochs`; none for a table, nor for images of more than 2,048 values.
       refine_weight: how hard the distribution of patches pulls at the pixels in these passes, over
         how hard the reconstruction does.
     """

@@ -113,7 +113,7 @@ def test_features_equal_a_walk_over_patches():
     kernels = patches.filters(KEY, SIZE)
     x = np.random.default_rng(0).random((3, *SIZE)).astype(np.float32)
     for level, rows in enumerate(patches.features(kernels, jnp.asarray(x))):
-        expected = [slow_features(kernels, image)[level] for image in x]
+        expected = [slow_features(kernels, image)[level].reshape(rows.shape[1:]) for image in x]
         np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -125,7 +125,15 @@ def test_every_size_of_image_has_features(size):
     x = jax.ShapeDtypeStruct((2, *size), jnp.float32)
     for rows in jax.eval_shape(patches.features, kernels, x):
         assert rows.shape[0] == 2
-        assert rows.shape[1] >= 32
+        assert rows.shape[2] >= 64
+
+
+def test_a_direction_has_unit_length_and_lies_in_one_patch():
+    found = np.asarray(patches._directions(KEY, 9, 32)).reshape(-1, 9, 32)
+    lengths = np.linalg.norm(found, axis=2)
+    np.testing.assert_allclose(np.sort(lengths, axis=1)[:, -1], 1, rtol=1e-5)
+    assert ((lengths > 0).sum(1) == 1).all()
+    assert len(np.unique(lengths.argmax(1))) == 9
 
 
 def test_the_distance_is_that_of_two_sets_whatever_their_order():
@@ -170,13 +178,13 @@ def test_the_loss_that_is_reported_is_the_same_in_both_stages(fitted):
 def test_short_trainings_and_tables_have_no_second_stage():
     default = train.TrainConfig
     shape = 100, 8, 8, 1
-    numbers = [schedule.refine_epochs(shape, default(epochs=n)) for n in (1, 15, 16, 80)]
-    assert numbers == [0, 0, 1, 5]
+    numbers = [schedule.refine_epochs(shape, default(epochs=n)) for n in (1, 7, 8, 80)]
+    assert numbers == [0, 0, 1, 10]
     asked = default(epochs=80, refine_epochs=2)
     for large in ((100, 64, 64, 3), (100, 46, 45, 1)):
         assert schedule.total_epochs(large, default(epochs=80)) == 80
         assert schedule.total_epochs(large, asked) == 82
-    assert schedule.total_epochs((100, 8, 8, 1), default(epochs=80)) == 85
+    assert schedule.total_epochs((100, 8, 8, 1), default(epochs=80)) == 90
     assert schedule.total_epochs((100, 8), default(epochs=80)) == 80
 
 

@@ -37,7 +37,7 @@ WORDS = {
     "which an MLP is affine on each of finitely many cells; aeot_jax.manifold counts them.",
     "--training.refine-epochs": "More passes over the images, after --epochs, in which the decoder "
     "alone learns to make patches that are distributed like those of the images: sharper pictures "
-    "for about 15 % more time. 0 is none; by default one for each 16 of --epochs, and none for "
+    "for about a third more time. 0 is none; by default one for each 8 of --epochs, and none for "
     "a table or for images of more than 2,048 values.",
     "--training.refine-weight": "How hard the distribution of patches pulls at the pixels in these "
     "passes, over how hard the reconstruction does.",
