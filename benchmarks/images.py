@@ -3,6 +3,7 @@
     python benchmarks/images.py mnist.npz fashion_mnist.npz    # some minutes a data set on one core
     python benchmarks/images.py digits --quick                 # a smoke test, nothing recorded
     python benchmarks/images.py mnist.npz --works baselines    # beside other generators of codes
+    python benchmarks/images.py mnist.npz --works baselines --search   # their settings
     python benchmarks/images.py mnist.npz --works stacked      # the same of three digits an image
     python benchmarks/images.py mnist.npz --works baselines --table    # of the records
 
@@ -26,6 +27,7 @@ _WORKS = ("forms", "baselines", "stacked")
 _PARSER.add_argument("--works", nargs="*", default=["forms"], choices=_WORKS)
 _AGAINST = _PARSER.add_argument_group("baselines and stacked")
 _AGAINST.add_argument("--methods", nargs="*", help="by default all that make codes")
+_AGAINST.add_argument("--search", action="store_true", help="try settings, on another seed")
 _AGAINST.add_argument("--seeds", type=int, default=3)
 _AGAINST.add_argument("--seconds", type=float, default=30, help="CPU-seconds of each that learns")
 _AGAINST.add_argument("--epochs", type=int, help="of the autoencoder")
@@ -133,6 +135,9 @@ def against(work_name: str, source: str, keep: bool) -> None:
     methods = cells.chosen("methods", ARGUMENTS.methods, latents.LATENT)
     folder, place = ARGUMENTS.run_dir, harness.records(latents.FOLDER)
     of_stacked = work_name == "stacked"
+    if ARGUMENTS.table and ARGUMENTS.search:
+        print(latents.search_table(place))
+        return
     if ARGUMENTS.table:
         print(latents.tables(place))
         for data in latents.sets(place):
@@ -144,16 +149,21 @@ def against(work_name: str, source: str, keep: bool) -> None:
     given = {"epochs": ARGUMENTS.epochs, "fitted": ARGUMENTS.fitted}
     given = {name: value for name, value in given.items() if value is not None}
     sizes = replace(large if keep else small, **given)
-    name = f"{work_name}-{Path(source).stem}-{sizes.fitted}-{sizes.epochs}-{sizes.latent}"
-    run_dir = folder / name if keep else None
+    fit = f"{work_name}-{Path(source).stem}-{sizes.fitted}-{sizes.epochs}-{sizes.latent}"
+    run_dir = folder / fit if keep else None
     if of_stacked:
         bench = latents.stacked_bench(source, sizes, run_dir)
     else:
         bench = latents.image_bench(source, sizes, run_dir, ARGUMENTS.features)
     seeds = range(ARGUMENTS.seeds if keep else 1)
     seconds = ARGUMENTS.seconds if keep else 0.1
-    todo = latents.reported(bench.data, methods, seeds, seconds, sizes, ARGUMENTS.features)
-    latents.run(bench, todo, keep, ARGUMENTS.again, folder)
+    name = latents.NAME
+    if ARGUMENTS.search:
+        name = f"{name} search"
+        todo = latents.searched(bench.data, methods, seconds, sizes, ARGUMENTS.features)
+    else:
+        todo = latents.reported(bench.data, methods, seeds, seconds, sizes, ARGUMENTS.features)
+    latents.run(bench, todo, keep, ARGUMENTS.again, folder, name)
 
 
 def main() -> None:

@@ -34,16 +34,24 @@ from aeot_jax.metrics import FeatureMap, fit_features, novelty_report, prdc
 from aeot_jax.metrics.features import predict
 from aeot_jax.metrics.modes import reverse_kl, total_variation
 
-FOLDER = "baselines"
+FOLDER, NAME = "baselines", "baselines of codes"
 """Of the records."""
 REAL, DECODED = "other real images", "unseen images, decoded"
 """The floors: rows of the table that no generator makes."""
 TUNED: Mapping[str, Mapping[str, Any]] = {
+    "AE-OT": {"targets": 60_000},
     "two-stage VAE": {"latent": 16, "width": 256},
     "flow": {"width": 256},
     "flow, semi-discrete": {"width": 256},
 }
 """Settings on codes."""
+TRIED: Mapping[str, Mapping[str, Sequence[Any]]] = {
+    "two-stage VAE": {"width": (128, 256, 512), "latent": (8, 16)},
+    "flow": {"width": (128, 256, 512)},
+}
+"""What a search tries. The semi-discrete flow takes the settings of the independent one."""
+SEARCH_SEED = 1000
+"""Is not reported."""
 LATENT = (
     *("AE-OT", "two-stage VAE", "flow", "flow, semi-discrete"),
     *("mixture", "kernels", "noise", "resampling"),
@@ -270,18 +278,45 @@ def reported(
     for name in (REAL, DECODED):
         yield Cell(data, name, 0, held)
     for seed, method in product(seeds, methods):
-        of = METHODS["VAE" if method == _SECOND else method]
-        own = {**of.settings, **TUNED.get(method, {})}
-        budget = {"seconds": seconds if of.learns else None, "steps": None if of.learns else 1}
-        yield Cell(data, method, seed, held | {"budget": budget, "settings": own})
+        yield _cell(data, method, seed, seconds, held, TUNED.get(method, {}))
+
+
+def searched(
+    data: str, methods: Sequence[str], seconds: float, sizes: Sizes, features: str | None
+) -> Iterator[Cell]:
+    """All that is tried of the methods, with a seed that is not reported."""
+    held = {"sizes": vars(sizes), "features": features}
+    for method in methods:
+        names = TRIED.get(method, {})
+        for values in product(*names.values()) if names else ():
+            own = {**TUNED[method], **dict(zip(names, values, strict=True))}
+            yield _cell(data, method, SEARCH_SEED, seconds, held, own)
+
+
+def _cell(
+    data: str,
+    method: str,
+    seed: int,
+    seconds: float,
+    held: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> Cell:
+    of = METHODS["VAE" if method == _SECOND else method]
+    budget = {"seconds": seconds if of.learns else None, "steps": None if of.learns else 1}
+    return Cell(data, method, seed, {**held, "budget": budget, "settings": {**of.settings, **own}})
 
 
 def run(
-    bench: Bench, todo: Iterator[Cell], keep: bool, again: Sequence[str], folder: Path
+    bench: Bench,
+    todo: Iterator[Cell],
+    keep: bool,
+    again: Sequence[str],
+    folder: Path,
+    name: str = NAME,
 ) -> list[dict[str, Any]]:
-    """Run the cells that are not on record."""
-    known = cells.lines(harness.records(FOLDER), "baselines of codes") if keep else []
-    write = partial(harness.record, "baselines of codes", folder=FOLDER)
+    """Run the cells that are not on record under a name."""
+    known = cells.lines(harness.records(FOLDER), name) if keep else []
+    write = partial(harness.record, name, folder=FOLDER)
     work = partial(make, bench, folder=folder if keep else None)
     return cells.run(todo, work, known, write if keep else lambda line: None, again)
 
@@ -321,12 +356,12 @@ ORDER = (REAL, DECODED, *LATENT)
 
 def sets(place: Path) -> list[str]:
     """The data sets of a file of records."""
-    return list(dict.fromkeys(line["data"] for line in cells.lines(place, "baselines of codes")))
+    return list(dict.fromkeys(line["data"] for line in cells.lines(place, NAME)))
 
 
 def tables(place: Path) -> str:
     """All tables of a file of records."""
-    known = cells.newest(cells.lines(place, "baselines of codes"))
+    known = cells.newest(cells.lines(place, NAME))
     parts = []
     for data in dict.fromkeys(line["data"] for line in known):
         own = [line for line in known if line["data"] == data]
@@ -342,11 +377,25 @@ def tables(place: Path) -> str:
     return "\n\n".join(parts)
 
 
+def search_table(place: Path) -> str:
+    """Every trial of the searches, the nearest to decoded unseen images first."""
+    rows = ["| set | method | tried | to decoded | CPU-s |", "| --- | --- | --- | --- | --- |"]
+    known = cells.newest_of(cells.lines(place, f"{NAME} search"))
+    for line in sorted(known, key=lambda at: (at["data"], at["method"], at["frechet_to_decoded"])):
+        own = line["settings"]["settings"]
+        words = ", ".join(f"{name} {own[name]}" for name in TRIED[line["method"]])
+        rows.append(
+            f"| {line['data']} | {line['method']} | {words} | {line['frechet_to_decoded']:.2f} | "
+            f"{line['seconds']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
 def picture(place: Path, folder: Path, data: str, target: Path, seed: int = 0) -> None:
     """Images of all methods side by side, 32 of each, of the cells whose images are at hand."""
     from matplotlib.figure import Figure
 
-    known = cells.newest(cells.lines(place, "baselines of codes"))
+    known = cells.newest(cells.lines(place, NAME))
     found = {line["method"]: line for line in known if (line["data"], line["seed"]) == (data, seed)}
     shown = {name: folder / f"{found[name]['digest']}.npz" for name in ORDER if name in found}
     shown = {name: at for name, at in shown.items() if at.exists()}

@@ -184,6 +184,15 @@ def test_codes_are_judged_through_one_decoder(place, tmp_path):
     assert (tmp_path / "dots.png").exists()
 
 
+def test_a_search_on_codes_tries_every_combination_with_a_seed_of_its_own():
+    methods = ["flow", "two-stage VAE", "resampling"]
+    todo = list(latents.searched("dots", methods, 1.0, latents.QUICK, None))
+    assert {cell.seed for cell in todo} == {latents.SEARCH_SEED}
+    assert [cell.method for cell in todo] == ["flow"] * 3 + ["two-stage VAE"] * 6
+    assert len({cell.digest for cell in todo}) == 9
+    assert set(latents.TUNED) >= set(latents.TRIED)
+
+
 def test_records_of_this_repository_are_readable():
     for place in (Path(harness.__file__).parent / "results" / toys.FOLDER).glob("*.jsonl"):
         for name, of in product(("baselines of toys", "baselines of codes"), ("digest", "seed")):
