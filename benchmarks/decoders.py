@@ -62,6 +62,8 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "twice the rate": ({}, {"learning_rate": 6e-3}),
     "half the noise": ({}, {"noise": 0.05}),
     "twice the width": ({"width": 1024}, {}),
+    "weight decay 0.1": ({}, {"weight_decay": 0.1}),
+    "weight decay 0.5": ({}, {"weight_decay": 0.5}),
 }
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)
