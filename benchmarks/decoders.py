@@ -200,10 +200,14 @@ def table() -> None:
     if not known:
         raise SystemExit("Nothing is recorded on this device; run without --table.")
     columns = {head: lambda line, name=name: line[name] for head, name in COLUMNS.items()}
-    for data in dict.fromkeys(line["data"] for line in known):
-        own = [line for line in known if line["data"] == data]
-        sizes = f"{own[-1]['settings']['fitted']:,} images fitted, floor {own[-1]['floor']:.3f}"
-        print(f"{data}: {sizes}\n\n{cells.table(own, columns, DIGITS, list(SETTINGS))}\n")
+    for data, fitted in dict.fromkeys(map(_problem, known)):
+        own = [line for line in known if _problem(line) == (data, fitted)]
+        words = f"{data}: {fitted:,} images fitted, floor {own[-1]['floor']:.3f}"
+        print(f"{words}\n\n{cells.table(own, columns, DIGITS, list(SETTINGS))}\n")
+
+
+def _problem(line: Mapping[str, Any]) -> tuple[str, int]:
+    return line["data"], line["settings"]["fitted"]
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ hard as the reconstruction.
 
 The optimiser is Adam at a tenth of the first stage's learning rate, with a cosine decay to zero.
 
-The weight is where more pull buys no more distance. On 10,000 images of Fashion-MNIST, weights of 3,
-10, 30 and 100 gave test images whose Fréchet distance, in features of a classifier that knows nothing
-of these filters, was 0.41, 0.37, 0.36 and 0.36 when decoded, and 1,000 times the squared error 12.0,
-12.2, 12.4 and 12.5; with rates of 1, 1/3, 1/10 and 1/20 of the first stage's it was 0.43, 0.38, 0.37
-and 0.38. Twice the epochs give 0.32 for twice the time of this stage. It makes edges firmer; it adds
-no detail that the code does not hold: a decoder with noise of its own, trained in the same way, made
-no use of the noise.
+The weight is where more pull buys no more distance. On 10,000 images of Fashion-MNIST, weights of
+3, 10, 30 and 100 gave test images whose Fréchet distance, in features of a classifier that knows
+nothing of these filters, was 0.41, 0.37, 0.36 and 0.36 when decoded, and 1,000 times the squared
+error 12.0, 12.2, 12.4 and 12.5; with rates of 1, 1/3, 1/10 and 1/20 of the first stage's it was
+0.43, 0.38, 0.37 and 0.38. Twice the epochs give 0.32 for twice the time of this stage. It makes
+edges firmer; it adds no detail that the code does not hold: a decoder with noise of its own,
+trained in the same way, made no use of the noise.
 
 Source: Charbonnier et al. 1994 (the error); Lei et al. 2020, whose code refines the decoder with
 the encoder frozen too, by the squared error alone.
