@@ -14,6 +14,7 @@ from baselines.method import Method as Method
 
 METHODS = {
     "AE-OT": transport.AE_OT,
+    "AE-OT, blending": transport.BLENDING,
     "GAN": adversaries.GAN,
     "WGAN-GP": adversaries.WGAN_GP,
     "PacGAN2": adversaries.PACGAN2,

@@ -18,13 +18,16 @@ def fit(key: Array, data: Points, budget: Budget, settings: Mapping[str, Any]) -
       key: of the fit.
       data: points.
       budget: not read.
-      settings: ``targets``, how many data it uses at most.
+      settings: ``targets``, how many data it uses at most; ``form`` of the extension, if it is not
+        the default.
     """
     del budget
     units(data)
     began = time.process_time()
     codes = data[: settings["targets"]]
-    model = aeot.fit_codes(key, codes)
+    own = {name: settings[name] for name in ("form",) if name in settings}
+    config = aeot.Config(extension=aeot.ExtensionConfig(**own))
+    model = aeot.fit_codes(key, codes, config)
 
     def sample(key: Array, n: int) -> Points:
         return np.asarray(aeot.sample_codes(key, model, n), np.float32)
@@ -34,3 +37,4 @@ def fit(key: Array, data: Points, budget: Budget, settings: Mapping[str, Any]) -
 
 
 AE_OT = Method(fit, {"targets": 10_000})
+BLENDING = Method(fit, {"targets": 10_000, "form": "blend"})
