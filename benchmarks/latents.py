@@ -360,12 +360,19 @@ def sets(place: Path) -> list[str]:
     return list(dict.fromkeys(line["data"] for line in cells.lines(place, NAME)))
 
 
+def _problems(place: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """The records by data set and number of fitted images."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for line in cells.lines(place, NAME):
+        found.setdefault((line["data"], line["settings"]["sizes"]["fitted"]), []).append(line)
+    return found
+
+
 def tables(place: Path) -> str:
     """All tables of a file of records."""
-    known = cells.newest(cells.lines(place, NAME))
     parts = []
-    for data in dict.fromkeys(line["data"] for line in known):
-        own = [line for line in known if line["data"] == data]
+    for (data, _), known in _problems(place).items():
+        own = cells.newest(known)
         columns = STACKED_COLUMNS if data.startswith("stacked") else COLUMNS
         judge, sizes = own[0]["about"]["judge"], own[0]["settings"]["sizes"]
         spent = [line["about"]["autoencoder_s"] for line in own]
@@ -396,8 +403,9 @@ def picture(place: Path, folder: Path, data: str, target: Path, seed: int = 0) -
     """Images of all methods side by side, 32 of each, of the cells whose images are at hand."""
     from matplotlib.figure import Figure
 
-    known = cells.newest(cells.lines(place, NAME))
-    found = {line["method"]: line for line in known if (line["data"], line["seed"]) == (data, seed)}
+    of_sizes = [lines for (name, _), lines in _problems(place).items() if name == data]
+    known = cells.newest(max(of_sizes, key=len, default=[]))
+    found = {line["method"]: line for line in known if line["seed"] == seed}
     shown = {name: folder / f"{found[name]['digest']}.npz" for name in ORDER if name in found}
     shown = {name: at for name, at in shown.items() if at.exists()}
     if not shown:
