@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 PRECISION = jax.lax.Precision.HIGHEST
 """Precision of every product behind an argmax: TF32 and bfloat16 move samples between cells."""
@@ -67,6 +67,47 @@ def repeat(number: ArrayLike, body: Callable[[Any, _Value], _Value], value: _Val
         return body(jnp.asarray(i, jnp.int32), value)  # without jit, i is a Python int
 
     return jax.lax.fori_loop(np.int32(0), last, turn, value)
+
+
+def add_rows(
+    sums: Float[Array, "m *rest"], index: Int[Array, " n"], rows: Float[Array, "n *rest"]
+) -> Float[Array, "m *rest"]:
+    """``sums.at[index].add(rows)``, in an order that is fixed on every platform.
+
+    A GPU adds rows with equal indices as its threads arrive, and float sums differ from run to run.
+    There the rows are sorted by their index, summed pairwise, and each sum is added once.
+
+    Args:
+      sums: what is added to.
+      index: rows of these, in [0, m).
+      rows: what is added.
+    """
+
+    def scattered(sums: Array, index: Array, rows: Array) -> Array:
+        return sums.at[index].add(rows)
+
+    return jax.lax.platform_dependent(
+        sums, index, rows, cpu=scattered, tpu=scattered, default=_add_sorted
+    )
+
+
+def _add_sorted(sums: Array, index: Array, rows: Array) -> Array:
+    n = index.shape[0]
+    place = jnp.arange(n, dtype=jnp.int32)
+    index, order = jax.lax.sort((index, place), num_keys=1, is_stable=True)
+
+    def turn(k: Array, rows: Array) -> Array:
+        """Each row holds the sum of up to 2^k rows of its index that end with it."""
+        before = place - jnp.left_shift(np.int32(1), k)
+        back = jnp.maximum(before, 0)
+        same = (before >= 0) & (index[back] == index)
+        return rows + jnp.where(same.reshape(n, *[1] * (rows.ndim - 1)), rows[back], 0)
+
+    rows = repeat(max(n - 1, 0).bit_length(), turn, rows[order])
+    last = jnp.concatenate([index[1:] != index[:-1], jnp.ones(min(n, 1), bool)])
+    # All others go to rows of their own that do not exist: so no two places are equal.
+    at = jnp.where(last, index, sums.shape[0] + place)
+    return sums.at[at].add(rows, mode="drop", unique_indices=True)
 
 
 @contextmanager

@@ -12,8 +12,12 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.machines import meshes
-from aeot_jax.ot.cells import antithetic, sizes
+from aeot_jax.ot import centring, merging
+from aeot_jax.ot.cells import antithetic
+from aeot_jax.ot.cells import sizes as widths
+from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.devices.placement import placement
+from aeot_jax.ot.extension import centres, noise
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.starts import start
@@ -104,6 +108,41 @@ def test_every_public_program_lowers_for_an_accelerator(accelerator):
         assert "callback" not in text, f"{name} would wait for a host"
 
 
+def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
+    """Where an index may repeat, a GPU adds in no fixed order: whole numbers only."""
+    count, cells = jax.ShapeDtypeStruct((), jnp.int32), (floats(M, D), floats(M))
+    kernels = jax.eval_shape(few_kernels)
+    near = jax.eval_shape(centring.near, Y, H)
+    sums = {
+        "w2_loss": (jax.grad(lambda y, key: aeot.w2_loss(key, MU, y)[0]), Y, KEY),
+        "wasserstein": (lambda *a: aeot.wasserstein(a[0], MU, *a[1:], 1000), KEY, Y, H, NU),
+        "mass_centres": (lambda *a: centres._mass_centres(a[0], MU, *a[1:], 512), KEY, near, count),
+        "cells of noise": (lambda *a: noise._cells(a[0], MU, *a[1:]), KEY, Y, H, count),
+        "shapes of noise": (
+            lambda *a: noise._shapes(a[0], MU, *a[1:]),
+            KEY,
+            Y,
+            H,
+            cells,
+            kernels,
+            count,
+        ),
+        "merged weights": (lambda nu: merging.merged(nu, np.zeros(M, np.int32)), NU),
+    }
+    for name, (function, *arguments) in (PROGRAMS | sums).items():
+        text = exported(function, *arguments, platforms=["cuda"]).mlir_module()
+        for scatter in re.findall(r'"stablehlo\.scatter".*?\}\) : .*?\n', text, re.DOTALL):
+            adds = re.search(r"stablehlo\.add .*f32", scatter)
+            assert not adds or "unique_indices = true" in scatter, f"{name}: {scatter}"
+
+
+def few_kernels():
+    wide, zero = jnp.zeros((5, D), jnp.float32), jnp.float32(0)
+    group, counts = jnp.zeros(M, jnp.int32), jnp.zeros(5, jnp.int32)
+    axes = jnp.zeros((5, D, D), jnp.float32)
+    return Kernels(group, counts, wide, axes, wide, zero, zero, zero)
+
+
 @pytest.mark.parametrize("kernel", ["assign", "orbits"])
 def test_tensor_cores_of_a_gpu_sum_in_float32_what_is_split(kernel, accelerator):
     d, rows, m = {"assign": (64, 2**14, 2**14), "orbits": (512, 2**9, 2**16)}[kernel]
@@ -152,7 +191,7 @@ def test_programs_lower_inside_of_pmap(accelerator):
 )
 def test_the_steps_of_a_solve_lower_in_every_placement(kind, target_shards, accelerator):
     where = placement(kind, None, target_shards)
-    rows = sizes.sharded(M, D)
+    rows = widths.sharded(M, D)
     y, nu = floats(rows, D), floats(rows)
     plan, budget = planning.plan(M, MU, CONFIG), planning.budget(M, MU, CONFIG)
 

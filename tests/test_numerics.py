@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from aeot_jax import numerics
 from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blocks
 
@@ -80,3 +81,28 @@ def test_a_result_may_hold_keys_and_any_structure():
         if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
             one, other = jax.random.key_data(one), jax.random.key_data(other)
         np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 512])
+def test_rows_are_summed_in_an_order_of_their_own(n):
+    """What a GPU does: rows in any order of the indices, each sum as exact as a tree of pairs."""
+    rng = np.random.default_rng(n)
+    index = jnp.asarray(rng.integers(0, 5, n) * 2, jnp.int32)  # long runs, and rows without one
+    rows = (rng.standard_normal((n, 3)) * 10.0 ** rng.integers(-3, 4, (n, 1))).astype(np.float32)
+    start = jnp.asarray(rng.standard_normal((10, 3)), jnp.float32)
+    expected = np.array(start, np.float64)
+    np.add.at(expected, index, rows.astype(np.float64))
+    found = np.asarray(jax.jit(numerics._add_sorted)(start, index, rows))
+    bound = 2.0**-24 * (2 + max(n, 1).bit_length()) * (np.abs(expected).sum() + np.abs(rows).sum())
+    assert np.abs(found - expected).max() <= bound
+    np.testing.assert_array_equal(found[1::2], start[1::2])
+    if n > 1:
+        weighed = jax.grad(lambda r: (numerics._add_sorted(start, index, r) * start).sum())(rows)
+        np.testing.assert_allclose(weighed, start[index], rtol=1e-6)
+
+
+def test_rows_are_added_on_a_cpu_as_they_come():
+    index, rows = np.array([2, 0, 2], np.int32), np.array([1e8, 3.0, 1.0], np.float32)
+    start = np.array([1.0, 1.0, -1e8], np.float32)
+    found = numerics.add_rows(jnp.asarray(start), jnp.asarray(index), jnp.asarray(rows))
+    np.testing.assert_array_equal(found, jnp.asarray(start).at[index].add(rows))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Int
 
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete
+from aeot_jax.numerics import add_rows
 from aeot_jax.ot import checks
 from aeot_jax.typing import Weights
 
@@ -81,6 +82,6 @@ def merged(nu: np.ndarray | Array, same: Int[np.ndarray, " m"]) -> np.ndarray | 
     Known weights are added in float64: float32 loses the sum of many small ones.
     """
     if not is_concrete(nu):
-        return jnp.zeros_like(nu).at[jnp.asarray(same)].add(nu)
+        return add_rows(jnp.zeros_like(nu), jnp.asarray(same, jnp.int32), nu)
     merged = np.bincount(same, np.asarray(nu, np.float64), len(same))
     return merged / merged.sum()

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure
-from aeot_jax.numerics import without_gradient
+from aeot_jax.numerics import add_rows, without_gradient
 from aeot_jax.ot import centring, checks, merging
 from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.duality.repair import curve_order, repair_cost
@@ -219,7 +219,7 @@ def _upper(sums: Sums, asked: Asked, scaled: Scaled, cost: Float[Array, ""]) -> 
     """Cost of the map and of the plan that repairs its masses, scaled; jackknife over streams."""
     counts = jnp.zeros_like(sums.counts).at[:, asked.same].add(sums.counts)
     held = jnp.maximum(counts.sum(0, dtype=jnp.int32), 1).astype(jnp.float32)
-    cell_sum = jnp.zeros_like(sums.cell_sum).at[asked.same].add(sums.cell_sum)
+    cell_sum = add_rows(jnp.zeros_like(sums.cell_sum), asked.same, sums.cell_sum)
     cell_mean = (cell_sum / held[:, None] - scaled.centre[None, :]) / scaled.unit
     order = curve_order(scaled.v)
 

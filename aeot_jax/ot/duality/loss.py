@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from aeot_jax import arguments
 from aeot_jax.measures import FromSampler, Measure, draw
-from aeot_jax.numerics import PRECISION, axis_size
+from aeot_jax.numerics import PRECISION, add_rows, axis_size
 from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.counts.streams import own_streams
@@ -286,7 +286,7 @@ def _semi_dual_jvp(
     pull = (y[index] - x) / n
     tangent = jnp.zeros_like(result)
     if not isinstance(dy, SymbolicZero):
-        tangent += (total(jnp.zeros_like(y).at[index].add(pull), axis_name) * dy).sum()
+        tangent += (total(add_rows(jnp.zeros_like(y), index, pull), axis_name) * dy).sum()
     if not isinstance(dx, SymbolicZero):
         tangent -= total_tangent((pull * dx).sum(), axis_name)
     if not isinstance(dnu, SymbolicZero):

@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from aeot_jax import arguments
-from aeot_jax.numerics import PRECISION, axis_size
+from aeot_jax.numerics import PRECISION, add_rows, axis_size
 from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells.samples import check_samples
 from aeot_jax.ot.duality.transport import winner
@@ -233,7 +233,7 @@ def _mean_energy_jvp(
         masses = total(counts, axis_name).astype(jnp.float32) / n
         tangent += ((masses - nu) * dh).sum()
     if not isinstance(dy, SymbolicZero):
-        cell_sums = jnp.zeros_like(y).at[index].add(x)
+        cell_sums = add_rows(jnp.zeros_like(y), index, x)
         tangent += (total(cell_sums, axis_name) / n * dy).sum()
     if not isinstance(dx, SymbolicZero):
         tangent += total_tangent((y[index] / n * dx).sum(), axis_name)

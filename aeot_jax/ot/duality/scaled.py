@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.measures import Measure, draw
-from aeot_jax.numerics import PRECISION, repeat, safe_ratio
+from aeot_jax.numerics import PRECISION, add_rows, repeat, safe_ratio
 from aeot_jax.ot import frames
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.devices.placement import NUM_STREAMS
@@ -127,9 +127,11 @@ def draw_sums(
             delta = mean - sums.mean[stream]
             added = Sums(
                 sums.counts.at[stream, index].add(1),
-                sums.cell_sum.at[index].add(x),
-                sums.mean.at[stream].add(delta / after),
-                sums.scatter.at[stream].add(scatter + jnp.square(delta) * (before / after)),
+                add_rows(sums.cell_sum, index, x),
+                sums.mean.at[stream].add(delta / after, unique_indices=True),
+                sums.scatter.at[stream].add(
+                    scatter + jnp.square(delta) * (before / after), unique_indices=True
+                ),
             )
             return added, None
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, draw
-from aeot_jax.numerics import repeat, safe_ratio
+from aeot_jax.numerics import add_rows, repeat, safe_ratio
 from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.duality.assign import top_k
@@ -133,7 +133,7 @@ def with_samples(
       The centres; and the sums of the offsets in each cell.
     """
     counts = centres.counts + jnp.zeros_like(centres.counts).at[index].add(1)
-    sums = jnp.zeros_like(centres.points).at[index].add(offsets)
+    sums = add_rows(jnp.zeros_like(centres.points), index, offsets)
     points = centres.points + safe_ratio(sums, counts.astype(jnp.float32)[:, None])
     return Centres(points, counts), sums
 

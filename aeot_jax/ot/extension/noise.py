@@ -33,7 +33,7 @@ from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.memory import share_nearer
 from aeot_jax.metrics.novelty import left_out, left_out_rows, rounding
-from aeot_jax.numerics import repeat, safe_ratio
+from aeot_jax.numerics import add_rows, repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
 from aeot_jax.ot.density.grouping import Planes
@@ -205,7 +205,7 @@ def _shapes(
     cells: tuple[Float[Array, "m d"], Float[Array, " m"]],
     kernels: Kernels,
     batches: Int[Array, ""],
-) -> tuple[Float[Array, " g"], Float[Array, "g d d"]]:
+) -> tuple[Int[Array, " g"], Float[Array, "g d d"]]:
     """Samples in the cells of each group, and the sum of e e^T over these."""
     rows, heights, _ = shift.around(y, h)
     # A power of two, as the number of samples is.
@@ -220,18 +220,19 @@ def _shapes(
 
         def add(squares: Array, of: tuple[Array, Array]) -> tuple[Array, None]:
             own, at = of
-            return squares.at[at].add(own[:, :, None] * own[:, None, :]), None
+            return add_rows(squares, at, own[:, :, None] * own[:, None, :]), None
 
         # Where d is large, the products of all would take gigabytes.
         parts = jax.tree.map(lambda one: one.reshape(-1, size, *one.shape[1:]), (e, k))
-        return counts.at[k].add(1.0), jax.lax.scan(add, squares, parts)[0]
+        return counts.at[k].add(1), jax.lax.scan(add, squares, parts)[0]
 
-    none = jnp.zeros_like(kernels.mean[:, 0]), jnp.zeros_like(kernels.axes)
+    counts = jnp.zeros_like(kernels.counts, dtype=jnp.int32)
+    none = counts, jnp.zeros_like(kernels.axes)
     return repeat(batches, body, none)
 
 
 def _gain(
-    kernels: Kernels, counts: Float[np.ndarray, " g"], squares: Float[np.ndarray, "g d d"]
+    kernels: Kernels, counts: Int[np.ndarray, " g"], squares: Float[np.ndarray, "g d d"]
 ) -> Float[Array, "g d d"]:
     """A = E^(-1/2) (E^(1/2) C E^(1/2))^(1/2) E^(-1/2) for each group, in float64 on the host.
 
@@ -288,7 +289,7 @@ def _cells(
         x = draw(jax.random.fold_in(key, i), mu, _BATCH)
         _, index = power.best(x, rows, heights)
         offsets = x - centres.points[index]
-        squares = squares + jnp.zeros_like(squares).at[index].add((offsets * offsets).sum(1))
+        squares = squares + add_rows(jnp.zeros_like(squares), index, (offsets * offsets).sum(1))
         centres, moved = with_samples(centres, index, offsets)
         step = safe_ratio(moved, centres.counts.astype(jnp.float32)[:, None])
         return centres, squares - (moved * step).sum(1)
