@@ -179,8 +179,7 @@ def solve_to(work: Work, error_wanted: float, peer_seconds: float) -> None:
 def run_peer(work: Work, name: str, seconds: float) -> tuple[float, float]:
     """One peer at its best settings; its judged error and CPU-seconds."""
     run: Callable[..., peers.Run] = {"ott": peers.run_ott, "pot": peers.run_pot}[name]
-    settings = {"ott": peers.OTT, "pot": peers.POT}[name][work.name]
-    found = run(work, settings, seconds)
+    found = run(work, peers.settings(name, work.name), seconds)
     error, error_se = judge(work, found.h)
     report(
         work,

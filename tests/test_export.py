@@ -12,12 +12,12 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 from aeot_jax.machines import meshes
-from aeot_jax.ot import centring, merging
+from aeot_jax.ot import merging
 from aeot_jax.ot.cells import antithetic
 from aeot_jax.ot.cells import sizes as widths
 from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.devices.placement import placement
-from aeot_jax.ot.extension import centres, noise
+from aeot_jax.ot.extension import noise
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.starts import start
@@ -111,22 +111,16 @@ def test_every_public_program_lowers_for_an_accelerator(accelerator):
 def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
     """Where an index may repeat, a GPU adds in no fixed order: whole numbers only."""
     count, cells = jax.ShapeDtypeStruct((), jnp.int32), (floats(M, D), floats(M))
-    kernels = jax.eval_shape(few_kernels)
-    near = jax.eval_shape(centring.near, Y, H)
+
+    def shapes(key, *arguments):
+        return noise._shapes(key, MU, *arguments)
+
     sums = {
         "w2_loss": (jax.grad(lambda y, key: aeot.w2_loss(key, MU, y)[0]), Y, KEY),
-        "wasserstein": (lambda *a: aeot.wasserstein(a[0], MU, *a[1:], 1000), KEY, Y, H, NU),
-        "mass_centres": (lambda *a: centres._mass_centres(a[0], MU, *a[1:], 512), KEY, near, count),
-        "cells of noise": (lambda *a: noise._cells(a[0], MU, *a[1:]), KEY, Y, H, count),
-        "shapes of noise": (
-            lambda *a: noise._shapes(a[0], MU, *a[1:]),
-            KEY,
-            Y,
-            H,
-            cells,
-            kernels,
-            count,
-        ),
+        "wasserstein": (lambda key, *of: aeot.wasserstein(key, MU, *of, 1000), KEY, Y, H, NU),
+        "mass_centres": (lambda key, y, h: aeot.mass_centres(key, MU, y, h), KEY, Y, H),
+        "cells of noise": (lambda key, *of: noise._cells(key, MU, *of), KEY, Y, H, count),
+        "shapes of noise": (shapes, KEY, Y, H, cells, jax.eval_shape(few_kernels), count),
         "merged weights": (lambda nu: merging.merged(nu, np.zeros(M, np.int32)), NU),
     }
     for name, (function, *arguments) in (PROGRAMS | sums).items():

@@ -82,6 +82,7 @@ def merged(nu: np.ndarray | Array, same: Int[np.ndarray, " m"]) -> np.ndarray | 
     Known weights are added in float64: float32 loses the sum of many small ones.
     """
     if not is_concrete(nu):
+        nu = jnp.asarray(nu)
         return add_rows(jnp.zeros_like(nu), jnp.asarray(same, jnp.int32), nu)
     merged = np.bincount(same, np.asarray(nu, np.float64), len(same))
     return merged / merged.sum()

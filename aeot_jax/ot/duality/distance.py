@@ -219,7 +219,7 @@ def _upper(sums: Sums, asked: Asked, scaled: Scaled, cost: Float[Array, ""]) -> 
     """Cost of the map and of the plan that repairs its masses, scaled; jackknife over streams."""
     counts = jnp.zeros_like(sums.counts).at[:, asked.same].add(sums.counts)
     held = jnp.maximum(counts.sum(0, dtype=jnp.int32), 1).astype(jnp.float32)
-    cell_sum = add_rows(jnp.zeros_like(sums.cell_sum), asked.same, sums.cell_sum)
+    cell_sum = add_rows(jnp.zeros_like(sums.cell_sum), jnp.asarray(asked.same), sums.cell_sum)
     cell_mean = (cell_sum / held[:, None] - scaled.centre[None, :]) / scaled.unit
     order = curve_order(scaled.v)
 
