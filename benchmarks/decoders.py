@@ -43,13 +43,13 @@ import harness  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from cells import Cell  # noqa: E402
-from PIL import Image  # noqa: E402
 from scores import Features, featurizer, frechet_infinite  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.data.images import load  # noqa: E402
 from aeot_jax.fitting.events import Event  # noqa: E402
 from aeot_jax.metrics import fit_features, novelty_report  # noqa: E402
+from aeot_jax.plot import image_grid  # noqa: E402
 
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "default": ({}, {}),
@@ -168,17 +168,9 @@ def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
         folder = ARGUMENTS.run_dir / cell.data
         folder.mkdir(parents=True, exist_ok=True)
         for name, images in (("decoded", through), ("samples", made), ("real", own.other)):
-            tiles(images[:64]).save(folder / f"{cell.method.replace(' ', '-')}-{name}.png")
+            picture = image_grid(images[:64], columns=8, scale=2)
+            picture.save(folder / f"{cell.method.replace(' ', '-')}-{name}.png")
     return row
-
-
-def tiles(images: np.ndarray) -> Image.Image:
-    """Sixty-four images as one, twice their size."""
-    n, h, w, c = images.shape
-    rows = images.reshape(n // 8, 8, h, w, c).transpose(0, 2, 1, 3, 4).reshape(n // 8 * h, 8 * w, c)
-    pixels = rows if rows.dtype == np.uint8 else (255 * rows).round().astype(np.uint8)
-    whole = Image.fromarray(pixels[..., 0] if c == 1 else pixels)
-    return whole.resize((2 * whole.width, 2 * whole.height), Image.Resampling.NEAREST)
 
 
 COLUMNS = {

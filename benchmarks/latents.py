@@ -33,6 +33,7 @@ from aeot_jax.data.images import ImageSet, load
 from aeot_jax.metrics import FeatureMap, fit_features, novelty_report, prdc
 from aeot_jax.metrics.features import predict
 from aeot_jax.metrics.modes import reverse_kl, total_variation
+from aeot_jax.plot import image_grid
 
 FOLDER, NAME = "baselines", "baselines of codes"
 """Of the records."""
@@ -376,11 +377,9 @@ def tables(place: Path) -> str:
         columns = STACKED_COLUMNS if data.startswith("stacked") else COLUMNS
         judge, sizes = own[0]["about"]["judge"], own[0]["settings"]["sizes"]
         spent = [line["about"]["autoencoder_s"] for line in own]
-        seconds = max((s for s in spent if s is not None), default=float("nan"))
-        words = (
-            f"{data}: {sizes['fitted']:,} images fitted, autoencoder {seconds:.0f} CPU-s, judge "
-            f"{judge}"
-        )
+        seconds = max((s for s in spent if s is not None), default=None)
+        trained = "kept from another run" if seconds is None else f"{seconds:.0f} CPU-s"
+        words = f"{data}: {sizes['fitted']:,} images fitted, autoencoder {trained}, judge {judge}"
         parts.append(f"{words}\n\n{cells.table(own, columns, DIGITS, ORDER)}")
     return "\n\n".join(parts)
 
@@ -416,12 +415,9 @@ def picture(place: Path, folder: Path, data: str, target: Path, seed: int = 0) -
     axes = figure.subplots(rows, columns, squeeze=False)
     for at in axes.flat:
         at.set_axis_off()
-    for at, (name, place) in zip(axes.flat, shown.items(), strict=False):
-        images = np.load(place)["images"][:32]
-        n, h, w, c = images.shape
-        tiled = images.reshape(n // 8, 8, h, w, c).transpose(0, 2, 1, 3, 4)
-        tiled = tiled.reshape(n // 8 * h, 8 * w, c)
-        at.imshow(tiled[..., 0] if c == 1 else tiled, cmap="gray", interpolation="nearest")
+    for at, (name, kept) in zip(axes.flat, shown.items(), strict=False):
+        grid = image_grid(np.load(kept)["images"][:32], columns=8, scale=2)
+        at.imshow(np.asarray(grid), cmap="gray", interpolation="nearest")
         at.set_title(name, fontsize=9)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
