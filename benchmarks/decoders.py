@@ -33,6 +33,8 @@ _PARSER.add_argument("--run-dir", type=Path, default=Path("runs/decoders"))
 _PARSER.add_argument("--quick", action="store_true", help="few images, nothing recorded")
 _PARSER.add_argument("--table", action="store_true", help="print what is recorded")
 ARGUMENTS = _PARSER.parse_args()
+if not (ARGUMENTS.data or ARGUMENTS.table):
+    _PARSER.error("`data` names no data set; pass some, such as digits, or --table.")
 binding.bind(ARGUMENTS.core)
 
 from dataclasses import dataclass  # noqa: E402

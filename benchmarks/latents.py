@@ -417,7 +417,7 @@ def picture(place: Path, folder: Path, data: str, target: Path, seed: int = 0) -
         at.set_axis_off()
     for at, (name, kept) in zip(axes.flat, shown.items(), strict=False):
         grid = image_grid(np.load(kept)["images"][:32], columns=8, scale=2)
-        at.imshow(np.asarray(grid), cmap="gray", interpolation="nearest")
+        at.imshow(np.asarray(grid), cmap="gray", interpolation="antialiased")
         at.set_title(name, fontsize=9)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)

@@ -37,6 +37,8 @@ _PARSER.add_argument("--seed", type=int, default=0)
 _PARSER.add_argument("--draws", type=int, default=5)
 _PARSER.add_argument("--mixtures", type=int, nargs="+", default=[50, 100, 200])
 ARGUMENTS = _PARSER.parse_args()
+if not (ARGUMENTS.data or ARGUMENTS.bridge):
+    _PARSER.error("`data` names no data set; pass some, such as digits, or --bridge.")
 
 NUM_FITTED = 800 if ARGUMENTS.quick else 15_000
 NUM_COMPARED = 400 if ARGUMENTS.quick else 10_000
