@@ -66,6 +66,7 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "twice the width": ({"width": 1024}, {}),
     "weight decay 0.1": ({}, {"weight_decay": 0.1}),
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
+    "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
 }
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)
