@@ -15,6 +15,7 @@ are slower, and as right (``benchmarks/kernel.py`` records how many samples are 
 import functools
 import operator
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +27,24 @@ from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.cells.tensorcores import split
 from aeot_jax.ot.cells.tensorcores.leading import Leading, Scores, over_blocks
 
-_LEAST_DIM = 64
-"""Least dimension in which candidates pay (``benchmarks/kernel.py``)."""
-
 _LEAST_SAMPLES, _LEAST_TARGETS = 512, 2048
 """Fewest samples and targets: with fewer, what each of them costs weighs more than their scores."""
 
-_LEAST_WORK = 1 << 34
-"""Least number of multiplications, half a millisecond of an H200: a call costs some launches."""
+
+class Least(NamedTuple):
+    """What a work has at least where candidates are quicker (``benchmarks/kernel.py``).
+
+    Attributes:
+      dim: dimensions.
+      work: multiplications.
+    """
+
+    dim: int
+    work: int
+
+
+_LEAST = Least(64, 1 << 34)
+"""For samples: half a millisecond of an H200, as a call costs some launches."""
 
 CHUNK = 16_384
 """Samples scored together."""
@@ -48,18 +59,18 @@ _OPEN = 256
 """Samples that are left open, decided together by float32."""
 
 
-def pays(num_products: int, num_targets: int, dim: int, least_dim: int = _LEAST_DIM) -> bool:
+def pays(num_products: int, num_targets: int, dim: int, least: Least = _LEAST) -> bool:
     """Whether candidates are quicker than float32 for every score.
 
     Args:
       num_products: samples that are multiplied, or orbits.
       num_targets: m.
       dim: d.
-      least_dim: least dimension in which they are.
+      least: the work from which on they are.
     """
     are_many = num_products >= _LEAST_SAMPLES and num_targets >= _LEAST_TARGETS
-    is_long = num_products * num_targets * dim >= _LEAST_WORK
-    return are_many and is_long and dim >= least_dim and split.error(dim, dim) < np.inf
+    is_long = num_products * num_targets * dim >= least.work
+    return are_many and is_long and dim >= least.dim and split.error(dim, dim) < np.inf
 
 
 def of_few(found: Leading, score: Callable[[jax.Array], jax.Array], num_targets: int) -> jax.Array:
