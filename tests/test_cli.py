@@ -604,6 +604,13 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data digits --out OUT --image-size 3", "`--image-size` is '3'; pass one number or"),
         ("fit --data digits --out OUT --image-size 8x", "`--image-size` is '8x'; pass one number"),
         ("fit --data digits --out OUT --grey --colour", "exclude each other; give one of them"),
+        ("fit --data digits --out OUT --image-size 200", "each from 4 to 128"),
+        ("fit --data digits --out OUT --limit 60 --seed -1", "`--seed` is -1; pass an integer"),
+        ("fit --data ROWS.npy --out OUT --image-size 8", "the data are a table of 3 columns, but"),
+        ("data ROWS.npy --grey", "the data are a table of 3 columns, but options of pictures"),
+        ("fit --codes ROWS.npy --out OUT --latent_dim 2", "`--latent-dim` is for images and"),
+        ("fit --codes ROWS.npy --out OUT --training.noise=0", "`--training.noise` is for images"),
+        ("fit --codes ROWS.npy --out OUT --grey", "`--grey` is for images and tables, but --codes"),
         ("fit --data TABLE.npy --out OUT", "all rows of `--data` are equal"),
         ("fit --data digits --out OUT --devices 3", "`devices` holds 3 devices, over which"),
         ("fit --data digits --out OUT --devices 9", "`--devices` is 9, but JAX finds 8 (cpu)"),
@@ -669,6 +676,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     np.save("SHORT.npy", np.arange(60))
     np.save("TABLE.npy", np.ones((60, 9)))
     np.save("WHOLE.npy", np.arange(180).reshape(60, 3))
+    np.save("ROWS.npy", np.random.default_rng(0).normal(size=(60, 3)))
     np.save("NANTABLE.npy", np.where(np.arange(60)[:, None] == 7, np.nan, np.eye(60)))
     np.savez("OTHER.npz", x=pixels[:, :6, :6].repeat(3, axis=0))
     arguments = [str(fitted) if part == "FITTED" else part for part in command.split()]

@@ -307,7 +307,22 @@ def test_columns_are_standardised_as_in_float64(dtype):
     found = columns.standardised(values)
     expected = (wide - wide.mean(0)) / np.where(wide.std(0) > 1e-9, wide.std(0), 1)
     np.testing.assert_allclose(found.rows, expected, atol=1e-4)
-    assert found.units.scale[2] == 1.0
+    assert found.units.scale[2] > 0
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_constant_column_stays_constant_in_any_unit(unit, value):
+    rows = np.random.default_rng(0).normal(size=(300, 4)) * unit
+    rows[:, 2] = value * unit
+    z = np.asarray(aeot.sample_codes(KEY, aeot.fit_codes(KEY, rows, CONFIG), 100), np.float64)
+    deviation = z.std(0)
+    assert (deviation[[0, 1, 3]] > 0.5 * unit).all()
+    np.testing.assert_allclose(z[:, 2], value * unit, atol=1e-5 * unit)
+    # What comes later may differ there by a rounding.
+    units = columns.standardised(rows.astype(np.float32)).units
+    near = np.nextafter(rows.astype(np.float32), np.float32(np.inf))
+    assert np.abs(columns.measured(near, *units)[:, 2]).max() < 0.1
 
 
 def test_standardising_in_blocks_changes_nothing(monkeypatch):

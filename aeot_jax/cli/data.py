@@ -96,6 +96,7 @@ def _held(options: Data, path: str, err: Console) -> Table:
     pictures = options.pictures.pictures()
     with source.typed("PATH"), reading(err, quiet=options.quiet) as report:
         train = images.read(path, pictures=pictures, on_progress=report)
+        options.pictures.check(train)
         test = source.load_test(path, source.like(pictures, train), report)
     what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)
     table = Table("split", *what, "labels", title=escape(train.name))

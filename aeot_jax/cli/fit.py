@@ -51,7 +51,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
     if not options.no_report:
         report.check_libraries()
     started = time.monotonic()
-    config = options.full_config()
+    config, fit_key = options.full_config(), key(options.seed, Purpose.FIT)
     if options.distributed:
         processes.join()
     first = devices.first(options.devices)
@@ -63,7 +63,6 @@ def run(options: Fit, out: Console, err: Console) -> None:
         _announce(options, splits, err)
         labels = _labels(options, splits.train)
         config = checkpoint.as_begun(options.out, config) if options.resume else config
-        fit_key = key(options.seed, Purpose.FIT)
         names = None if labels is None else splits.train.label_names
         fingerprint = identity.of(fit_key, splits.train.values, config, labels, names)
         work = _place(options, fingerprint)
@@ -219,6 +218,7 @@ def _load(options: Fit, err: Console) -> tuple[source.Source, Splits]:
     quiet = options.quiet or not processes.is_first()
     with reading(err, quiet=quiet) as report:
         splits = source.load(where, report)
+    options.pictures.check(splits.train)
     if processes.is_first():
         say(splits.train, err, quiet=options.quiet)
     return where, splits

@@ -115,6 +115,12 @@ def value_of(arguments: Sequence[str], name: str) -> str | None:
     return found
 
 
+def options_in(arguments: Sequence[str]) -> list[str]:
+    """The options that are typed, with hyphens and without values."""
+    typed = (part.partition("=")[0] for part in arguments if part.startswith("--"))
+    return [option.replace("_", "-") for option in typed]
+
+
 def _paper() -> io.TextIOWrapper:
     """A buffer to print to; it has an encoding, because tyro draws no boxes otherwise."""
     return io.TextIOWrapper(io.BytesIO(), encoding="utf-8")

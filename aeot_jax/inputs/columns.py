@@ -16,6 +16,13 @@ from aeot_jax import arguments
 _ROUNDING = 4
 """A column is constant if it varies by less than this many roundings of its mean."""
 
+_CONSTANT = 1e-3
+"""Scale of a constant column, over the least of the others: what a network or a kernel gets wrong
+there is small beside all that varies."""
+
+_CONSTANT_ROUNDINGS = 64
+"""The least scale of a constant column, in roundings of its mean, which stay small numbers so."""
+
 _LEAST_SCALE = 1e-30
 """A column that varies less is constant: below, float32 loses digits."""
 
@@ -28,7 +35,8 @@ class Columns(NamedTuple):
 
     Attributes:
       centre: its mean (D,).
-      scale: its standard deviation (D,); 1 for a constant column.
+      scale: its standard deviation (D,); for a constant column, which has none, a thousandth of the
+        least of the others.
     """
 
     centre: Float[Array, " D"]
@@ -85,7 +93,7 @@ def check(name: str, value: object, what: str = "codes") -> Shaped[np.ndarray, "
 def standardised(table: Shaped[np.ndarray, "n D"]) -> Standardised:
     """Standardise the columns of a checked table.
 
-    A column that varies by no more than the rounding of its dtype is constant: its scale is 1.
+    A column that varies by no more than the rounding of its dtype is constant.
 
     Args:
       table: from ``check``.
@@ -99,8 +107,11 @@ def standardised(table: Shaped[np.ndarray, "n D"]) -> Standardised:
     )
     deviation = np.sqrt(square / n)
     eps = jnp.finfo(table.dtype).eps if jnp.issubdtype(table.dtype, jnp.floating) else 0.0
-    varies = deviation > _ROUNDING * float(eps) * np.abs(centre)
-    scale = np.where(varies & (deviation > _LEAST_SCALE), deviation, 1.0).astype(np.float32)
+    rounding = float(eps) * np.abs(centre)
+    varies = (deviation > _ROUNDING * rounding) & (deviation > _LEAST_SCALE)
+    least = _CONSTANT * deviation[varies].min() if varies.any() else 1.0
+    constant = np.maximum(np.maximum(least, _LEAST_SCALE), _CONSTANT_ROUNDINGS * rounding)
+    scale = np.where(varies, deviation, constant).astype(np.float32)
     rows = np.empty(table.shape, np.float32)
     for part in parts:
         rows[part] = measured(table[part], centre, scale)

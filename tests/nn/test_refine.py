@@ -181,10 +181,9 @@ def test_short_trainings_and_tables_have_no_second_stage():
     numbers = [schedule.refine_epochs(shape, default(epochs=n)) for n in (1, 7, 8, 80)]
     assert numbers == [0, 0, 1, 10]
     asked = default(epochs=80, refine_epochs=2)
-    for large in ((100, 64, 64, 3), (100, 46, 45, 1)):
-        assert schedule.total_epochs(large, default(epochs=80)) == 80
-        assert schedule.total_epochs(large, asked) == 82
-    assert schedule.total_epochs((100, 8, 8, 1), default(epochs=80)) == 90
+    for shape, epochs in (((100, 65, 64, 3), 80), ((100, 64, 64, 3), 90), ((100, 8, 8, 1), 90)):
+        assert schedule.total_epochs(shape, default(epochs=80)) == epochs
+        assert schedule.total_epochs(shape, asked) == 82
     assert schedule.total_epochs((100, 8), default(epochs=80)) == 80
 
 
@@ -203,3 +202,10 @@ def test_short_trainings_and_tables_have_no_second_stage():
 def test_bad_input_says_the_way_out(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_large_images_decay_more_unless_the_user_says_how_much():
+    default, asked = train.TrainConfig(), train.TrainConfig(weight_decay=0.1)
+    shapes = (100, 28, 28, 1), (100, 5000), (100, 32, 32, 3), (100, 128, 128, 3)
+    assert [schedule.weight_decay(shape, default) for shape in shapes] == [1e-4, 1e-4, 0.5, 0.5]
+    assert {schedule.weight_decay(shape, asked) for shape in shapes} == {0.1}

@@ -11,7 +11,7 @@ import aeot_jax as aeot
 from aeot_jax.cli.options import presets, recipe
 from aeot_jax.cli.options.devices import Number
 from aeot_jax.cli.options.pictures import AS_THEY_ARE, PictureOptions
-from aeot_jax.cli.parsing import value_of
+from aeot_jax.cli.parsing import options_in, value_of
 from aeot_jax.cli.screen import manual
 
 _DEFAULT = aeot.Config()
@@ -38,7 +38,9 @@ WORDS = {
     "--training.refine-epochs": "More passes over the images, after --epochs, in which the decoder "
     "alone learns to make patches that are distributed like those of the images: sharper pictures "
     "for about a third more time. 0 is none; by default one for each 8 of --epochs, and none for "
-    "a table or for images of more than 2,048 values.",
+    "a table or for images of more than 12,288 values.",
+    "--training.weight-decay": "Weight decay of AdamW, per unit of learning rate; by default 0.5 "
+    "for images of more than 2,048 values, and 0.0001 for others and for a table.",
     "--training.refine-weight": "How hard the distribution of patches pulls at the pixels in these "
     "passes, over how hard the reconstruction does.",
     "--solver.tolerance": "Largest mass error, with confidence 95 %; None runs to a limit.",
@@ -160,11 +162,17 @@ class Fit:
         return config
 
     def check(self, arguments: Sequence[str]) -> None:
-        """Refuse an option that is given twice with different values.
+        """Refuse an option that is given twice with different values, or that codes do not use.
 
         Raises:
           ValueError: if one is.
         """
+        unused = [] if self.codes is None else [*filter(_for_networks, options_in(arguments))]
+        if unused:
+            raise ValueError(
+                f"`{unused[0]}` is for images and tables, but --codes have no network; leave it "
+                "out."
+            )
         for part, name, value in self._short():
             option = name.replace("_", "-")
             nested = getattr(getattr(self.config, part), name)
@@ -180,6 +188,13 @@ class Fit:
             ("training", "epochs", self.epochs),
             ("autoencoder", "latent_dim", self.latent_dim),
         )
+
+
+def _for_networks(option: str) -> bool:
+    """Whether an option shapes the data of networks or these themselves."""
+    fields = ("epochs", "latent_dim", *(field.name for field in dataclasses.fields(PictureOptions)))
+    short = option in {f"--{name.replace('_', '-')}" for name in fields}
+    return short or option.startswith(("--training.", "--autoencoder."))
 
 
 def base(arguments: Sequence[str]) -> Fit | None:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from aeot_jax.data.pictures.convert import MAX_SIDE, MIN_SIDE
+from aeot_jax.data.images import ImageSet
 from aeot_jax.data.pictures.shaping import Pictures, Resize
+from aeot_jax.data.tables import Table
+from aeot_jax.nn.config import MAX_SIDE, MIN_SIDE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,18 @@ class PictureOptions:
             raise ValueError("`--grey` and `--colour` exclude each other; give one of them.")
         colour = "grey" if self.grey else "colour" if self.colour else None
         return Pictures(self._size(), self.resize, colour, self.skip_broken)
+
+    def check(self, found: ImageSet | Table) -> None:
+        """Refuse options of pictures for data that are no pictures.
+
+        Raises:
+          ValueError: if one is given for a table.
+        """
+        if isinstance(found, Table) and self != AS_THEY_ARE:
+            raise ValueError(
+                f"the data are a table of {found.values.shape[1]} columns, but options of pictures "
+                "are given; leave out --image-size, --resize, --grey, --colour and --skip-broken."
+            )
 
     def _size(self) -> tuple[int, int] | None:
         if self.image_size is None:

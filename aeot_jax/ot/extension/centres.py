@@ -98,6 +98,8 @@ def mass_centres(
     found = _mass_centres(key, mu, near, jnp.asarray(-(-wanted // batch), jnp.int32), batch)
     if near.y.shape[0] == num_targets:
         return found
+    if not arguments.is_concrete(found.points):  # the key is traced
+        return jax.tree.map(lambda leaf: leaf[:num_targets], found)
     return jax.tree.map(lambda leaf: arguments.placed(np.asarray(leaf)[:num_targets]), found)
 
 

@@ -93,6 +93,7 @@ def singular_set(
 
     Source: Lei et al., Engineering 6(3), 2020, section 5.
     """
+    arguments.refuse_trace("singular_set", "call it outside of `jax.jit`", key=key, ext=ext)
     key = arguments.key("key", key)
     extension.check_extension(ext)
     ext = extension.at_novelty(ext, "blend")  # new codes are not looked at
