@@ -14,6 +14,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+NOTHING = "Nothing is recorded on this device; run without --table."
+
 PROTOCOL = 1
 """Counts changes of what is measured that no setting shows: all cells are run again."""
 
@@ -46,6 +48,14 @@ class Cell:
         own = [PROTOCOL, self.data, self.method, self.seed, dict(self.settings)]
         text = json.dumps(own, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def draw(picture: Callable[[], None]) -> None:
+    """Draw a picture of cells, or say why there is none: records come without samples."""
+    try:
+        picture()
+    except ValueError as error:
+        print(error)
 
 
 def lines(place: Path, name: str) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "twice the width": ({"width": 1024}, {}),
     "weight decay 0.1": ({}, {"weight_decay": 0.1}),
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
+    "weight decay 0.5, not refined": ({}, {"weight_decay": 0.5, "refine_epochs": 0}),
     "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
 }
 """Options of the networks and of the training, by name."""
@@ -193,7 +194,7 @@ def table() -> None:
     """Means over the seeds, a table a data set (Markdown)."""
     known = cells.newest_of(cells.lines(harness.records(), "decoders"))
     if not known:
-        raise SystemExit("Nothing is recorded on this device; run without --table.")
+        raise SystemExit(cells.NOTHING)
     columns = {head: lambda line, name=name: line[name] for head, name in COLUMNS.items()}
     for data, fitted in dict.fromkeys(map(_problem, known)):
         own = [line for line in known if _problem(line) == (data, fitted)]

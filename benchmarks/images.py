@@ -41,6 +41,7 @@ if set(ARGUMENTS.works) != {"forms"}:
     binding.bind()  # one core and one thread: CPU-seconds are what is compared
 
 from dataclasses import replace  # noqa: E402
+from functools import partial  # noqa: E402
 
 import forms  # noqa: E402
 import harness  # noqa: E402
@@ -141,7 +142,8 @@ def against(work_name: str, source: str, keep: bool) -> None:
     if ARGUMENTS.table:
         print(latents.tables(place))
         for data in latents.sets(place):
-            latents.picture(place, folder, data, folder / f"{data.replace(' ', '_')}.png")
+            target = folder / f"{data.replace(' ', '_')}.png"
+            cells.draw(partial(latents.picture, place, folder, data, target))
         return
     binding.release()
     large = latents.STACKED if of_stacked else latents.Sizes()

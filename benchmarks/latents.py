@@ -381,7 +381,7 @@ def tables(place: Path) -> str:
         trained = "kept from another run" if seconds is None else f"{seconds:.0f} CPU-s"
         words = f"{data}: {sizes['fitted']:,} images fitted, autoencoder {trained}, judge {judge}"
         parts.append(f"{words}\n\n{cells.table(own, columns, DIGITS, ORDER)}")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or cells.NOTHING
 
 
 def search_table(place: Path) -> str:

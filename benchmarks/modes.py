@@ -39,6 +39,7 @@ if "baselines" in ARGUMENTS.works:
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
+from functools import partial  # noqa: E402
 
 import forms  # noqa: E402
 import harness  # noqa: E402
@@ -277,7 +278,8 @@ def baselines_work(keep: bool) -> None:
     if ARGUMENTS.table:
         print(toys.search_table(place) if ARGUMENTS.search else toys.tables(place))
         for name in [name for name in ARGUMENTS.sets or () if not ARGUMENTS.search]:
-            toys.picture(place, folder, name, folder / f"{name.replace(' ', '_')}.png")
+            target = folder / f"{name.replace(' ', '_')}.png"
+            cells.draw(partial(toys.picture, place, folder, name, target))
     elif ARGUMENTS.search:
         todo = toys.searched(sets, methods, seconds, sizes or toys.Sizes(), ARGUMENTS.trials)
         toys.run(todo, "baselines search", keep, ARGUMENTS.again, folder)

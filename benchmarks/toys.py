@@ -261,7 +261,7 @@ def tables(place: Path) -> str:
             columns = FEW_COLUMNS if density.few else COLUMNS
             made = cells.table(own, columns, DIGITS, [FLOOR, *METHODS])
             parts.append(f"{data}: {own[0]['m']:,} points known\n\n{made}")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or cells.NOTHING
 
 
 def search_table(place: Path) -> str:

@@ -48,7 +48,7 @@ def init(
     Raises:
       ValueError: if the image size is not supported or the images are fewer than a batch.
     """
-    tx = optimizer((num_images, *image_shape), train_config)
+    tx = optimizer(num_images, train_config)
     params = models.functions(image_shape, model_config).init(key)
     with usual_dtypes():
         opt_state = tx.init(params)
@@ -118,7 +118,7 @@ def run_epoch(
     """
     n, image_shape = images.shape[0], images.shape[1:]
     functions = models.functions(image_shape, model_config)
-    tx = optimizer(images.shape, train_config)
+    tx = optimizer(n, train_config)
 
     def step(carry, key, x):
         params, opt_state = carry

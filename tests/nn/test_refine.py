@@ -202,10 +202,3 @@ def test_short_trainings_and_tables_have_no_second_stage():
 def test_bad_input_says_the_way_out(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_large_images_decay_more_unless_the_user_says_how_much():
-    default, asked = train.TrainConfig(), train.TrainConfig(weight_decay=0.1)
-    shapes = (100, 28, 28, 1), (100, 5000), (100, 32, 32, 3), (100, 128, 128, 3)
-    assert [schedule.weight_decay(shape, default) for shape in shapes] == [1e-4, 1e-4, 0.5, 0.5]
-    assert {schedule.weight_decay(shape, asked) for shape in shapes} == {0.1}

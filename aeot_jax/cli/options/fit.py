@@ -37,10 +37,8 @@ WORDS = {
     "which an MLP is affine on each of finitely many cells; aeot_jax.manifold counts them.",
     "--training.refine-epochs": "More passes over the images, after --epochs, in which the decoder "
     "alone learns to make patches that are distributed like those of the images: sharper pictures "
-    "for about a third more time. 0 is none; by default one for each 8 of --epochs, and none for "
-    "a table or for images of more than 12,288 values.",
-    "--training.weight-decay": "Weight decay of AdamW, per unit of learning rate; by default 0.5 "
-    "for images of more than 2,048 values, and 0.0001 for others and for a table.",
+    "for a tenth to a third more time. 0 is none; by default one for each 8 of --epochs, and none "
+    "for a table or for images of more than 12,288 values.",
     "--training.refine-weight": "How hard the distribution of patches pulls at the pixels in these "
     "passes, over how hard the reconstruction does.",
     "--solver.tolerance": "Largest mass error, with confidence 95 %; None runs to a limit.",
