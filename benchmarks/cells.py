@@ -50,11 +50,15 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class MissingError(ValueError):
+    """Samples that no cell has left on this machine."""
+
+
 def draw(picture: Callable[[], None]) -> None:
     """Draw a picture of cells, or say why there is none: records come without samples."""
     try:
         picture()
-    except ValueError as error:
+    except MissingError as error:
         print(error)
 
 

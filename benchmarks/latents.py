@@ -408,7 +408,9 @@ def picture(place: Path, folder: Path, data: str, target: Path, seed: int = 0) -
     shown = {name: folder / f"{found[name]['digest']}.npz" for name in ORDER if name in found}
     shown = {name: at for name, at in shown.items() if at.exists()}
     if not shown:
-        raise ValueError(f"`folder` {folder} holds no images of {data}; run its cells here first.")
+        raise cells.MissingError(
+            f"`folder` {folder} holds no images of {data}; run its cells here first."
+        )
     columns = 5
     rows = -(-len(shown) // columns)
     figure = Figure((2.3 * columns, 1.5 * rows), dpi=110, layout="constrained")

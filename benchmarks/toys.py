@@ -289,7 +289,9 @@ def picture(place: Path, folder: Path, data: str, target: Path, seed: int = 0) -
     shown = {name: folder / f"{line['digest']}.npz" for name, line in found.items()}
     shown = {name: place for name, place in shown.items() if place.exists()}
     if not shown:
-        raise ValueError(f"`folder` {folder} holds no samples of {data}; run its cells here first.")
+        raise cells.MissingError(
+            f"`folder` {folder} holds no samples of {data}; run its cells here first."
+        )
     sizes = Sizes(**next(iter(found.values()))["settings"]["sizes"])
     real = np.asarray(points_of(data, seed, sizes)[1].points)[:PACGAN]
     clouds = {"fresh samples": real} | {name: np.load(at)["z"] for name, at in shown.items()}

@@ -145,10 +145,8 @@ def test_a_table_is_fitted_sampled_by_class_and_evaluated(tmp_path):
     data = tmp_path / "table.npz"
     np.savez(data, x=numbers(160, 3), y=np.array(["a", "b"])[np.arange(160) % 2])
     run = tmp_path / "run"
-    assert (
-        main(["fit", "--data", str(data), "--out", str(run), "--labels", "--epochs", "2", *SHORT])
-        == 0
-    )
+    asked = ["--data", str(data), "--out", str(run), "--labels", "--epochs", "2"]
+    assert main(["fit", *asked, *SHORT]) == 0
     new = tmp_path / "new.npy"
     assert main(["sample", str(run), "--num", "20", "--label", "b", "--npz", str(new)]) == 0
     assert np.load(new).shape == (20, 3)

@@ -13,8 +13,7 @@ from jax.sharding import PartitionSpec as P
 import aeot_jax as aeot
 from aeot_jax.machines import meshes
 from aeot_jax.ot import merging
-from aeot_jax.ot.cells import antithetic
-from aeot_jax.ot.cells import sizes as widths
+from aeot_jax.ot.cells import antithetic, sizes
 from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.devices.placement import placement
 from aeot_jax.ot.extension import noise
@@ -111,22 +110,17 @@ def test_every_public_program_lowers_for_an_accelerator(accelerator):
 def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
     """Where an index may repeat, a GPU adds in no fixed order: whole numbers only."""
     count, cells = jax.ShapeDtypeStruct((), jnp.int32), (floats(M, D), floats(M))
+    kernels = jax.eval_shape(few_kernels)
 
-    def shapes(key, *arguments):
-        return noise._shapes(key, MU, *arguments)
+    def of_source(function):
+        return lambda key, *others: function(key, MU, *others)
 
     sums = {
         "w2_loss": (jax.grad(lambda y, key: aeot.w2_loss(key, MU, y)[0]), Y, KEY),
-        "wasserstein": (
-            lambda key, y, h, nu: aeot.wasserstein(key, MU, y, h, nu, 1000),
-            KEY,
-            Y,
-            H,
-            NU,
-        ),
-        "mass_centres": (lambda key, y, h: aeot.mass_centres(key, MU, y, h), KEY, Y, H),
-        "cells of noise": (lambda key, *of: noise._cells(key, MU, *of), KEY, Y, H, count),
-        "shapes of noise": (shapes, KEY, Y, H, cells, jax.eval_shape(few_kernels), count),
+        "wasserstein": (of_source(aeot.wasserstein), KEY, Y, H, NU),
+        "mass_centres": (of_source(aeot.mass_centres), KEY, Y, H),
+        "cells of noise": (of_source(noise._cells), KEY, Y, H, count),
+        "shapes of noise": (of_source(noise._shapes), KEY, Y, H, cells, kernels, count),
         "merged weights": (lambda nu: merging.merged(nu, np.zeros(M, np.int32)), NU),
     }
     for name, (function, *arguments) in (PROGRAMS | sums).items():
@@ -191,7 +185,7 @@ def test_programs_lower_inside_of_pmap(accelerator):
 )
 def test_the_steps_of_a_solve_lower_in_every_placement(kind, target_shards, accelerator):
     where = placement(kind, None, target_shards)
-    rows = widths.sharded(M, D)
+    rows = sizes.sharded(M, D)
     y, nu = floats(rows, D), floats(rows)
     plan, budget = planning.plan(M, MU, CONFIG), planning.budget(M, MU, CONFIG)
 

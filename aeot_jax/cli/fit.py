@@ -51,7 +51,8 @@ def run(options: Fit, out: Console, err: Console) -> None:
     if not options.no_report:
         report.check_libraries()
     started = time.monotonic()
-    config, fit_key = options.full_config(), key(options.seed, Purpose.FIT)
+    config = options.full_config()
+    fit_key = key(options.seed, Purpose.FIT)  # refuses a seed before the data are read
     if options.distributed:
         processes.join()
     first = devices.first(options.devices)

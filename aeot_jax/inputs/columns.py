@@ -36,7 +36,7 @@ class Columns(NamedTuple):
     Attributes:
       centre: its mean (D,).
       scale: its standard deviation (D,); for a constant column, which has none, a thousandth of the
-        least of the others.
+        least of the others, or more where its mean is large.
     """
 
     centre: Float[Array, " D"]
@@ -109,8 +109,8 @@ def standardised(table: Shaped[np.ndarray, "n D"]) -> Standardised:
     eps = jnp.finfo(table.dtype).eps if jnp.issubdtype(table.dtype, jnp.floating) else 0.0
     rounding = float(eps) * np.abs(centre)
     varies = (deviation > _ROUNDING * rounding) & (deviation > _LEAST_SCALE)
-    least = _CONSTANT * deviation[varies].min() if varies.any() else 1.0
-    constant = np.maximum(np.maximum(least, _LEAST_SCALE), _CONSTANT_ROUNDINGS * rounding)
+    least = max(_CONSTANT * deviation[varies].min(), _LEAST_SCALE) if varies.any() else 1.0
+    constant = np.maximum(least, _CONSTANT_ROUNDINGS * rounding)
     scale = np.where(varies, deviation, constant).astype(np.float32)
     rows = np.empty(table.shape, np.float32)
     for part in parts:

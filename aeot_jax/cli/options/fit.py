@@ -165,11 +165,10 @@ class Fit:
         Raises:
           ValueError: if one is.
         """
-        unused = [] if self.codes is None else [*filter(_for_networks, options_in(arguments))]
-        if unused:
+        unused = next(filter(_for_networks, options_in(arguments)), None)
+        if self.codes is not None and unused is not None:
             raise ValueError(
-                f"`{unused[0]}` is for images and tables, but --codes have no network; leave it "
-                "out."
+                f"`{unused}` is for images and tables, but --codes have no network; leave it out."
             )
         for part, name, value in self._short():
             option = name.replace("_", "-")

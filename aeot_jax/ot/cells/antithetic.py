@@ -138,7 +138,7 @@ def leaders(
         return _in_chunks(_cells_by_candidates, x, y, h, _CANDIDATES_CHUNK)
 
     y = as_rows(y)
-    pays = candidates.pays(x.shape[0], y.shape[0], y.shape[1], _CANDIDATES)
+    pays = candidates.pays(x.shape[0], *y.shape, least=_CANDIDATES)
     return lax.platform_dependent(
         x,
         y,

@@ -126,7 +126,7 @@ def _best(
 
     # A batched product is not fused on a CPU: under `vmap`, problems take turns there.
     on_cpu = by_target if x.shape[1] <= _SMALL_DIM else sequential_vmap(by_block)
-    on_cuda = on_gpu if candidates.pays(x.shape[0], y.shape[0], y.shape[1]) else on_accelerator
+    on_cuda = on_gpu if candidates.pays(x.shape[0], *y.shape) else on_accelerator
     return lax.platform_dependent(x, y, h, cpu=on_cpu, cuda=on_cuda, default=on_accelerator)
 
 

@@ -1,5 +1,7 @@
 """The three forms of the extension on maps that are known in closed form."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,6 +211,15 @@ def test_mass_centres_are_the_means_of_the_cells():
     error = np.asarray(centres.points - CENTRES.points)
     assert abs(error).max() < 5 * 0.0009
     assert np.sqrt((error**2).mean()) == pytest.approx(0.0009, rel=0.2)
+
+
+def test_mass_centres_take_a_traced_key_and_known_targets():
+    """Known targets are padded."""
+    at = functools.partial(mass_centres, mu=UniformCube(2), y=Y[:40], h=H[:40], num_samples=4096)
+    traced, known = jax.jit(at)(KEY), at(KEY)
+    assert traced.points.shape == (40, 2)
+    np.testing.assert_array_equal(traced.counts, known.counts)
+    np.testing.assert_allclose(traced.points, known.points, atol=1e-6)
 
 
 def test_merged_centres_are_those_of_both_draws():

@@ -112,3 +112,8 @@ def test_one_cell_has_no_face(h):
 def test_a_number_of_samples_below_one_is_refused(ext):
     with pytest.raises(ValueError, match="`num_samples` is 0; pass at least 1"):
         singular_set(KEY, ext, num_samples=0)
+
+
+def test_a_traced_key_is_refused(ext):
+    with pytest.raises(ValueError, match="`key` is traced, but `singular_set` decides on the host"):
+        jax.jit(lambda key: singular_set(key, ext).share_rejected)(KEY)

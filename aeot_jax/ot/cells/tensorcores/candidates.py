@@ -59,7 +59,7 @@ _OPEN = 256
 """Samples that are left open, decided together by float32."""
 
 
-def pays(num_products: int, num_targets: int, dim: int, least: Least = _LEAST) -> bool:
+def pays(num_products: int, num_targets: int, dim: int, *, least: Least = _LEAST) -> bool:
     """Whether candidates are quicker than float32 for every score.
 
     Args:
