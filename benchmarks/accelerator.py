@@ -47,6 +47,7 @@ import numpy as np  # noqa: E402
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.ot.cells import accelerator, power  # noqa: E402
 from aeot_jax.ot.cells.tensorcores import candidates as tensorcores  # noqa: E402
+from aeot_jax.ot.counts.law import samples_to_reach  # noqa: E402
 from aeot_jax.ot.solver import planning  # noqa: E402
 
 STEP = {"quick": (2_000, 64, 512), "cpu": (10_000, 64, 4096), "accelerator": (100_000, 512, 4096)}
@@ -262,7 +263,7 @@ def headline(rounds: int, quick: bool) -> None:
     batch = max(rates, key=rates.__getitem__)
     mu, config = aeot.Gaussian(d), aeot.SolverConfig(tolerance=tolerance, batch_size=batch)
     budget = planning.budget(m, mu, config)
-    samples = planning.samples_to_reach(m, d, tolerance) + budget.begun
+    samples = samples_to_reach(m, d, tolerance) + budget.begun
     # A certificate draws independent samples, of which a step's orbits are eight for one product.
     independent = _config(batch, sampling="independent")
     run = devices.chunk(independent, sizes[0], d, HEADLINE_STEPS)

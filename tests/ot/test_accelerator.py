@@ -102,6 +102,32 @@ def test_sums_over_blocks_do_not_need_their_turns(accelerator, monkeypatch):
     np.testing.assert_array_equal(rows[:1500, 0], 2 * values)
 
 
+@pytest.mark.parametrize(
+    ("limits", "longer"),
+    [
+        ({"tolerance": None, "max_samples": 8_000_000}, True),
+        ({"tolerance": 0.02}, True),
+        ({"tolerance": 0.2}, False),  # a thousand steps of 4096 do
+        ({"tolerance": 0.5}, False),
+        ({"tolerance": None, "max_steps": 5_000}, False),
+        ({"tolerance": None, "time_limit": 5.0}, False),
+        ({"tolerance": 0.02, "method": "adam"}, False),
+        ({"tolerance": 0.02, "batch_size": 512}, False),
+    ],
+)
+def test_long_solves_take_few_large_steps(limits, longer, accelerator, monkeypatch):
+    mu, decisions = measures.Gaussian(32), config.SolverConfig(**limits)
+    of_accelerator = planning.plan(60_000, mu, decisions).batch.size
+    steps = planning.budget(60_000, mu, decisions).phases.end
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    of_cpu = planning.plan(60_000, mu, decisions).batch.size
+    if longer:
+        assert of_cpu < of_accelerator <= 65_536
+        assert 700 <= steps <= 1500 or of_accelerator == 65_536
+    else:
+        assert of_accelerator == of_cpu
+
+
 @pytest.mark.long
 def test_steps_find_the_same_heights(accelerator, monkeypatch):
     mu, y = measures.Gaussian(2), jax.random.normal(jax.random.key(1), (150, 2))

@@ -50,8 +50,9 @@ class SolverConfig:
         for a symmetric source. "auto" takes nets up to 12 dimensions and orbits from 32 on, where
         the source allows.
       batch_size: samples of a step; None is a quarter of the number of targets, within [256,
-        4096], rounded to sizes that the kernel is quick on (orbits: 2048 or 4096). A number given
-        is rounded up to whole logical streams.
+        4096], rounded to sizes that the kernel is quick on (orbits: 2048 or 4096). On an
+        accelerator it is more, up to 65,536, where the solve has more than about a thousand such
+        steps to take. A number given is rounded up to whole logical streams.
       plateau_steps: under "adam", steps without a smaller residual after which the samples of a
         step are doubled and the rate multiplied by 0.8; None never doubles.
       max_samples: samples that may move the heights, rounded up to whole steps; those of the start

@@ -9,6 +9,7 @@ from aeot_jax.numerics import on_accelerator
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import samples_to_verify
+from aeot_jax.ot.counts.law import MARGIN, cost, samples_to_reach
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
@@ -31,9 +32,6 @@ from aeot_jax.typing import HostWeights, Weights
 
 _DEFAULT_TOLERANCE = 0.1
 """Aim of the schedule where only a time limit is given."""
-
-_MARGIN = 0.85
-"""Part of the tolerance aimed at, so that two standard errors of the certificate fit above it."""
 
 _CHECK_ERROR = 0.05
 """Standard error of the last draw, as a part of the tolerance."""
@@ -58,9 +56,6 @@ _LEAST_TARGETS_TO_SHARE = 4096
 """Targets from which on samples are shared: a quarter fewer samples, whose counts take 1.3 times as
 long as plain ones of 10,000 targets and 1.5 times as long of 2,000 (``benchmarks/entropic.py``)."""
 
-_COST_OF_SHARES = 1.0
-"""Cost where samples are shared, at most: 0.7 to 1.0 (``benchmarks/entropic.py``, ``solve.py``)."""
-
 _START_SHARE = 0.25
 """Part of the samples that a tolerance takes from which tail-matched heights are computed."""
 
@@ -78,6 +73,11 @@ _BATCHES = (256, 4096)
 
 _SMALL_BATCH = 128
 """Samples of a step, at least, of a small problem."""
+
+_STEPS, _MOST_AT_ONCE = 1000, 65_536
+"""About how many steps an accelerator takes, and samples of a step at most: a step costs a quarter
+of a millisecond of an H200 beside its scores. With 900 steps or more the cost of an answer stays
+within 5 % of that with 14,000; with 250 it is half as much again (``benchmarks/solve.py``)."""
 
 _ORBITS_BATCH = NUM_STREAMS * WAYS["orbits"].whole
 """Samples of a step, at least, where they come in orbits; each costs half an independent one."""
@@ -168,7 +168,25 @@ def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
         return Batch(way, per_stream)
     least, most = _SMALL_BATCH if small else _BATCHES[0], _BATCHES[1]
     size = min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
+    if on_accelerator():
+        size = max(size, _for_few_steps(num_targets, mu.dim, config))
     return Batch(way, max(1, round(size / (NUM_STREAMS * way.whole))) * way.whole)
+
+
+def _for_few_steps(num_targets: int, dim: int, config: SolverConfig) -> int:
+    """Samples of a step with which a long solve takes about ``_STEPS``: a power of two.
+
+    There are few of these, so that few programs serve. Whoever limits the steps counts in the
+    usual ones, and in few dimensions, and under pure Adam, they are what they were.
+    """
+    if config.max_steps or config.method == "adam" or dim <= FEW_DIMS:
+        return 0
+    if config.tolerance is None:
+        wanted = config.max_samples or 0
+    else:
+        wanted = samples_to_reach(sizes.padded(num_targets, dim), dim, config.tolerance)
+        wanted = min(wanted, config.max_samples or wanted)
+    return min(_MOST_AT_ONCE, 1 << round(math.log2(max(1.0, wanted / _STEPS))))
 
 
 def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
@@ -182,29 +200,6 @@ def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
         return False
     wanted = samples_to_reach(num_targets, mu.dim, config.tolerance)
     return 2 * wanted < _LEAST_STEPS * _ORBITS_BATCH
-
-
-def samples_to_reach(num_targets: int, dim: int, tolerance: float, shares: bool = False) -> int:
-    """Samples after which the default method should be certified within the tolerance.
-
-    The law is ``mass_error^2 * samples / m = cost``, with a margin below the tolerance.
-
-    Args:
-      num_targets: m.
-      dim: d.
-      tolerance: the mass error wanted.
-      shares: whether steps share samples with the runner-up.
-    """
-    law = _COST_OF_SHARES if shares else cost(dim)
-    return math.ceil(law * num_targets / (_MARGIN * tolerance) ** 2)
-
-
-def cost(dim: int) -> float:
-    """Cost of the default method as ``benchmarks/solve.py`` measured it; 1 is sampling's limit.
-
-    It is 1.3 in many dimensions and 2.3 in the plane.
-    """
-    return 1.3 + 4 / dim**2
 
 
 def max_samples(num_targets: int, config: SolverConfig) -> int:
@@ -249,7 +244,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool =
         limit = min(limit, config.max_steps * batch + begun)
     if config.tolerance is None and (config.max_samples or config.max_steps):
         wanted = limit  # a budget to spend, whatever it reaches
-    check = samples_to_verify(num_targets, _MARGIN * tolerance, _CHECK_ERROR * tolerance)
+    check = samples_to_verify(num_targets, MARGIN * tolerance, _CHECK_ERROR * tolerance)
     check = max(check, samples_to_see_equal(num_targets))
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, 16 * batch))
@@ -314,7 +309,7 @@ def samples_to_continue(
     """
     if config.tolerance is None:
         return budget.max_samples
-    ratio = (error / (_MARGIN * config.tolerance)) ** 2
+    ratio = (error / (MARGIN * config.tolerance)) ** 2
     lacking = samples_to_reach(num_targets, dim, config.tolerance) * (1 - 1 / max(ratio, 1.0))
     goal = max(drawn * min(max(ratio, 1.25), 4.0), drawn + lacking)
     return min(budget.max_samples, math.ceil(goal))
@@ -325,7 +320,7 @@ def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: floa
 
     Then more of the same is no cure.
     """
-    near = _MARGIN * (tolerance or _DEFAULT_TOLERANCE)
+    near = MARGIN * (tolerance or _DEFAULT_TOLERANCE)
     law = max(near**2, cost(dim) * num_targets / drawn)
     return error**2 >= _FAR * law
 

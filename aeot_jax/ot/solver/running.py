@@ -18,6 +18,7 @@ from aeot_jax.ot.counts.certificate import draw as draw_certificate
 from aeot_jax.ot.counts.certificate import most_at_once
 from aeot_jax.ot.counts.chi_square import mass_error
 from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
+from aeot_jax.ot.counts.law import samples_to_reach
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals, Prepared
@@ -105,7 +106,7 @@ def solve_by_sampling(
     trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
     if trusted and config.tolerance is not None:
         worth = -int(state.phases.adam_until) * plan.batch.size  # steps that it need not take
-        lacking = planning.samples_to_reach(*size, config.tolerance, plan.shares) - worth
+        lacking = samples_to_reach(*size, config.tolerance, plan.shares) - worth
         goal = min(goal, budget.begun + max(0, lacking))
     run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)

@@ -12,8 +12,9 @@ import pytest
 from problems import constructed_2d, one_dim
 
 import aeot_jax as aeot
+from aeot_jax.ot.counts.law import samples_to_reach
 from aeot_jax.ot.exact import exact
-from aeot_jax.ot.solver.planning import budget, plan, samples_to_reach
+from aeot_jax.ot.solver.planning import budget, plan
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)
