@@ -115,9 +115,11 @@ OTT = {
 # On one NVIDIA H200, after 4 s. normal-10k-64: batches of 512, rates 0.1 and 0.3: 0.043, 0.053;
 #   of 2048, 0.03, 0.1, 0.3: 0.026, 0.030, 0.036; of 8192, the same: 0.016, 0.021, 0.029;
 #   of 32,768, 0.03, 0.1: 0.021, 0.021. classes-60k-32: 512, 1 and 3: 0.226, 0.275;
-#   2048, 1: 0.185; 8192, 0.3, 1: 0.133, 0.164.
+#   2048, 1: 0.185; 8192, 0.3, 1: 0.133, 0.164. codes-10k-64: 2048, 0.015: 0.033; 8192, 0.005, 0.015,
+#   0.05: 0.034, 0.028, 0.033; 32,768, 0.015: 0.101.
 OTT_ON_ACCELERATOR = OTT | {
     "normal-10k-64": OTTSettings(learning_rate=0.03, batch_size=8192),
+    "codes-10k-64": OTTSettings(learning_rate=0.015, batch_size=8192),
     "classes-60k-32": OTTSettings(learning_rate=0.3, batch_size=8192, start="norms"),
 }
 POT = {
