@@ -268,8 +268,12 @@ def test_a_report_is_written_by_a_fit_and_on_demand(fitted, tmp_path, capsys):
     text = (run / "report.html").read_text()
     assert "40 held out images" in text
     again = ["fit", "--data", "digits", "--out", str(run), *TINY, "--quiet", "--resume"]
-    assert main(again) == 0  # without a report: an older one may be of another model
+    assert main(again) == 0
+    assert (run / "report.html").read_text() == text  # it is of this model
+    again[again.index("--resume")] = "--overwrite"
+    assert main(again) == 0  # whose report would be of another model
     assert {path.name for path in run.iterdir()} == FILES
+    again[again.index("--overwrite")] = "--resume"
     again.remove("--no-report")
     assert main(again) == 0
     plain = re.sub("<.*?>", "", (run / "report.html").read_text())
@@ -582,15 +586,15 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("fit --data digits --out OUT --hold-out 5", "`--hold-out` is 5"),
         ("fit --data digits --out OUT --hold-out 999", "more than half"),
         ("fit --data digits --out OUT --seed -1", "`--seed` is -1"),
-        ("fit --data digits --out OUT --tolerance 0", "`tolerance` is 0"),
-        ("fit --data digits --out OUT --epochs 0", "`epochs` is 0"),
+        ("fit --data digits --out OUT --tolerance 0", "`--tolerance` is 0"),
+        ("fit --data digits --out OUT --epochs 0", "`--epochs` is 0"),
         (
             "fit --data digits --out OUT --epochs 3 --training.epochs 4",
             "`--epochs` is 3 and `--training.epochs` is 4",
         ),
         (
             "fit --data digits --out OUT --limit 20 --training.batch-size 64",
-            "`batch_size` is 64, but there are only 20 images",
+            "`--training.batch-size` is 64, but there are only 20 images",
         ),
         ("fit --data NAN.npz --out OUT", "NaN"),
         ("fit --data EQUAL.npz --out OUT", "are equal"),
@@ -610,13 +614,13 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("data ROWS.npy --grey", "the data are a table of 3 columns, but options of pictures"),
         ("fit --codes ROWS.npy --out OUT --latent_dim 2", "`--latent-dim` is for images and"),
         ("fit --codes ROWS.npy --out OUT --training.noise=0", "`--training.noise` is for images"),
-        ("fit --codes ROWS.npy --out OUT --grey", "`--grey` is for images and tables, but --codes"),
+        ("fit --codes ROWS.npy --out OUT --grey", "`--grey` is for images, but --codes have"),
         ("fit --data TABLE.npy --out OUT", "all rows of `--data` are equal"),
-        ("fit --data digits --out OUT --devices 3", "`devices` holds 3 devices, over which"),
+        ("fit --data digits --out OUT --devices 3", "`--devices` holds 3 devices, over which"),
         ("fit --data digits --out OUT --devices 9", "`--devices` is 9, but JAX finds 8 (cpu)"),
         (
             "fit --data digits --out OUT --devices 8 --training.batch-size 20",
-            "`batch_size` is 20, which 8 devices cannot share evenly",
+            "`--training.batch-size` is 20, which 8 devices cannot share evenly",
         ),
         ("sample nowhere --out a.png", "is not a finished run"),
         ("sample FITTED --out a.png --label 3", "was fitted without labels; fit one with --labels"),
@@ -627,7 +631,7 @@ def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monk
         ("sample FITTED --out a.jpg", "ends in .png"),
         ("sample FITTED --out a.png --num 0", "`--num` is 0"),
         ("evaluate nowhere", "is not a folder"),
-        ("evaluate FITTED --num 5", "`num_samples` is 5; pass at least 20"),
+        ("evaluate FITTED --num 5", "`--num` is 5; pass at least 20"),
         ("evaluate FITTED --data OTHER.npz", "but the model makes (8, 8, 1)"),
         ("report nowhere", "is not a folder"),
         ("report EMPTY", "the folder holds no model.npz"),

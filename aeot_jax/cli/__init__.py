@@ -88,7 +88,13 @@ def _run(arguments: list[str], out: Console, err: Console) -> int:
         parsing.complete(arguments)
     command, options = _command(arguments)
     cache.enable(err)
-    command.run(options, out, err)
+    try:
+        command.run(options, out, err)
+    except ValueError as error:
+        text = parsing.as_typed(command, arguments[1:], str(error))
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
     return 0
 
 

@@ -68,6 +68,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
         fingerprint = identity.of(fit_key, splits.train.values, config, labels, names)
         work = _place(options, fingerprint)
         resumed = options.resume and runs.held(work) is not None
+        earlier = folder.model_checksum(work) if options.resume else None
         peaks = metrics.Peaks()
         try:
             with progress(err, quiet=options.quiet or not processes.is_first()) as show:
@@ -84,7 +85,7 @@ def run(options: Fit, out: Console, err: Console) -> None:
                     on_progress=peaks.watching(show),
                 )
             if processes.is_first():
-                since = _Since(started, resumed=resumed)
+                since = _Since(started, resumed=resumed, earlier=earlier)
                 _complete(model, options, work, where, splits, since, peaks, out, err)
         except KeyboardInterrupt as error:
             raise _interrupted(options, work) from error
@@ -100,10 +101,11 @@ def _interrupted(options: Fit, work: Path) -> Interrupted:
 
 @dataclasses.dataclass(frozen=True)
 class _Since:
-    """When this command began, and whether it resumed an earlier run."""
+    """When this command began, whether it resumed an earlier run, and that run's model."""
 
     started: float
     resumed: bool
+    earlier: str | None
 
 
 def _complete(
@@ -142,7 +144,8 @@ def _complete(
     )
     folder.write_metrics(work, known)
     interrupted = int(model.solution.status) == aeot.Status.INTERRUPTED
-    (work / runs.REPORT).unlink(missing_ok=True)  # it may belong to another model
+    if folder.model_checksum(work) != since.earlier:
+        (work / runs.REPORT).unlink(missing_ok=True)  # it is of another model
     if not options.no_report and not interrupted:
         _report(model, options, work, splits)
     if work != options.out and not interrupted:

@@ -18,6 +18,9 @@ from aeot_jax.inputs.nearest import nearest
 _MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 """--resume but no --no-resume; an unset optimizer is not a sub-command of its own."""
 
+_OTHER_NAMES = {"num_samples": "num"}
+"""Options that are not called as the argument that they set."""
+
 COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
 """Options of tyro that write a shell completion."""
 
@@ -77,6 +80,26 @@ def names(command: commands.Command) -> list[str]:
         for option in part.options
         if option.name.startswith("--")
     ]
+
+
+def as_typed(command: commands.Command, arguments: Sequence[str], text: str) -> str:
+    """A sentence on arguments of functions, in terms of the options that set these.
+
+    Args:
+      command: whose options they are.
+      arguments: what was typed: where several options have a name, one of these is meant.
+      text: has names of arguments between back quotes.
+    """
+    known, typed = names(command), options_in(arguments)
+
+    def option(name: str) -> str:
+        name = _OTHER_NAMES.get(name, name).replace("_", "-")
+        short = [option for option in known if option == f"--{name}"]
+        nested = [option for option in known if option.endswith(f".{name}")]
+        said = [option for option in (*short, *nested) if option in typed]
+        return next((found[0] for found in (said, short, nested) if len(found) == 1), "")
+
+    return re.sub(r"`(\w+)`", lambda name: f"`{option(name[1]) or name[1]}`", text)
 
 
 def _sentence(command: commands.Command, arguments: Sequence[str], said: str) -> str:

@@ -167,8 +167,9 @@ class Fit:
         """
         unused = next(filter(_for_networks, options_in(arguments)), None)
         if self.codes is not None and unused is not None:
+            what = "images" if unused in _PICTURES else "images and tables"
             raise ValueError(
-                f"`{unused}` is for images and tables, but --codes have no network; leave it out."
+                f"`{unused}` is for {what}, but --codes have no network; leave it out."
             )
         for part, name, value in self._short():
             option = name.replace("_", "-")
@@ -187,10 +188,13 @@ class Fit:
         )
 
 
+_PICTURES = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(PictureOptions)}
+"""Options that shape images."""
+
+
 def _for_networks(option: str) -> bool:
     """Whether an option shapes the data of networks or these themselves."""
-    fields = ("epochs", "latent_dim", *(field.name for field in dataclasses.fields(PictureOptions)))
-    short = option in {f"--{name.replace('_', '-')}" for name in fields}
+    short = option in {"--epochs", "--latent-dim", *_PICTURES}
     return short or option.startswith(("--training.", "--autoencoder."))
 
 
