@@ -68,6 +68,15 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
     "weight decay 0.5, not refined": ({}, {"weight_decay": 0.5, "refine_epochs": 0}),
     "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
+    **{
+        ", ".join(("tiled", *names)): ({"patches": "tiled"}, training)
+        for names, training in (
+            ((), {}),
+            (("not refined",), {"refine_epochs": 0}),
+            (("weight decay 0.5",), {"weight_decay": 0.5}),
+            (("weight decay 0.5", "not refined"), {"weight_decay": 0.5, "refine_epochs": 0}),
+        )
+    },
 }
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)

@@ -23,6 +23,7 @@ from aeot_jax import (
 )
 from aeot_jax.checkpoints import checkpoint, configs, contents, identity
 from aeot_jax.measures import table
+from aeot_jax.nn import models
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.storage import records
 
@@ -89,6 +90,19 @@ def test_the_activation_comes_back_and_an_older_file_has_silu(tmp_path, model, p
     del meta["config"]["autoencoder"]["activation"]
     records.write(tmp_path / "old.npz", "model", arrays, meta)
     assert_same(load(tmp_path / "old.npz"), model)
+
+
+def test_an_older_file_has_tiled_patches(tmp_path):
+    """Its decoder has no parameters for others."""
+    networks = AutoencoderConfig("conv", 3, 8, patches="tiled")
+    model = tiny.model()
+    params = models.functions(model.image_shape, networks).init(jax.random.key(0))
+    tiled = replace(model, params=params, config=replace(model.config, autoencoder=networks))
+    save(tiled, tmp_path / "m.npz")
+    arrays, meta = records.read(tmp_path / "m.npz", "model")
+    assert meta["config"]["autoencoder"].pop("patches") == "tiled"
+    records.write(tmp_path / "old.npz", "model", arrays, meta)
+    assert_same(load(tmp_path / "old.npz"), tiled)
 
 
 def test_a_custom_optimizer_is_left_out_and_all_else_is_saved(tmp_path, model):

@@ -10,6 +10,8 @@ _MOST_TABLE_DIMS = 16
 
 ACTIVATIONS = ("silu", "relu")
 
+PATCHES = ("blended", "tiled")
+
 MIN_SIDE, MAX_SIDE = 4, 128
 
 MLP_MAX_VALUES = 2048
@@ -31,6 +33,8 @@ class AutoencoderConfig:
       depth: number of residual blocks in each network.
       activation: of the hidden units: "silu", which is smooth, or "relu", with which an MLP is
         affine on each of finitely many cells; `aeot_jax.manifold` counts them.
+      patches: how the convolutional decoder makes pixels: "blended", of overlapping patches whose
+        borders are faded out, or "tiled", of patches side by side.
     """
 
     kind: str = "auto"
@@ -38,6 +42,7 @@ class AutoencoderConfig:
     width: int | None = None
     depth: int = 1
     activation: str = "silu"
+    patches: str = "blended"
 
     def __post_init__(self):
         arguments.choice("kind", self.kind, ("auto", "conv", "mlp"))
@@ -47,6 +52,7 @@ class AutoencoderConfig:
                 arguments.replace_field(self, name, arguments.count, what=what)
         arguments.replace_field(self, "depth", arguments.count, 0, what="residual blocks")
         arguments.choice("activation", self.activation, ACTIVATIONS)
+        arguments.choice("patches", self.patches, PATCHES)
 
 
 def is_table(image_shape: tuple[int, ...]) -> bool:

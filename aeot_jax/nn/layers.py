@@ -93,3 +93,32 @@ def depth_to_space(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h
     n, h, w, c = x.shape
     x = x.reshape(n, h, w, factor, factor, c // factor**2)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h * factor, w * factor, c // factor**2)
+
+
+def blended(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h2 w2 c2"]:
+    """Add up overlapping patches: each cell draws a square of twice ``factor`` around its middle.
+
+    Where `depth_to_space` puts patches side by side, so that the borders between them show, here
+    every pixel is a mean of four patches. Their weights are squares of sines, which sum to 1. The
+    cells at the border count for those beyond it.
+
+    Args:
+      x: the patches (n, h, w, 4 factor^2 channels), by rows, columns and channels.
+      factor: pixels from one cell to the next, even.
+
+    Returns:
+      Pixels (n, factor h, factor w, channels).
+    """
+    n, h, w, c = x.shape
+    side = 2 * factor
+    window = jnp.sin(jnp.pi / side * (jnp.arange(side, dtype=jnp.float32) + 0.5)) ** 2
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    x = x.reshape(n, h + 2, w + 2, side, side, c // side**2)
+    x = x * (window[:, None, None] * window[None, :, None])[None, None, None]
+    upper, lower = jnp.split(x, 2, axis=3)
+    x = upper[:, 1:] + lower[:, :-1]
+    left, right = jnp.split(x, 2, axis=4)
+    x = left[:, :, 1:] + right[:, :, :-1]
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, (h + 1) * factor, (w + 1) * factor, -1)
+    half = factor // 2
+    return x[:, half : half + h * factor, half : half + w * factor]

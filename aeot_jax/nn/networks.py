@@ -18,6 +18,7 @@ from aeot_jax.nn.layers import (
     Conv,
     ConvBlock,
     DenseBlock,
+    blended,
     depth_to_space,
     space_to_depth,
 )
@@ -131,7 +132,10 @@ class ConvEncoder(nnx.Module):
 
 
 class ConvDecoder(nnx.Module):
-    """Code -> coarse grid -> residual blocks -> (3x3, pixel shuffle) per halving -> logits."""
+    """Code -> coarse grid -> residual blocks -> (3x3, pixel shuffle) per halving -> patches.
+
+    The patches are the pixels' logits: side by side, or twice as long and blended.
+    """
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
         self.activation = ACTIVATIONS[config.activation]
@@ -151,7 +155,11 @@ class ConvDecoder(nnx.Module):
             stages[str(i)] = Conv(inputs, 4 * outputs, rngs=rngs)
             inputs = outputs
         self.stages = nnx.Dict(stages)
-        self.head = Conv(inputs, grid.patch**2 * image_shape[2], rngs=rngs)
+        values = grid.patch**2 * image_shape[2]
+        self.blends = config.patches == "blended"
+        self.head = Conv(inputs, inputs if self.blends else values, rngs=rngs)
+        if self.blends:
+            self.last = nnx.Linear(inputs, 4 * values, rngs=rngs)
 
     def __call__(self, z: Array) -> Array:
         """Decode a batch of codes into pixel logits."""
@@ -160,7 +168,11 @@ class ConvDecoder(nnx.Module):
             x = block(x)
         for stage in self.stages.values():
             x = depth_to_space(stage(self.activation(x)), 2)
-        x = depth_to_space(self.head(self.activation(x)), self.grid.patch)
+        made = self.head(self.activation(x))
+        if self.blends:
+            x = blended(self.last(self.activation(x + made)), self.grid.patch)
+        else:
+            x = depth_to_space(made, self.grid.patch)
         height, width = self.image_shape[:2]
         (top, _), (left, _) = (
             _margins(s, p) for s, p in zip(self.image_shape, self.grid.padded, strict=False)

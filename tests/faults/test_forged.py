@@ -88,6 +88,7 @@ MODELS = {
     "depth as text": put(*NETS, "depth", "1"),
     "activation unknown": put(*NETS, "activation", "gelu"),
     "activation a number": put(*NETS, "activation", 1),
+    "patches unknown": put(*NETS, "patches", "woven"),
     "depth as float": put(*NETS, "depth", 1.0),
     "depth as truth": put(*NETS, "depth", True),
     "no depth": put(*NETS, "depth", None),

@@ -110,6 +110,35 @@ def test_depth_to_space_inverts_space_to_depth():
     np.testing.assert_array_equal(layers.depth_to_space(packed, 2), x)
 
 
+@pytest.mark.parametrize(("h", "w", "factor"), [(3, 2, 4), (1, 4, 2)])
+def test_blended_patches_are_sums_of_faded_ones(h, w, factor):
+    side, rng = 2 * factor, np.random.default_rng(0)
+    x = rng.normal(size=(2, h, w, side * side * 3)).astype(np.float32)
+    fade = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    expected = np.zeros((2, (h + 3) * factor, (w + 3) * factor, 3))  # and a frame, cut off below
+    for i in range(-1, h + 1):
+        for j in range(-1, w + 1):
+            cell = x[:, np.clip(i, 0, h - 1), np.clip(j, 0, w - 1)].reshape(2, side, side, 3)
+            top, left = (i + 1) * factor, (j + 1) * factor
+            faded = cell * fade[:, None, None] * fade[None, :, None]
+            expected[:, top : top + side, left : left + side] += faded
+    begin = factor + factor // 2
+    expected = expected[:, begin : begin + h * factor, begin : begin + w * factor]
+    np.testing.assert_allclose(layers.blended(jnp.asarray(x), factor), expected, atol=1e-5)
+    even = layers.blended(jnp.ones(x.shape), factor)  # the weights of a pixel sum to 1
+    np.testing.assert_allclose(even, np.ones((2, h * factor, w * factor, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("patches", ["blended", "tiled"])
+def test_either_kind_of_patches_makes_every_size(patches):
+    networks = models.AutoencoderConfig("conv", 2, 4, patches=patches)
+    for shape in ((8, 8, 1), (9, 21, 3), (4, 128, 2)):
+        functions = models.functions(shape, networks)
+        params = jax.eval_shape(functions.init, jax.random.key(0))
+        made = jax.eval_shape(functions.decode, params, jnp.ones((3, 2)))
+        assert made.shape == (3, *shape)
+
+
 def nine_shifts(x, kernel):
     _, h, w, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
