@@ -22,8 +22,8 @@ from PIL import Image
 import aeot_jax as aeot
 from aeot_jax import report
 from aeot_jax.checkpoints import checkpoint
+from aeot_jax.cli import commands, figures, main, parsing
 from aeot_jax.cli import evaluate as cli_evaluate
-from aeot_jax.cli import figures, main
 from aeot_jax.cli import fit as cli_fit
 from aeot_jax.cli import sample as cli_sample
 from aeot_jax.cli.options import folder, source
@@ -562,6 +562,27 @@ def test_a_run_short_of_its_tolerance_is_kept_with_a_warning(fitted, tmp_path, c
     assert fit(tmp_path) == 0
     assert f"Warning: {aeot.message(aeot.Status.STEP_LIMIT)}" in said(capsys)
     assert not read(tmp_path / "metrics.json")["converged"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "said"),
+    [
+        ("--solver.batch-size 20", "`batch_size` is 64, but there are only 20 images", None),
+        ("--solver.learning-rate=0.1", "lower `learning_rate`, now 0.5, and train again", None),
+        ("--solver.learning-rate 0.1", "lower `learning_rate` of the training", None),
+        ("--training.learning-rate 0.5", "`learning_rate`, now 0.5", "--training.learning-rate"),
+        (
+            "--solver.batch-size 3 --training.batch_size 7",
+            "`batch_size` is 7,",
+            "--training.batch-",
+        ),
+        ("", "`num_samples` is 0; pass at least 1", "--extension.num-samples"),
+        ("--solver.tolerance 0.1", "raise `tolerance` or", "--solver.tolerance"),
+    ],
+)
+def test_a_sentence_names_the_option_whose_value_it_tells(typed, text, said):
+    found = parsing.as_typed(commands.load("fit"), typed.split(), text)
+    assert f"`{said}" in found if said else found == text
 
 
 def test_a_full_disk_leaves_the_earlier_run_whole(fitted, tmp_path, capsys, monkeypatch):

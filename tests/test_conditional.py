@@ -243,6 +243,15 @@ def test_conditions_that_float32_merges_are_refused():
     seconds = 1.7e9 + 60 * np.arange(M)[:, None]
     with pytest.raises(ValueError, match=r"`z` is about 1.7e\+09 .*; subtract its mean first"):
         solved(seconds, 1.0)
+    with pytest.raises(ValueError, match="in column 1, which float32 cannot tell apart"):
+        solved(np.concatenate([np.full((M, 1), 2024.1), seconds], 1), 1.0)
+
+
+def test_a_constant_column_is_no_condition():
+    z = np.stack([np.full(M, 2024.1), np.arange(M) % 2], 1)  # float32 does not hold 2024.1
+    assert z[:, 0].std() > 0  # by rounding
+    found = solved(z, 1.0)
+    assert found.leakage == solved(z[:, 1:], 1.0).leakage
 
 
 def test_what_does_not_fit_is_named():

@@ -189,6 +189,8 @@ def test_clouds_share_a_plane_and_refuse_other_columns():
     np.testing.assert_allclose(np.asarray(mirrored)[::-1], points[0], atol=1e-9)
     plain = plot.clouds({"data": rows[:, :2]}).axes[0].collections[0].get_offsets()
     np.testing.assert_array_equal(np.asarray(plain), rows[:, :2])
+    alone = plot.clouds({"data": rows[:1]}).axes[0].collections[0].get_offsets()
+    np.testing.assert_array_equal(np.asarray(alone), [[0, 0]])
     with pytest.raises(ValueError, match=r"`sets\['new'\]` has shape \(5, 3\)"):
         plot.clouds({"data": rows, "new": rows[:5, :3]})
     with pytest.raises(ValueError, match="`sets` is empty"):

@@ -19,6 +19,7 @@ from aeot_jax.cli.options.seeds import Purpose, key
 from aeot_jax.cli.screen.notices import warn
 from aeot_jax.data.found import Report
 from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.evaluate.scores import usable_labels
 from aeot_jax.inputs.networks import Network
 from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.model import kind_of
@@ -152,13 +153,13 @@ def _compare(options: Evaluate, features: Network | None, out: Console, err: Con
     with reading(err, quiet=options.quiet) as report:
         splits = _read(options.real, "--real", report)
         made = _read(options.generated, "--generated", report).train
-    labels = splits.train.labels
+    labels = usable_labels(splits.train)
     results = metrics.compare(
         key(options.seed, Purpose.EVALUATE),
         splits.train.values,
         made.values,
         None if splits.held_out is None else splits.held_out.values,
-        labels=None if splits.train.values.ndim == 2 else labels,
+        labels=None if splits.train.values.ndim == 2 or features is not None else labels,
         features=features,
         num_samples=options.num,
     )

@@ -87,19 +87,24 @@ def as_typed(command: commands.Command, arguments: Sequence[str], text: str) -> 
 
     Args:
       command: whose options they are.
-      arguments: what was typed: where several options have a name, one of these is meant.
+      arguments: what was typed: where several options have a name, one of these is meant, if the
+        sentence tells its value.
       text: has names of arguments between back quotes.
     """
     known, typed = names(command), options_in(arguments)
 
-    def option(name: str) -> str:
-        name = _OTHER_NAMES.get(name, name).replace("_", "-")
-        short = [option for option in known if option == f"--{name}"]
+    def option(name: str, value: str | None) -> str:
+        other = f"--{_OTHER_NAMES.get(name, name)}"
+        name = name.replace("_", "-")
+        short = [option for option in known if option in (f"--{name}", other)]
         nested = [option for option in known if option.endswith(f".{name}")]
         said = [option for option in (*short, *nested) if option in typed]
+        if len(nested) > 1:  # of different parts: the sentence says the value of the one it means
+            said = [option for option in said if value_of(arguments, option) == value]
         return next((found[0] for found in (said, short, nested) if len(found) == 1), "")
 
-    return re.sub(r"`(\w+)`", lambda name: f"`{option(name[1]) or name[1]}`", text)
+    named = r"`(\w+)`(?=(?:,? (?:is|now) ([\w+-]+(?:\.[\w+-]+)*))?)"
+    return re.sub(named, lambda found: f"`{option(found[1], found[2]) or found[1]}`", text)
 
 
 def _sentence(command: commands.Command, arguments: Sequence[str], said: str) -> str:

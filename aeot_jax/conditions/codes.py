@@ -72,8 +72,10 @@ def codes_of(z: ArrayLike, num_targets: int, nu: Float[np.ndarray, " m"] | None 
         rows = given - np.average(given, 0, nu)
         lost = np.abs(narrow - given).max(0)
         spread = given.std(0)
-        if (lost > _MOST_LOST * spread)[spread > 0].any():
-            column = int((lost - _MOST_LOST * spread).argmax())
+        varies = np.ptp(given, 0) > 0  # the deviation of equal numbers may be a rounding
+        close = varies & (lost > _MOST_LOST * spread)
+        if close.any():
+            column = int(close.argmax())
             raise ValueError(
                 f"`z` is about {given[0, column]:.6g} and differs by about {spread[column]:.3g} in "
                 f"column {column}, which float32 cannot tell apart; subtract its mean first."

@@ -190,7 +190,9 @@ def read(
     if given is not None:
         subject = f"the labels of `source` {shown}" if labels is None else labels_are
         numbers, names = to_labels(given, len(found), subject)
-        names = names or (found.label_names if labels is None else None)
+        if names is None and labels is None and found.label_names is not None:
+            names, notes = _fitting(found.label_names, numbers)
+            found = dataclasses.replace(found, notes=found.notes + notes)
     rows = None
     if limit is not None and limit < len(found):
         # Use the source's own labels if it has any, so that other labels do not change the choice.
@@ -211,7 +213,7 @@ def read(
     images = found.images if rows is None else found.images[rows]
     numbers = numbers if numbers is None or rows is None else numbers[rows]
     if is_table(images):
-        return Table(images, numbers, name, names)
+        return Table(images, numbers, name, names, found.notes)
     resized = pictures.size is not None
     pixels = to_bytes(images, f"the images of `source` {shown}", any_side=resized)
     pixels = np.ascontiguousarray(resample(pixels, pictures))
@@ -244,6 +246,18 @@ def _find(
             f"{nearest(path.name, NAMES)}; check the path."
         )
     return _in_file(path, split), title(path.stem)
+
+
+def _fitting(
+    names: tuple[str, ...], labels: np.ndarray
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Names of classes that a source holds, unless a label has none, as -1 may; then a note."""
+    high = int(labels.max(initial=0))
+    low = int(labels.min(initial=high))
+    if low >= 0 and high < len(names):
+        return names, ()
+    count = "1 name of a class was" if len(names) == 1 else f"{len(names):,} names of classes were"
+    return None, (f"{count} left out, because labels run from {low} to {high}.",)
 
 
 def _in_folder(path: Path, split: str) -> Arrays | Files:

@@ -99,7 +99,7 @@ def evaluate(
     codes, generated, results["samples"] = _generated(sample_key, model, n)
 
     report("features")
-    labels = _usable_labels(train)
+    labels = usable_labels(train)
     where = comparison.space(feature_key, real, labels, features)
 
     report("distances")
@@ -228,11 +228,15 @@ def _check(
     return found[0], found[1]
 
 
-def _usable_labels(data: ImageSet | Table) -> np.ndarray | None:
-    labels = data.labels
-    if labels is None or labels.min() < 0 or labels.min() == labels.max():
+def usable_labels(data: ImageSet | Table) -> np.ndarray | None:
+    """The classes (n,) that a classifier can learn, counted from 0; None unless there are two.
+
+    Whatever integers the labels are, -1 and 1 or years: only which are equal counts here.
+    """
+    if data.labels is None:
         return None
-    return labels
+    names, numbers = np.unique(data.labels, return_inverse=True)
+    return numbers.astype(np.int32) if len(names) > 1 else None
 
 
 def _number(value: Any) -> int | float:

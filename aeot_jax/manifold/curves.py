@@ -112,9 +112,10 @@ def encoding(network: Given[Network], curve: ArrayLike) -> Encoding:
     vertices = check_points("curve", curve, made)
     needed = complexity(vertices).arcs
     found = along(made, vertices)
-    place = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(found.points, axis=0), axis=1))]
+    ways = np.linalg.norm(_near_one(np.diff(found.points, axis=0)), axis=1)
+    place = np.r_[0.0, np.cumsum(ways)]
     moved = np.r_[True, np.diff(place) > 0]  # a vertex may be given twice
-    place, codes = place[moved], found.values[moved]
+    place, codes = place[moved], _near_one(found.values[moved])
     confused = _confused(codes, place) / float(place[-1])
     separation = 0.0 if confused else _separation(codes, place)
     return Encoding(not confused, confused, separation, found.num_pieces, needed)
@@ -134,12 +135,17 @@ def _steps(
     vertices: Float[np.ndarray, "p d"],
 ) -> tuple[Float[np.ndarray, "k d"], Int[np.ndarray, " k"]]:
     """Unit directions of the segments, and the vertex where each begins; no segment of length 0."""
-    steps = np.diff(vertices, axis=0)
+    steps = _near_one(np.diff(vertices, axis=0))
     lengths = np.linalg.norm(steps, axis=1)
     where = np.flatnonzero(lengths)
     if not where.size:
         raise ValueError("`curve` is one point; pass at least two different vertices.")
     return steps[where] / lengths[where, None], where
+
+
+def _near_one(x: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d"]:
+    """Numbers times a power of two: no square overflows, nor does that of the largest vanish."""
+    return np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
 
 
 def _longest(steps: Float[np.ndarray, "k d"], begin: int) -> int:

@@ -112,7 +112,8 @@ def compare(
       real: images (n, h, w, c), integers in 0..255 or floats in [0, 1]; or rows (n, d).
       generated: of the same kind.
       held_out: real data that the generator was not fitted to, or None.
-      labels: integer classes of the real images (n,), from which a classifier is learned, or None.
+      labels: integer classes of the real images (n,), from which a classifier is learned, or None;
+        of rows, and beside `features`, there is none.
       features: a pure function, a batch of the data (images as floats in [0, 1]) -> (b, ...),
         called 64 rows at a time outside of any jit of this library.
       num_samples: most rows of each set.
@@ -129,6 +130,9 @@ def compare(
     found = _check_sets({"real": real, "generated": generated, "held_out": held_out}, labels)
     if arguments.count("num_samples", num_samples) < MIN_SET:
         raise ValueError(f"`num_samples` is {num_samples}; pass at least {MIN_SET}.")
+    if labels is not None and (features is not None or found["real"].ndim == 2):
+        what = "`features` replace it" if features is not None else "rows have none"
+        raise ValueError(f"`labels` is given for a classifier, but {what}; leave it out.")
     feature_key, distance_key = jax.random.split(key)
     where = space(feature_key, found["real"], labels, features)
     held = found.get("held_out")

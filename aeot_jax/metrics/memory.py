@@ -16,8 +16,9 @@ class MemoryReport:
     """Distances to the nearest training image, generated against held out.
 
     Attributes:
-      share_nearer: share of generated images within `cutoff` of a training image. It is about
-        `alpha` if generated images are as near as held-out ones, and 1 if they are copies.
+      share_nearer: share of generated images within `cutoff` of a training image; of those at the
+        cutoff, as many count as of the held-out ones there. It is about `alpha` if generated images
+        are as near as held-out ones, and 1 if they are copies.
       standard_error: standard error of `share_nearer`, if generated images were distributed like
         held-out images.
       cutoff: the `alpha`-quantile of the held-out distances, unbiased for any number of them.
@@ -109,7 +110,7 @@ def remembered(
     cutoff = near_cutoff(far, alpha)
     median_generated = float(np.median(near))
     return MemoryReport(
-        share_nearer=float((near <= cutoff).mean()),
+        share_nearer=share_within(near, far, cutoff, alpha),
         standard_error=near_share_se(alpha, near.size, far.size),
         cutoff=cutoff,
         alpha=alpha,
@@ -142,6 +143,17 @@ def share_nearer(
     order = np.sort(far)
     below, up_to = (np.searchsorted(order, near, side=side) for side in ("left", "right"))
     return float(1 - (below + up_to).mean() / (2 * len(far)))
+
+
+def share_within(
+    near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"], cutoff: float, alpha: float
+) -> float:
+    """The share of new distances below the cutoff, and of those equal to it as of unseen ones."""
+    ties = (far == cutoff).mean()
+    if ties == 0:
+        return float((near <= cutoff).mean())
+    counted = np.clip((alpha - (far < cutoff).mean()) / ties, 0, 1)
+    return float((near < cutoff).mean() + counted * (near == cutoff).mean())
 
 
 def near_cutoff(far: Float[np.ndarray, " p"], alpha: float) -> float:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.metrics.memory import near_cutoff, near_share_se, share_nearer
+from aeot_jax.metrics.memory import near_cutoff, near_share_se, share_nearer, share_within
 from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -189,7 +189,7 @@ def _compared(
     n, p = len(near), len(far)
     cutoff = near_cutoff(far, alpha)
     return NoveltyReport(
-        share_near=_within(near, far, cutoff, alpha),
+        share_near=share_within(near, far, cutoff, alpha),
         share_near_se=near_share_se(alpha, n, p) * (_PAIRED if unseen == "left out" else 1),
         cutoff=cutoff,
         alpha=float(alpha),
@@ -203,14 +203,3 @@ def _compared(
         num_new=n,
         num_unseen=p,
     )
-
-
-def _within(
-    near: Float[np.ndarray, " n"], far: Float[np.ndarray, " p"], cutoff: float, alpha: float
-) -> float:
-    """The share of new distances below the cutoff, and of those equal to it as of unseen ones."""
-    ties = (far == cutoff).mean()
-    if ties == 0:
-        return float((near <= cutoff).mean())
-    counted = np.clip((alpha - (far < cutoff).mean()) / ties, 0, 1)
-    return float((near < cutoff).mean() + counted * (near == cutoff).mean())

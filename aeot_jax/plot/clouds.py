@@ -83,6 +83,7 @@ def _plane(rows: Float[np.ndarray, "n D"]):
         return lambda x: x, ("column 0", "column 1")
     centre, deviation = rows.mean(0), rows.std(0)
     scale = np.where(deviation > 0, deviation, 1.0)
-    _, axes = np.linalg.eigh(np.cov((rows - centre).T / scale[:, None]))
+    divisor = min(1, len(rows) - 1)  # one row has no spread, and any axes do
+    _, axes = np.linalg.eigh(np.cov((rows - centre).T / scale[:, None], ddof=divisor))
     first = upright(axes[:, :-3:-1])
     return lambda x: ((x - centre) / scale) @ first, ("first component", "second component")

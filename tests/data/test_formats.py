@@ -461,6 +461,28 @@ def test_matlab_files_of_version_7_3_are_hdf5_with_axes_in_reverse(tmp_path):
     np.testing.assert_array_equal(found.labels, LABELS)
 
 
+@pytest.mark.parametrize("labels", [LABELS * 2 - 1, LABELS + 9])
+def test_names_of_classes_that_do_not_fit_are_left_out(tmp_path, labels):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["x"], file["y"], file["list_classes"] = COLOUR, labels, np.array([b"a", b"b", b"c"])
+    found = images.load(tmp_path / "set.h5")
+    np.testing.assert_array_equal(found.labels, labels)
+    assert found.label_names is None
+    assert f"left out, because labels run from {labels.min()} to {labels.max()}" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["set.h5", "set.mat"])
+def test_one_hot_labels_are_named_as_such(tmp_path, name):
+    one_hot = np.eye(3)[LABELS % 3]
+    if name == "set.mat":
+        scipy_io.savemat(tmp_path / name, {"x": COLOUR, "y": one_hot})
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            file["x"], file["y"] = COLOUR, one_hot
+    with pytest.raises(ValueError, match=r"looks one-hot; pass labels.argmax\(axis=1\)"):
+        images.load(tmp_path / name)
+
+
 def test_hdf5_data_that_lie_elsewhere_are_left_alone(tmp_path):
     np.save(tmp_path / "raw", COLOUR)
     with h5py.File(tmp_path / "set.h5", "w") as file:

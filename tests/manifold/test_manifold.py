@@ -156,6 +156,16 @@ def test_a_spiral_needs_an_arc_for_each_half_turn(turns):
     assert manifold.complexity(turned).arcs == manifold.complexity(spiral(turns, 400)).arcs
 
 
+@pytest.mark.parametrize("exponent", [-900, 900])
+def test_the_unit_of_a_curve_does_not_matter(exponent):
+    curve = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0], [-1.0, 2.0], [-1.0, 0.0]])
+    net = [(np.array([[1.0], [0.25]]), np.zeros(1))]
+    scaled = np.ldexp(curve, exponent)
+    for one, other in zip(manifold.complexity(curve), manifold.complexity(scaled), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert manifold.encoding(net, curve) == manifold.encoding(net, scaled)
+
+
 def test_a_helix_needs_one_arc():
     """It rises, so its height encodes it, however often it winds."""
     angle = np.linspace(0, 40, 500)

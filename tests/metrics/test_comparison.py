@@ -72,6 +72,11 @@ def test_ones_own_features_are_given_pixels_as_floats_in_batches():
         ({"real": None}, "`real` is None"),
         ({"generated": None}, "`generated` is None"),
         ({"labels": np.arange(7)}, r"`labels` has shape \(7,\); pass one integer for each of 200"),
+        ({"labels": np.arange(200) % 2}, "`labels` is given for a classifier, but rows have none"),
+        (
+            {"labels": np.arange(200) % 2, "features": lambda x: x},
+            "`labels` is given for a classifier, but `features` replace it",
+        ),
         ({"features": lambda x: x * np.nan}, "`features` made a value of row 0 that is not finite"),
         ({"features": lambda x: x[:, :0]}, "`features` returned no number for a row"),
         ({"features": lambda x: np.asarray(x, float) * 1e300}, "`features` made a value of row"),
@@ -101,6 +106,20 @@ def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
         reconstruction(model, codes)
     with pytest.raises(ValueError, match=r"rows of shape \(3,\), but the model makes \(4,\)"):
         evaluate(KEY, model, Table(codes[:, :3], None, "codes"))
+
+
+@pytest.mark.parametrize("names", [(0, 1), (-1, 1), (1990, 2020)])
+def test_any_integers_are_classes_of_an_evaluation(names):
+    place = np.arange(60) % 2
+    data = ImageSet(tiny.images(60)[..., None], np.array(names, np.int32)[place], "x")
+    np.testing.assert_array_equal(scores.usable_labels(data), place)
+    found = evaluate(KEY, tiny.model(), data, num_samples=30)
+    assert found["classes"]["of"] == 2
+
+
+def test_one_class_is_as_none():
+    data = ImageSet(tiny.images(60)[..., None], np.full(60, 7, np.int32), "x")
+    assert scores.usable_labels(data) is None
 
 
 def test_unseen_data_are_encoded_once(monkeypatch):

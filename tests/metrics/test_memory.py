@@ -70,3 +70,12 @@ def test_every_field_is_a_plain_number():
 def test_bad_input_is_refused(held_out, alpha, words):
     with pytest.raises(ValueError, match=words):
         memory_report(TRAIN[:10], TRAIN, held_out, alpha=alpha)
+
+
+def test_equal_distances_count_as_those_of_unseen_data():
+    new, known, unseen = (
+        np.random.default_rng(seed).integers(0, 2, (500, 20)).astype(float) for seed in range(3)
+    )
+    report = memory_report(new, known, unseen)
+    assert abs(report.share_nearer - report.alpha) < 3 * report.standard_error
+    assert memory_report(known, known, unseen).share_nearer == 1

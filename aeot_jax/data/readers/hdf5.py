@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from aeot_jax.data.found import Arrays, NoSplitError
-from aeot_jax.data.readers.named import LISTS, UnclearError, pick
+from aeot_jax.data.readers.named import LISTS, UnclearError, one_axis, pick
+from aeot_jax.data.tree import printable
 from aeot_jax.storage.archives import check_size
 from aeot_jax.storage.files import open_file, reason
 
@@ -62,7 +63,9 @@ def read(path: Path, split: str) -> Arrays:
         raise ValueError(
             f"`source` {shown} cannot be read as an HDF5 file ({reason(error)}); write it again."
         ) from error
-    return Arrays(x.T if is_matlab else x, None if y is None else y.ravel(), names)
+    if is_matlab:
+        x, y = x.T, None if y is None else y.T
+    return Arrays(x, None if y is None else one_axis(y), names)
 
 
 def _datasets(file: Any, h5py: Any) -> dict[str, Any]:
@@ -93,4 +96,4 @@ def _label_names(found: dict[str, Any]) -> tuple[str, ...] | None:
     names = next((found[name] for name in LISTS if name in found), None)
     if names is None or names.dtype.kind != "S" or names.ndim != 1 or names.size > _MOST_NAMES:
         return None
-    return tuple(one.decode("utf-8", "replace") for one in names[()].tolist())
+    return printable([one.decode("utf-8", "replace") for one in names[()].tolist()])

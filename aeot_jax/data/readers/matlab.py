@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from aeot_jax.data.found import Arrays
-from aeot_jax.data.readers.named import pick
+from aeot_jax.data.readers.named import one_axis, pick
 from aeot_jax.storage.archives import check_size
 from aeot_jax.storage.files import open_file, reason
 
@@ -61,7 +61,7 @@ def read(path: Path, split: str) -> Arrays:
             raise ValueError("it holds no plain numbers")
     except Exception as error:
         raise _damaged(shown, error) from error
-    return Arrays(found[0], None if labels is None else found[1].ravel())
+    return Arrays(found[0], None if labels is None else one_axis(found[1]))
 
 
 def _check_types(file: BinaryIO, wanted: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from aeot_jax.data.found import NoSplitError
 
 Shape = tuple[int, ...]
@@ -66,6 +68,11 @@ def pick(shapes: Mapping[str, Shape], split: str, source: str) -> tuple[str, str
     sides = set(shapes[wide[0]])
     thin = [n for n, s in shapes.items() if n not in (*wide, *LISTS) and _length(s) in sides]
     return wide[0], thin[0] if len(thin) == 1 else None
+
+
+def one_axis(labels: np.ndarray) -> np.ndarray:
+    """Labels without further axes of length 1; others, as of one-hot labels, are left."""
+    return labels.ravel() if labels.size == max(labels.shape, default=1) else labels
 
 
 def _length(shape: Shape) -> int:

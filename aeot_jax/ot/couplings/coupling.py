@@ -12,6 +12,7 @@ semidiscrete couplings: arXiv 2509.25519. Numbered draws and their keys are this
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
@@ -24,6 +25,9 @@ from aeot_jax.ot.couplings.states import Options
 from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.typing import ArrayLike, Given
+
+_MOST_HALF = 65_520
+"""Numbers from here on are infinite in float16."""
 
 
 def coupling(
@@ -124,4 +128,24 @@ def _made(asked: Problem, h: Any, options: Options, sharding: Any) -> Coupling:
             f"`antithetic` is True, which takes a source with a `symmetry`, but `mu` is "
             f"{type(asked.mu).__name__}; pass False."
         )
+    if options.dtype == "float16":
+        _check_reach(asked.y)
     return Coupling(asked, h, options, placing.check(sharding, options.batch_size))
+
+
+def _check_reach(y: Any) -> None:
+    """Refuse targets of which a batch in float16 would hold infinities; all other types reach far.
+
+    Raises:
+      ValueError: it says how far they reach.
+    """
+    points = np.asarray(arguments.array("y", y))
+    ends = (
+        max(float(points[part].max()), -float(points[part].min()))
+        for part in arguments.parts("y", points)
+    )
+    if (largest := max(ends)) >= _MOST_HALF:
+        raise ValueError(
+            f"`dtype` is float16, which holds numbers below {_MOST_HALF:,}, but `y` reaches "
+            f"{largest:.6g}; pass bfloat16 or float32."
+        )

@@ -26,6 +26,12 @@ def spread_copies(index: ArrayLike, y: ArrayLike) -> Int[Array, " n"]:
     Raises:
       ValueError: if a shape does not fit, or an index is not that of a target.
     """
+    for name, value in (("index", index), ("y", y)):
+        if not arguments.is_concrete(value):
+            raise ValueError(
+                f"`{name}` is traced, but copies are counted on the host; call `spread_copies` "
+                "outside of `jax.jit`."
+            )
     drawn = np.asarray(arguments.host_array("index", index))
     points, _ = centring.near_points(y)
     m = points.shape[0]

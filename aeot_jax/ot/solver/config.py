@@ -21,6 +21,9 @@ from aeot_jax.typing import Devices, Given
 LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
 
+_LEAST_TOLERANCE = 1e-100
+"""Smallest tolerance: the square of a smaller one may be 0."""
+
 
 @arguments.known_fields
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ class SolverConfig:
             if getattr(self, name) is not None:
                 positive = {"above": True, "what": "a positive number"}
                 arguments.replace_field(self, name, arguments.number, 0.0, **positive)
+        if self.tolerance is not None and self.tolerance < _LEAST_TOLERANCE:
+            raise ValueError(
+                f"`tolerance` is {self.tolerance:g}, which nothing reaches; pass a mass error such "
+                "as 0.1."
+            )
         for name in ("adam_share", "average_share"):
             if getattr(self, name) is not None:
                 what = "a share within [0, 1]"

@@ -184,6 +184,12 @@ def test_other_dtypes_round_the_same_pairs(c):
     assert (low.x.dtype, low.y.dtype) == (jnp.bfloat16, jnp.bfloat16)
     assert_equal(low, (c[2].x.astype(jnp.bfloat16), c[2].y.astype(jnp.bfloat16), c[2].index))
     assert aeot.coupling(MU, Y, H, dtype="float16").noise(3).dtype == np.float16
+    far = np.asarray(Y) * (65_520 / np.abs(Y).max())
+    with pytest.raises(
+        ValueError, match="`dtype` is float16, which holds numbers below 65,520, bu"
+    ):
+        aeot.coupling(MU, far, H, dtype=np.float16)
+    assert np.isfinite(aeot.coupling(MU, far * 0.999, H, dtype=np.float16)[0].y).all()
 
 
 PROCESS = """

@@ -154,6 +154,7 @@ def test_moments_have_the_weights_of_the_codes():
         (np.full((30, 2), np.nan), "`y`"),
         (np.ones((30, 2)), "`y` holds one code 30 times"),
         (np.repeat(np.eye(2), 30, axis=0), "`y` has 2 different codes in 2 dimensions"),
+        (1e8 + codes(2), r"differ by 2, up to 1e\+08 from 0, .* subtract their mean first"),
         (1e-40 * codes(2), "`y` holds codes that differ by 2e-40, .* divide them by their scale"),
     ],
 )

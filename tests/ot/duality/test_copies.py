@@ -1,5 +1,7 @@
 """Equal targets: whose draws they are."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,3 +38,10 @@ def test_mistakes_are_explained(index):
 
 def test_pairs_say_that_the_first_of_equal_targets_gets_all():
     assert "spread_copies" in (aeot.pairs.__doc__ or "")
+
+
+def test_traced_indices_are_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="`index` is traced, but copies are counted on the host"):
+        jax.jit(lambda index: aeot.spread_copies(index, Y))(jnp.zeros(3, jnp.int32))
+    with pytest.raises(ValueError, match="`y` is traced"):
+        jax.jit(lambda y: aeot.spread_copies(np.zeros(3, int), y))(Y)

@@ -174,6 +174,7 @@ def test_a_tolerance_beyond_the_budget_is_refused_with_the_count():
     ("changes", "sentence"),
     [
         ({"tolerance": 0.0}, "`tolerance` is 0.0; pass a positive number"),
+        ({"tolerance": 1e-200}, "`tolerance` is 1e-200, which nothing reaches"),
         ({"batch_size": -3}, "`batch_size` is -3"),
         ({"adam_share": 1.5}, "`adam_share` is 1.5; pass a share"),
         ({"average_share": -0.1}, "`average_share` is -0.1; pass a share"),
