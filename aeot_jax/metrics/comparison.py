@@ -74,6 +74,8 @@ def space(
 def _flat(found: np.ndarray) -> np.ndarray:
     """Features as rows (n, f); raises if float32 cannot hold them."""
     rows = found.reshape(len(found), -1)
+    if rows.dtype == np.uint8:
+        rows = rows.astype(np.float32)  # bytes of a feature are no pixels, which count in 255ths
     if not rows.shape[1]:
         raise ValueError("`features` returned no number for a row; pass one that gives some.")
     with np.errstate(over="ignore"):

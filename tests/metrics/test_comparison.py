@@ -60,6 +60,17 @@ def test_ones_own_features_are_given_pixels_as_floats_in_batches():
     assert max(one[1] for one in seen) <= 64
 
 
+def test_bytes_of_features_are_numbers_and_no_pixels():
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, 9, (2, 60, 3)).astype(np.float32)
+    kinds = (np.uint8, np.int32)
+    scores = [
+        metrics.compare(KEY, *rows, features=lambda x, kind=kind: np.asarray(x, kind))
+        for kind in kinds
+    ]
+    assert scores[0]["frechet"] == scores[1]["frechet"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -76,9 +76,9 @@ lists of each thread fill its registers: of 14,336 targets they spill, which tak
 
 _ACCELERATOR_PRODUCTS = 1 << 26
 """Most products of parts in a block on an accelerator: 256 MiB; smaller blocks are no faster
-(``benchmarks/kernel.py``). Slower, too, on an H200 in d = 32 and 64: maxima of groups of targets,
-whose winner is scored again (1.2 to 3 times the time), and one kernel of Triton for products
-and maxima (1.3 to 1.5 times: its float32 products use no more than a third of the device)."""
+(``benchmarks/kernel.py``). In trials on an H200 in d = 32 and 64 these were slower, too: maxima of
+groups of targets, whose winner is scored again (1.2 to 3 times the time), and one kernel of Triton
+for products and maxima (1.3 to 1.5 times)."""
 
 
 def signs(dim: int) -> Float[np.ndarray, "8 d"]:

@@ -76,8 +76,8 @@ _SMALL_BATCH = 128
 
 _STEPS, _MOST_AT_ONCE = 1000, 65_536
 """About how many steps an accelerator takes, and samples of a step at most: a step costs a quarter
-of a millisecond of an H200 beside its scores. With 900 steps or more the cost of an answer stays
-within 5 % of that with 14,000; with 250 it is half as much again (``benchmarks/solve.py``)."""
+of a millisecond of an H200 beside its scores. Fewer steps cost more samples: 5 % at 900, half as
+many again at 250 (``benchmarks/README.md``, "A GPU")."""
 
 _ORBITS_BATCH = NUM_STREAMS * WAYS["orbits"].whole
 """Samples of a step, at least, where they come in orbits; each costs half an independent one."""

@@ -233,7 +233,7 @@ def test_a_novelty_that_was_not_learned_is_refused(ext, novelty):
 
 
 def test_a_map_without_kernels_says_how_to_get_them(plain):
-    with pytest.raises(ValueError, match="pass the extension to `calibrate`"):
+    with pytest.raises(ValueError, match="learn them, by `calibrate` or by a fit"):
         generate(KEY, plain, 64, novelty=1.0)
     few = replace(plain, y=plain.y[:10], h=plain.h[:10])
     with pytest.raises(ValueError, match="`ext` has 10 codes in 2 dimensions"):
