@@ -53,6 +53,7 @@ from aeot_jax.fitting.events import Event  # noqa: E402
 from aeot_jax.metrics import fit_features, novelty_report  # noqa: E402
 from aeot_jax.plot import image_grid  # noqa: E402
 
+TILED = {"patches": "tiled"}
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "default": ({}, {}),
     **{f"{dim} dimensions": ({"latent_dim": dim}, {}) for dim in (8, 12, 16, 24, 32, 48, 64)},
@@ -68,15 +69,10 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
     "weight decay 0.5, not refined": ({}, {"weight_decay": 0.5, "refine_epochs": 0}),
     "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
-    **{
-        ", ".join(("tiled", *names)): ({"patches": "tiled"}, training)
-        for names, training in (
-            ((), {}),
-            (("not refined",), {"refine_epochs": 0}),
-            (("weight decay 0.5",), {"weight_decay": 0.5}),
-            (("weight decay 0.5", "not refined"), {"weight_decay": 0.5, "refine_epochs": 0}),
-        )
-    },
+    "tiled": (TILED, {}),
+    "tiled, not refined": (TILED, {"refine_epochs": 0}),
+    "tiled, weight decay 0.5": (TILED, {"weight_decay": 0.5}),
+    "tiled, weight decay 0.5, not refined": (TILED, {"weight_decay": 0.5, "refine_epochs": 0}),
 }
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)

@@ -97,11 +97,10 @@ def run(options: Evaluate, out: Console, err: Console) -> None:
             "pass either the folder of a run, or --real and --generated, to compare data alone."
         )
     features = None if options.features is None else _function(options.features)
-    with source.typed("--features", "features"):
-        if options.run is None:
-            _compare(options, features, out, err)
-        else:
-            _judge(options, options.run, features, out, err)
+    if options.run is None:
+        _compare(options, features, out, err)
+    else:
+        _judge(options, options.run, features, out, err)
 
 
 def _function(name: str) -> Network:

@@ -89,7 +89,7 @@ def as_typed(command: commands.Command, arguments: Sequence[str], text: str) -> 
       command: whose options they are.
       arguments: what was typed: where several options have a name, one of these is meant, if the
         sentence tells its value.
-      text: has names of arguments between back quotes.
+      text: has names of arguments between back quotes, those of functions followed by (...).
     """
     known, typed = names(command), options_in(arguments)
 
@@ -103,8 +103,8 @@ def as_typed(command: commands.Command, arguments: Sequence[str], text: str) -> 
             said = [option for option in said if value_of(arguments, option) == value]
         return next((found[0] for found in (said, short, nested) if len(found) == 1), "")
 
-    named = r"`(\w+)`(?=(?:,? (?:is|now) ([\w+-]+(?:\.[\w+-]+)*))?)"
-    return re.sub(named, lambda found: f"`{option(found[1], found[2]) or found[1]}`", text)
+    named = r"`(\w+)(?=(?:\(\.\.\.\))?`(?:,? (?:is|now) ([\w+-]+(?:\.[\w+-]+)*))?)"
+    return re.sub(named, lambda found: f"`{option(found[1], found[2]) or found[1]}", text)
 
 
 def _sentence(command: commands.Command, arguments: Sequence[str], said: str) -> str:

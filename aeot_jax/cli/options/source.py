@@ -126,19 +126,12 @@ def _is_absolute(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def typed(option: str, argument: str = "source") -> Iterator[None]:
-    """Replace the name of an argument in errors by that of the option.
-
-    Args:
-      option: the option, as the user types it.
-      argument: the name of the argument in errors.
-    """
+def typed(option: str) -> Iterator[None]:
+    """Name the option, as the user types it, where an error names the argument `source`."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
-        text = str(error)
-        for end in ("`", "(...)`"):
-            text = text.replace(f"`{argument}{end}", f"`{option}{end}")
+        text = str(error).replace("`source`", f"`{option}`")
         if text == str(error):
             raise
         kinds = (FileNotFoundError, ConnectionError, OSError, ImportError, ValueError)
