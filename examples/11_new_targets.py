@@ -1,12 +1,12 @@
-"""Go on from old heights where new targets came."""
+"""Go on from a solution where new targets came."""
 
 # %% [markdown]
 # # Go on where new targets came
 #
-# A data set grows, and the transport onto it was solved before. `extend_heights` keeps the heights
-# of the targets that were there and gives the new ones heights beside them. `solve(..., h0=)`
-# starts from those, if they are nearer to the optimum than its own starts. The nearer they are to
-# the tolerance, the more samples are spared.
+# A data set grows, and the transport onto it was solved before. `solve(..., h0=solution)` keeps the
+# heights of the targets that were there, and learns heights for the new ones from them
+# (`extend_heights`). The certificate of the solution tells how good the old heights are, so that
+# steps move them little, and new ones much: most of the samples are spared.
 
 # %%
 import argparse
@@ -40,17 +40,17 @@ old = aeot.solve(keys[0], mu, y, config=config)
 print(f"before: {int(old.num_samples):,} samples, mass error {old.mass_error:.3f}")
 
 # %% [markdown]
-# ## A tenth more, from anew and from the old heights
+# ## A tenth more, from anew and from the solution
 
 # %%
 added = (rng.normal(size=(num_targets // 10, 16)) / np.arange(1, 17)).astype(np.float32)
 more = np.concatenate([y, added])
 h0 = aeot.extend_heights(y, old.h, more)
 start = aeot.certify(keys[1], mu, more, h0, num_samples=20 * len(more))
-print(f"the old heights miss {start.mass_error:.3f} before the first step")
+print(f"extended heights miss {start.mass_error:.3f} before the first step")
 anew = aeot.solve(keys[2], mu, more, config=config)
-warm = aeot.solve(keys[2], mu, more, config=config, h0=h0)
-for name, found in (("anew", anew), ("from old heights", warm)):
+warm = aeot.solve(keys[3], mu, more, config=config, h0=old)
+for name, found in (("anew", anew), ("from the solution", warm)):
     print(f"{name}: {int(found.num_samples):,} samples, mass error {found.mass_error:.3f}")
 
 # %% [markdown]
@@ -58,7 +58,7 @@ for name, found in (("anew", anew), ("from old heights", warm)):
 # What each solve drew to come within the tolerance.
 
 # %%
-solves = {"before": old, "anew": anew, "from old heights": warm}
+solves = {"before": old, "anew": anew, "from the solution": warm}
 figure = Figure(figsize=(6, 2), layout="constrained")
 axes = figure.subplots()
 for name, found in reversed(solves.items()):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aeot_jax import arguments
 from aeot_jax.arguments import is_concrete
@@ -104,6 +104,14 @@ class Prepared:
         own = np.arange(self.num_targets) if self.same is None else self.same
         np.maximum.at(filled, own, np.asarray(heights))
         return arguments.placed(filled) if isinstance(self.y, jax.Array) else filled
+
+    def marks(self, mask: Bool[np.ndarray, " m"]) -> Any:
+        """A mask of the user's targets (m,) as 1.0 or 0.0 (rows,); of copies all must have it."""
+        marks = np.zeros(self.y.shape[0], np.float32)
+        own = np.arange(self.num_targets) if self.same is None else self.same
+        marks[own] = 1.0
+        np.minimum.at(marks, own, mask.astype(np.float32))
+        return arguments.placed(marks) if isinstance(self.y, jax.Array) else marks
 
     def heights_of_users(self, h: Float[Array, " rows"]) -> Heights:
         """Heights of this problem (rows,) for the user's targets (m,); a copy has -inf."""

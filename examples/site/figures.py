@@ -50,7 +50,7 @@ ALT = {
     "ring; new points without a cut, some of which lie between the rings; new points with the cut, "
     "none of which do.",
     "11_new_targets": "Three bars, samples a target: about as many before and anew, and a fraction "
-    "of that from old heights.",
+    "of that from the solution.",
     "12_conditions": "Left, lines from noise to the points of two moons, each in the colour of its "
     "label: noise of both labels lies everywhere. Middle and right, the same noise carried to one "
     "moon and to the other, as each label asks.",

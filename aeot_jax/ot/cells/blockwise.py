@@ -133,7 +133,7 @@ def _summed_by_pieces(function: Callable[..., Any], number: int, *operands: Any)
 
 
 def count(mask: jax.Array, targets_axis: str | None) -> jax.Array:
-    """How many entries of a mask (m,) are true, over all devices."""
+    """How many entries of a mask (m,) are true, or the sum of integers, over all devices."""
     own = mask.sum(dtype=jnp.int32)
     return own if targets_axis is None else lax.psum(own, targets_axis)
 

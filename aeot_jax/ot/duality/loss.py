@@ -43,6 +43,7 @@ from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, check_config, refuse_unheeded
 from aeot_jax.ot.solver.plan import Budget, Plan, Trust
 from aeot_jax.ot.solver.starts import start
+from aeot_jax.ot.solver.starts.known import Known
 from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.typing import ArrayLike, Given, Heights, Index, PRNGKey, Samples, Targets, Weights
 
@@ -175,7 +176,7 @@ def _planned(
     """
     spending = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
     plan = planning.plan(num_targets, mu, spending, given=given)
-    budget = planning.budget(num_targets, mu, spending, given=given)
+    budget = planning.budget(num_targets, mu, spending, plan)
     if budget.trust.chi2 > 0:
         budget = budget._replace(trust=Trust(max(1, num_steps // _LOOK_SHARE), _MOST_TRUSTED))
     return plan, budget
@@ -198,7 +199,7 @@ def _w2_loss(
     step_key, draw_key = jax.random.split(key)
     mu, y, nu = marginals
     held = _held(marginals)
-    begun = None if h0 is None else _lifted(lax.stop_gradient(h0), held.nu)
+    begun = None if h0 is None else Known(_lifted(lax.stop_gradient(h0), held.nu))
     state = start.begin(step_key, held, plan, budget, begun, axes)
     state, *_ = stepping.advance(state, held, plan, axes, num_steps)
     state = jax.tree.map(lax.stop_gradient, state)

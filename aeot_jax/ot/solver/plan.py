@@ -107,8 +107,12 @@ def head_start(chi2: Any, per_target: Any, numbers: Any = jnp) -> Any:
       per_target: samples of a step over the number of targets.
       numbers: the module that computes, NumPy on the host.
     """
-    worth = 1 / numbers.maximum(chi2, _LEAST_CHI2)
-    return numbers.floor(worth / per_target).astype(numbers.int32)
+    return numbers.floor(samples_worth(chi2, numbers) / per_target).astype(numbers.int32)
+
+
+def samples_worth(chi2: Any, numbers: Any = jnp) -> Any:
+    """Samples a target that heights with this square of a mass error are worth."""
+    return 1 / numbers.maximum(chi2, _LEAST_CHI2)
 
 
 class Budget(NamedTuple):

@@ -83,14 +83,28 @@ _ORBITS_BATCH = NUM_STREAMS * WAYS["orbits"].whole
 """Samples of a step, at least, where they come in orbits; each costs half an independent one."""
 
 
-def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = False) -> Plan:
+def plan(
+    num_targets: int,
+    mu: Measure,
+    config: SolverConfig,
+    *,
+    given: bool = False,
+    solved: bool = False,
+) -> Plan:
     """What the programs of a solve are compiled for; alike for all targets that share a size.
+
+    Args:
+      num_targets: m.
+      mu: source measure.
+      config: the user's decisions.
+      given: whether heights to start from are given.
+      solved: whether they are known to be near, so that no samples go into a start of their own.
 
     Raises:
       ValueError: if the source does not allow the way to draw that was asked for.
     """
     batch, method = _batch(num_targets, mu, config), sampling_method(config)
-    starts, start_round = _starts(num_targets, mu, config, batch)
+    starts, start_round = _starts(num_targets, mu, config, batch, solved)
     return Plan(
         batch=batch,
         starts=starts,
@@ -116,7 +130,7 @@ def plan(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = F
 
 
 def _starts(
-    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch
+    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch, solved: bool
 ) -> tuple[tuple[Start, ...], int]:
     """Names of the starts to choose from, and samples of a round of tail-matched heights.
 
@@ -131,7 +145,7 @@ def _starts(
     limits = config.max_samples, config.max_steps and config.max_steps * batch.size
     room = min((limit for limit in limits if limit), default=LARGEST)
     affordable = room >= _LEAST_ROOM * tails.num_samples(per_round)
-    if mu.dim <= FEW_DIMS or config.method == "adam" or not affordable:
+    if mu.dim <= FEW_DIMS or config.method == "adam" or solved or not affordable:
         return closed_forms.NAMES, 0
     return (*closed_forms.NAMES, "tails"), per_round
 
@@ -222,14 +236,14 @@ def max_samples(num_targets: int, config: SolverConfig) -> int:
     return limit
 
 
-def budget(num_targets: int, mu: Measure, config: SolverConfig, *, given: bool = False) -> Budget:
-    """What the host may spend on a solve with m targets.
+def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | None = None) -> Budget:
+    """What the host may spend on a solve with m targets, whose plan is ``made``.
 
     Raises:
       ValueError: as ``max_samples``, and if that leaves no step after the samples of the start.
     """
     limit = max_samples(num_targets, config)
-    made = plan(num_targets, mu, config, given=given)
+    made = made or plan(num_targets, mu, config)
     batch, begun = made.batch.size, _begun(mu, made)
     if config.max_samples and begun >= limit:
         raise ValueError(

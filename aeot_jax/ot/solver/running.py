@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Float
 
 from aeot_jax.machines import processes
 from aeot_jax.ot.cells import sizes
+from aeot_jax.ot.counts import law
 from aeot_jax.ot.counts.certificate import draw as draw_certificate
 from aeot_jax.ot.counts.certificate import most_at_once
 from aeot_jax.ot.counts.chi_square import mass_error
 from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
-from aeot_jax.ot.counts.law import samples_to_reach
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals, Prepared
@@ -30,8 +30,9 @@ from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
 from aeot_jax.ot.solver.starts import start
+from aeot_jax.ot.solver.starts.known import Known
 from aeot_jax.ot.solver.state import SolverState
-from aeot_jax.typing import Heights, HostWeights, PRNGKey, Weights
+from aeot_jax.typing import Heights, PRNGKey, Weights
 
 _CHUNK_STEPS = 64
 """Steps of a chunk at most."""
@@ -41,6 +42,10 @@ MOST_COUNTED = 2**31 - 1
 
 _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
+
+
+_COSTS = (0.4, 1.5)
+"""Costs, as parts of the law's, within which that of an earlier solve is believed."""
 
 
 class _Run(NamedTuple):
@@ -89,13 +94,13 @@ def solve_by_sampling(
     config: SolverConfig,
     where: Placement,
     on_progress: Callable[[SolveProgress], None],
-    h0: Heights | HostWeights | None = None,
+    h0: Known | None = None,
 ) -> Solution:
     """``solve`` without the exact solver: run, certify, go on until it is reached or over."""
     started = time.monotonic()
-    given = h0 is not None
-    plan = planning.plan(made.num_targets, made.mu, config, given=given)
-    budget = planning.budget(made.num_targets, made.mu, config, given=given)
+    given, solved = h0 is not None, h0 is not None and h0.new is not None
+    plan = planning.plan(made.num_targets, made.mu, config, given=given, solved=solved)
+    budget = planning.budget(made.num_targets, made.mu, config, plan)
     goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
     size = made.num_targets, made.mu.dim
@@ -103,10 +108,14 @@ def solve_by_sampling(
     state, marginals = _begun(init_key, made, plan, budget, h0, where)
     if given and int(state.start) < len(plan.starts):
         warnings.warn(StartWarning(plan.starts[int(state.start)]), stacklevel=4)
+    course, near = None, (law.MARGIN * (config.tolerance or 1.0)) ** 2
     trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
     if trusted and config.tolerance is not None:
-        worth = -int(state.phases.adam_until) * plan.batch.size  # steps that it need not take
-        lacking = samples_to_reach(*size, config.tolerance, plan.shares) - worth
+        saved = -int(state.phases.adam_until) * plan.batch.size  # by steps that it need not take
+        lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
+        if h0 is not None and h0.new is not None and int(state.start) == len(plan.starts):
+            course = _course(state, made, plan, h0)
+            lacking = course.samples(near)
         goal = min(goal, budget.begun + max(0, lacking))
     run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)
@@ -130,6 +139,10 @@ def solve_by_sampling(
         if status is Status.RUNNING and drawn < budget.max_samples:
             error = error_to_reduce(certificate)
             goal = planning.samples_to_continue(drawn, error, *size, budget, config)
+            if course is not None:
+                least = max(budget.check_samples // 2, drawn // 4)
+                more = course.samples_to_go_on(drawn - run.begun, error**2, near, least)
+                goal = min(goal, drawn + more)
             budget = planning.seeing(budget, made.nu, config, goal)
             # Adam alone is the published algorithm, which plans once.
             moving = plan.method in MOVES or int(state.average.number) > 0
@@ -150,7 +163,7 @@ def _begun(
     made: Prepared,
     plan: Plan,
     budget: Budget,
-    h0: Heights | HostWeights | None,
+    h0: Known | None,
     where: Placement,
 ) -> tuple[SolverState, Marginals]:
     """The state before the first step and the problem, where the devices want them."""
@@ -160,11 +173,28 @@ def _begun(
         y, nu = (parallel.shard(where, np.asarray(array), rows) for array in (made.y, made.nu))
         marginals = Marginals(mu, y, nu)
         if h0 is not None:
-            h0 = parallel.shard(where, np.asarray(h0), rows, fill=-np.inf)
+            h = parallel.shard(where, np.asarray(h0.h), rows, fill=-np.inf)
+            new = None if h0.new is None else parallel.shard(where, np.asarray(h0.new), rows)
+            h0 = Known(h, new, *parallel.place(where, h0[2:]))
         return start.begin_sharded(key, marginals, plan, budget, h0, where), marginals
     marginals = Marginals(made.mu, jnp.asarray(made.y), jnp.asarray(made.nu))
-    h = None if h0 is None else jnp.asarray(h0)
-    return parallel.place(where, (start.begin(key, marginals, plan, budget, h), marginals))
+    state = start.begin(key, marginals, plan, budget, jax.tree.map(jnp.asarray, h0))
+    return parallel.place(where, (state, marginals))
+
+
+def _course(state: SolverState, made: Prepared, plan: Plan, h0: Known) -> law.Course:
+    """How the mass error falls where new targets begin with less than the others."""
+    share = float((np.asarray(h0.new) * np.asarray(made.nu)).sum())
+    worth = -int(state.phases.adam_until) * plan.batch.size / made.num_targets
+    worths = worth, worth + float(jnp.max(state.worth))
+    kinds = tuple(
+        law.Kind(weight, 1 / max(worth, 1.0))
+        for weight, worth in zip((share, 1 - share), worths, strict=True)
+    )
+    usual = law.cost(made.mu.dim, plan.shares)
+    own = float(h0.cost) or usual
+    least, most = (part * usual for part in _COSTS)
+    return law.Course(made.num_targets, min(max(own, least), most), kinds)
 
 
 def _solution(
@@ -271,4 +301,5 @@ def planned_anew(state: SolverState, phases: Phases) -> SolverState:
     again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
     mean = state.average._replace(number=jnp.asarray(np.int32(0)))
     h = state.average.heights if int(state.average.number) else state.h
-    return replace(state, h=h, phases=again, average=mean)
+    worth = jax.device_put(np.zeros(state.worth.shape, np.float32), state.worth.sharding)
+    return replace(state, h=h, phases=again, average=mean, worth=worth)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import jax.numpy as jnp
-import numpy as np
 
 from aeot_jax import arguments
 from aeot_jax.machines import processes
@@ -16,7 +15,9 @@ from aeot_jax.ot.solver.exactly import is_exact, solve_exactly
 from aeot_jax.ot.solver.moves.adam import check_elementwise, optimizer
 from aeot_jax.ot.solver.running import MOST_COUNTED, solve_by_sampling
 from aeot_jax.ot.solver.solution import Solution, SolveProgress
-from aeot_jax.typing import ArrayLike, Given, Heights, HostWeights, PRNGKey
+from aeot_jax.ot.solver.starts import known
+from aeot_jax.ot.solver.starts.known import Known
+from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
 
 def solve(
@@ -25,7 +26,7 @@ def solve(
     y: ArrayLike,
     nu: ArrayLike | None = None,
     config: Given[SolverConfig] = SolverConfig(),  # noqa: B008 - frozen
-    h0: ArrayLike | None = None,
+    h0: ArrayLike | Solution | None = None,
     *,
     on_progress: Given[Callable[[SolveProgress], None] | None] = None,
 ) -> Solution:
@@ -48,10 +49,11 @@ def solve(
         only ``sampling="orbits"``, the default from d = 32 on, keeps a float32 copy that is turned.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
       config: the user's decisions.
-      h0: heights (m,) to start from, as those of ``extend_heights`` or of an earlier solution.
-        Where they miss less mass than the solver's own starts, the solve begins from them, and
-        takes the fewer steps the nearer they are; otherwise a warning says so. An exact solution
-        needs no start.
+      h0: heights (m,) to start from, as those of ``extend_heights``; or the solution of a problem
+        some of whose targets are among these: its heights are extended, and what its certificate
+        says of them saves samples. Where they miss less mass than the solver's own starts, the
+        solve begins from them, and takes the fewer steps the nearer they are; otherwise a warning
+        says so. An exact solution needs no start.
       on_progress: called on the host after each chunk of steps.
 
     Returns:
@@ -68,18 +70,16 @@ def solve(
     check_config(config)
     where = placed(config)
     made = problem.make(mu, y, nu, sharded=where.target_shards > 1, stored=True)
-    start = None if h0 is None else made.heights(h0, "h0")
-    if start is not None and (lost := np.isneginf(start) & (np.asarray(made.nu) > 0)).any():
-        raise ValueError(
-            f"`h0` is -inf at {int(lost.argmax())}, a target with a positive weight; pass a finite "
-            "height, for instance by `extend_heights`."
-        )
+    asked = problem.asked(mu, y, nu)
+    start = known.given(h0, made, asked)
     decisions = repr(replace(config, optimizer=None, devices=None))
     processes.check_agreement(key=key, mu=mu, y=made.y, nu=made.nu, h0=start, config=decisions)
+    if start is not None:
+        key = known.fresh(key, start, made)
     if made.same is not None:
         merging.warn_of_duplicates(made.same)
     found = solve_prepared(key, made, config, where, on_progress, start)
-    return replace(found, problem=problem.asked(mu, y, nu))
+    return replace(found, problem=asked)
 
 
 def placed(config: SolverConfig) -> Placement:
@@ -96,7 +96,7 @@ def solve_prepared(
     config: SolverConfig,
     where: Placement,
     on_progress: Callable[[SolveProgress], None] | None = None,
-    h0: Heights | HostWeights | None = None,
+    h0: Known | None = None,
 ) -> Solution:
     """``solve`` for a problem that is known to be good; the solution does not hold it."""
     found = solve_exactly(key, made, config) if is_exact(made, config) else None

@@ -1,5 +1,6 @@
 """What one step of the solver hands to the next."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -38,6 +39,8 @@ class SolverState:
         where nothing is taken off.
       start: which of the plan's starts the solve began from; their number for heights given.
       deviation: standard deviation of every target's score over the mean one (m,).
+      worth: samples a target that heights to start from are worth beyond those of new targets (m,);
+        one 0 where all are worth the same.
     """
 
     key: Array
@@ -55,6 +58,7 @@ class SolverState:
     tilt: Float[Array, "*batch t"]
     start: Int[Array, "*batch"]
     deviation: Float[Array, "*batch m"]
+    worth: Float[Array, "*batch w"]
 
     __repr__ = brief
 
@@ -73,8 +77,17 @@ class SolverState:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def partition_specs(adam: Any, method: Any, shape: tuple[int, ...], tilted: bool) -> dict[str, Any]:
-    """PartitionSpecs of a state whose vectors have this shape, on a mesh that shards targets."""
+def partition_specs(
+    adam: Any, method: Any, shape: tuple[int, ...], vectors: Collection[str]
+) -> dict[str, Any]:
+    """PartitionSpecs of a state whose vectors have this shape, on a mesh that shards targets.
+
+    Args:
+      adam: what the first phase keeps.
+      method: what the method after it keeps.
+      shape: (m,).
+      vectors: which of "tilt" and "worth" are such vectors.
+    """
 
     def specs(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: SHARDED if leaf.shape == shape else P(), tree)
@@ -85,6 +98,5 @@ def partition_specs(adam: Any, method: Any, shape: tuple[int, ...], tilted: bool
         "average": Average(cast(Any, SHARDED), cast(Any, P())),
     }
     sharded |= {"adam": specs(adam), "method": specs(method)}
-    if tilted:
-        sharded["tilt"] = SHARDED
+    sharded |= dict.fromkeys(vectors, SHARDED)
     return {field.name: P() for field in fields(SolverState)} | sharded

@@ -116,8 +116,8 @@ def run_steps(
       points are not independent, so their counts give no unbiased estimate: there independent
       samples are drawn at the current answer instead.
     """
-    tilted = state.tilt.shape == state.h.shape
-    of_state = partition_specs(state.adam, state.method, state.h.shape, tilted)
+    vectors = [name for name in ("tilt", "worth") if getattr(state, name).shape == state.h.shape]
+    of_state = partition_specs(state.adam, state.method, state.h.shape, vectors)
     specs = (of_state, OF_MARGINALS, P()), (of_state, P(), P())
     arguments = state.as_dict(), marginals, np.int32(num_steps)
     moved, *chi2 = parallel.run(where, _advance_dict, *arguments, specs=specs, plan=plan)

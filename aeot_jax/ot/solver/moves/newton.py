@@ -30,6 +30,7 @@ where both are near (``counts/shares.py``), so that :math:`\hat w` has less nois
 **A start is worth samples.** With p = 1 and a = 1 the step is that of a running mean of so many
 samples as were drawn. A start with mass error e knows as much as :math:`1/e^2` samples a target: it
 is treated as so many steps that were taken before the first one: their phase began before step 0.
+Where some targets are new, the others are worth more, each kind by its own error.
 
 Sources: Robbins and Monro 1951 and Chung 1954 for the 1/t step; Train 2009, chapter 3, for the
 logit.
@@ -142,6 +143,8 @@ def update(
     a, t_0, p, g = _GAIN_IN_FEW_DIMS if plan.few_dims else _GAIN
     per_target = plan.batch.size / blockwise.count(nu > 0, axes.targets).astype(jnp.float32)
     tau = since.astype(jnp.float32) * per_target
+    if state.worth.shape == state.h.shape:
+        tau = tau + state.worth
     gamma = jnp.minimum(a * per_target / t_0 * (1 + tau / t_0) ** -p, g)
     counts = seen.counts.astype(jnp.float32)
     if seen.shared is not None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.ot import checks
@@ -44,7 +44,9 @@ _FLAT = 1e-6
 
 Rows = Float[np.ndarray, "m d"]
 Columns = Float[np.ndarray, "m k"]
+NewRows = Float[np.ndarray, "n d"]
 Values = Float[np.ndarray, " m"]
+Places = Int[np.ndarray, " n"]
 
 
 def extend_heights(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Heights:
@@ -65,6 +67,28 @@ def extend_heights(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Heig
     """
     way = "call it outside of `jax.jit`, and pass its result in"
     arguments.refuse_trace("extend_heights", way, y_old=y_old, h_old=h_old, y_new=y_new)
+    old, new, heights = _checked(y_old, h_old, y_new)
+    taught = np.isfinite(heights)
+    old, heights = old[taught], heights[taught]
+    level = heights.mean()  # on which the differences of heights do not depend
+    extended = _learned(old, heights - level)(new) + level
+    where = _places(old, heights, new)
+    known = where >= 0
+    extended[known] = heights[where[known]]
+    most = float(np.finfo(np.float32).max) / 4
+    return jnp.asarray(np.clip(extended, -most, most), jnp.float32)
+
+
+def places(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Places:
+    """The highest of the old targets that each new one equals, or -1 (n,)."""
+    old, new, heights = _checked(y_old, h_old, y_new)
+    taught = np.flatnonzero(np.isfinite(heights))
+    where = _places(old[taught], heights[taught], new)
+    return np.where(where >= 0, taught[where], -1)
+
+
+def _checked(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> tuple[Rows, NewRows, Values]:
+    """Old targets, new ones, and heights of the old ones, in float64."""
     old = np.asarray(checks.points("y_old", y_old), np.float64)
     new = np.asarray(checks.points("y_new", y_new), np.float64)
     if new.shape[1] != old.shape[1]:
@@ -72,25 +96,14 @@ def extend_heights(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Heig
             f"`y_new` has shape {new.shape}, but `y_old` has shape {old.shape}; pass targets of "
             f"dimension {old.shape[1]}."
         )
-    heights = np.asarray(checks.heights("h_old", h_old, old), np.float64)
-    taught = np.isfinite(heights)
-    old, heights = old[taught], heights[taught]
-    level = heights.mean()  # on which the differences of heights do not depend
-    extended = _learned(old, heights - level)(new) + level
-    known, where = _places(old, heights, new)
-    extended[known] = heights[where[known]]
-    most = float(np.finfo(np.float32).max) / 4
-    return jnp.asarray(np.clip(extended, -most, most), jnp.float32)
+    return old, new, np.asarray(checks.heights("h_old", h_old, old), np.float64)
 
 
-def _places(
-    old: Rows, heights: Values, new: Float[np.ndarray, "n d"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which new rows equal an old one, and where the highest of those is."""
+def _places(old: Rows, heights: Values, new: NewRows) -> Places:
+    """The highest of the old rows that each new one equals, or -1."""
     old, new = old + 0.0, new + 0.0  # -0.0 equals 0.0
     highest = {old[i].tobytes(): int(i) for i in np.argsort(heights, kind="stable")}
-    where = np.array([highest.get(row.tobytes(), -1) for row in new])
-    return where >= 0, where
+    return np.array([highest.get(row.tobytes(), -1) for row in new], np.int64)
 
 
 class _Function(NamedTuple):

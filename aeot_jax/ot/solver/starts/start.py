@@ -14,9 +14,6 @@ from aeot_jax.numerics import PRECISION, isolated
 from aeot_jax.ot import centring, checks, frames
 from aeot_jax.ot.cells import blocks, blockwise, shift
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.counts import streams
-from aeot_jax.ot.counts.chi_square import chi_square_between
-from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, SHARDED, Axes, Placement
 from aeot_jax.ot.problem import Marginals
@@ -25,11 +22,12 @@ from aeot_jax.ot.solver.config import SolverConfig, check_config
 from aeot_jax.ot.solver.moves import adam, average
 from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import NEVER, Budget, Phases, Plan, Trust, head_start
+from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.choice import best
 from aeot_jax.ot.solver.starts.closed_forms import Start
-from aeot_jax.ot.solver.starts.starving import starving
+from aeot_jax.ot.solver.starts.known import Known
+from aeot_jax.ot.solver.starts.trusting import trusting
 from aeot_jax.ot.solver.starts.working import normal_targets, second_moment, turned_targets
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
@@ -72,10 +70,10 @@ def init(
     axes = Axes(axis_name, targets_axis)
     marginals, num_targets = checked(mu, y, nu, axes)
     given = h0 is not None
-    budget = planning.budget(num_targets, mu, config, given=given)
     plan = planning.plan(num_targets, mu, config, given=given)
-    h = checks.check_heights(h0, marginals.y, "h0") if h0 is not None else None
-    return begin(key, marginals, plan, budget, h, axes)
+    budget = planning.budget(num_targets, mu, config, plan)
+    known = Known(checks.check_heights(h0, marginals.y, "h0")) if h0 is not None else None
+    return begin(key, marginals, plan, budget, known, axes)
 
 
 def begin(
@@ -83,11 +81,11 @@ def begin(
     marginals: Marginals,
     plan: Plan,
     budget: Budget,
-    h0: Heights | None = None,
+    known: Known | None = None,
     axes: Axes = ALONE,
 ) -> SolverState:
     """``init`` of a problem that is known to be good."""
-    return _init_jitted(key, marginals, budget.traced(), h0, plan=plan, axes=axes)
+    return _init_jitted(key, marginals, budget.traced(), known, plan=plan, axes=axes)
 
 
 def begin_sharded(
@@ -95,16 +93,20 @@ def begin_sharded(
     marginals: Marginals,
     plan: Plan,
     budget: Budget,
-    h0: Heights | None,
+    known: Known | None,
     where: Placement,
 ) -> SolverState:
     """``begin`` where ``parallel.shard`` has sharded the targets and weights over devices."""
     row = jax.ShapeDtypeStruct(marginals.nu.shape, jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.float32)
     kept = jax.eval_shape(partial(_kept, plan=plan), row, number)
-    of_state = partition_specs(kept[0], kept[1], row.shape, not is_centred(marginals.mu))
-    specs = (P(), OF_MARGINALS, P(), SHARDED), of_state
-    arguments = key, marginals, budget.traced(), h0
+    vectors = [
+        *["tilt"] * (not is_centred(marginals.mu)),
+        *["worth"] * _tells_kinds(plan, known),
+    ]
+    of_state = partition_specs(kept[0], kept[1], row.shape, vectors)
+    specs = (P(), OF_MARGINALS, P(), Known(SHARDED, SHARDED, P(), P())), of_state
+    arguments = key, marginals, budget.traced(), known
     return SolverState(**parallel.run(where, _init_dict, *arguments, specs=specs, plan=plan))
 
 
@@ -147,7 +149,7 @@ def _init(
     key: PRNGKey,
     marginals: Marginals,
     when: tuple[Phases, Trust],
-    h0: Heights | None,
+    known: Known | None,
     *,
     plan: Plan,
     axes: Axes,
@@ -180,17 +182,21 @@ def _init(
     none = jnp.zeros(1, jnp.float32)
     tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
     candidates = [starting(name) for name in plan.starts]
-    if h0 is not None:
-        own = isolated(lambda h0, scale, tilt: h0 / scale + tilt, h0, frame.scale, tilt)
+    if known is not None:
+        own = isolated(lambda h, scale, tilt: h / scale + tilt, known.h, frame.scale, tilt)
         candidates.append(centred(own, nu, axes.targets))
     deviation = _deviation(normal, nu, mu, law.covariance, axes)
     chosen = jnp.zeros((), jnp.int32)
     if len(candidates) > 1:
         chosen = best(start_key, jnp.stack(candidates), working, deviation, trust, plan, axes)
     h = jnp.stack(candidates)[chosen]
+    worth = jnp.zeros(1, jnp.float32)
     if planning.looks_at_start(plan):
         look_key = jax.random.fold_in(start_key, _LOOK)
-        phases = _trusting(look_key, h, working, deviation, phases, trust, plan, axes)
+        if known is not None and known.new is not None:
+            of_its_own = chosen < len(plan.starts)
+            known = known._replace(new=jnp.where(of_its_own, jnp.float32(1), known.new))
+        phases, worth = trusting(look_key, h, working, deviation, phases, trust, known, plan, axes)
 
     zero = jnp.zeros((), jnp.int32)
     adam_state, method_state = _kept(h, spread, plan=plan)
@@ -209,6 +215,7 @@ def _init(
         source=law.offset,
         tilt=tilt,
         deviation=deviation,
+        worth=worth,
         start=chosen,
     )
 
@@ -241,42 +248,15 @@ def _deviation(
     return isolated(jnp.divide, own, jnp.maximum(mean, jnp.finfo(jnp.float32).tiny))
 
 
-def _trusting(
-    key: PRNGKey,
-    h: Heights,
-    marginals: Marginals,
-    deviation: Float[Array, " m"],
-    phases: Phases,
-    trust: Trust,
-    plan: Plan,
-    axes: Axes,
-) -> Phases:
-    """Phases without the first one, where a start is too good to be forgotten."""
-    batch = plan.batch._replace(way=plan.batch.way if plan.batch.way.independent else INDEPENDENT)
-    counts, within = streams.draw_counts(
-        key, marginals, h, trust.num_batches, batch=batch, axes=axes
-    )
-    number = batch.size * trust.num_batches
-    chi2, chi2_se = chi_square_between(
-        counts, within, marginals.nu, number, trust.num_batches, axes.targets
-    )
-    chi2 = jnp.maximum(chi2, 0.5 * chi2_se)  # what cannot be told is not trusted
-    starved = starving(counts, marginals.nu, deviation, number, axes.targets)
-    per_target = batch.size / blockwise.count(marginals.nu > 0, axes.targets).astype(jnp.float32)
-    head = head_start(chi2, per_target)
-    near = chi2 + starved <= trust.chi2
-    earlier = jnp.maximum(phases.average_from - head, 0)
-    averages = near & (phases.average_from != NEVER)
-    return phases._replace(
-        adam_until=jnp.where(near, -head, phases.adam_until),
-        average_from=jnp.where(averages, earlier, phases.average_from),
-    )
-
-
 def _kept(h: Heights, spread: Float[Array, ""], *, plan: Plan) -> tuple[Any, Any]:
     """What the first phase and the method after it keep, before the first step."""
     method = MOVES[plan.method].init(h, spread) if plan.method in MOVES else ()
     return adam.init(h, plan), method
+
+
+def _tells_kinds(plan: Plan, known: Known | None) -> bool:
+    """Whether heights to start from are worth more at some targets than at others."""
+    return known is not None and known.new is not None and planning.looks_at_start(plan)
 
 
 _init_jitted = jax.jit(_init, static_argnames=("plan", "axes"))

@@ -1,0 +1,170 @@
+"""Solutions to start from: what they know of old targets is kept, and new ones are learned."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aeot_jax as aeot
+from aeot_jax.ot import problem
+from aeot_jax.ot.counts import law
+from aeot_jax.ot.solver import planning, running
+from aeot_jax.ot.solver.starts import known, start
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+MU = aeot.Gaussian(5)
+Y = np.random.default_rng(0).normal(size=(440, 5)).astype(np.float32) * [3, 2, 1, 1, 0.5]
+CONFIG = aeot.SolverConfig(tolerance=0.1, parallel="none", batch_size=1024)
+LAYOUTS = ({"target_shards": 2}, {"devices": tuple(jax.devices()[:2])})
+
+
+@pytest.fixture(scope="module")
+def old():
+    return aeot.solve(KEYS[0], MU, Y[:400], config=CONFIG)
+
+
+def given(h0, y=Y, nu=None, mu: aeot.Measure = MU):
+    made = problem.make(mu, y, nu)
+    found = known.given(h0, made, problem.asked(mu, y, nu))
+    assert found is not None
+    return found, made
+
+
+def begun(h0, y=Y):
+    """The state before the first step, and the plan."""
+    found, made = given(h0, y)
+    plan = planning.plan(len(y), MU, CONFIG, given=True, solved=True)
+    budget = planning.budget(len(y), MU, CONFIG, plan)
+    marginals = problem.Marginals(MU, made.y, made.nu)
+    return start.begin(KEYS[1], marginals, plan, budget, found), plan
+
+
+@pytest.mark.long
+def test_a_tenth_of_new_targets_takes_a_third_of_the_samples(old):
+    cold = aeot.solve(KEYS[1], MU, Y, config=CONFIG)
+    warm = aeot.solve(KEYS[1], MU, Y, config=CONFIG, h0=old)
+    assert warm.converged
+    assert warm.num_samples < 0.35 * cold.num_samples
+
+
+def test_old_heights_are_worth_more_than_guesses(old):
+    state, plan = begun(old)
+    assert state.start == len(plan.starts)
+    of_old, of_new = np.asarray(state.worth)[:400], np.asarray(state.worth)[400:440]
+    np.testing.assert_array_equal(of_new, 0)
+    np.testing.assert_array_equal(of_old, of_old[0])
+    # Worth 1 / error^2 samples a target: of the others the start says it in steps.
+    new = -int(state.phases.adam_until) * plan.batch.size / 440
+    error = 1 / (new + of_old[0])
+    assert float(old.certificate.chi2) < error < 4 * float(old.certificate.chi2)
+
+
+def test_the_same_targets_are_worth_what_their_certificate_says(old):
+    state, plan = begun(old, Y[:400])
+    worth = float(state.worth[0]) - int(state.phases.adam_until) * plan.batch.size / 400
+    assert worth == pytest.approx(1 / float(old.certificate.chi2), rel=0.01)
+
+
+def test_what_a_start_of_its_own_knows_is_the_same_everywhere(old):
+    state, plan = begun(replace(old, h=old.h[::-1]))
+    assert state.start < len(plan.starts)
+    np.testing.assert_array_equal(state.worth, 0)
+
+
+def test_worth_is_forgotten_where_the_phases_begin_again(old):
+    state, _ = begun(old)
+    again = running.planned_anew(state, planning.phases(10, 5, CONFIG))
+    assert (state.worth > 0).any()
+    assert again.worth.shape == state.worth.shape
+    np.testing.assert_array_equal(again.worth, 0)
+
+
+def test_the_masses_of_a_solution_are_held_against_new_weights(old):
+    certified = float(old.certificate.chi2)
+    rng = np.random.default_rng(1)
+    order, q = rng.permutation(440), rng.uniform(0.5, 1.5, 440)
+    q /= q.sum()
+    found, _ = given(old, Y[order], q)
+    np.testing.assert_array_equal(np.asarray(found.new)[:440], order >= 400)
+    p, of_old = np.full(400, 1 / 400), q[order < 400] / q[order < 400].sum()
+    np.testing.assert_allclose(found.chi2, certified + ((p - of_old) ** 2 / of_old).sum(), 1e-4)
+    kept = np.asarray(found.h)[:440][order < 400]
+    expected = np.asarray(old.h)[order[order < 400]]
+    np.testing.assert_allclose(kept - kept.mean(), expected - expected.mean(), atol=1e-4)
+
+
+def test_copies_are_known_by_their_sum(old):
+    y = np.concatenate([Y[:400], Y[:3]])
+    twice = np.full(403, 1 / 403)
+    found, _ = given(old, y, twice)
+    q = np.full(400, 1 / 403)
+    q[:3] *= 2
+    shift = ((1 / 400 - q) ** 2 / q).sum()
+    np.testing.assert_allclose(found.chi2, float(old.certificate.chi2) + shift, 1e-4)
+    assert not np.asarray(found.new).any()
+
+
+@pytest.mark.parametrize("change", ["a target is gone", "another source", "none is left"])
+def test_nothing_is_claimed_where_the_problem_is_another(change, old):
+    if change == "a target is gone":
+        found, _ = given(old, Y[1:])
+    elif change == "another source":
+        found, _ = given(old, mu=aeot.UniformBall(5))
+    else:
+        found, _ = given(old, Y + 100)
+        assert np.asarray(found.new)[:440].all()
+    assert np.isinf(found.chi2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("y", [Y[40:], Y + np.float32(0.01)], ids=["removed", "moved"])
+def test_a_solve_from_another_problem_converges(y, old):
+    found = aeot.solve(KEYS[2], MU, y, config=CONFIG, h0=old)
+    assert found.converged
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_devices_change_no_bit_of_it(layout, old):
+    config = replace(CONFIG, sampling="independent", tolerance=0.15)
+    alone = aeot.solve(KEYS[1], MU, Y, config=config, h0=old)
+    shared = replace(config, parallel="shard_map", **layout)
+    np.testing.assert_array_equal(aeot.solve(KEYS[1], MU, Y, config=shared, h0=old).h, alone.h)
+
+
+def test_a_key_that_found_the_heights_draws_other_samples_for_them(old):
+    one, made = given(old)
+    other, _ = given(np.asarray(one.h)[:440] + np.float32(1e-3))
+    keys = [known.fresh(KEYS[0], one, made), known.fresh(KEYS[0], other, made), KEYS[0]]
+    assert len({jax.random.key_data(key).tobytes() for key in keys}) == 3
+    again = known.fresh(KEYS[0], one._replace(h=jnp.pad(one.h[:440], (0, 9))), made)
+    assert (jax.random.key_data(again) == jax.random.key_data(keys[0])).all()
+
+
+def test_a_solution_without_its_problem_is_refused(old):
+    with pytest.raises(ValueError, match="`h0` is a solution that does not hold its problem"):
+        aeot.solve(KEYS[1], MU, Y, config=CONFIG, h0=replace(old, problem=None))
+
+
+def test_a_solution_in_another_dimension_is_refused(old):
+    with pytest.raises(ValueError, match=r"`h0` .*dimension 5.*; pass .*4"):
+        aeot.solve(KEYS[1], aeot.Gaussian(4), Y[:, :4], config=CONFIG, h0=old)
+
+
+def test_a_course_of_one_kind_is_the_law():
+    """Heights that miss e are worth cost / e^2 samples a target."""
+    course = law.Course(1000, 1.3, (law.Kind(1.0, 1.3 / 50),))
+    assert course.chi2(0) == pytest.approx(1.3 / 50)
+    assert course.chi2(30_000) == pytest.approx(1.3 / 80)
+    assert course.samples(1.3 / 80) == pytest.approx(30_000, rel=1e-6)
+
+
+def test_a_course_that_missed_goes_on_by_what_it_missed():
+    course = law.Course(1000, 1.3, (law.Kind(0.1, 1.0), law.Kind(0.9, 0.01)))
+    drawn = course.samples(0.011)
+    assert course.samples_to_go_on(drawn, 0.011, 0.011, 5) == 5  # unlucky, by a little
+    more = course.samples_to_go_on(drawn, 0.012, 0.011, 5)
+    assert 5 < more <= drawn
+    assert course.chi2(drawn + more) * 0.012 / 0.011 <= 0.011 * (1 + 1e-6) or more == drawn
