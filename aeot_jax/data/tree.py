@@ -152,6 +152,10 @@ def _notes(
     return tuple(notes)
 
 
+LONGEST = 1000
+"""Letters of a class's name, at most."""
+
+
 def printable(names: Sequence[str]) -> tuple[str, ...]:
     """Make class names printable and distinct."""
     found: dict[str, None] = {}

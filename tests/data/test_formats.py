@@ -440,6 +440,30 @@ def test_hdf5_files(tmp_path, names, packed):
         images.load(path, split="test")
 
 
+WORDS = [f"{name} \N{GREEK SMALL LETTER ALPHA}" for name in np.array(["eel", "cat", "dog"])[LABELS]]
+NUMBERS = np.array([2, 0, 1])[LABELS]
+"""Numbers of the words in the order of the alphabet."""
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("name", ["y", "Label", "train_labels"])
+def test_words_are_classes_in_hdf5(tmp_path, name, fixed):
+    images_of = {"y": "x", "Label": "Image", "train_labels": "train_images"}
+    words = np.char.encode(WORDS, "utf-8") if fixed else WORDS
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file[images_of[name]], file[name] = COLOUR, words
+        file["path"] = [f"{i}.png" for i in range(10)]
+    found = images.load(tmp_path / "set.h5")
+    np.testing.assert_array_equal(found.labels, NUMBERS)
+    assert found.label_names == tuple(sorted(set(WORDS)))
+
+
+def test_names_of_classes_are_read_as_h5py_writes_them(tmp_path):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["x"], file["y"], file["list_classes"] = COLOUR, LABELS, ["eel", "cat", "dog"]
+    assert images.load(tmp_path / "set.h5").label_names == ("eel", "cat", "dog")
+
+
 def test_hdf5_files_have_splits(tmp_path):
     with h5py.File(tmp_path / "set.hdf5", "w") as file:
         for split, part in (("train", slice(6)), ("test", slice(6, 10))):
@@ -544,6 +568,48 @@ def test_parquet_of_hugging_face(tmp_path, inner):
     np.testing.assert_array_equal(one.images, COLOUR[7:])
     part = images.load(tmp_path, limit=3, seed=2)
     assert {x.tobytes() for x in part.images} <= {x.tobytes() for x in COLOUR[:7]}
+
+
+@pytest.mark.parametrize(
+    "kind", ["string", "large_string", "dictionary", "bool", "uint8", "two files"]
+)
+def test_words_and_truths_are_classes_in_parquet(tmp_path, kind):
+    labels = pa.array(WORDS)
+    if kind in ("bool", "uint8"):
+        labels = pa.array(LABELS > 0 if kind == "bool" else LABELS.astype(np.uint8))
+    elif kind == "dictionary":
+        labels = labels.dictionary_encode()
+    elif kind == "large_string":
+        labels = labels.cast(pa.large_string())
+    table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR], "label": labels})
+    parts = (slice(0, 4), slice(4, 10)) if kind == "two files" else (slice(0, 10),)
+    for i, part in enumerate(parts):
+        rows = table.slice(part.start, part.stop - part.start)
+        pq.write_table(rows, tmp_path / f"train-{i:05}-of-00002.parquet", row_group_size=3)
+    found = images.load(tmp_path)
+    expected = {"bool": LABELS > 0, "uint8": LABELS}.get(kind, NUMBERS)
+    np.testing.assert_array_equal(found.labels, expected)
+    words = None if kind in ("bool", "uint8") else tuple(sorted(set(WORDS)))
+    assert found.label_names == words
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", None] * 5, "5 of its labels are missing"),
+        (["a" * 2000] * 10, "its labels are texts of up to 2000 letters"),
+    ],
+)
+def test_words_that_are_no_classes_are_refused(tmp_path, labels, said):
+    table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR], "label": labels})
+    pq.write_table(table, tmp_path / "set.parquet")
+    with pytest.raises(ValueError, match=said):
+        images.load(tmp_path / "set.parquet")
+    if None not in labels:
+        with h5py.File(tmp_path / "set.h5", "w") as file:
+            file["x"], file["y"] = COLOUR, labels
+        with pytest.raises(ValueError, match=said):
+            images.load(tmp_path / "set.h5")
 
 
 def test_parquet_of_something_else_names_its_columns(tmp_path):

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
+from aeot_jax.data.tree import LONGEST
 from aeot_jax.inputs import pixels
 
 MIN_SIDE, MAX_SIDE = 4, 256
 """Fewest and most pixels along a side of an image."""
 
-_LONGEST = 1000  # letters of a class's name
 _ALL_NAMES = 100_000  # letters of all names, which a model's file must hold
 
 
@@ -89,7 +89,7 @@ def to_labels(
             f"image, shape ({n},)."
         )
     if array.dtype.kind in "SU":
-        if array.dtype.itemsize > 4 * _LONGEST:
+        if array.dtype.itemsize > 4 * LONGEST:
             raise ValueError(
                 f"{subject} are texts of up to {array.dtype.itemsize} bytes; pass names of classes."
             )

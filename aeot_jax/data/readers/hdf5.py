@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from aeot_jax.data.found import Arrays, NoSplitError
-from aeot_jax.data.readers.named import LISTS, UnclearError, one_axis, pick
+from aeot_jax.data.readers.named import LABELS, LISTS, UnclearError, numbered, one_axis, pick
 from aeot_jax.data.tree import printable
 from aeot_jax.storage.archives import check_size
 from aeot_jax.storage.files import open_file, reason
@@ -15,6 +15,9 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _MOST_NAMES = 1000
 """Most datasets that are examined."""
+
+_MOST_BYTES = 2**29
+"""Of texts that are read at once."""
 
 
 def is_hdf5(path: Path) -> bool:
@@ -56,7 +59,9 @@ def read(path: Path, split: str) -> Arrays:
             size = path.stat().st_size
             x, y = (None if n is None else _values(found[n], size) for n in (images, labels))
             assert x is not None
-            names = _label_names(found)
+            names = _label_names(found, size)
+            if y is not None and y.dtype == object:
+                y, names = numbered(y.ravel())
     except (NoSplitError, UnclearError):
         raise
     except Exception as error:  # damaged bytes raise almost anything
@@ -73,27 +78,48 @@ def _datasets(file: Any, h5py: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> bool | None:
-        if isinstance(item, h5py.Dataset) and _is_plain(item):
-            found.setdefault(name.rpartition("/")[2], item)
+        own = name.rpartition("/")[2]
+        texts = own.lower() in LABELS or own in LISTS  # others, as names of files, are no labels
+        if isinstance(item, h5py.Dataset) and _is_plain(item, texts):
+            found.setdefault(own, item)
         return True if len(found) > _MOST_NAMES else None
 
     file.visititems(visit)  # follows neither soft links nor links to other files
     return found
 
 
-def _is_plain(dataset: Any) -> bool:
-    numbers = dataset.dtype.kind in "biufS"
-    return numbers and not dataset.is_virtual and not dataset.external and bool(dataset.shape)
+def _is_plain(dataset: Any, texts: bool) -> bool:
+    """Whether a dataset of the file itself holds numbers or strings, or texts if those may be."""
+    kinds = dataset.dtype.kind in "biufS" or (texts and _holds_texts(dataset))
+    return kinds and not dataset.is_virtual and not dataset.external and bool(dataset.shape)
+
+
+def _holds_texts(dataset: Any) -> bool:
+    """Whether a dataset holds strings of any length, as h5py writes lists of them."""
+    return dataset.dtype.kind == "O" and dataset.dtype.metadata.get("vlen") in (str, bytes)
 
 
 def _values(dataset: Any, size: int) -> np.ndarray:
+    """All values; of texts (n,) objects, a few at a time: each may be as long as the file."""
     check_size(dataset.size * dataset.dtype.itemsize, size)
-    return dataset[()]
+    if dataset.dtype.kind != "O":
+        return dataset[()]
+    rows, found = max(1, _MOST_BYTES // size), []
+    for start in range(0, len(dataset), rows):
+        part = dataset.asstr("utf-8", "replace")[start : start + rows].ravel()
+        check_size(sum(map(len, part)), size)
+        found.append(part)
+    return np.concatenate([np.empty(0, object), *found])
 
 
-def _label_names(found: dict[str, Any]) -> tuple[str, ...] | None:
+def _label_names(found: dict[str, Any], size: int) -> tuple[str, ...] | None:
     """The class names, if the file has a list of them."""
     names = next((found[name] for name in LISTS if name in found), None)
-    if names is None or names.dtype.kind != "S" or names.ndim != 1 or names.size > _MOST_NAMES:
+    if names is None or names.dtype.kind not in "SO":
         return None
-    return printable([one.decode("utf-8", "replace") for one in names[()].tolist()])
+    if names.ndim != 1 or names.size > _MOST_NAMES:
+        return None
+    listed = _values(names, size).tolist()
+    return printable(
+        [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in listed]
+    )

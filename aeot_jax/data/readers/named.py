@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aeot_jax.data.found import NoSplitError
+from aeot_jax.data.tree import LONGEST, printable
 
 Shape = tuple[int, ...]
 
@@ -31,6 +32,9 @@ _NAMES = {
 
 LISTS = ("list_classes", "label_names")
 """Names of arrays that hold class names, not labels."""
+
+LABELS = frozenset(label for pairs in _NAMES.values() for _, label in pairs)
+"""Names of labels, in lower case."""
 
 
 class UnclearError(ValueError):
@@ -73,6 +77,19 @@ def pick(shapes: Mapping[str, Shape], split: str, source: str) -> tuple[str, str
 def one_axis(labels: np.ndarray) -> np.ndarray:
     """Labels without further axes of length 1; others, as of one-hot labels, are left."""
     return labels.ravel() if labels.size == max(labels.shape, default=1) else labels
+
+
+def numbered(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers of labels that are texts (n,), and the names of the classes, sorted.
+
+    Raises:
+      ValueError: if a text is too long for a name, with a reason.
+    """
+    names, numbers = np.unique(texts.astype(object), return_inverse=True)
+    longest = max(map(len, names), default=0)
+    if longest > LONGEST:
+        raise ValueError(f"its labels are texts of up to {longest} letters, not names of classes")
+    return numbers.astype(np.int32), printable(list(names))
 
 
 def _length(shape: Shape) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aeot_jax.data.found import Files, Item, NoSplitError
+from aeot_jax.data.readers.named import numbered
 from aeot_jax.data.tree import printable
 from aeot_jax.storage.archives import check_size
 from aeot_jax.storage.files import open_file, reason
@@ -17,6 +18,7 @@ from aeot_jax.storage.files import open_file, reason
 _NAME = re.compile(r"(?:.*[-_/])?(train|validation|valid|val|test)(?:-\d+-of-\d+(?:-\w+)?)?")
 _IMAGES = ("image", "img", "images", "picture")
 _LABELS = ("label", "labels", "fine_label", "class")
+_KINDS = re.compile(r"u?int\d+|bool|(large_)?string")
 _MOST_NAMES = 100_000
 _ROWS = 64  # of a batch
 
@@ -29,8 +31,8 @@ def is_folder(folder: Path) -> bool:
 def find(path: Path, split: str) -> Files:
     """Find the pictures of a parquet file, or of a folder of files whose names give the split.
 
-    Pictures are a column of structures with `bytes`; labels are a column of integers. The class
-    names are read from the metadata of the table.
+    Pictures are a column of structures with `bytes`; labels are a column of integers, bools or
+    texts. The class names of numbers are read from the metadata of the table.
 
     Args:
       path: a file or a folder.
@@ -65,8 +67,9 @@ def find(path: Path, split: str) -> Files:
                 counts.append(table.metadata.num_rows)
                 check_size(8 * counts[-1], size)
                 if label is not None:
-                    column = table.read(columns=[label]).column(0)
-                    labels.append(column.to_numpy(zero_copy_only=False))
+                    # Equal texts are held once: however many there are, they stay small.
+                    table = pq.ParquetFile(raw, read_dictionary=[label])
+                    labels.append(_values(table.read(columns=[label]).column(0)))
         except Exception as error:  # damaged bytes raise almost anything
             raise _damaged(file, error) from error
 
@@ -81,6 +84,11 @@ def find(path: Path, split: str) -> Files:
 
     total = int(starts[-1])
     known = np.concatenate(labels) if len(labels) == len(files) else None
+    if known is not None and known.dtype == object:
+        try:
+            known, names = numbered(known)
+        except (TypeError, ValueError) as error:
+            raise _damaged(path, error) from error
     rows = [f"row {i}" for i in range(total)]
     return Files(rows, stream, known, names, notes, full_name=lambda name: f"{path}: {name}")
 
@@ -129,8 +137,32 @@ def _columns(schema: Any) -> tuple[str, str | None, tuple[str, ...] | None]:
     kind = str(schema.field(image).type)
     if "binary" not in kind:
         raise ValueError(f"its column {image!r} has the type {kind[:99]}, not bytes of pictures")
-    label = next((n for n in _LABELS if n in held and "int" in str(schema.field(n).type)), None)
+    label = next((n for n in _LABELS if n in held and _is_label(schema.field(n).type)), None)
     return image, label, None if label is None else _class_names(schema, label)
+
+
+def _is_label(kind: Any) -> bool:
+    """Whether a column has integers, bools or texts, perhaps by a dictionary."""
+    own = kind.value_type if str(kind).startswith("dictionary") else kind
+    return _KINDS.fullmatch(str(own)) is not None
+
+
+def _values(column: Any) -> np.ndarray:
+    """Values of a column (n,); texts are objects, shared by those that are equal.
+
+    Raises:
+      ValueError: if a cell is empty.
+    """
+    if column.null_count:
+        raise ValueError(f"{column.null_count} of its labels are missing")
+    parts = [chunk for chunk in column.chunks if len(chunk)]
+    values = [
+        part.dictionary.to_numpy(zero_copy_only=False)[part.indices.to_numpy()]
+        if hasattr(part, "dictionary")
+        else part.to_numpy(zero_copy_only=False)
+        for part in parts
+    ]
+    return np.concatenate(values) if values else np.empty(0, np.int64)
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:

@@ -44,6 +44,10 @@ _LEAST_CHECK_BATCHES = 4
 """Batches of the last draw, at least, after a limit."""
 
 
+_AIM = 0.9
+"""Part of the square of the error aimed at, to be at after the first steps from a solution: to miss
+costs a further draw of a certificate, and another to confirm."""
+
 _COSTS = (0.4, 1.5)
 """Costs, as parts of the law's, within which that of an earlier solve is believed."""
 
@@ -115,7 +119,7 @@ def solve_by_sampling(
         lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
         if h0 is not None and h0.new is not None and int(state.start) == len(plan.starts):
             course = _course(state, made, plan, h0)
-            lacking = course.samples(near)
+            lacking = course.samples(_AIM * near)
         goal = min(goal, budget.begun + max(0, lacking))
     run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)
