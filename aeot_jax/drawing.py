@@ -14,7 +14,7 @@ from aeot_jax.inputs.networks import BATCH, Network, check_function, data_of
 from aeot_jax.model import AEOT, check_model, extension_of, raw_codes
 from aeot_jax.model import decode as images_of
 from aeot_jax.ot.devices.parallel import place
-from aeot_jax.ot.devices.placement import Parallel, Placement, placement
+from aeot_jax.ot.devices.placement import MOST_STREAMS, Parallel, Placement, placement
 from aeot_jax.ot.extension.extension import Extension, at_novelty
 from aeot_jax.ot.extension.generate import CHUNK, GenerateInfo, draw
 from aeot_jax.typing import Devices, Given, PRNGKey
@@ -180,7 +180,7 @@ def draw_codes(
     check_model(model)
     n = arguments.count("n", n, what="how many images to make")
     size = min(_MAX_CANDIDATES, max(64, 1 << (2 * n - 1).bit_length()))
-    where = placement(parallel, devices)
+    where = placement(parallel, devices, streams=MOST_STREAMS)
     if n <= size and where.kind != "none":
         where = Placement("none")  # one draw is usually enough
     ext = place(where, at_novelty(extension_of(model, label), novelty))

@@ -80,11 +80,11 @@ def fit(
         bits as without the interruption.
       overwrite: replace the run in ``run_dir``, which stays unchanged until the new one is
         finished. If the new one is interrupted, it can be resumed.
-      devices: 1, 2, 4 or 8 devices; the batches of the training and the samples of the transport
-        are sharded over them. None means those of ``config.solver``: by default every accelerator
-        (for the training, as many as divide a batch), or one CPU device. With other numbers of
-        devices the training agrees to about 1e-5, and the transport onto given codes has the same
-        bits.
+      devices: 1, 2, 4 or 8 devices, or more with more ``config.solver.streams``; the batches of the
+        training and the samples of the transport are sharded over them. None means those of
+        ``config.solver``: by default every accelerator (for the training, as many as divide a
+        batch), or one CPU device. With other numbers of devices the training agrees to about 1e-5,
+        and the transport onto given codes has the same bits.
       on_progress: called on the host as the work proceeds.
       on_event: called on the host with every loss, estimate and certificate, as numbers.
 

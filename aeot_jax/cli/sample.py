@@ -53,7 +53,7 @@ class Sample:
         (--extension.form), else "blend".
       reject: Draw images near a jump of the map again, or keep them. By default only what is
         blended is drawn again.
-      devices: Number of devices to draw on: 1, 2, 4 or 8.
+      devices: Number of devices to draw on: 1, 2, 4 and so on, up to 256.
       seed: Seed of the draw; the same seed gives the same images.
       quiet: Show no progress.
       debug: Show where an error comes from.

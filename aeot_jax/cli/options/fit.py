@@ -55,6 +55,8 @@ WORDS = {
     "--solver.target-shards": "Number of devices over which the targets are sharded, 1, 2, 4 or 8, "
     "if one device cannot hold them all: with 8 devices and 4 shards, 2 rows of 4 devices share "
     "the samples. It changes no bit of the result. The maps of --labels use one device each.",
+    "--solver.streams": "Streams in which samples are drawn, 8, 16, 32, 64, 128 or 256: so many "
+    "devices can share them. The model depends on it.",
     "--extension.threshold": "Plane angle above which a face of the cells is singular, radians in "
     "(0, pi]; by default learned from the codes.",
     "--extension.form": '"kernels" makes samples as new as unseen data; "blend" blends up to five '
@@ -101,7 +103,8 @@ class Fit:
         is the same as without the interruption.
       overwrite: Replace the run in the folder, which stays until the new one is finished. If the
         new one is interrupted, continue it with --resume.
-      devices: Number of devices (of each process) to train and to solve on: 1, 2, 4 or 8 in all.
+      devices: Number of devices (of each process) to train and to solve on: 1, 2, 4 or 8 in
+        all, or more with more --solver.streams.
       distributed: Join the other processes that run this same command (under SLURM, on a TPU pod
         slice, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID); process 0
         writes the folder.

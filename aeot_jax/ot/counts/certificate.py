@@ -39,6 +39,7 @@ def draw(
     num_samples: int,
     samples_per_stream: int = _SAMPLES_PER_STREAM,
     where: Placement = Placement("none"),  # noqa: B008 - a tuple
+    streams: int = NUM_STREAMS,
 ) -> Certificate:
     """``certify`` of a problem that ``problem.make`` has made.
 
@@ -50,9 +51,10 @@ def draw(
       samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
         kernel is compiled.
       where: placement of the devices; the arrays are placed in it, or sharded over it.
+      streams: logical streams.
     """
-    samples_per_stream = min(samples_per_stream, -(-num_samples // NUM_STREAMS))
-    batch = Batch(INDEPENDENT, samples_per_stream)
+    samples_per_stream = min(samples_per_stream, -(-num_samples // streams))
+    batch = Batch(INDEPENDENT, samples_per_stream, streams)
     batches = -(-num_samples // batch.size)
     total = batches * batch.size
     if total > np.iinfo(np.int32).max:

@@ -5,6 +5,8 @@ nu-weighted root mean square of the relative errors of the cell masses. Half of 
 variation between the masses and the weights (Cauchy-Schwarz).
 """
 
+import functools
+import operator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -90,7 +92,8 @@ def chi_square_between(
     n = jnp.asarray(num_samples, jnp.float32)
     between = 1 - 1 / (within.shape[0] * jnp.asarray(num_batches, jnp.float32))  # 1 - 1/k
     sums = blockwise.sum_blocks(chi_sums, (counts, nu), n, targets_axis=targets_axis)
-    chi2 = (sums.scatter - within.sum()) / (n * n * between)
+    of_streams = functools.reduce(operator.add, list(within))  # in their order, however many
+    chi2 = (sums.scatter - of_streams) / (n * n * between)
     return chi2, chi_square_of(sums, n)[1] / jnp.sqrt(between)
 
 

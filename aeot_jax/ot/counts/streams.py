@@ -1,8 +1,8 @@
 """Counts of samples in the cells, by logical streams that devices share.
 
-The streams of a batch are always eight: each draws by the key and its own id, so that their sum is
-the same integers in whatever way they are sharded over devices. How a stream is drawn, and which
-cells its samples lie in, is the way's (``ways/``).
+The streams of a batch are eight, or as many as the user asks for: each draws by the key and its own
+id, so that their sum is the same integers in whatever way they are sharded over devices. How a
+stream is drawn, and which cells its samples lie in, is the way's (``ways/``).
 """
 
 from functools import partial
@@ -97,7 +97,7 @@ def _no_counts(
 
 def batch_counts(
     key: PRNGKey, marginals: Marginals, h: Heights, batch: Batch, axes: Axes = ALONE
-) -> tuple[Counts, Float[Array, " 8"]]:
+) -> tuple[Counts, Float[Array, " all"]]:
     """Counts (m,) of one batch, all logical streams of it.
 
     Args:
@@ -109,14 +109,14 @@ def batch_counts(
         the counts of the whole batch.
 
     Returns:
-      Counts, and the scatter of every stream (8,); see ``stream_counts``.
+      Counts, and the scatter of every stream (all,); see ``stream_counts``.
 
     Raises:
       ValueError: if the size of the axis does not divide the number of streams.
     """
-    streams = own_streams(axes.samples)
+    streams = own_streams(axes.samples, batch.streams)
     drawn = stream_counts(key, marginals, h, streams, batch, axes.targets)
-    counts, within = _over_axes(*drawn, streams, axes)
+    counts, within = _over_axes(*drawn, streams, batch.streams, axes)
     return counts[0], within
 
 
@@ -129,14 +129,14 @@ def draw_counts(
     *,
     batch: Batch,
     axes: Axes = ALONE,
-) -> tuple[Counts, Float[Array, " 8"]]:
+) -> tuple[Counts, Float[Array, " all"]]:
     """Counts (m,) of so many batches of fresh samples.
 
     The number of batches, at least 1, is traced: any amount of samples costs one compilation. They
     are numbered from ``first`` on, and each is drawn by the key and its number.
 
     Returns:
-      Counts, and the scatter of every stream (8,), summed over the batches. All batches together
+      Counts, and the scatter of every stream (all,), summed over the batches. All batches together
       are one reduction over the axis.
     """
     counts, within = _draw(key, marginals, h, num_batches, first, None, batch=batch, axes=axes)
@@ -152,12 +152,12 @@ def draw_shared(
     *,
     batch: Batch,
     axes: Axes = ALONE,
-) -> tuple[Counts, Counts, Float[Array, " 8"]]:
+) -> tuple[Counts, Counts, Float[Array, " all"]]:
     """The same, with what shares of the samples add to the counts; see ``shares.py``.
 
     Returns:
       Counts (m,), what shares add to them (m,) in units of ``1 / shares.UNITS``, and the scatter of
-      every stream (8,).
+      every stream (all,).
     """
     counts, within = _draw(key, marginals, h, num_batches, 0, width, batch=batch, axes=axes)
     return counts[0], counts[1], within
@@ -174,8 +174,8 @@ def _draw(
     *,
     batch: Batch,
     axes: Axes,
-) -> tuple[Int[Array, "r m"], Float[Array, " 8"]]:
-    streams = own_streams(axes.samples)
+) -> tuple[Int[Array, "r m"], Float[Array, " all"]]:
+    streams = own_streams(axes.samples, batch.streams)
 
     def body(
         i: Int[Array, ""], carry: tuple[Int[Array, "r m"], Float[Array, "s k"]]
@@ -191,26 +191,31 @@ def _draw(
     last = begin + jnp.asarray(num_batches, jnp.int32)
     empty = _no_counts(h, streams, width), none
     counts, within = jax.lax.fori_loop(begin, last, body, empty)
-    return _over_axes(counts, within, streams, axes)
+    return _over_axes(counts, within, streams, batch.streams, axes)
 
 
-def own_streams(axis_name: str | None) -> Int[Array, " s"]:
-    """Ids of the streams that this device draws."""
+def own_streams(axis_name: str | None, streams: int = NUM_STREAMS) -> Int[Array, " s"]:
+    """Ids of the streams that this device draws, of so many."""
     if axis_name is None:
-        return jnp.arange(NUM_STREAMS, dtype=jnp.int32)
+        return jnp.arange(streams, dtype=jnp.int32)
     num_devices = axis_size(axis_name)
-    if NUM_STREAMS % num_devices:
+    if streams % num_devices:
+        *others, most = (n for n in range(1, streams + 1) if streams % n == 0)
         raise ValueError(
             f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
-            f"{NUM_STREAMS} logical streams; map over 1, 2, 4 or 8 devices."
+            f"{streams} logical streams; map over {', '.join(map(str, others))} or {most} devices."
         )
-    own = NUM_STREAMS // num_devices
+    own = streams // num_devices
     return jax.lax.axis_index(axis_name) * own + jnp.arange(own, dtype=jnp.int32)
 
 
 def _over_axes(
-    counts: Int[Array, "r m"], within: Float[Array, "s k"], streams: Int[Array, " s"], axes: Axes
-) -> tuple[Int[Array, "r m"], Float[Array, " 8"]]:
+    counts: Int[Array, "r m"],
+    within: Float[Array, "s k"],
+    streams: Int[Array, " s"],
+    number: int,
+    axes: Axes,
+) -> tuple[Int[Array, "r m"], Float[Array, " all"]]:
     """Counts of all devices and the scatter of all streams, by a reduction of integers.
 
     The bits of each float travel in a place of their own, to which the other devices add 0: a sum
@@ -220,7 +225,7 @@ def _over_axes(
     if axes.samples is None:
         return counts, within
     bits = jax.lax.bitcast_convert_type(within, jnp.int32)
-    places = jnp.zeros_like(bits, shape=NUM_STREAMS) + 0 * streams[:1]
+    places = jnp.zeros_like(bits, shape=number) + 0 * streams[:1]
     places = places.at[streams].set(bits)
     if axes.targets is not None:  # the scatter is the same over that axis, the counts are not
         counts, places = (jax.lax.psum(part, axes.samples) for part in (counts, places))

@@ -18,7 +18,14 @@ Parallel = Literal["auto", "none", "pmap", "shard_map"]
 NAMES: tuple[Parallel, ...] = ("auto", "none", "pmap", "shard_map")
 
 NUM_STREAMS = 8
-"""Logical sample streams of a draw; devices own whole streams, so that no draw depends on them."""
+"""Logical sample streams of a draw, unless the user asks for more; devices own whole streams, so
+that no draw depends on them."""
+
+STREAMS = (8, 16, 32, 64, 128, 256)
+"""Numbers of streams that a user can ask for."""
+
+MOST_STREAMS = STREAMS[-1]
+"""The same, at most; so many devices can share what has no streams, such as chunks of a draw."""
 
 SAMPLES = "samples"
 """Name of the mapped axis over which the streams are sharded."""
@@ -85,6 +92,7 @@ def placement(
     parallel: Given[Parallel],
     devices: Given[Devices | None] = None,
     target_shards: Given[int] = 1,
+    streams: Given[int] = NUM_STREAMS,
     *,
     inside_jit: bool = False,
 ) -> Placement:
@@ -98,6 +106,7 @@ def placement(
       parallel: as asked for.
       devices: as given; None is all that are present.
       target_shards: devices over which the targets are sharded.
+      streams: logical streams of samples, of which devices own whole ones.
       inside_jit: whether a trace is under way, in which "auto" leaves all where it is.
 
     Raises:
@@ -107,7 +116,7 @@ def placement(
     arguments.choice("target_shards", target_shards, SHARDS)
     devices = checked_devices(devices)
     if target_shards > 1:
-        return _with_target_shards(parallel, devices, target_shards)
+        return _with_target_shards(parallel, devices, target_shards, streams)
     if inside_jit and parallel == "auto":
         return Placement("none")
     several = jax.process_count() > 1
@@ -125,7 +134,7 @@ def placement(
         return Placement("none", devices or ())
     if parallel == "auto" and devices is None and not several:
         accelerators = 1 if jax.default_backend() == "cpu" else jax.device_count()
-        fitting = max(n for n in _numbers() if n <= accelerators)
+        fitting = max(n for n in _numbers(streams) if n <= accelerators)
         if fitting == 1:
             return Placement("none")
         devices = tuple(jax.devices()[:fitting])
@@ -133,7 +142,7 @@ def placement(
         return Placement("none", devices)
     present = "" if devices is not None else ", all that are present"
     devices = tuple(jax.devices()) if devices is None else devices
-    _check_devices(devices, present)
+    _check_devices(devices, present, streams=streams)
     return Placement("pmap" if parallel == "pmap" else "shard_map", devices)
 
 
@@ -143,6 +152,7 @@ def placement_outside_jit(
     devices: Given[Devices | None],
     target_shards: Given[int],
     concrete: bool,
+    streams: int = MOST_STREAMS,
 ) -> Placement:
     """``placement`` for a public function, which cannot shard targets under a trace.
 
@@ -152,6 +162,7 @@ def placement_outside_jit(
       devices: as given.
       target_shards: as asked for.
       concrete: whether no trace is under way.
+      streams: as of ``placement``.
 
     Raises:
       ValueError: as ``placement``, or if targets shall be sharded under a trace.
@@ -161,11 +172,11 @@ def placement_outside_jit(
             f"`target_shards` is {target_shards} under jit, where targets cannot be sharded "
             f"over devices; call `{what}` outside jit, or pass 1."
         )
-    return placement(parallel, devices, target_shards, inside_jit=not concrete)
+    return placement(parallel, devices, target_shards, streams, inside_jit=not concrete)
 
 
 def _with_target_shards(
-    parallel: Parallel, devices: Devices | None, target_shards: int
+    parallel: Parallel, devices: Devices | None, target_shards: int, streams: int
 ) -> Placement:
     """``placement`` where the targets are sharded."""
     if parallel not in ("auto", "shard_map"):
@@ -181,7 +192,7 @@ def _with_target_shards(
             f"`devices`{present}; choose fewer shards, or pass a multiple of {target_shards} "
             "devices."
         )
-    _check_devices(devices, present, target_shards)
+    _check_devices(devices, present, target_shards, streams)
     return Placement("shard_map", devices, target_shards)
 
 
@@ -204,28 +215,33 @@ def checked_devices(devices: Given[Devices | None]) -> tuple[Any, ...] | None:
     return found
 
 
-def _check_devices(devices: Devices, present: str, target_shards: int = 1) -> None:
+def _check_devices(
+    devices: Devices, present: str, target_shards: int = 1, streams: int = NUM_STREAMS
+) -> None:
     """Refuse devices over which the streams cannot be sharded."""
     meshes.check_distinct(devices)
     owners = [device.process_index for device in devices]
     shares = [owners.count(p) for p in range(jax.process_count())]
-    check_shares(shares, present, target_shards)
+    check_shares(shares, present, target_shards, streams)
 
 
-def _numbers() -> list[int]:
+def _numbers(streams: int) -> list[int]:
     """Numbers of devices, or rows of devices, over which whole streams can be sharded."""
-    return [n for n in range(1, NUM_STREAMS + 1) if NUM_STREAMS % n == 0]
+    return [n for n in range(1, streams + 1) if streams % n == 0]
 
 
-def check_shares(shares: list[int], present: str = "", target_shards: int = 1) -> None:
+def check_shares(
+    shares: list[int], present: str = "", target_shards: int = 1, streams: int = NUM_STREAMS
+) -> None:
     """Refuse numbers of devices, one a process, over which the streams cannot be sharded."""
     number = sum(shares)
-    if number // target_shards not in _numbers():
-        listed = ", ".join(str(n * target_shards) for n in _numbers())
+    if number // target_shards not in _numbers(streams):
+        listed = ", ".join(str(n * target_shards) for n in _numbers(streams))
         rows = f" in rows of {target_shards}" if target_shards > 1 else ""
+        more = ", or solve with more `streams`" if streams < MOST_STREAMS else ""
         raise ValueError(
-            f"`devices` holds {number} devices{present}{rows}, over which the {NUM_STREAMS} "
-            f"logical streams cannot be sharded evenly; pass a tuple of {listed} devices."
+            f"`devices` holds {number} devices{present}{rows}, over which the {streams} "
+            f"logical streams cannot be sharded evenly; pass a tuple of {listed} devices{more}."
         )
     if len(set(shares)) > 1:
         raise ValueError(

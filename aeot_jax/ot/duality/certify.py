@@ -9,7 +9,7 @@ from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts.certificate import draw
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.devices.parallel import place, shard
-from aeot_jax.ot.devices.placement import Parallel, placement_outside_jit
+from aeot_jax.ot.devices.placement import NUM_STREAMS, Parallel, placement_outside_jit
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
@@ -55,7 +55,8 @@ def certify(
     num_samples = arguments.count("num_samples", num_samples, 2)
     target_shards = arguments.whole("target_shards", target_shards)
     concrete = arguments.is_concrete(key, source, y, h, nu)
-    where = placement_outside_jit("certify", parallel, devices, target_shards, concrete)
+    spread = parallel, devices, target_shards
+    where = placement_outside_jit("certify", *spread, concrete, NUM_STREAMS)
     made = problem.make(source, y, nu, sharded=target_shards != 1, stored=True)
     heights = made.heights(h)
     if target_shards != 1:

@@ -12,7 +12,14 @@ from jaxtyping import Array, Int
 from aeot_jax import arguments
 from aeot_jax.ot.counts.ways.table import WAYS, Sampling
 from aeot_jax.ot.devices.placement import NAMES as PARALLELS
-from aeot_jax.ot.devices.placement import SHARDS, Parallel, Placement, checked_devices
+from aeot_jax.ot.devices.placement import (
+    NUM_STREAMS,
+    SHARDS,
+    STREAMS,
+    Parallel,
+    Placement,
+    checked_devices,
+)
 from aeot_jax.ot.devices.placement import placement as placement_of
 from aeot_jax.ot.solver.moves.table import Method, MethodName
 from aeot_jax.ot.solver.starts import closed_forms
@@ -67,13 +74,16 @@ class SolverConfig:
       parallel: how samples are sharded over devices: "none", "pmap" or "shard_map"; "auto" is
         ``shard_map`` over several devices or processes, and "none" on one device or a CPU. The
         heights are the same bits whatever is chosen (on a CPU; see ``devices``).
-      devices: the devices to use, 1, 2, 4 or 8 of them; None is all that are present. Devices of
-        one kind agree to the last bit.
+      devices: the devices to use, 1, 2, 4 or 8 of them, or more with more ``streams``; None is all
+        that are present. Devices of one kind agree to the last bit.
       target_shards: devices over which the targets are sharded, 1, 2, 4 or 8, where one device
         cannot hold them all: of 8 devices and 4 shards, 2 rows of 4 devices share the samples. The
         heights are the same bits again; an ``optimizer`` must then work element by element.
         ``solve_jit`` holds all targets of a problem on one device. None of these three fields is
         kept with a model.
+      streams: logical streams of samples, 8, 16, 32, 64, 128 or 256; their number must be a
+        multiple of that of the devices that share the samples. The answer depends on it, and on the
+        devices it does not.
     """
 
     tolerance: float | None = 0.1
@@ -93,11 +103,14 @@ class SolverConfig:
     parallel: Parallel = "auto"
     devices: Devices | None = None
     target_shards: int = 1
+    streams: int = NUM_STREAMS
 
     def __post_init__(self):
-        for name in ("batch_size", "plateau_steps", "max_samples", "max_steps", "target_shards"):
+        whats = {"target_shards": "a number of shards", "streams": "a number of streams"}
+        counts = "batch_size", "plateau_steps", "max_samples", "max_steps", *whats
+        for name in counts:
             if getattr(self, name) is not None:
-                what = "a number of shards" if name == "target_shards" else "a number of them"
+                what = whats.get(name, "a number of them")
                 arguments.replace_field(self, name, arguments.count, what=what)
         for name in ("tolerance", "learning_rate", "time_limit"):
             if getattr(self, name) is not None:
@@ -119,6 +132,7 @@ class SolverConfig:
             ("sampling", ("auto", *WAYS)),
             ("parallel", PARALLELS),
             ("target_shards", SHARDS),
+            ("streams", STREAMS),
         ):
             arguments.choice(name, getattr(self, name), choices)
         if self.learning_rate is None:
@@ -223,7 +237,7 @@ def placement(config: SolverConfig) -> Placement:
     Raises:
       ValueError: if streams and targets cannot be sharded over the devices.
     """
-    return placement_of(config.parallel, config.devices, config.target_shards)
+    return placement_of(config.parallel, config.devices, config.target_shards, config.streams)
 
 
 def method_of(config: SolverConfig) -> Int[Array, ""]:

@@ -13,7 +13,6 @@ from aeot_jax.ot.counts.law import MARGIN, cost, samples_to_reach
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
-from aeot_jax.ot.devices.placement import NUM_STREAMS
 from aeot_jax.ot.solver.config import LARGEST, SolverConfig, sampling_method
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import (
@@ -78,9 +77,6 @@ _STEPS, _MOST_AT_ONCE = 1000, 65_536
 """About how many steps an accelerator takes, and samples of a step at most: a step costs a quarter
 of a millisecond of an H200 beside its scores. Fewer steps cost more samples: 5 % at 900, half as
 many again at 250 (``benchmarks/README.md``, "A GPU")."""
-
-_ORBITS_BATCH = NUM_STREAMS * WAYS["orbits"].whole
-"""Samples of a step, at least, where they come in orbits; each costs half an independent one."""
 
 
 def plan(
@@ -176,15 +172,15 @@ def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
     small = _is_small(num_targets, mu, config)
     if small and config.sampling == "auto":
         name = "independent"
-    way = WAYS[name]
+    streams, way = config.streams, WAYS[name].spanning(config.streams)
     if config.batch_size:
-        per_stream = -(-config.batch_size // (NUM_STREAMS * way.least)) * way.least
-        return Batch(way, per_stream)
+        per_stream = -(-config.batch_size // (streams * way.least)) * way.least
+        return Batch(way, per_stream, streams)
     least, most = _SMALL_BATCH if small else _BATCHES[0], _BATCHES[1]
     size = min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
     if on_accelerator():
         size = max(size, _for_few_steps(num_targets, mu.dim, config))
-    return Batch(way, max(1, round(size / (NUM_STREAMS * way.whole))) * way.whole)
+    return Batch(way, max(1, round(size / (streams * way.whole))) * way.whole, streams)
 
 
 def _for_few_steps(num_targets: int, dim: int, config: SolverConfig) -> int:
@@ -213,7 +209,8 @@ def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
     if config.method == "adam" or mu.dim <= FEW_DIMS:
         return False
     wanted = samples_to_reach(num_targets, mu.dim, config.tolerance)
-    return 2 * wanted < _LEAST_STEPS * _ORBITS_BATCH
+    # An orbit's sample costs half an independent one.
+    return 2 * wanted < _LEAST_STEPS * config.streams * WAYS["orbits"].whole
 
 
 def max_samples(num_targets: int, config: SolverConfig) -> int:

@@ -231,8 +231,9 @@ def _certified(
 
     def draw(key: PRNGKey, status: Status) -> Certificate:
         number = _check_samples(run, state, status, budget)
-        h, per_stream = stepping.heights(state), run.plan.batch.samples_per_stream
-        drawn = draw_certificate(key, run.marginals, h, number, per_stream, run.where)
+        h, batch = stepping.heights(state), run.plan.batch
+        alike = batch.samples_per_stream, run.where, batch.streams
+        drawn = draw_certificate(key, run.marginals, h, number, *alike)
         return jax.block_until_ready(drawn)
 
     try:

@@ -14,9 +14,18 @@ from aeot_jax.typing import PRNGKey, Samples
 
 @dataclass(frozen=True)
 class Net(Way):
-    """Points of one net a batch, for a source that maps uniform numbers to samples."""
+    """Points of one net a batch, for a source that maps uniform numbers to samples.
 
+    Attributes:
+      streams: that a net spans.
+    """
+
+    streams: int = NUM_STREAMS
     independent: ClassVar[bool] = False
+
+    def spanning(self, streams: int) -> Way:
+        """See ``Way``."""
+        return Net(streams)
 
     def lack(self, mu: Measure, batch_size: int | None) -> str | None:
         """See ``Way``."""
@@ -31,7 +40,7 @@ class Net(Way):
 
     def drawn(self, key: PRNGKey, mu: Measure, stream: Int[Array, ""], num_samples: int) -> Samples:
         """See ``Way``."""
-        total = num_samples * NUM_STREAMS
+        total = num_samples * self.streams
         points = sobol.uniforms(key, mu.dim, stream * num_samples, num_samples, total)
         x = mu.from_uniform(points)  # pyright: ignore[reportAttributeAccessIssue]
         return jnp.asarray(x, jnp.float32)

@@ -47,6 +47,11 @@ class Way:
         """None if the source serves, else the rest of an error sentence that says what it lacks."""
         del mu, batch_size
 
+    def spanning(self, streams: int) -> "Way":
+        """The same way where a batch has so many streams."""
+        del streams
+        return self
+
     def prepared(self, key: PRNGKey, mu: Measure, y: Targets) -> Targets:
         """Change the targets (m, d) before the steps, such that every cell keeps its mass.
 
@@ -84,12 +89,14 @@ class Batch(NamedTuple):
     Attributes:
       way: of drawing.
       samples_per_stream: samples of each logical stream; a multiple of ``way.least``.
+      streams: logical streams.
     """
 
     way: Way
     samples_per_stream: int
+    streams: int = NUM_STREAMS
 
     @property
     def size(self) -> int:
         """Samples of all streams."""
-        return self.samples_per_stream * NUM_STREAMS
+        return self.samples_per_stream * self.streams

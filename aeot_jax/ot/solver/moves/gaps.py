@@ -14,7 +14,7 @@ from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blockwise, power
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts.streams import own_streams
-from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
+from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
@@ -24,7 +24,7 @@ _MOST_SPREADS = 8
 
 
 def look_at_gaps(
-    key: PRNGKey, state: SolverState, marginals: Marginals, samples_per_stream: int, axes: Axes
+    key: PRNGKey, state: SolverState, marginals: Marginals, size: tuple[int, int], axes: Axes
 ) -> tuple[Float[Array, ""], Float[Array, " m"], Int[Array, " m"]]:
     """Draw samples and look at their two best scores.
 
@@ -32,26 +32,27 @@ def look_at_gaps(
       key: consumed.
       state: whose heights, and whose gap so far, are looked at.
       marginals: source, targets and weights, centred and scaled.
-      samples_per_stream: samples of each logical stream.
+      size: samples of each logical stream, and how many streams there are.
       axes: over which samples and targets are sharded.
 
     Returns:
       The mean gap, the sums of the gaps in every cell (m,), and how many those are (m,).
     """
-    number = samples_per_stream * NUM_STREAMS
+    samples_per_stream, num_streams = size
+    number = samples_per_stream * num_streams
     parts = 2**30 // (number * _MOST_SPREADS)
-    size, first = _own(state.h, axes)
-    width = blockwise.width(max(size, marginals.y.shape[0]) * blockwise.num_shards(axes.targets))
+    targets, first = _own(state.h, axes)
+    width = blockwise.width(max(targets, marginals.y.shape[0]) * blockwise.num_shards(axes.targets))
 
     def add(sums: Int[Array, "2 m"], stream: Int[Array, ""]) -> tuple[Int[Array, "2 m"], None]:
         x = draw(jax.random.fold_in(key, stream), marginals.mu, samples_per_stream)
         best, rows = _two_best(x, state.h, marginals, axes.targets)
         gaps, block, row = isolated(_whole_gaps, best, rows, jnp.float32(parts), state.spread)
         place = block * width + row - first
-        place = jnp.where((place >= 0) & (place < size), place, size)  # another device's
+        place = jnp.where((place >= 0) & (place < targets), place, targets)  # another device's
         return sums.at[:, place].add(jnp.stack([gaps, jnp.ones_like(gaps)]), mode="drop"), None
 
-    streams = own_streams(axes.samples)
+    streams = own_streams(axes.samples, num_streams)
     # Under shard_map a carry must vary over devices as what is added to it does.
     none = jnp.zeros((2, 1), jnp.int32) + jnp.zeros_like(state.h, dtype=jnp.int32)[None, :]
     sums = lax.scan(add, none + 0 * streams[:1][None, :], streams)[0]

@@ -45,7 +45,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.numerics import choose, isolated, safe_ratio
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import shares
-from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
+from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.moves.gaps import look_at_gaps
 from aeot_jax.ot.solver.moves.seen import Seen
@@ -131,10 +131,11 @@ def update(
 
     def measured(state: SolverState, seen: Seen, marginals: Marginals) -> NewtonState:
         share = plan.batch.samples_per_stream // _GAP_SHARE
-        per_stream = max(share if plan.own_gaps else 0, _GAP_SAMPLES // NUM_STREAMS)
-        found = look_at_gaps(seen.key, state, marginals, per_stream, axes)
+        streams = plan.batch.streams
+        per_stream = max(share if plan.own_gaps else 1, _GAP_SAMPLES // streams)
+        found = look_at_gaps(seen.key, state, marginals, (per_stream, streams), axes)
         own = isolated(_remembered, state.method, state.spread, *found)
-        return own._replace(drawn=own.drawn + per_stream * NUM_STREAMS)
+        return own._replace(drawn=own.drawn + per_stream * streams)
 
     def kept(state: SolverState, *_: Any) -> NewtonState:
         return state.method

@@ -105,7 +105,8 @@ def begin_sharded(
         *["worth"] * _tells_kinds(plan, known),
     ]
     of_state = partition_specs(kept[0], kept[1], row.shape, vectors)
-    specs = (P(), OF_MARGINALS, P(), Known(SHARDED, SHARDED, P(), P())), of_state
+    of_known = Known(SHARDED, SHARDED, P(), P()) if known is not None else P()
+    specs = (P(), OF_MARGINALS, P(), of_known), of_state
     arguments = key, marginals, budget.traced(), known
     return SolverState(**parallel.run(where, _init_dict, *arguments, specs=specs, plan=plan))
 
