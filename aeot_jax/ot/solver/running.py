@@ -113,13 +113,13 @@ def solve_by_sampling(
     if given and int(state.start) < len(plan.starts):
         warnings.warn(StartWarning(plan.starts[int(state.start)]), stacklevel=4)
     course, near = None, (law.MARGIN * (config.tolerance or 1.0)) ** 2
-    trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
-    if trusted and config.tolerance is not None:
-        saved = -int(state.phases.adam_until) * plan.batch.size  # by steps that it need not take
-        lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
-        if h0 is not None and h0.new is not None and int(state.start) == len(plan.starts):
+    if budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0 and config.tolerance is not None:
+        if h0 is not None and solved and int(state.start) == len(plan.starts):
             course = _course(state, made, plan, h0)
             lacking = course.samples(_AIM * near)
+        else:
+            saved = -int(state.phases.adam_until) * plan.batch.size  # by steps not to take
+            lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
         goal = min(goal, budget.begun + max(0, lacking))
     run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
     check_key = parallel.place(where, check_key)
@@ -153,7 +153,7 @@ def solve_by_sampling(
             if moving and planning.is_far(drawn, error, *size, config.tolerance):
                 again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
                 if again is not None:
-                    state = parallel.place(where, planned_anew(state, again))
+                    state, course = parallel.place(where, planned_anew(state, again)), None
             continue
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
