@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
-from aeot_jax.data.tree import LONGEST
+from aeot_jax.data.tree import LONGEST, printable
 from aeot_jax.inputs import pixels
 
 MIN_SIDE, MAX_SIDE = 4, 256
@@ -93,10 +93,17 @@ def to_labels(
             raise ValueError(
                 f"{subject} are texts of up to {array.dtype.itemsize} bytes; pass names of classes."
             )
-        if array.dtype.kind == "S":
-            array = np.char.decode(array, "utf-8", "replace")
+        if (empty := array == array.dtype.type()).any():
+            raise ValueError(
+                f"label {int(empty.argmax())} of {subject} is an empty text; give every class a "
+                "name."
+            )
         names, numbers = np.unique(array, return_inverse=True)
-        return numbers.astype(np.int32), tuple(map(str, names))
+        if array.dtype.kind == "S":
+            names = np.char.decode(names, "utf-8", "replace")
+        texts = tuple(map(str, names))
+        distinct = len(set(texts)) == len(texts)  # unless bytes are no UTF-8
+        return numbers.astype(np.int32), texts if distinct else printable(texts)
     if array.dtype.kind not in "buif":
         raise ValueError(
             f"the type {array.dtype} of {subject} is neither integer nor text; number the classes "
