@@ -1,5 +1,6 @@
 """Conversion of users' images to uint8 and of their labels to int32."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -147,9 +148,10 @@ def check_names(
       The names, or `own` if `names` is None.
 
     Raises:
-      ValueError: if the names do not fit the labels, or two are equal.
+      ValueError: if the names do not fit the labels, two are equal, or they are too long.
     """
     if names is None:
+        _check_letters(own or (), "the texts of `labels`")
         return own
     if labels is None or own is not None:
         why = "`labels` is None" if labels is None else "`labels` are texts already"
@@ -166,12 +168,17 @@ def check_names(
             f"`label_names` has {len(names)} names, but `labels` run from {low} to {high}; pass "
             "one name for each number from 0."
         )
+    _check_letters(names, "`label_names`")
+    return tuple(names)
+
+
+def _check_letters(names: Sequence[str], subject: str) -> None:
+    """Refuse names that a model's file could not hold."""
     if sum(len(name.encode("utf-8", "replace")) for name in names) > _ALL_NAMES:
         raise ValueError(
-            f"`label_names` has {len(names):,} names of more than {_ALL_NAMES:,} letters together; "
+            f"{subject} are {len(names):,} names of more than {_ALL_NAMES:,} letters together; "
             "shorten them, or number the classes."
         )
-    return tuple(names)
 
 
 def check_shape(shape: tuple[int, ...], subject: str, *, any_side: bool = False) -> None:
