@@ -571,7 +571,8 @@ def test_parquet_of_hugging_face(tmp_path, inner):
 
 
 @pytest.mark.parametrize(
-    "kind", ["string", "large_string", "dictionary", "bool", "uint8", "two files"]
+    "kind",
+    ["string", "large_string", "string_view", "dictionary", "bool", "uint8", "two files"],
 )
 def test_words_and_truths_are_classes_in_parquet(tmp_path, kind):
     labels = pa.array(WORDS)
@@ -579,8 +580,8 @@ def test_words_and_truths_are_classes_in_parquet(tmp_path, kind):
         labels = pa.array(LABELS > 0 if kind == "bool" else LABELS.astype(np.uint8))
     elif kind == "dictionary":
         labels = labels.dictionary_encode()
-    elif kind == "large_string":
-        labels = labels.cast(pa.large_string())
+    elif kind in ("large_string", "string_view"):
+        labels = labels.cast(getattr(pa, kind)())
     table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR], "label": labels})
     parts = (slice(0, 4), slice(4, 10)) if kind == "two files" else (slice(0, 10),)
     for i, part in enumerate(parts):
@@ -598,6 +599,7 @@ def test_words_and_truths_are_classes_in_parquet(tmp_path, kind):
     [
         (["a", None] * 5, "5 of its labels are missing"),
         (["a" * 2000] * 10, "its labels are texts of up to 2000 letters"),
+        (["a", ""] * 5, "5 of its labels are empty texts"),
     ],
 )
 def test_words_that_are_no_classes_are_refused(tmp_path, labels, said):
@@ -610,6 +612,48 @@ def test_words_that_are_no_classes_are_refused(tmp_path, labels, said):
             file["x"], file["y"] = COLOUR, labels
         with pytest.raises(ValueError, match=said):
             images.load(tmp_path / "set.h5")
+
+
+def test_parquet_without_a_single_label_has_none(tmp_path):
+    table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR]})
+    for i, labels in enumerate((pa.array([None] * 10, pa.string()), pa.array(WORDS))):
+        pq.write_table(table.append_column("label", labels), tmp_path / f"train-{i}.parquet")
+    found = images.load(tmp_path / "train-0.parquet")
+    assert found.labels is None
+    assert not found.notes
+    found = images.load(tmp_path)
+    assert found.labels is None
+    assert found.notes == ("labels were left out, because 1 of 2 files have none.",)
+
+
+def test_files_that_disagree_about_the_kind_of_labels_are_refused(tmp_path):
+    for i, labels in enumerate((WORDS, LABELS)):
+        table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR], "label": labels})
+        pq.write_table(table, tmp_path / f"train-{i:05}-of-00002.parquet")
+    with pytest.raises(ValueError, match="its labels mix texts and numbers"):
+        images.load(tmp_path)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_words_that_are_no_utf8_stay_apart_in_hdf5(tmp_path, fixed):
+    words = [b"M\xfcll" if i % 2 else b"M\xf6ll" for i in range(10)]
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["x"] = COLOUR
+        file.create_dataset("y", data=words, dtype="S4" if fixed else h5py.string_dtype())
+    found = images.load(tmp_path / "set.h5")
+    np.testing.assert_array_equal(found.labels, np.arange(10) % 2)
+    assert found.label_names == ("M\N{REPLACEMENT CHARACTER}ll", "M\N{REPLACEMENT CHARACTER}ll (2)")
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (10, 1), (1, 10)])
+def test_texts_in_hdf5_are_one_label_an_image(tmp_path, shape):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["x"], file["y"] = COLOUR, np.array(WORDS, object).reshape(shape)
+    if shape == (5, 2):
+        with pytest.raises(ValueError, match=r"shape \(5, 2\) .* does not fit 10 images"):
+            images.load(tmp_path / "set.h5")
+    else:
+        np.testing.assert_array_equal(images.load(tmp_path / "set.h5").labels, NUMBERS)
 
 
 def test_parquet_of_something_else_names_its_columns(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from aeot_jax.data import images
+from aeot_jax.data.pictures.convert import check_names
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
@@ -134,6 +135,8 @@ REFUSED_LABELS = {
     "one-hot": (np.eye(3)[LABELS], r"looks one-hot; pass labels.argmax\(axis=1\)"),
     "dates": (np.arange(6).astype("M8[D]"), "neither integer nor text; number the classes first"),
     "texts and numbers": ([*"abcab", 1], "`labels` mix texts and numbers; pass one kind"),
+    "empty texts": (["a", "", "a", "b", "", "a"], "label 1 of `labels` is an empty text; give"),
+    "empty bytes": ([b"a", b"", b"a", b"b", b"", b"a"], "label 1 of `labels` is an empty text"),
     "names too few": (list("abca"), r"\(4,\) of `labels` does not fit 6 images"),
     "fractions": (LABELS / 2, r"label 1 of `labels` is 0.5, not an integer"),
     "nan": (LABELS * np.nan, "label 0 of `labels` is nan, not an integer"),
@@ -145,6 +148,21 @@ REFUSED_LABELS = {
 def test_labels_that_cannot_be_used_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         images.from_arrays(GREY, labels)
+
+
+def test_bytes_that_are_no_utf8_stay_apart():
+    found = images.from_arrays(GREY, [b"\xf6", b"\xfc", b"\xf6", b"a", b"a", b"a"])
+    np.testing.assert_array_equal(found.labels, [1, 2, 1, 0, 0, 0])
+    unknown = "\N{REPLACEMENT CHARACTER}"
+    assert found.label_names == ("a", unknown, f"{unknown} (2)")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_names_that_no_file_of_a_model_holds_are_refused(given):
+    words, numbers = [f"{i:0200}" for i in range(600)], np.arange(600, dtype=np.int32)
+    own, subject = (None, "`label_names`") if given else (tuple(words), "the texts of `labels`")
+    with pytest.raises(ValueError, match=f"{subject} are 600 names of more than 100,000 letters"):
+        check_names(words if given else None, numbers, own)
 
 
 # the digits

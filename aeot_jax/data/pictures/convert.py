@@ -1,11 +1,12 @@
 """Conversion of users' images to uint8 and of their labels to int32."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
-from aeot_jax.data.tree import LONGEST
+from aeot_jax.data.tree import LONGEST, printable
 from aeot_jax.inputs import pixels
 
 MIN_SIDE, MAX_SIDE = 4, 256
@@ -93,10 +94,17 @@ def to_labels(
             raise ValueError(
                 f"{subject} are texts of up to {array.dtype.itemsize} bytes; pass names of classes."
             )
-        if array.dtype.kind == "S":
-            array = np.char.decode(array, "utf-8", "replace")
+        if (empty := array == array.dtype.type()).any():
+            raise ValueError(
+                f"label {int(empty.argmax())} of {subject} is an empty text; give every class a "
+                "name."
+            )
         names, numbers = np.unique(array, return_inverse=True)
-        return numbers.astype(np.int32), tuple(map(str, names))
+        if array.dtype.kind == "S":
+            names = np.char.decode(names, "utf-8", "replace")
+        texts = tuple(map(str, names))
+        distinct = len(set(texts)) == len(texts)  # unless bytes are no UTF-8
+        return numbers.astype(np.int32), texts if distinct else printable(texts)
     if array.dtype.kind not in "buif":
         raise ValueError(
             f"the type {array.dtype} of {subject} is neither integer nor text; number the classes "
@@ -140,9 +148,10 @@ def check_names(
       The names, or `own` if `names` is None.
 
     Raises:
-      ValueError: if the names do not fit the labels, or two are equal.
+      ValueError: if the names do not fit the labels, two are equal, or they are too long.
     """
     if names is None:
+        _check_letters(own or (), "the texts of `labels`")
         return own
     if labels is None or own is not None:
         why = "`labels` is None" if labels is None else "`labels` are texts already"
@@ -159,12 +168,17 @@ def check_names(
             f"`label_names` has {len(names)} names, but `labels` run from {low} to {high}; pass "
             "one name for each number from 0."
         )
+    _check_letters(names, "`label_names`")
+    return tuple(names)
+
+
+def _check_letters(names: Sequence[str], subject: str) -> None:
+    """Refuse names that a model's file could not hold."""
     if sum(len(name.encode("utf-8", "replace")) for name in names) > _ALL_NAMES:
         raise ValueError(
-            f"`label_names` has {len(names):,} names of more than {_ALL_NAMES:,} letters together; "
+            f"{subject} are {len(names):,} names of more than {_ALL_NAMES:,} letters together; "
             "shorten them, or number the classes."
         )
-    return tuple(names)
 
 
 def check_shape(shape: tuple[int, ...], subject: str, *, any_side: bool = False) -> None:

@@ -61,7 +61,7 @@ def read(path: Path, split: str) -> Arrays:
             assert x is not None
             names = _label_names(found, size)
             if y is not None and y.dtype == object:
-                y, names = numbered(y.ravel())
+                y, names = numbered(y)
     except (NoSplitError, UnclearError):
         raise
     except Exception as error:  # damaged bytes raise almost anything
@@ -100,16 +100,19 @@ def _holds_texts(dataset: Any) -> bool:
 
 
 def _values(dataset: Any, size: int) -> np.ndarray:
-    """All values; of texts (n,) objects, a few at a time: each may be as long as the file."""
+    """All values; texts are read a few at a time: each may be as long as the file.
+
+    Bytes that are no UTF-8 stay apart until ``printable`` names them.
+    """
     check_size(dataset.size * dataset.dtype.itemsize, size)
     if dataset.dtype.kind != "O":
         return dataset[()]
     rows, found = max(1, _MOST_BYTES // size), []
     for start in range(0, len(dataset), rows):
-        part = dataset.asstr("utf-8", "replace")[start : start + rows].ravel()
-        check_size(sum(map(len, part)), size)
+        part = dataset.asstr("utf-8", "surrogateescape")[start : start + rows]
+        check_size(sum(map(len, part.flat)), size)
         found.append(part)
-    return np.concatenate([np.empty(0, object), *found])
+    return np.concatenate([np.empty((0, *dataset.shape[1:]), object), *found])
 
 
 def _label_names(found: dict[str, Any], size: int) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ from aeot_jax.storage.files import open_file, reason
 _NAME = re.compile(r"(?:.*[-_/])?(train|validation|valid|val|test)(?:-\d+-of-\d+(?:-\w+)?)?")
 _IMAGES = ("image", "img", "images", "picture")
 _LABELS = ("label", "labels", "fine_label", "class")
-_KINDS = re.compile(r"u?int\d+|bool|(large_)?string")
+_KINDS = re.compile(r"u?int\d+|bool|(large_)?string(_view)?")
 _MOST_NAMES = 100_000
 _ROWS = 64  # of a batch
 
@@ -69,7 +69,9 @@ def find(path: Path, split: str) -> Files:
                 if label is not None:
                     # Equal texts are held once: however many there are, they stay small.
                     table = pq.ParquetFile(raw, read_dictionary=[label])
-                    labels.append(_values(table.read(columns=[label]).column(0)))
+                    column = table.read(columns=[label]).column(0)
+                    if not len(column) or column.null_count < len(column):  # some are known
+                        labels.append(_values(column))
         except Exception as error:  # damaged bytes raise almost anything
             raise _damaged(file, error) from error
 
@@ -84,10 +86,13 @@ def find(path: Path, split: str) -> Files:
 
     total = int(starts[-1])
     known = np.concatenate(labels) if len(labels) == len(files) else None
+    if labels and known is None:
+        lacking = len(files) - len(labels)
+        notes += (f"labels were left out, because {lacking} of {len(files)} files have none.",)
     if known is not None and known.dtype == object:
         try:
             known, names = numbered(known)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise _damaged(path, error) from error
     rows = [f"row {i}" for i in range(total)]
     return Files(rows, stream, known, names, notes, full_name=lambda name: f"{path}: {name}")

@@ -9,6 +9,9 @@ MARGIN = 0.85
 _COST_OF_SHARES = 1.0
 """Cost where samples are shared, at most: 0.7 to 1.0 (``benchmarks/entropic.py``, ``solve.py``)."""
 
+_LEAST_MISSED = 1e-3
+"""Part of what is aimed at that a draw may seem to miss: an estimate may be 0."""
+
 _HALVINGS = 40
 """Of the interval that holds the samples to add."""
 
@@ -62,6 +65,8 @@ class Course(NamedTuple):
 
     def samples(self, chi2: float) -> int:
         """Samples after which no more than this is missed."""
+        if self.chi2(0) <= chi2:
+            return 0
         least, most = 0.0, self.cost * self.num_targets / chi2
         for _ in range(_HALVINGS):
             middle = (least + most) / 2
@@ -77,6 +82,7 @@ class Course(NamedTuple):
           chi2: what it shall be.
           least: of them; at most as many again come, if those are more.
         """
+        missed = max(missed, chi2 * _LEAST_MISSED)
         more = self.samples(chi2 * self.chi2(drawn) / missed) - drawn
         return min(max(more, least), max(drawn, least))
 

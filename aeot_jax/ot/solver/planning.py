@@ -332,7 +332,7 @@ def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: floa
     Then more of the same is no cure.
     """
     near = MARGIN * (tolerance or _DEFAULT_TOLERANCE)
-    law = max(near**2, cost(dim) * num_targets / drawn)
+    law = max(near**2, cost(dim) * num_targets / max(drawn, 1))  # none, if the start seemed near
     return error**2 >= _FAR * law
 
 

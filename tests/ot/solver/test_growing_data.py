@@ -153,6 +153,59 @@ def test_a_solution_in_another_dimension_is_refused(old):
         aeot.solve(KEYS[1], aeot.Gaussian(4), Y[:, :4], config=CONFIG, h0=old)
 
 
+def test_a_batch_of_solutions_is_refused(old):
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), jax.tree.map(jnp.asarray, old))
+    with pytest.raises(ValueError, match=r"`h0` is a batch of solutions, .*\(2, 400\); pass one"):
+        aeot.solve(KEYS[1], MU, Y, config=CONFIG, h0=batch)
+
+
+def test_nothing_is_claimed_by_a_certificate_that_is_not_finite(old):
+    certificate = replace(old.certificate, chi2=jnp.float32(np.nan))
+    found, _ = given(replace(old, certificate=certificate))
+    assert np.isinf(found.chi2)
+    assert found.cost == 0
+
+
+@pytest.mark.filterwarnings("ignore::aeot_jax.ot.solver.running.StartWarning")
+def test_a_solution_of_few_of_the_targets_costs_no_more_than_none(old):
+    config = replace(CONFIG, tolerance=0.2)
+    cold = aeot.solve(KEYS[1], MU, Y[399:420], config=config)
+    warm = aeot.solve(KEYS[1], MU, Y[399:420], config=config, h0=old)
+    assert warm.converged
+    assert warm.num_samples < 2 * cold.num_samples
+
+
+def test_a_solution_that_helps_little_says_how_much_is_new(old):
+    with pytest.warns(running.StartWarning, match="100% of the weight is on targets that the sol"):
+        aeot.solve(KEYS[1], MU, Y[:400] * 30, config=replace(CONFIG, tolerance=0.3), h0=old)
+
+
+def test_the_same_targets_in_few_dimensions_need_few_samples_more():
+    mu, y = aeot.Gaussian(3), Y[:100, :3]
+    config = replace(CONFIG, tolerance=0.2, batch_size=256)
+    found = aeot.solve(KEYS[0], mu, y, config=config)
+    again = aeot.solve(KEYS[1], mu, y, config=config, h0=found)
+    assert again.converged
+    assert again.num_samples < 0.2 * found.num_samples
+
+
+def test_a_start_that_only_seemed_near_is_no_miss_of_the_law():
+    """Before the first step no law tells what should have been reached."""
+    assert not planning.is_far(0, 0.3, 200, 5, 0.2)
+    assert planning.is_far(10**6, 0.3, 200, 5, 0.2)
+
+
+def test_a_course_that_is_there_needs_nothing():
+    course = law.Course(1000, 1.3, (law.Kind(0.1, 0.01), law.Kind(0.9, 0.01)))
+    assert course.samples(0.01 * (1 + 1e-9)) == 0
+    assert course.samples(0.009) > 0
+
+
+def test_a_draw_that_seems_to_miss_nothing_tells_little():
+    course = law.Course(1000, 1.3, (law.Kind(0.1, 1.0), law.Kind(0.9, 0.01)))
+    assert course.samples_to_go_on(1000, 0.0, 0.01, 5) == 5
+
+
 def test_a_course_of_one_kind_is_the_law():
     """Heights that miss e are worth cost / e^2 samples a target."""
     course = law.Course(1000, 1.3, (law.Kind(1.0, 1.3 / 50),))

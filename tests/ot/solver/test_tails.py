@@ -10,11 +10,12 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 import aeot_jax as aeot
+from aeot_jax.ot import problem
 from aeot_jax.ot.counts.law import samples_to_reach
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.planning import budget, is_far, phases_after, plan
 from aeot_jax.ot.solver.running import StartWarning
-from aeot_jax.ot.solver.starts import tails
+from aeot_jax.ot.solver.starts import known, tails
 from aeot_jax.ot.solver.starts.starving import starving
 
 RNG = np.random.default_rng(0)
@@ -153,7 +154,11 @@ def test_worse_heights_give_way_though_a_step_could_not_tell(solved):
     assert errors[0] > 1.5 * errors[1]
     with pytest.warns(StartWarning, match="'tails'"):
         found = aeot.solve(jax.random.key(0), MU, CODES, None, CONFIG, worse)
-    assert found.num_samples == solved.num_samples
+    made, asked = problem.make(MU, CODES), problem.asked(MU, CODES, None)
+    given = known.given(worse, made, asked)
+    assert given is not None
+    key = known.fresh(jax.random.key(0), given, made)  # of the samples that heights are given
+    assert found.num_samples == aeot.solve(key, MU, CODES, None, CONFIG).num_samples
 
 
 def test_groups_that_starve_are_seen_where_the_mass_error_is_small():

@@ -67,7 +67,12 @@ def fresh(key: PRNGKey, known: Known, made: Prepared) -> PRNGKey:
 def _of_solution(solution: Solution, made: Prepared, asked: Problem) -> Known:
     """Heights of the targets that a solution knows, guesses at the others, and what it misses."""
     before = solution.problem
-    if before is None or np.ndim(solution.h) != 1:
+    if np.ndim(solution.h) != 1:
+        raise ValueError(
+            f"`h0` is a batch of solutions, with heights of shape {np.shape(solution.h)}; pass one "
+            "of them."
+        )
+    if before is None:
         raise ValueError(
             "`h0` is a solution that does not hold its problem, as those of `solve_jit`; pass "
             "heights (m,), for other targets by `extend_heights`."
@@ -83,6 +88,7 @@ def _of_solution(solution: Solution, made: Prepared, asked: Problem) -> Known:
     if _equal(before.mu, asked.mu):
         chi2 = _missed(solution, before, where, checks.weights(asked.nu, asked.y))
     cost = solution.certificate.chi2 * solution.num_samples / np.shape(solution.h)[0]
+    cost = cost if np.isfinite(cost) else 0.0
     return Known(made.heights(h), made.marks(where < 0), np.float32(chi2), np.float32(cost))
 
 
@@ -115,5 +121,7 @@ def _missed(
     if not q.sum() or (q[p > 0] == 0).any():
         return np.inf
     p, q = p[q > 0] / p.sum(), q[q > 0] / q.sum()
-    certificate = solution.certificate
-    return max(float(certificate.chi2), 0.0) + float((np.square(p - q) / q).sum())
+    certified = float(solution.certificate.chi2)
+    if np.isnan(certified):
+        return np.inf
+    return max(certified, 0.0) + float((np.square(p - q) / q).sum())

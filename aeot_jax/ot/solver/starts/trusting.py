@@ -46,7 +46,7 @@ def trusting(
     With new targets, the masses of the others are measured among each other, too: what they have
     lost together, they get back once the new ones hold what they shall. Either kind has a mean
     square error of its cells, chi^2 over its weight, and is worth 1 / error^2 samples a target. The
-    head start of all is that of the new ones.
+    head start of all is that of the new ones; averages begin as early as the mean of both allows.
 
     Args:
       key: of the draw.
@@ -81,7 +81,7 @@ def trusting(
     counts, total, starved = measured(nu)
     chi2 = _at_least(*total)
     worth = jnp.zeros(1, jnp.float32)
-    near = chi2 + starved <= trust.chi2
+    near, mean = chi2 + starved <= trust.chi2, chi2
     if given is not None and given.new is not None:
         new, known = given.new, jnp.where(given.new > 0, 0.0, nu)
         share = blockwise.sum_blocks(lambda nu: nu.sum(), (known,), targets_axis=axes.targets)
@@ -90,11 +90,11 @@ def trusting(
         scale = held / jnp.maximum(share, jnp.finfo(jnp.float32).tiny)
         _, of_known, starved_known = measured(known * scale)
         found = isolated(_by_kind, total, of_known, given.chi2, share, held)
-        error_known, chi2, more = found
+        error_known, chi2, more, mean = found
         near = near | ((share > 0) & (error_known + starved_known <= trust.chi2))
         worth = jnp.where((new > 0) | ~near, 0.0, more)
     head = head_start(chi2, per_target)
-    earlier = jnp.maximum(phases.average_from - head, 0)
+    earlier = jnp.maximum(phases.average_from - head_start(mean, per_target), 0)
     averages = near & (phases.average_from != NEVER)
     phases = phases._replace(
         adam_until=jnp.where(near, -head, phases.adam_until),
@@ -114,7 +114,7 @@ def _by_kind(
     claimed: Float[Array, ""],
     share: Float[Array, ""],
     held: Float[Array, ""],
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Mean square errors of the cells that are known, and of new ones, which are no better.
 
     Args:
@@ -125,7 +125,7 @@ def _by_kind(
       held: their mass.
 
     Returns:
-      The two, and samples a target that known ones are worth beyond the others.
+      The two, samples a target that known ones are worth beyond the others, and the mean of all.
     """
     least = jnp.finfo(jnp.float32).tiny
     measured, se = (number / jnp.maximum(held, least) for number in of_known)
@@ -136,4 +136,5 @@ def _by_kind(
     new = jnp.maximum((total[0] - share * known) / rest, total[1] / rest)
     new = jnp.where(share > 0, jnp.maximum(new, known), _at_least(*total))
     more = samples_worth(known) - samples_worth(new)
-    return known, new, jnp.where(share > 0, more, 0.0)
+    mean = jnp.where(share > 0, share * known + jnp.maximum(1 - share, 0) * new, new)
+    return known, new, jnp.where(share > 0, more, 0.0), mean
