@@ -106,6 +106,13 @@ def test_copies_are_known_by_their_sum(old):
     assert not np.asarray(found.new).any()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_the_same_targets_in_other_digits_are_known(dtype, old):
+    """The solution is of float64 ones."""
+    found, _ = given(old, Y.astype(dtype))
+    np.testing.assert_array_equal(np.asarray(found.new)[:440], np.arange(440) >= 400)
+
+
 @pytest.mark.parametrize("change", ["a target is gone", "another source", "none is left"])
 def test_nothing_is_claimed_where_the_problem_is_another(change, old):
     if change == "a target is gone":

@@ -88,9 +88,16 @@ def places(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Places:
 
 
 def _checked(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> tuple[Rows, NewRows, Values]:
-    """Old targets, new ones, and heights of the old ones, in float64."""
-    old = np.asarray(checks.points("y_old", y_old), np.float64)
-    new = np.asarray(checks.points("y_new", y_new), np.float64)
+    """Old targets, new ones, and heights of the old ones, in float64.
+
+    Where one kind is stored in fewer digits, the other is rounded to them: equal targets stay so.
+    """
+    given = checks.points("y_old", y_old), checks.points("y_new", y_new)
+    floats = [rows.dtype for rows in given if jnp.issubdtype(rows.dtype, jnp.floating)]
+    if len(floats) == len(given):
+        least = min(floats, key=lambda dtype: jnp.finfo(dtype).nmant)
+        given = tuple(rows.astype(least) for rows in given)
+    old, new = (np.asarray(rows).astype(np.float64) for rows in given)
     if new.shape[1] != old.shape[1]:
         raise ValueError(
             f"`y_new` has shape {new.shape}, but `y_old` has shape {old.shape}; pass targets of "
