@@ -313,7 +313,7 @@ def test_columns_are_standardised_as_in_float64(dtype):
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_a_constant_column_stays_constant_in_any_unit(unit, value):
-    rows = np.random.default_rng(0).normal(size=(300, 4)) * unit
+    rows = np.random.default_rng(0).normal(size=(250, 4)) * unit  # as many as others compile for
     rows[:, 2] = value * unit
     z = np.asarray(aeot.sample_codes(KEY, aeot.fit_codes(KEY, rows, CONFIG), 100), np.float64)
     deviation = z.std(0)

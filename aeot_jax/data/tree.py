@@ -160,7 +160,7 @@ def printable(names: Sequence[str]) -> tuple[str, ...]:
     """Make class names printable and distinct."""
     found: dict[str, None] = {}
     for name in names:
-        shown = unique = title(unicodedata.normalize("NFC", name))
+        shown = unique = title(unicodedata.normalize("NFC", name)) or "(empty)"
         number = 2
         while unique in found:
             unique, number = f"{shown} ({number})", number + 1

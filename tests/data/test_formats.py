@@ -599,7 +599,6 @@ def test_words_and_truths_are_classes_in_parquet(tmp_path, kind):
     [
         (["a", None] * 5, "5 of its labels are missing"),
         (["a" * 2000] * 10, "its labels are texts of up to 2000 letters"),
-        (["a", ""] * 5, "5 of its labels are empty texts"),
     ],
 )
 def test_words_that_are_no_classes_are_refused(tmp_path, labels, said):
@@ -612,6 +611,18 @@ def test_words_that_are_no_classes_are_refused(tmp_path, labels, said):
             file["x"], file["y"] = COLOUR, labels
         with pytest.raises(ValueError, match=said):
             images.load(tmp_path / "set.h5")
+
+
+def test_a_class_without_a_name_is_called_empty(tmp_path):
+    labels = ["", "a"] * 5
+    table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR], "label": labels})
+    pq.write_table(table, tmp_path / "set.parquet")
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["x"], file["y"] = COLOUR, labels
+    for name in ("set.parquet", "set.h5"):
+        found = images.load(tmp_path / name)
+        np.testing.assert_array_equal(found.labels, [0, 1] * 5)
+        assert found.label_names == ("(empty)", "a")
 
 
 def test_parquet_without_a_single_label_has_none(tmp_path):

@@ -135,8 +135,6 @@ REFUSED_LABELS = {
     "one-hot": (np.eye(3)[LABELS], r"looks one-hot; pass labels.argmax\(axis=1\)"),
     "dates": (np.arange(6).astype("M8[D]"), "neither integer nor text; number the classes first"),
     "texts and numbers": ([*"abcab", 1], "`labels` mix texts and numbers; pass one kind"),
-    "empty texts": (["a", "", "a", "b", "", "a"], "label 1 of `labels` is an empty text; give"),
-    "empty bytes": ([b"a", b"", b"a", b"b", b"", b"a"], "label 1 of `labels` is an empty text"),
     "names too few": (list("abca"), r"\(4,\) of `labels` does not fit 6 images"),
     "fractions": (LABELS / 2, r"label 1 of `labels` is 0.5, not an integer"),
     "nan": (LABELS * np.nan, "label 0 of `labels` is nan, not an integer"),
@@ -155,6 +153,14 @@ def test_bytes_that_are_no_utf8_stay_apart():
     np.testing.assert_array_equal(found.labels, [1, 2, 1, 0, 0, 0])
     unknown = "\N{REPLACEMENT CHARACTER}"
     assert found.label_names == ("a", unknown, f"{unknown} (2)")
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_a_class_without_a_name_is_called_empty(kind):
+    """A file of a model holds no name that is empty."""
+    found = images.from_arrays(GREY, np.array(["a", "", "a", "b", "", "a"], kind))
+    np.testing.assert_array_equal(found.labels, [1, 0, 1, 2, 0, 1])
+    assert found.label_names == ("(empty)", "a", "b")
 
 
 @pytest.mark.parametrize("given", [True, False])

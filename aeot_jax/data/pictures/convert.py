@@ -94,17 +94,12 @@ def to_labels(
             raise ValueError(
                 f"{subject} are texts of up to {array.dtype.itemsize} bytes; pass names of classes."
             )
-        if (empty := array == array.dtype.type()).any():
-            raise ValueError(
-                f"label {int(empty.argmax())} of {subject} is an empty text; give every class a "
-                "name."
-            )
         names, numbers = np.unique(array, return_inverse=True)
         if array.dtype.kind == "S":
             names = np.char.decode(names, "utf-8", "replace")
         texts = tuple(map(str, names))
-        distinct = len(set(texts)) == len(texts)  # unless bytes are no UTF-8
-        return numbers.astype(np.int32), texts if distinct else printable(texts)
+        good = all(texts) and len(set(texts)) == len(texts)  # unless bytes are no UTF-8
+        return numbers.astype(np.int32), texts if good else printable(texts)
     if array.dtype.kind not in "buif":
         raise ValueError(
             f"the type {array.dtype} of {subject} is neither integer nor text; number the classes "

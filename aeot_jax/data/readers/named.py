@@ -83,12 +83,10 @@ def numbered(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers of labels that are texts, in their shape, and the names of the classes, sorted.
 
     Raises:
-      ValueError: if a label is no text, empty or too long for a name, with a reason.
+      ValueError: if a label is no text, or too long for a name, with a reason.
     """
     if not all(isinstance(text, str) for text in texts.flat):
         raise ValueError("its labels mix texts and numbers")
-    if empty := int((texts == "").sum()):
-        raise ValueError(f"{empty} of its labels are empty texts")
     names, numbers = np.unique(texts.astype(object), return_inverse=True)
     longest = max(map(len, names), default=0)
     if longest > LONGEST:

@@ -173,6 +173,7 @@ def test_nothing_is_claimed_by_a_certificate_that_is_not_finite(old):
     assert found.cost == 0
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::aeot_jax.ot.solver.running.StartWarning")
 def test_a_solution_of_few_of_the_targets_costs_no_more_than_none(old):
     config = replace(CONFIG, tolerance=0.2)
