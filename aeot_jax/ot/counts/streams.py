@@ -18,7 +18,7 @@ from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.ways.way import Batch, Way
-from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
+from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes, divisors
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.typing import Counts, Heights, Index, PRNGKey, Samples
 
@@ -200,7 +200,7 @@ def own_streams(axis_name: str | None, streams: int = NUM_STREAMS) -> Int[Array,
         return jnp.arange(streams, dtype=jnp.int32)
     num_devices = axis_size(axis_name)
     if streams % num_devices:
-        *others, most = (n for n in range(1, streams + 1) if streams % n == 0)
+        *others, most = divisors(streams)
         raise ValueError(
             f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
             f"{streams} logical streams; map over {', '.join(map(str, others))} or {most} devices."

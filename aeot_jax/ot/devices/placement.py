@@ -134,7 +134,7 @@ def placement(
         return Placement("none", devices or ())
     if parallel == "auto" and devices is None and not several:
         accelerators = 1 if jax.default_backend() == "cpu" else jax.device_count()
-        fitting = max(n for n in _numbers(streams) if n <= accelerators)
+        fitting = max(n for n in divisors(streams) if n <= accelerators)
         if fitting == 1:
             return Placement("none")
         devices = tuple(jax.devices()[:fitting])
@@ -225,7 +225,7 @@ def _check_devices(
     check_shares(shares, present, target_shards, streams)
 
 
-def _numbers(streams: int) -> list[int]:
+def divisors(streams: int) -> list[int]:
     """Numbers of devices, or rows of devices, over which whole streams can be sharded."""
     return [n for n in range(1, streams + 1) if streams % n == 0]
 
@@ -235,8 +235,8 @@ def check_shares(
 ) -> None:
     """Refuse numbers of devices, one a process, over which the streams cannot be sharded."""
     number = sum(shares)
-    if number // target_shards not in _numbers(streams):
-        listed = ", ".join(str(n * target_shards) for n in _numbers(streams))
+    if number // target_shards not in divisors(streams):
+        listed = ", ".join(str(n * target_shards) for n in divisors(streams))
         rows = f" in rows of {target_shards}" if target_shards > 1 else ""
         more = ", or solve with more `streams`" if streams < MOST_STREAMS else ""
         raise ValueError(

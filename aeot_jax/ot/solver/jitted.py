@@ -70,7 +70,7 @@ def solve_traced(
     mu, y, nu = marginals
     spending = replace(config, tolerance=None, max_samples=None, max_steps=num_steps)
     plan = planning.plan(y.shape[0], mu, spending)
-    budget = planning.budget(y.shape[0], mu, spending)
+    budget = planning.budget(y.shape[0], mu, spending, plan)
     init_key, check_key = jax.random.split(key)
     state = start.begin(init_key, marginals, plan, budget)
     state, *_ = stepping.advance(state, marginals, plan, axes, num_steps)

@@ -67,24 +67,34 @@ def extend_heights(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Heig
     """
     way = "call it outside of `jax.jit`, and pass its result in"
     arguments.refuse_trace("extend_heights", way, y_old=y_old, h_old=h_old, y_new=y_new)
-    old, new, heights = _checked(y_old, h_old, y_new)
-    taught = np.isfinite(heights)
-    old, heights = old[taught], heights[taught]
-    level = heights.mean()  # on which the differences of heights do not depend
-    extended = _learned(old, heights - level)(new) + level
-    where = _places(old, heights, new)
-    known = where >= 0
-    extended[known] = heights[where[known]]
-    most = float(np.finfo(np.float32).max) / 4
-    return jnp.asarray(np.clip(extended, -most, most), jnp.float32)
+    return extended(y_old, h_old, y_new).heights
 
 
-def places(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Places:
-    """The highest of the old targets that each new one equals, or -1 (n,)."""
+class Extended(NamedTuple):
+    """Heights for the targets of a problem, and what they come from.
+
+    Attributes:
+      heights: of the new targets (n,), all finite.
+      where: the highest of the old targets that each new one equals, or -1 (n,).
+      own: the same for each old one (m,); -1 where its height is -inf.
+    """
+
+    heights: Heights
+    where: Places
+    own: Places
+
+
+def extended(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Extended:
+    """``extend_heights``, with where its heights come from."""
     old, new, heights = _checked(y_old, h_old, y_new)
     taught = np.flatnonzero(np.isfinite(heights))
-    where = _places(old[taught], heights[taught], new)
-    return np.where(where >= 0, taught[where], -1)
+    level = heights[taught].mean()  # on which the differences of heights do not depend
+    found = _learned(old[taught], heights[taught] - level)(new) + level
+    where, own = _places(old, heights, taught, (new, old))
+    known = where >= 0
+    found[known] = heights[where[known]]
+    most = float(np.finfo(np.float32).max) / 4
+    return Extended(jnp.asarray(np.clip(found, -most, most), jnp.float32), where, own)
 
 
 def _checked(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> tuple[Rows, NewRows, Values]:
@@ -106,11 +116,16 @@ def _checked(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> tuple[Rows
     return old, new, np.asarray(checks.heights("h_old", h_old, old), np.float64)
 
 
-def _places(old: Rows, heights: Values, new: NewRows) -> Places:
-    """The highest of the old rows that each new one equals, or -1."""
-    old, new = old + 0.0, new + 0.0  # -0.0 equals 0.0
-    highest = {old[i].tobytes(): int(i) for i in np.argsort(heights, kind="stable")}
-    return np.array([highest.get(row.tobytes(), -1) for row in new], np.int64)
+def _places(
+    old: Rows, heights: Values, taught: Places, sought: tuple[np.ndarray, ...]
+) -> list[np.ndarray]:
+    """The highest of the old rows with a finite height that each row sought equals, or -1."""
+    order = taught[np.argsort(heights[taught], kind="stable")]
+    highest = {(old[i] + 0.0).tobytes(): int(i) for i in order}  # -0.0 equals 0.0
+    return [
+        np.array([highest.get((row + 0.0).tobytes(), -1) for row in rows], np.int64)
+        for rows in sought
+    ]
 
 
 class _Function(NamedTuple):

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
 
 from aeot_jax.ot import checks
 from aeot_jax.ot.problem import Prepared, Problem
@@ -82,14 +81,15 @@ def _of_solution(solution: Solution, made: Prepared, asked: Problem) -> Known:
             f"`h0` is a solution of targets in dimension {np.shape(before.y)[1]}; pass one of "
             f"dimension {made.mu.dim}, as these targets have."
         )
-    h = growing.extend_heights(before.y, solution.h, asked.y)
-    where = growing.places(before.y, solution.h, asked.y)
+    extended = growing.extended(before.y, solution.h, asked.y)
     chi2 = np.inf
     if _equal(before.mu, asked.mu):
-        chi2 = _missed(solution, before, where, checks.weights(asked.nu, asked.y))
+        nu = checks.weights(before.nu, before.y), checks.weights(asked.nu, asked.y)
+        chi2 = _missed(float(solution.certificate.chi2), extended, *nu)
     cost = solution.certificate.chi2 * solution.num_samples / np.shape(solution.h)[0]
     cost = cost if np.isfinite(cost) else 0.0
-    return Known(made.heights(h), made.marks(where < 0), np.float32(chi2), np.float32(cost))
+    marks = made.marks(extended.where < 0)
+    return Known(made.heights(extended.heights), marks, np.float32(chi2), np.float32(cost))
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -100,7 +100,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _missed(
-    solution: Solution, before: Problem, where: Int[np.ndarray, " n"], nu: ArrayLike
+    certified: float, extended: growing.Extended, before: ArrayLike, now: ArrayLike
 ) -> float:
     r"""Square of the mass error that old heights should have among the targets that are left.
 
@@ -108,20 +108,16 @@ def _missed(
     :math:`\sum (p - q)^2 / q` more, both with sum 1. Nothing is known where a target was removed.
 
     Args:
-      solution: of the problem before.
-      before: that problem.
-      where: the old target that each new one equals, or -1 (n,).
-      nu: weights of the new ones (n,).
+      certified: chi^2 of the solution.
+      extended: which old target each new one equals.
+      before: weights of the old ones (m,).
+      now: weights of the new ones (n,).
     """
-    number = len(np.asarray(solution.h))
-    old = growing.places(before.y, solution.h, before.y)
-    own = np.asarray(checks.weights(before.nu, before.y), np.float64)
-    p = np.bincount(old[old >= 0], own[old >= 0], number)
-    q = np.bincount(where[where >= 0], np.asarray(nu, np.float64)[where >= 0], number)
-    if not q.sum() or (q[p > 0] == 0).any():
+    p, q = (
+        np.bincount(where[where >= 0], np.asarray(nu, np.float64)[where >= 0], len(extended.own))
+        for where, nu in ((extended.own, before), (extended.where, now))
+    )
+    if not q.sum() or (q[p > 0] == 0).any() or np.isnan(certified):
         return np.inf
     p, q = p[q > 0] / p.sum(), q[q > 0] / q.sum()
-    certified = float(solution.certificate.chi2)
-    if np.isnan(certified):
-        return np.inf
     return max(certified, 0.0) + float((np.square(p - q) / q).sum())

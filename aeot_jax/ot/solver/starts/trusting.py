@@ -18,7 +18,6 @@ from aeot_jax.typing import Counts, Heights, PRNGKey, Weights
 _LEAST_SHARE = 1e-6
 """Weight of new targets at least: of less nothing is seen."""
 
-
 _UNEVEN = 0.03
 """Square of the error that new targets add to the others, over their share: they take more from
 some than from others (0.01 to 0.06 for those of ``benchmarks/growing.py``)."""
