@@ -269,7 +269,7 @@ def raw_codes(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n z"]:
 def _decode(model: AEOT, z: Float[Array, "n z"]) -> Float[Array, "n ..."]:
     params, shape = _own_networks(model)
     functions = models.functions(shape, model.config.autoencoder)
-    found = _blocks(lambda block: functions.decode(params, block), raw_codes(model, z))
+    found = _blocks(lambda block: functions.show(params, block), raw_codes(model, z))
     if model.columns is not None:
         found = found * model.columns.scale[None, :] + model.columns.centre[None, :]
     return found

@@ -11,7 +11,8 @@ and quarter. The judge is a classifier of the fitted images. Distances are Fréc
 features, extrapolated to infinitely many images: of unseen images that were encoded and decoded to
 other unseen ones ("decoded", which no sampler can do better than on average), of samples to the
 same ("samples"), and of samples to decoded unseen images ("gap", which leaves the decoder out).
-Samples are drawn five times, and their scores averaged.
+Samples are drawn five times, and their scores averaged. Of colours, the speckle of plain areas is
+recorded too (``speckle.py``), of decoded unseen images and of new ones, beside that of real ones.
 Seconds are CPU-seconds of one thread, compilation in them: of the networks alone, and of the whole
 fit. Cells (data, setting, seed) that are on record are left out.
 """
@@ -38,8 +39,8 @@ if not (ARGUMENTS.data or ARGUMENTS.table):
     _PARSER.error("`data` names no data set; pass some, such as digits, or --table.")
 binding.bind(ARGUMENTS.core)
 
-from dataclasses import dataclass  # noqa: E402
-from functools import partial  # noqa: E402
+from dataclasses import dataclass, replace  # noqa: E402
+from functools import lru_cache, partial  # noqa: E402
 
 import cells  # noqa: E402
 import harness  # noqa: E402
@@ -47,6 +48,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from cells import Cell  # noqa: E402
 from scores import Features, featurizer, frechet_infinite  # noqa: E402
+from speckle import speckle  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.data.images import load  # noqa: E402
@@ -57,9 +59,11 @@ from aeot_jax.plot import image_grid  # noqa: E402
 DRAWS = 5
 """Sets of samples, each as large as the unseen images; their scores are averaged."""
 
-TILED = {"patches": "tiled"}
+SHARP = {"chroma": "sharp"}
+TILED = {"patches": "tiled"} | SHARP
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "default": ({}, {}),
+    "sharp chroma": (SHARP, {}),
     **{f"{dim} dimensions": ({"latent_dim": dim}, {}) for dim in (8, 12, 16, 24, 32, 48, 64)},
     "not refined": ({}, {"refine_epochs": 0}),
     "5 epochs refine": ({}, {"refine_epochs": 5}),
@@ -81,6 +85,8 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)
 """Unseen images, and as many others, at most and at least."""
+_SEEN = 1_000
+"""Images whose speckle is measured."""
 _SIDE = 32
 """Of photographs, in pixels, each the mean of four."""
 
@@ -144,18 +150,27 @@ class Judge:
         return frechet_infinite(np.random.default_rng(0), made, to).value
 
 
-def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
-    """Fit one setting, and judge what it decodes and what it samples."""
-    networks = aeot.AutoencoderConfig(**cell.settings["networks"])
-    config = aeot.Config(networks, aeot.TrainConfig(**cell.settings["training"]))
+@lru_cache(maxsize=1)
+def fitted(own: Split, config: aeot.Config, seed: int) -> tuple[aeot.AEOT, float, float]:
+    """A model, with the CPU-seconds of its networks and of the whole fit."""
     trained, began = [0.0], time.process_time()
 
     def note(event: Event) -> None:
         if event.kind == "loss":
             trained[0] = time.process_time() - began
 
-    model = aeot.fit(jax.random.key(cell.seed), own.fitted, config, on_event=note)
-    seconds = time.process_time() - began
+    model = aeot.fit(jax.random.key(seed), own.fitted, config, on_event=note)
+    return model, trained[0], time.process_time() - began
+
+
+def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
+    """Fit one setting, and judge what it decodes and what it samples."""
+    networks = aeot.AutoencoderConfig(**cell.settings["networks"])
+    training = aeot.TrainConfig(**cell.settings["training"])
+    # How colours are shown changes nothing in a fit, so that one fit serves both.
+    config = aeot.Config(replace(networks, chroma="sharp"), training)
+    model, trained, seconds = fitted(own, config, cell.seed)
+    model = replace(model, config=replace(model.config, autoencoder=networks))
     codes = [np.asarray(aeot.encode(model, some)) for some in (own.other, own.unseen)]
     through, back = (np.asarray(aeot.decode(model, z)) for z in codes)
     possible, draws = judge.features(back), []
@@ -178,10 +193,13 @@ def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
         "z5": share_near,
         "nearer": nearer,
         "mass_error": float(model.solution.mass_error),
-        "network_s": trained[0],
+        "network_s": trained,
         "seconds": seconds,
     }
-    words = "  ".join(f"{name} {row[name]:.3f}" for name in COLUMNS.values())
+    if own.other.shape[3] == 3:
+        row |= speckles(own.other, np.rint(255 * through), np.rint(255 * made))
+    named = [*COLUMNS.values(), *(name for name in row if name.startswith("speckle"))]
+    words = "  ".join(f"{name} {row[name]:.3f}" for name in named)
     print(f"{cell.data:16} {cell.method:24} {cell.seed:3}  {words}", flush=True)
     if not ARGUMENTS.quick:
         folder = ARGUMENTS.run_dir / cell.data
@@ -190,6 +208,17 @@ def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
             picture = image_grid(images[:64], columns=8, scale=2)
             picture.save(folder / f"{cell.method.replace(' ', '-')}-{name}.png")
     return row
+
+
+def speckles(real: np.ndarray, through: np.ndarray, made: np.ndarray) -> dict[str, float]:
+    """Of decoded images where their originals are plain, and of new ones by themselves."""
+    real, through, made = real[:_SEEN], through[:_SEEN], made[:_SEEN]
+    return {
+        "speckle_decoded": speckle(through, real),
+        "speckle_originals": speckle(real, real),
+        "speckle_new": speckle(made),
+        "speckle_real": speckle(real),
+    }
 
 
 COLUMNS = {

@@ -716,7 +716,7 @@ CONFIGS = [
         dict.fromkeys(("latent_dim", "width", "depth"), ("3", 2.0, True, -1)),
     ),
     (aeot.AutoencoderConfig(), {"kind": ("vae", None, 3), "activation": ("gelu", None, 3)}),
-    (aeot.AutoencoderConfig(), {"patches": ("woven", None, 3)}),
+    (aeot.AutoencoderConfig(), {"patches": ("woven", None, 3), "chroma": ("none", None, 3)}),
     (aeot.ExtensionConfig(), {"threshold": ("1", np.inf, True, 0.0, 4.0)}),
     (aeot.ExtensionConfig(), {"num_samples": ("3", 2.0, True, 0)}),
     (

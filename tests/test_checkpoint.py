@@ -105,6 +105,22 @@ def test_an_older_file_has_tiled_patches(tmp_path):
     assert_same(load(tmp_path / "old.npz"), tiled)
 
 
+def test_an_older_file_has_sharp_chroma(tmp_path):
+    """Its colours come back bit for bit."""
+    networks = AutoencoderConfig("conv", 3, 8, chroma="sharp")
+    size, model = (8, 8, 3), tiny.model()
+    params = models.functions(size, networks).init(jax.random.key(0))
+    config = replace(model.config, autoencoder=networks)
+    sharp = replace(model, params=params, image_shape=size, config=config)
+    save(sharp, tmp_path / "m.npz")
+    arrays, meta = records.read(tmp_path / "m.npz", "model")
+    assert meta["config"]["autoencoder"].pop("chroma") == "sharp"
+    records.write(tmp_path / "old.npz", "model", arrays, meta)
+    again, z = load(tmp_path / "old.npz"), np.ones((2, 3), np.float32)
+    assert_same(again, sharp)
+    np.testing.assert_array_equal(decode(again, z), decode(sharp, z))
+
+
 def test_a_custom_optimizer_is_left_out_and_all_else_is_saved(tmp_path, model):
     solver = replace(model.config.solver, optimizer=optax.sgd(0.1))
     save(replace(model, config=replace(model.config, solver=solver)), tmp_path / "m.npz")

@@ -19,7 +19,7 @@ _NOT_KEPT = ("parallel", "devices", "target_shards")
 """Fields of the solver's configuration that do not change the answer, and are not saved."""
 
 BEFORE: dict[str, dict[str, Any]] = {
-    "autoencoder": {"activation": "silu", "patches": "tiled"},
+    "autoencoder": {"activation": "silu", "patches": "tiled", "chroma": "sharp"},
     "training": {"refine_epochs": 0, "refine_weight": 10.0},
     "solver": {"streams": 8},
     "extension": {"form": "blend"},

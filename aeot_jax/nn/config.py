@@ -12,6 +12,8 @@ ACTIVATIONS = ("silu", "relu")
 
 PATCHES = ("blended", "tiled")
 
+CHROMA = ("smooth", "sharp")
+
 MIN_SIDE, MAX_SIDE = 4, 128
 
 MLP_MAX_VALUES = 2048
@@ -35,6 +37,9 @@ class AutoencoderConfig:
         affine on each of finitely many cells; `aeot_jax.manifold` counts them.
       patches: how the convolutional decoder makes pixels: "blended", of overlapping patches whose
         borders are faded out, or "tiled", of patches side by side.
+      chroma: how images of three channels from the convolutional decoder are shown: "smooth",
+        their differences from grey averaged over neighbouring pixels, which takes coloured speckle
+        away, or "sharp", every channel as it is. The training does not depend on it.
     """
 
     kind: str = "auto"
@@ -43,6 +48,7 @@ class AutoencoderConfig:
     depth: int = 1
     activation: str = "silu"
     patches: str = "blended"
+    chroma: str = "smooth"
 
     def __post_init__(self):
         arguments.choice("kind", self.kind, ("auto", "conv", "mlp"))
@@ -53,6 +59,7 @@ class AutoencoderConfig:
         arguments.replace_field(self, "depth", arguments.count, 0, what="residual blocks")
         arguments.choice("activation", self.activation, ACTIVATIONS)
         arguments.choice("patches", self.patches, PATCHES)
+        arguments.choice("chroma", self.chroma, CHROMA)
 
 
 def is_table(image_shape: tuple[int, ...]) -> bool:
@@ -90,6 +97,12 @@ def kind(image_shape: tuple[int, ...], config: AutoencoderConfig) -> str:
     if config.kind != "auto" or is_table(image_shape):
         return config.kind.replace("auto", "mlp")
     return "mlp" if math.prod(image_shape) <= MLP_MAX_VALUES else "conv"
+
+
+def smooths_chroma(image_shape: tuple[int, ...], config: AutoencoderConfig) -> bool:
+    """Whether differences from grey are averaged when a decoded image is shown."""
+    colours = len(image_shape) == 3 and image_shape[2] == 3
+    return colours and config.chroma == "smooth" and kind(image_shape, config) == "conv"
 
 
 def latent_dim(image_shape: tuple[int, ...], config: AutoencoderConfig) -> int:

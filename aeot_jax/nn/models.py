@@ -15,6 +15,8 @@ from aeot_jax.nn.config import check_image_shape as check_image_shape
 from aeot_jax.nn.config import is_table as is_table
 from aeot_jax.nn.config import kind as kind
 from aeot_jax.nn.config import latent_dim as latent_dim
+from aeot_jax.nn.config import smooths_chroma
+from aeot_jax.nn.layers import smooth_chroma
 from aeot_jax.nn.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from aeot_jax.typing import ArrayLike, PRNGKey
 
@@ -33,12 +35,15 @@ class Functions(NamedTuple):
       encode: (params, x (n, h, w, c), uint8 or float in [0, 1]; or (n, D), standardised columns of
         a table) -> codes (n, latent); reads only params["encoder"].
       decode: (params, z (n, latent)) -> images (n, h, w, c), float32 in [0, 1]; or (n, D); reads
-        only params["decoder"].
+        only params["decoder"]. This is what is trained.
+      show: the same, as users see it: with ``chroma="smooth"``, colours are averaged. A decoder
+        that is trained through the average makes up for a part of it.
     """
 
     init: Callable[[PRNGKey], Params]
     encode: Callable[[Params, ArrayLike], Float[Array, "n z"]]
     decode: Callable[[Params, ArrayLike], Float[Array, "n ..."]]
+    show: Callable[[Params, ArrayLike], Float[Array, "n ..."]]
 
 
 def _as_float(x: ArrayLike) -> Array:
@@ -81,7 +86,7 @@ def functions(image_shape: tuple[int, ...], config: AutoencoderConfig = DEFAULT)
       config: the networks.
 
     Returns:
-      Functions `init`, `encode` and `decode`.
+      Functions `init`, `encode`, `decode` and `show`.
 
     Raises:
       ValueError: if the size is not supported.
@@ -124,4 +129,8 @@ def functions(image_shape: tuple[int, ...], config: AutoencoderConfig = DEFAULT)
         found = nnx.merge(decoder_def, params["decoder"])(z)
         return found if is_table(image_shape) else nnx.sigmoid(found)
 
-    return Functions(jax.jit(init), encode, decode)
+    def show(params, z):
+        return smooth_chroma(decode(params, z))
+
+    smooths = smooths_chroma(image_shape, config)
+    return Functions(jax.jit(init), encode, decode, show if smooths else decode)

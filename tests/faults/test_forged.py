@@ -89,6 +89,7 @@ MODELS = {
     "activation unknown": put(*NETS, "activation", "gelu"),
     "activation a number": put(*NETS, "activation", 1),
     "patches unknown": put(*NETS, "patches", "woven"),
+    "chroma unknown": put(*NETS, "chroma", "none"),
     "depth as float": put(*NETS, "depth", 1.0),
     "depth as truth": put(*NETS, "depth", True),
     "no depth": put(*NETS, "depth", None),

@@ -139,6 +139,54 @@ def test_either_kind_of_patches_makes_every_size(patches):
         assert made.shape == (3, *shape)
 
 
+def test_chroma_is_averaged_and_grey_is_not():
+    x = np.random.default_rng(0).uniform(0.3, 0.7, (2, 5, 4, 3)).astype(np.float32)
+    frame = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    taps = [weights[i, j] * frame[:, i : i + 5, j : j + 4] for i in range(3) for j in range(3)]
+    mean = np.sum(taps, axis=0)
+    expected = mean - mean.mean(3, keepdims=True) + x.mean(3, keepdims=True)
+    np.testing.assert_allclose(layers.smooth_chroma(jnp.asarray(x)), expected, atol=1e-6)
+
+
+def test_even_colours_stay_and_colours_of_every_other_column_go():
+    colour = jnp.array([0.9, 0.5, 0.1])[None, None, None]
+    even = jnp.broadcast_to(colour, (1, 4, 6, 3))
+    np.testing.assert_allclose(layers.smooth_chroma(even), even, atol=1e-7)
+    speckle = even.at[:, :, ::2].set(colour[..., ::-1])
+    inner = layers.smooth_chroma(speckle)[:, :, 1:-1]
+    np.testing.assert_allclose(inner, np.full((1, 4, 4, 3), 0.5), atol=1e-6)
+
+
+def test_no_value_leaves_the_unit_interval():
+    """At an edge of white and red, red would be above 1."""
+    x = jnp.ones((1, 4, 4, 3)).at[:, :, 2:, 1:].set(0.0)
+    made = layers.smooth_chroma(x)
+    assert float(made.min()) == 0
+    assert float(made.max()) == 1
+
+
+def test_chroma_is_smooth_where_it_is_shown_and_not_in_training():
+    z = jax.random.normal(jax.random.key(1), (3, 2))
+    smooth, sharp = (
+        models.functions((9, 10, 3), models.AutoencoderConfig("conv", 2, 4, chroma=name))
+        for name in ("smooth", "sharp")
+    )
+    params = sharp.init(jax.random.key(0))
+    np.testing.assert_array_equal(smooth.decode(params, z), sharp.decode(params, z))
+    np.testing.assert_array_equal(sharp.show(params, z), sharp.decode(params, z))
+    expected = layers.smooth_chroma(sharp.decode(params, z))
+    np.testing.assert_allclose(smooth.show(params, z), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("conv", (8, 8, 1)), ("conv", (8, 8, 2)), ("mlp", (8, 8, 3)), ("mlp", (5,))]
+)
+def test_other_data_and_perceptrons_have_no_chroma_to_smooth(kind, shape):
+    functions = models.functions(shape, models.AutoencoderConfig(kind, 2, 4))
+    assert functions.show is functions.decode
+
+
 def nine_shifts(x, kernel):
     _, h, w, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
