@@ -23,7 +23,7 @@ from aeot_jax import (
 )
 from aeot_jax.checkpoints import checkpoint, configs, contents, identity
 from aeot_jax.measures import table
-from aeot_jax.nn import models
+from aeot_jax.nn import layers, models
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.storage import records
 
@@ -119,6 +119,9 @@ def test_an_older_file_has_sharp_chroma(tmp_path):
     again, z = load(tmp_path / "old.npz"), np.ones((2, 3), np.float32)
     assert_same(again, sharp)
     np.testing.assert_array_equal(decode(again, z), decode(sharp, z))
+    smooth = replace(sharp, config=replace(config, autoencoder=replace(networks, chroma="smooth")))
+    expected = layers.smooth_chroma(decode(sharp, z))
+    np.testing.assert_allclose(decode(smooth, z), expected, atol=1e-6)
 
 
 def test_a_custom_optimizer_is_left_out_and_all_else_is_saved(tmp_path, model):
