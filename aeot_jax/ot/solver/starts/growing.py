@@ -93,7 +93,7 @@ def extended(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Extended:
     chosen = taught[chosen]
     found = _learned(old.wide(chosen), heights[chosen] - level)(new) + level
     rising = taught[np.argsort(heights[taught], kind="stable")]
-    where, own = (places(sought, old, rising) for sought in (new, old))
+    where, own = places((new, old), old, rising)
     known = where >= 0
     found[known] = heights[where[known]]
     most = float(np.finfo(np.float32).max) / 4

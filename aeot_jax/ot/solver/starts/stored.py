@@ -61,27 +61,31 @@ def both(y_old: ArrayLike, y_new: ArrayLike) -> tuple[Stored, Stored]:
     return Stored("y_old", np.asarray(old), common), Stored("y_new", np.asarray(new), common)
 
 
-def places(sought: Stored, among: Stored, order: Int[np.ndarray, " k"]) -> Places:
-    """For each target the last in an order that equals it, or -1.
+def places(
+    sought: tuple[Stored, ...], among: Stored, order: Int[np.ndarray, " k"]
+) -> list[np.ndarray]:
+    """For each target sought the last in an order that equals it, or -1.
 
     Args:
-      sought: n targets.
+      sought: several times n targets (n, d); ``among`` may be one of them.
       among: other targets (m, d).
       order: numbers of some of them (k,); where several are equal, the last counts.
     """
-    keys = _keys(among)[order]
-    ascending = np.argsort(keys, kind="stable")
-    keys, order = keys[ascending], order[ascending]
-    found = np.full(len(sought.rows), -1, np.int64)
-    for part in sought.parts():
-        rows = sought.alike(part)
-        own = merging.keys(rows)
-        last = np.searchsorted(keys, own, side="right") - 1
-        same = np.flatnonzero((last >= 0) & (keys[last] == own))
-        place = order[last[same]]
-        equal = (rows[same] == among.alike(place)).all(1)  # keys hardly ever agree otherwise
-        found[part][same[equal]] = place[equal]
-    return found
+    own = _keys(among)
+    ascending = order[np.argsort(own[order], kind="stable")]
+    known = own[ascending]
+
+    def found(stored: Stored) -> Places:
+        keys = own if stored is among else _keys(stored)
+        last = np.searchsorted(known, keys, side="right") - 1
+        found = np.where((last >= 0) & (known[last] == keys), ascending[last], -1)
+        for part in stored.parts():  # keys hardly ever agree where targets do not
+            same = part.start + np.flatnonzero(found[part] >= 0)
+            equal = (stored.alike(same) == among.alike(found[same])).all(1)
+            found[same[~equal]] = -1
+        return found
+
+    return [found(stored) for stored in sought]
 
 
 def _keys(stored: Stored) -> Int[np.ndarray, " m"]:
