@@ -27,6 +27,7 @@ _PARSER.add_argument("data", nargs="*", help="files of images; without any, norm
 _PARSER.add_argument("--quick", action="store_true", help="small works, nothing recorded")
 _PARSER.add_argument("--works", nargs="*", choices=WORKS, default=WORKS, help="by default all")
 _PARSER.add_argument("--sets", nargs="*", help="names of sets of targets; by default all")
+_PARSER.add_argument("--per-target", type=int, help="samples of the heights of whole sets alone")
 _PARSER.add_argument("--run-dir", default="runs/pruning", help="where codes and heights are kept")
 ARGUMENTS = _PARSER.parse_args()
 binding.bind()
@@ -318,7 +319,9 @@ def measure_heights(given: Targets, number: int, per_target: int) -> None:
 
 def measure_all_heights(given: Targets) -> None:
     """With few samples for each target, and with many for a part of the targets."""
-    measure_heights(given, LISTS[0], START)
+    measure_heights(given, LISTS[0], ARGUMENTS.per_target or START)
+    if ARGUMENTS.per_target:
+        return
     part = np.random.default_rng(0).permutation(len(given.y))[:SMALL]
     few = solved(given.name, given.y[part], Path(ARGUMENTS.run_dir))
     measure_heights(few, LISTS[0] // 4, PER_TARGET)
