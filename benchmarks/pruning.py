@@ -220,23 +220,22 @@ def measure_bias(given: Targets) -> None:
 
 def measure_time(given: Targets) -> None:
     y, h = given.y, given.h
-    found = trial(y, h, LISTS[0])
-    lists = inverted.build(y, h, found.own, found.planes)
     x = jnp.asarray(samples(5, BATCH, y.shape[1]))
     right = np.array(inverted.exact(x, y, h)[1])
-    probes = dict(zip(LEVELS, probes_for(given, found, found.planes), strict=True))
-    contestants = {"exact": partial(inverted.exact, x, jnp.asarray(y), jnp.asarray(h))}
-    contestants |= {
-        f"{level}": partial(inverted.assign, x, lists, number) for level, number in probes.items()
-    }
-    timings = harness.interleave(contestants, 1 if QUICK else 7)
-    for level, number in probes.items():
-        wrong = int((np.array(contestants[f"{level}"]()[1]) != right).sum())
-        row = {"work": given.work, "samples": BATCH, "lists": LISTS[0], "probes": number}
-        row |= {"wrong": wrong / BATCH, "wrong_at_most": inverted.at_most(wrong, BATCH)}
-        row |= {"exact_s": timings["exact"].summary()["cpu_s"]}
-        row |= timings[f"{level}"].summary()
-        keep("time", row | {"times": timings["exact"].ratio(timings[f"{level}"])})
+    for lists in LISTS:
+        found = trial(y, h, lists)
+        data = inverted.build(y, h, found.own, found.planes)
+        contestants = {"exact": partial(inverted.exact, x, jnp.asarray(y), jnp.asarray(h))}
+        every = probes_for(given, found, found.planes)
+        contestants |= {f"{p}": partial(inverted.assign, x, data, p) for p in every}
+        timings = harness.interleave(contestants, 1 if QUICK else 7)
+        for p in every:
+            wrong = int((np.array(contestants[f"{p}"]()[1]) != right).sum())
+            row = {"work": given.work, "samples": BATCH, "lists": lists, "probes": p}
+            row |= {"wrong": wrong / BATCH, "wrong_at_most": inverted.at_most(wrong, BATCH)}
+            row |= {"exact_s": timings["exact"].summary()["cpu_s"]}
+            row |= timings[f"{p}"].summary()
+            keep("time", row | {"times": timings["exact"].ratio(timings[f"{p}"])})
 
 
 def newton(h: jax.Array, counts: jax.Array, t: int, gap: float) -> jax.Array:
