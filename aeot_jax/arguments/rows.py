@@ -9,7 +9,7 @@ PART_BYTES = 1 << 24
 """Bytes of an array that are looked at together."""
 
 
-def parts(name: str, array: np.ndarray) -> Iterator[slice]:
+def parts(name: str, array: np.ndarray, times: int = 1) -> Iterator[slice]:
     """Slices of the rows of an array, of 16 MiB or one row each.
 
     A file that has shrunk under a memory map would end the process where it is read: each slice is
@@ -18,11 +18,12 @@ def parts(name: str, array: np.ndarray) -> Iterator[slice]:
     Args:
       name: the name of the argument, for errors.
       array: of one dimension or more.
+      times: how many times as many bytes the rows take where they are used.
 
     Raises:
       ValueError: if the file of a memory map has shrunk.
     """
-    step = max(1, PART_BYTES * len(array) // max(1, array.nbytes))
+    step = max(1, PART_BYTES * len(array) // max(1, times * array.nbytes))
     for start in range(0, len(array), step):
         check_file(name, array)
         yield slice(start, min(start + step, len(array)))

@@ -21,9 +21,11 @@ def representatives(y: np.ndarray | Array) -> Int[np.ndarray, " m"] | None:
     that targets are not copied to be sorted.
     """
     host = np.asarray(y)
-    keys = _keys(host)
-    order = np.argsort(keys, kind="stable")
-    alike = keys[order[1:]] == keys[order[:-1]]
+    known = np.empty(host.shape[0], np.int64)
+    for part in arguments.parts("y", host):
+        known[part] = keys(host[part])
+    order = np.argsort(known, kind="stable")
+    alike = known[order[1:]] == known[order[:-1]]
     if not alike.any():
         return None
     first = np.append(False, alike)
@@ -36,12 +38,12 @@ def representatives(y: np.ndarray | Array) -> Int[np.ndarray, " m"] | None:
     return same
 
 
-def _keys(host: np.ndarray) -> Int[np.ndarray, " m"]:
-    """Numbers of 64 bits that are equal where rows are, and hardly ever elsewhere."""
-    keys = np.empty(host.shape[0], np.int64)
-    for part in arguments.parts("y", host):
-        keys[part] = np.fromiter(map(hash, _as_bytes(host[part]).tolist()), np.int64)
-    return keys
+def keys(rows: np.ndarray) -> Int[np.ndarray, " n"]:
+    """Numbers of 64 bits that are equal where rows are, and hardly ever elsewhere.
+
+    Other processes have other numbers.
+    """
+    return np.fromiter(map(hash, _as_bytes(rows).tolist()), np.int64, len(rows))
 
 
 def _as_bytes(rows: np.ndarray) -> np.ndarray:

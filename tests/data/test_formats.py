@@ -4,6 +4,7 @@ import builtins
 import io
 import json
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -635,6 +636,31 @@ def test_parquet_without_a_single_label_has_none(tmp_path):
     found = images.load(tmp_path)
     assert found.labels is None
     assert found.notes == ("labels were left out, because 1 of 2 files have none.",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (pa.array(LABELS, pa.float64()), None),
+        (pa.array(LABELS / 2), "holds numbers that are not whole"),
+        (pa.array([np.inf, *LABELS[1:]]), "holds numbers that are not whole"),
+        (pa.array([b"a", b"b"] * 5), "has the type binary, not numbers or texts"),
+        (pa.array([[1], [2]] * 5), r"has the type list<.*>, not numbers or texts"),
+        (pa.array(LABELS.tolist(), pa.decimal128(5, 2)), r"has the type decimal128\(5, 2\), not"),
+    ],
+    ids=["whole", "halves", "infinite", "bytes", "lists", "decimals"],
+)
+def test_a_column_of_labels_is_read_or_a_note_says_why_not(tmp_path, labels, said):
+    table = pa.table({"image": [{"bytes": png(one)} for one in COLOUR], "label": labels})
+    pq.write_table(table, tmp_path / "set.parquet")
+    found = images.load(tmp_path / "set.parquet")
+    if said is None:
+        np.testing.assert_array_equal(found.labels, LABELS)
+        assert not found.notes
+    else:
+        assert found.labels is None
+        (note,) = found.notes
+        assert re.fullmatch(f"labels were left out, because the column 'label' {said}.*", note)
 
 
 def test_files_that_disagree_about_the_kind_of_labels_are_refused(tmp_path):

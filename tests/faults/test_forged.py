@@ -9,6 +9,7 @@ import os
 import resource
 import time
 
+import effort
 import handmade
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from aeot_jax.checkpoints import checkpoint
 from aeot_jax.cli import evaluate, main
 from aeot_jax.storage import documents, records, runs
 
-SECONDS, MEBIBYTES = 5.0, 512
-"""What one form may take of the CPU, and all together of memory."""
+MEBIBYTES = 512
+"""What all forms together may take of memory."""
 
 SOLVER, NETS, TRAINING = ("config", "solver"), ("config", "autoencoder"), ("config", "training")
 
@@ -298,9 +299,8 @@ class Limits:
 
     def problem(self, started):
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.peak) / 2**10
-        seconds = time.process_time() - started
-        if seconds > SECONDS:
-            return f"took {seconds:.1f} s"
+        if too_much := effort.problem(time.process_time() - started):
+            return too_much
         return f"took {grown:.0f} MiB" if grown > MEBIBYTES else None
 
 

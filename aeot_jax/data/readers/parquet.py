@@ -18,7 +18,7 @@ from aeot_jax.storage.files import open_file, reason
 _NAME = re.compile(r"(?:.*[-_/])?(train|validation|valid|val|test)(?:-\d+-of-\d+(?:-\w+)?)?")
 _IMAGES = ("image", "img", "images", "picture")
 _LABELS = ("label", "labels", "fine_label", "class")
-_KINDS = re.compile(r"u?int\d+|bool|(large_)?string(_view)?")
+_KINDS = re.compile(r"u?int\d+|bool|halffloat|float|double|(large_)?string(_view)?")
 _MOST_NAMES = 100_000
 _ROWS = 64  # of a batch
 
@@ -31,8 +31,9 @@ def is_folder(folder: Path) -> bool:
 def find(path: Path, split: str) -> Files:
     """Find the pictures of a parquet file, or of a folder of files whose names give the split.
 
-    Pictures are a column of structures with `bytes`; labels are a column of integers, bools or
-    texts. The class names of numbers are read from the metadata of the table.
+    Pictures are a column of structures with `bytes`; labels are a column of whole numbers, bools or
+    texts. The class names of numbers are read from the metadata of the table. A column of labels
+    that holds something else is left out, and a note says so.
 
     Args:
       path: a file or a folder.
@@ -54,7 +55,8 @@ def find(path: Path, split: str) -> Files:
     files, notes = _of_split(path, split)
     counts: list[int] = []
     labels: list[np.ndarray] = []
-    columns = []
+    columns: list[str] = []
+    odd: list[str] = []  # why labels are none
     names = None
     for file in files:
         try:
@@ -66,12 +68,11 @@ def find(path: Path, split: str) -> Files:
                 columns.append(image)
                 counts.append(table.metadata.num_rows)
                 check_size(8 * counts[-1], size)
-                if label is not None:
-                    # Equal texts are held once: however many there are, they stay small.
-                    table = pq.ParquetFile(raw, read_dictionary=[label])
-                    column = table.read(columns=[label]).column(0)
-                    if not len(column) or column.null_count < len(column):  # some are known
-                        labels.append(_values(column))
+                own = _labels(pq, raw, table.schema_arrow, label)
+                if isinstance(own, np.ndarray):
+                    labels.append(own)
+                elif own:
+                    odd.append(own)
         except Exception as error:  # damaged bytes raise almost anything
             raise _damaged(file, error) from error
 
@@ -86,7 +87,9 @@ def find(path: Path, split: str) -> Files:
 
     total = int(starts[-1])
     known = np.concatenate(labels) if len(labels) == len(files) else None
-    if labels and known is None:
+    if odd:
+        notes += (f"labels were left out, because {odd[0]}.",)
+    elif labels and known is None:
         lacking = len(files) - len(labels)
         notes += (f"labels were left out, because {lacking} of {len(files)} files have none.",)
     if known is not None and known.dtype == object:
@@ -142,12 +145,32 @@ def _columns(schema: Any) -> tuple[str, str | None, tuple[str, ...] | None]:
     kind = str(schema.field(image).type)
     if "binary" not in kind:
         raise ValueError(f"its column {image!r} has the type {kind[:99]}, not bytes of pictures")
-    label = next((n for n in _LABELS if n in held and _is_label(schema.field(n).type)), None)
+    own = [name for name in _LABELS if name in held]
+    label = next(
+        (name for name in own if _is_label(schema.field(name).type)), next(iter(own), None)
+    )
     return image, label, None if label is None else _class_names(schema, label)
 
 
+def _labels(pq: Any, raw: Any, schema: Any, name: str | None) -> np.ndarray | str | None:
+    """The labels in a column (n,), or why there are none; None where nobody gave any."""
+    if name is None:
+        return None
+    kind = schema.field(name).type
+    if not _is_label(kind):
+        return f"the column {name!r} has the type {str(kind)[:99]}, not numbers or texts"
+    # Equal texts are held once: however many there are, they stay small.
+    column = pq.ParquetFile(raw, read_dictionary=[name]).read(columns=[name]).column(0)
+    if len(column) and column.null_count == len(column):
+        return None
+    values = _values(column)
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
+        return f"the column {name!r} holds numbers that are not whole"
+    return values
+
+
 def _is_label(kind: Any) -> bool:
-    """Whether a column has integers, bools or texts, perhaps by a dictionary."""
+    """Whether a column has numbers, bools or texts, perhaps by a dictionary."""
     own = kind.value_type if str(kind).startswith("dictionary") else kind
     return _KINDS.fullmatch(str(own)) is not None
 

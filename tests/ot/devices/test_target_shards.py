@@ -49,7 +49,7 @@ def sharded(y, config):
     return state, marginals, partial(stepping.run_steps, plan=plan, where=where)
 
 
-PLAIN = {"sampling": "independent"}
+PLAIN = {"sampling": "independent", "start": "gaussian"}
 ADAM = {"method": "adam", "plateau_steps": 1, "start": "zero"}
 LONG = pytest.mark.long
 

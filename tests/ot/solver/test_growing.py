@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
+from aeot_jax.ot import merging
 from aeot_jax.ot.exact.exact import exact_masses
+from aeot_jax.ot.solver.starts import growing
 
 RNG = np.random.default_rng(0)
 PLANE = RNG.normal(size=(440, 2)) * [2.0, 0.5] + [7.0, -3.0]
@@ -32,6 +34,25 @@ def test_known_targets_keep_their_height_whatever_their_order(solved):
     assert np.isfinite(extended).all()
     fewer = aeot.extend_heights(y, h, y[::3])
     np.testing.assert_array_equal(fewer, h[::3].astype(np.float32))
+
+
+@pytest.mark.parametrize("dtypes", [("u1", "u1"), ("u1", "f4"), ("f8", "f2"), ("i8", "u1")])
+def test_targets_are_known_whatever_they_are_stored_in(dtypes):
+    y = RNG.integers(0, 255, (90, 4))
+    y[7] = y[60]  # of equal ones the highest counts
+    h = RNG.normal(size=90).astype(np.float32)
+    old, new = (y.astype(dtype) for dtype in dtypes)
+    expected = h[:80].copy()
+    expected[[7, 60]] = h[[7, 60]].max()
+    extended = np.asarray(aeot.extend_heights(old[:80], h[:80], new))
+    np.testing.assert_array_equal(extended[:80], expected)
+
+
+def test_targets_of_one_key_are_not_taken_for_one_another(solved, monkeypatch):
+    y, h = solved
+    monkeypatch.setattr(merging, "keys", lambda rows: np.zeros(len(rows), np.int64))
+    where = growing.extended(y, h, PLANE).where
+    assert set(where[where != np.arange(440)]) == {-1}
 
 
 def test_the_quadratic_potential_between_normal_laws_is_found():

@@ -17,7 +17,12 @@ Y = jax.random.normal(jax.random.key(1), (60, 8))
 METHODS = [name for name in get_args(MethodName) if name not in ("auto", "exact")]
 SOURCES = aeot.Gaussian(8), aeot.UniformCube(8), aeot.UniformBall(8)
 CONFIG = aeot.SolverConfig(
-    tolerance=0.2, batch_size=512, sampling="independent", method="newton", parallel="none"
+    tolerance=0.2,
+    batch_size=512,
+    sampling="independent",
+    method="newton",
+    parallel="none",
+    start="gaussian",
 )
 
 

@@ -13,7 +13,8 @@ from aeot_jax.ot.solver.running import StartWarning
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(5)
 Y = np.random.default_rng(0).normal(size=(440, 5)).astype(np.float32) * [3, 2, 1, 1, 0.5]
-CONFIG = aeot.SolverConfig(tolerance=0.1, parallel="none", batch_size=1024)
+# One start, of which nothing here speaks: less to compile.
+CONFIG = aeot.SolverConfig(tolerance=0.1, parallel="none", batch_size=1024, start="gaussian")
 
 
 def solve(y, nu=None, h0=None, config=CONFIG):

@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.ot import checks
+from aeot_jax.ot.solver.starts.stored import Places, Stored, both, places
 from aeot_jax.typing import ArrayLike, Heights
 
 _MOST_ROWS = 16_384
@@ -44,9 +45,7 @@ _FLAT = 1e-6
 
 Rows = Float[np.ndarray, "m d"]
 Columns = Float[np.ndarray, "m k"]
-NewRows = Float[np.ndarray, "n d"]
 Values = Float[np.ndarray, " m"]
-Places = Int[np.ndarray, " n"]
 
 
 def extend_heights(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Heights:
@@ -86,46 +85,19 @@ class Extended(NamedTuple):
 
 def extended(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> Extended:
     """``extend_heights``, with where its heights come from."""
-    old, new, heights = _checked(y_old, h_old, y_new)
+    old, new = both(y_old, y_new)
+    heights = np.asarray(checks.heights("h_old", h_old, old.rows), np.float64)
     taught = np.flatnonzero(np.isfinite(heights))
     level = heights[taught].mean()  # on which the differences of heights do not depend
-    found = _learned(old[taught], heights[taught] - level)(new) + level
-    where, own = _places(old, heights, taught, (new, old))
+    chosen = np.random.default_rng(0).permutation(len(taught))[:_MOST_ROWS]
+    chosen = taught[chosen]
+    found = _learned(old.wide(chosen), heights[chosen] - level)(new) + level
+    rising = taught[np.argsort(heights[taught], kind="stable")]
+    where, own = places((new, old), old, rising)
     known = where >= 0
     found[known] = heights[where[known]]
     most = float(np.finfo(np.float32).max) / 4
     return Extended(jnp.asarray(np.clip(found, -most, most), jnp.float32), where, own)
-
-
-def _checked(y_old: ArrayLike, h_old: ArrayLike, y_new: ArrayLike) -> tuple[Rows, NewRows, Values]:
-    """Old targets, new ones, and heights of the old ones, in float64.
-
-    Where one kind is stored in fewer digits, the other is rounded to them: equal targets stay so.
-    """
-    given = checks.points("y_old", y_old), checks.points("y_new", y_new)
-    floats = [rows.dtype for rows in given if jnp.issubdtype(rows.dtype, jnp.floating)]
-    if len(floats) == len(given):
-        least = min(floats, key=lambda dtype: jnp.finfo(dtype).nmant)
-        given = tuple(rows.astype(least) for rows in given)
-    old, new = (np.asarray(rows).astype(np.float64) for rows in given)
-    if new.shape[1] != old.shape[1]:
-        raise ValueError(
-            f"`y_new` has shape {new.shape}, but `y_old` has shape {old.shape}; pass targets of "
-            f"dimension {old.shape[1]}."
-        )
-    return old, new, np.asarray(checks.heights("h_old", h_old, old), np.float64)
-
-
-def _places(
-    old: Rows, heights: Values, taught: Places, sought: tuple[np.ndarray, ...]
-) -> list[np.ndarray]:
-    """The highest of the old rows with a finite height that each row sought equals, or -1."""
-    order = taught[np.argsort(heights[taught], kind="stable")]
-    highest = {(old[i] + 0.0).tobytes(): int(i) for i in order}  # -0.0 equals 0.0
-    return [
-        np.array([highest.get((row + 0.0).tobytes(), -1) for row in rows], np.int64)
-        for rows in sought
-    ]
 
 
 class _Function(NamedTuple):
@@ -147,20 +119,19 @@ class _Function(NamedTuple):
     weights: np.ndarray
     width: float
 
-    def __call__(self, y: Rows) -> Values:
+    def __call__(self, y: Stored) -> Values:
         """Values at targets (n, d), a chunk at a time."""
-        values = np.empty(len(y))
-        for start in range(0, len(y), _CHUNK):
-            z = (y[start : start + _CHUNK] - self.mean) @ self.axes
-            kernels = _matern(z, self.centres, self.width)
-            values[start : start + _CHUNK] = _powers(z) @ self.slopes + kernels @ self.weights
+        values = np.empty(len(y.rows))
+        for start in range(0, len(values), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            z = (y.wide(chunk) - self.mean) @ self.axes
+            values[chunk] = _powers(z) @ self.slopes
+            values[chunk] += _matern(z, self.centres, self.width) @ self.weights
         return values
 
 
 def _learned(y: Rows, h: Values) -> _Function:
     """The function whose values at old targets are their heights."""
-    chosen = np.random.default_rng(0).permutation(len(y))[:_MOST_ROWS]
-    y, h = y[chosen], h[chosen]
     mean, axes = _whitening(y)
     z = (y - mean) @ axes
     powers = _powers(z)
