@@ -235,13 +235,13 @@ DIGITS |= dict.fromkeys(("decoded", "samples", "gap"), 3)
 
 
 def table() -> None:
-    """Means over the seeds, a table a data set (Markdown)."""
-    known = cells.newest_of(cells.lines(harness.records(), "decoders"))
+    """Means over the seeds, each as it was measured last, a table a data set (Markdown)."""
+    known = cells.lines(harness.records(), "decoders")
     if not known:
         raise SystemExit(cells.NOTHING)
     columns = {head: lambda line, name=name: line[name] for head, name in COLUMNS.items()}
     for data, fitted in dict.fromkeys(map(_problem, known)):
-        own = [line for line in known if _problem(line) == (data, fitted)]
+        own = cells.newest(line for line in known if _problem(line) == (data, fitted))
         words = f"{data}: {fitted:,} images fitted, floor {own[-1]['floor']:.3f}"
         print(f"{words}\n\n{cells.table(own, columns, DIGITS, list(SETTINGS))}\n")
 
