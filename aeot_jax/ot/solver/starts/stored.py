@@ -75,7 +75,7 @@ def places(
     ascending = order[np.argsort(own[order], kind="stable")]
     known = own[ascending]
 
-    def found(stored: Stored) -> Places:
+    def last_equal(stored: Stored) -> Places:
         keys = own if stored is among else _keys(stored)
         last = np.searchsorted(known, keys, side="right") - 1
         found = np.where((last >= 0) & (known[last] == keys), ascending[last], -1)
@@ -85,7 +85,7 @@ def places(
             found[same[~equal]] = -1
         return found
 
-    return [found(stored) for stored in sought]
+    return [last_equal(stored) for stored in sought]
 
 
 def _keys(stored: Stored) -> Int[np.ndarray, " m"]:
