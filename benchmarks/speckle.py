@@ -1,6 +1,7 @@
 """Speckle: how much the colours of neighbouring pixels differ in the plain areas of pictures."""
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 _SIDE, _APART = 8, 4
 """Windows of so many pixels a side, each so many pixels from the next."""
@@ -10,9 +11,7 @@ _PLAIN, _WHITE = 3.0, 245.0
 
 def _mean(x: np.ndarray, side: int) -> np.ndarray:
     """Each pixel's mean over a square around it; the border is continued."""
-    pad = side // 2
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(1, 2)).mean((4, 5))
+    return uniform_filter(x, (1, side, side, 1), mode="nearest")
 
 
 def _windows(x: np.ndarray) -> np.ndarray:

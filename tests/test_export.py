@@ -1,8 +1,7 @@
 """Every public program lowers for accelerators that are not here, alone and over devices."""
 
-import functools
 import re
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +96,7 @@ def exported(function, *arguments, platforms):
     return export.export(jax.jit(function), platforms=platforms)(*arguments)
 
 
-@functools.cache
+@cache
 def public(name):
     """The text of a public program for each platform, which is traced once."""
     function, *arguments = PROGRAMS[name]

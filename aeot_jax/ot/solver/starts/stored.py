@@ -28,12 +28,12 @@ class Stored(NamedTuple):
     common: Any
 
     def alike(self, which: slice | Places) -> np.ndarray:
-        """Some of them in the common dtype."""
-        return self.rows[which].astype(self.common)
+        """Some of them in the common dtype, to be read alone: a slice may be no copy."""
+        return self.rows[which].astype(self.common, copy=False)
 
     def wide(self, which: slice | Places) -> Float[np.ndarray, "n d"]:
-        """Some of them in float64, rounded to the common dtype."""
-        return self.alike(which).astype(np.float64)
+        """The same in float64."""
+        return self.alike(which).astype(np.float64, copy=False)
 
     def parts(self) -> Iterator[slice]:
         """All of them, a few at a time."""
