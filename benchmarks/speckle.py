@@ -11,7 +11,7 @@ _PLAIN, _WHITE = 3.0, 245.0
 
 def _mean(x: np.ndarray, side: int) -> np.ndarray:
     """Each pixel's mean over a square around it; the border is continued."""
-    return uniform_filter(x, (1, side, side, 1), mode="nearest")
+    return uniform_filter(x, side, mode="nearest", axes=(1, 2))
 
 
 def _windows(x: np.ndarray) -> np.ndarray:
