@@ -5,7 +5,7 @@
     python benchmarks/pruning.py --quick                        # a smoke test, nothing recorded
 
 Targets are codes of all images, training and test: whitened principal components, and codes of an
-autoencoder that has learned from some. Heights are those of a few steps of the solver. Four works:
+autoencoder that has learned from some. Heights are those of a few steps of the solver. Five works:
 
 * bounds: what exact pruning must score at least (``bounds.py``).
 * lists: what inverted lists score, by the share of wrong cells (``inverted.py``); and the mass
@@ -14,13 +14,16 @@ autoencoder that has learned from some. Heights are those of a few steps of the 
 * heights: the same stochastic Newton steps with cells of either kind, and with a correction: a
   sixteenth of the samples is assigned both ways, and what that changes counts sixteen times, so
   that the counts have no bias. One certificate, with exact cells, judges all.
+* solve: the package's solver with ``search="exact"`` and ``search="lists"``, as users call it, by
+  as many samples, and what its certificate says. Only the seconds of the steps are compared too:
+  starts and certificates are the same in both.
 """
 
 import argparse
 
 import binding
 
-WORKS = ("time", "lists", "bounds", "heights")
+WORKS = ("time", "lists", "bounds", "heights", "solve")
 
 _PARSER = argparse.ArgumentParser(description="Exact pruning and inverted lists.")
 _PARSER.add_argument("data", nargs="*", help="files of images; without any, normal targets")
@@ -61,6 +64,8 @@ START = 5
 LISTS = (16, 32) if QUICK else (256, 1024)
 LEVELS = (0.1, 0.01, 0.001)
 """Shares of wrong cells."""
+SOLVED = 40 if QUICK else 20
+"""Samples a target of a whole solve."""
 CHECKED = 16
 """One sample in so many is assigned both ways."""
 
@@ -326,12 +331,39 @@ def measure_all_heights(given: Targets) -> None:
     measure_heights(few, LISTS[0] // 4, PER_TARGET)
 
 
+def measure_solve(given: Targets) -> None:
+    """Whole solves by as many samples: their seconds, and their certificates."""
+    m, d = given.y.shape
+    for search in ("exact", "lists"):
+        config = aeot.SolverConfig(None, max_samples=SOLVED * m, search=search)
+        seen: list[tuple[float, int]] = []
+
+        def note(progress: aeot.SolveProgress, seen: list = seen) -> None:
+            seen.append((time.process_time(), progress.num_samples))
+
+        began = time.process_time()
+        found = aeot.solve(
+            jax.random.key(1), aeot.Gaussian(d), given.y, None, config, on_progress=note
+        )
+        spent = time.process_time() - began
+        # The first chunks compile: the last half of the samples tells what a sample costs.
+        (at, n), (end, last) = seen[len(seen) // 2], seen[-1]
+        row = {"work": given.work, "search": search, "samples": int(found.num_samples)}
+        row |= {"cpu_s": spent, "step_us_a_sample": 1e6 * (end - at) / (last - n)}
+        row |= {"mass_error": float(found.mass_error), "se": float(found.mass_error_se)}
+        if found.search is not None:
+            row |= {"lists": found.search.lists, "probes": found.search.probes}
+            row |= {"wrong_at_most": found.search.wrong_at_most}
+        keep("solve", row)
+
+
 if __name__ == "__main__":
     measures = {
         "time": measure_time,
         "lists": measure_lists,
         "bounds": measure_bounds,
         "heights": measure_all_heights,
+        "solve": measure_solve,
     }
     every = targets()
     for work in ARGUMENTS.works:

@@ -17,7 +17,7 @@ FLOORS = (
     "ot ot.cells ot.checks ot.exact",
     "ot.centring ot.frames ot.merging",
     "data metrics nn ot.problem",
-    "ot.devices ot.density",
+    "ot.devices ot.density ot.lists",
     "ot.counts",
     "ot.solver",
     "ot.couplings",

@@ -21,7 +21,7 @@ _NOT_KEPT = ("parallel", "devices", "target_shards")
 BEFORE: dict[str, dict[str, Any]] = {
     "autoencoder": {"activation": "silu", "patches": "tiled", "chroma": "sharp"},
     "training": {"refine_epochs": 0, "refine_weight": 10.0},
-    "solver": {"streams": 8},
+    "solver": {"streams": 8, "search": "exact"},
     "extension": {"form": "blend"},
 }
 """Fields that came later, by part: the values with which a fit does what it did without them."""

@@ -35,7 +35,7 @@ from aeot_jax.conditions.leakage import Leakage, probe
 from aeot_jax.measures import Measure
 from aeot_jax.ot import checks, merging
 from aeot_jax.ot.solver.config import SolverConfig, check_config
-from aeot_jax.ot.solver.running import StartWarning
+from aeot_jax.ot.solver.loop.running import StartWarning
 from aeot_jax.ot.solver.solution import Solution
 from aeot_jax.ot.solver.solve import solve
 from aeot_jax.typing import ArrayLike, Given, PRNGKey

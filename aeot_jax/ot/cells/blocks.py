@@ -33,11 +33,13 @@ class Rows(NamedTuple):
       points: targets as stored (m, d), in a dtype whose numbers float32 holds.
       centre: what is subtracted from each (d,); None where they are near the origin already.
       scale: what they are divided by then; None where they have their size.
+      lists: inverted lists of them (``ot/lists``), for steps that look at few; None has all scored.
     """
 
     points: jax.Array
     centre: jax.Array | None = None
     scale: jax.Array | None = None
+    lists: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:

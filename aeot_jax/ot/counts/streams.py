@@ -19,6 +19,7 @@ from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.ways.way import Batch, Way
 from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes, divisors
+from aeot_jax.ot.lists import search
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.typing import Counts, Heights, Index, PRNGKey, Samples
 
@@ -68,7 +69,7 @@ def stream_counts(
             rows.append(shares.moved(index, *shared, num_targets=h.shape[0]))
         return jnp.stack(rows), within
 
-    if width is None and on_accelerator():
+    if width is None and (on_accelerator() or batch.probes):
         index = cells_abreast(key, marginals, h, streams, batch, targets_axis)
         counts, within = jax.vmap(counted)(index)
         return counts.sum(0, dtype=jnp.int32), within
@@ -299,7 +300,7 @@ def cells_abreast(
     batch: Batch,
     targets_axis: str | None = None,
 ) -> Int[Array, "s n"]:
-    """``cells`` of several streams, all scored together: what an accelerator wants."""
+    """``cells`` of several streams, all scored together: what accelerators and lists want."""
 
     def drawn(stream: Int[Array, ""]) -> Samples:
         return batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
@@ -308,7 +309,10 @@ def cells_abreast(
     x = jax.vmap(drawn)(streams) if is_centred(marginals.mu) else jax.lax.map(drawn, streams)
     rows, heights = _whole(as_rows(marginals.y), h)
     flat = x.reshape(-1, x.shape[2])
-    index = _owners(flat, rows, heights, h.shape[0], batch.way, targets_axis)
+    if batch.probes:
+        index = search.owners(flat, rows, heights, rows.lists, batch.probes)
+    else:
+        index = _owners(flat, rows, heights, h.shape[0], batch.way, targets_axis)
     of_streams = index.reshape(-1, x.shape[0], x.shape[1])  # a member of every orbit in front
     return jnp.swapaxes(of_streams, 0, 1).reshape(x.shape[0], batch.samples_per_stream)
 

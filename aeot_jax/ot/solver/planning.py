@@ -11,8 +11,8 @@ from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import samples_to_verify
 from aeot_jax.ot.counts.law import MARGIN, cost, samples_to_reach
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
-from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.solver.batch import BATCHES, LEAST_STEPS, batch_of
 from aeot_jax.ot.solver.config import LARGEST, SolverConfig, sampling_method
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import (
@@ -29,7 +29,7 @@ from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.typing import HostWeights, Weights
 
-_DEFAULT_TOLERANCE = 0.1
+DEFAULT_TOLERANCE = 0.1
 """Aim of the schedule where only a time limit is given."""
 
 _CHECK_ERROR = 0.05
@@ -38,13 +38,10 @@ _CHECK_ERROR = 0.05
 _UNSEEN = 0.05
 """Part of the squared tolerance left to what targets too light to see may add."""
 
-_LEAST_PHASE_STEPS = 100
+_LEAST_PHASE_STEPS = LEAST_STEPS // 2
 """Steps of the first phase at least, if they leave half to Newton: the rate, decaying from 0.05
 spreads to a tenth of it, then travels 2.7 spreads, which forgets the start
 (``benchmarks/solve.py``)."""
-
-_LEAST_STEPS = 2 * _LEAST_PHASE_STEPS
-"""Steps of a solve with a tolerance, at least: few targets need few samples, but as many steps."""
 
 _LEAST_GAPS_DIM = 13
 """Dimensions from which on every target's gap is looked at, and samples may be shared with the
@@ -67,17 +64,6 @@ _FAR = 2.0
 _NEAR = 3.0
 """Tolerances within which a start is not to be forgotten."""
 
-_BATCHES = (256, 4096)
-"""Samples of a step, at least and at most, where the user names none."""
-
-_SMALL_BATCH = 128
-"""Samples of a step, at least, of a small problem."""
-
-_STEPS, _MOST_AT_ONCE = 1000, 65_536
-"""About how many steps an accelerator takes, and samples of a step at most: a step costs a quarter
-of a millisecond of an H200 beside its scores. Fewer steps cost more samples: 5 % at 900, half as
-many again at 250 (``benchmarks/README.md``, "A GPU")."""
-
 
 def plan(
     num_targets: int,
@@ -99,7 +85,7 @@ def plan(
     Raises:
       ValueError: if the source does not allow the way to draw that was asked for.
     """
-    batch, method = _batch(num_targets, mu, config), sampling_method(config)
+    batch, method = batch_of(num_targets, mu, config), sampling_method(config)
     starts, start_round = _starts(num_targets, mu, config, batch, solved)
     return Plan(
         batch=batch,
@@ -115,6 +101,7 @@ def plan(
         shares=(
             method == "newton"
             and not on_accelerator()
+            and config.search == "exact"
             and config.plateau_steps is None
             and batch.way.can_share
             and mu.dim >= _LEAST_GAPS_DIM
@@ -134,7 +121,7 @@ def _starts(
     from normal, and pure Adam stays what it was.
     """
     size = sizes.padded(num_targets, mu.dim)  # of which there are few, so that few programs serve
-    wanted = samples_to_reach(size, mu.dim, config.tolerance or _DEFAULT_TOLERANCE)
+    wanted = samples_to_reach(size, mu.dim, config.tolerance or DEFAULT_TOLERANCE)
     per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
         return (config.start,), per_round if config.start == "tails" else 0
@@ -161,56 +148,9 @@ def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, want
     own = config.optimizer is not None or config.adam_share is not None
     if plan.method not in MOVES or own or not looks_at_start(plan):
         return NO_TRUST
-    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    tolerance = config.tolerance or DEFAULT_TOLERANCE
     samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
     return Trust(max(1, round(samples / plan.batch.size)), (_NEAR * tolerance) ** 2)
-
-
-def _batch(num_targets: int, mu: Measure, config: SolverConfig) -> Batch:
-    """Samples of a step, whole for the kernel."""
-    name = choose(mu, config.sampling, config.batch_size)
-    small = _is_small(num_targets, mu, config)
-    if small and config.sampling == "auto":
-        name = "independent"
-    streams, way = config.streams, WAYS[name].spanning(config.streams)
-    if config.batch_size:
-        per_stream = -(-config.batch_size // (streams * way.least)) * way.least
-        return Batch(way, per_stream, streams)
-    least, most = _SMALL_BATCH if small else _BATCHES[0], _BATCHES[1]
-    size = min(most, max(least, sizes.padded(num_targets, mu.dim) // 4))
-    if on_accelerator():
-        size = max(size, _for_few_steps(num_targets, mu.dim, config))
-    return Batch(way, max(1, round(size / (streams * way.whole))) * way.whole, streams)
-
-
-def _for_few_steps(num_targets: int, dim: int, config: SolverConfig) -> int:
-    """Samples of a step with which a long solve takes about ``_STEPS``: a power of two.
-
-    There are few of these, so that few programs serve. Whoever limits the steps counts in the
-    usual ones, and in few dimensions, and under pure Adam, they are what they were.
-    """
-    if config.max_steps or config.method == "adam" or dim <= FEW_DIMS:
-        return 0
-    if config.tolerance is None:
-        wanted = config.max_samples or 0
-    else:
-        wanted = samples_to_reach(sizes.padded(num_targets, dim), dim, config.tolerance)
-        wanted = min(wanted, config.max_samples or wanted)
-    return min(_MOST_AT_ONCE, 1 << round(math.log2(max(1.0, wanted / _STEPS))))
-
-
-def _is_small(num_targets: int, mu: Measure, config: SolverConfig) -> bool:
-    """Whether the least steps of orbits would cost more than the samples that the tolerance takes.
-
-    Then steps are smaller. In few dimensions, and under pure Adam, they are what they were.
-    """
-    if config.tolerance is None or config.batch_size:
-        return False
-    if config.method == "adam" or mu.dim <= FEW_DIMS:
-        return False
-    wanted = samples_to_reach(num_targets, mu.dim, config.tolerance)
-    # An orbit's sample costs half an independent one.
-    return 2 * wanted < _LEAST_STEPS * config.streams * WAYS["orbits"].whole
 
 
 def max_samples(num_targets: int, config: SolverConfig) -> int:
@@ -222,7 +162,7 @@ def max_samples(num_targets: int, config: SolverConfig) -> int:
     if config.tolerance is None:
         return config.max_samples or LARGEST
     least = math.ceil(num_targets / config.tolerance**2)
-    room = 8 * max(least, _LEAST_STEPS * (config.batch_size or _BATCHES[1]))
+    room = 8 * max(least, LEAST_STEPS * (config.batch_size or BATCHES[1]))
     limit = config.max_samples or min(room, LARGEST)
     if least > limit:
         raise ValueError(
@@ -247,10 +187,10 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
             f"`max_samples` is {limit}, but the start alone takes {begun} samples, and a step "
             f"{batch}; pass at least {begun + batch}."
         )
-    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    tolerance = config.tolerance or DEFAULT_TOLERANCE
     wanted = samples_to_reach(num_targets, mu.dim, tolerance, made.shares)
     if config.tolerance is not None:
-        wanted = max(wanted, _LEAST_STEPS * batch)
+        wanted = max(wanted, LEAST_STEPS * batch)
     if config.max_steps is not None and config.plateau_steps is None:
         limit = min(limit, config.max_steps * batch + begun)
     if config.tolerance is None and (config.max_samples or config.max_steps):
@@ -331,7 +271,7 @@ def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: floa
 
     Then more of the same is no cure.
     """
-    near = MARGIN * (tolerance or _DEFAULT_TOLERANCE)
+    near = MARGIN * (tolerance or DEFAULT_TOLERANCE)
     law = max(near**2, cost(dim) * num_targets / max(drawn, 1))  # none, if the start seemed near
     return error**2 >= _FAR * law
 

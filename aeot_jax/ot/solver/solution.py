@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.ot.lists.searching import Search
 from aeot_jax.ot.problem import Problem
 from aeot_jax.ot.solver.result import Method, Status
 from aeot_jax.reprs import brief, number, numbers, or_brief, short
@@ -83,6 +84,9 @@ class Solution:
       num_samples: samples that moved the heights; 0 if they are exact.
       num_check_samples: all other samples: starts, gaps, certificates.
       history: one entry a chunk of steps.
+      search: under ``SolverConfig(search="lists")``, how cells were found: among so many ``lists``,
+        of which a sample looked at ``probes``; ``wrong_at_most`` bounds the share of samples in a
+        wrong cell, with confidence 95 %. None where all targets were scored.
       problem: what was asked, as it was given; None from ``solve_jit``, where a ``vmap`` would make
         copies of the targets, and in the records of a model, which holds them once.
     """
@@ -95,6 +99,7 @@ class Solution:
     num_samples: Int[Array, "*batch"]
     num_check_samples: Int[Array, "*batch"]
     history: History
+    search: Search | None = None
     problem: Problem | None = None
 
     @or_brief

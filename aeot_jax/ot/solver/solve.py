@@ -12,8 +12,8 @@ from aeot_jax.ot import merging, problem
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.solver.config import SolverConfig, check_config, placement
 from aeot_jax.ot.solver.exactly import is_exact, solve_exactly
+from aeot_jax.ot.solver.loop.running import MOST_COUNTED, solve_by_sampling
 from aeot_jax.ot.solver.moves.adam import check_elementwise, optimizer
-from aeot_jax.ot.solver.running import MOST_COUNTED, solve_by_sampling
 from aeot_jax.ot.solver.solution import Solution, SolveProgress
 from aeot_jax.ot.solver.starts import known
 from aeot_jax.ot.solver.starts.known import Known

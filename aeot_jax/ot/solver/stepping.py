@@ -22,11 +22,15 @@ from jaxtyping import Array, Float, Int
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around
 from aeot_jax.numerics import choose, isolated, repeat
+from aeot_jax.ot.cells.blocks import as_rows
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import OF_MARGINALS, Axes, Placement
+from aeot_jax.ot.frames import Frame
+from aeot_jax.ot.lists.learn import Learned, learned
+from aeot_jax.ot.lists.lists import Lists
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config, refuse_unheeded
@@ -41,6 +45,9 @@ from aeot_jax.typing import ArrayLike, Counts, Given, Heights
 
 _LOOK = 2**32 - 2
 """What the key of a solve is folded with to look; no step has this number."""
+
+_LEARN = 2**32 - 5
+"""The same, for lists to learn."""
 
 _MOVED = "h", "adam", "method", "multiplier"
 """Fields of a state that a way of moving the heights may change."""
@@ -99,7 +106,12 @@ def num_own_samples(state: SolverState, plan: Plan) -> Int[Array, "*batch"]:
 
 
 def run_steps(
-    state: SolverState, marginals: Marginals, plan: Plan, where: Placement, num_steps: int
+    state: SolverState,
+    marginals: Marginals,
+    plan: Plan,
+    where: Placement,
+    num_steps: int,
+    lists: Lists | None = None,
 ) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
     """Some steps in one call; their number is traced, so any number costs one compilation.
 
@@ -109,6 +121,7 @@ def run_steps(
       plan: of the solve.
       where: devices over which samples and targets are sharded.
       num_steps: how many.
+      lists: of the targets, of which ``plan.batch.probes`` are looked at; from ``learn``.
 
     Returns:
       The state, and an unbiased estimate of chi^2 with its standard error. It is the average over
@@ -118,8 +131,8 @@ def run_steps(
     """
     vectors = [name for name in ("tilt", "worth") if getattr(state, name).shape == state.h.shape]
     of_state = partition_specs(state.adam, state.method, state.h.shape, vectors)
-    specs = (of_state, OF_MARGINALS, P()), (of_state, P(), P())
-    arguments = state.as_dict(), marginals, np.int32(num_steps)
+    specs = (of_state, OF_MARGINALS, P(), P()), (of_state, P(), P())
+    arguments = state.as_dict(), marginals, np.int32(num_steps), lists
     moved, *chi2 = parallel.run(where, _advance_dict, *arguments, specs=specs, plan=plan)
     return SolverState(**moved), *chi2
 
@@ -128,12 +141,13 @@ def _advance_dict(
     state: dict[str, Any],
     marginals: Marginals,
     num_steps: Int[Array, ""],
+    lists: Lists | None,
     *,
     plan: Plan,
     axes: Axes,
 ) -> tuple[dict[str, Any], Float[Array, ""], Float[Array, ""]]:
     """``advance`` of a state as a dict, whose parts lie differently on a mesh."""
-    moved, chi2, chi2_se = advance(SolverState(**state), marginals, plan, axes, num_steps)
+    moved, chi2, chi2_se = advance(SolverState(**state), marginals, plan, axes, num_steps, lists)
     return moved.as_dict(), chi2, chi2_se
 
 
@@ -143,6 +157,7 @@ def advance(
     plan: Plan,
     axes: Axes,
     num_steps: Int[Array, ""] | int,
+    lists: Lists | None = None,
 ) -> tuple[SolverState, Float[Array, ""], Float[Array, ""]]:
     """The loop of all solves: some steps on the devices of the axes, and chi^2 with its error.
 
@@ -152,11 +167,14 @@ def advance(
       plan: of the solve.
       axes: over which samples and targets are sharded.
       num_steps: may be traced.
+      lists: as for ``run_steps``.
 
     Returns:
       As ``run_steps``.
     """
     working = _working(state, marginals, plan, axes)
+    if lists is not None:
+        working = _listed(working, lists, state.frame)
 
     def body(_: Int[Array, ""], carry: tuple) -> tuple:
         state, total, variance = carry
@@ -180,6 +198,37 @@ def _working(state: SolverState, marginals: Marginals, plan: Plan, axes: Axes) -
     """The problem as the steps see it: centred, scaled and prepared for the way of drawing."""
     y = working_targets(marginals.y, state.frame, state.key, marginals.mu, plan, axes.targets)
     return Marginals(around(marginals.mu, state.source), y, marginals.nu)
+
+
+def _listed(working: Marginals, lists: Lists, frame: Frame) -> Marginals:
+    """The problem as the steps see it, with lists of its targets."""
+    own = lists._replace(slopes=frame.normalise(lists.slopes))
+    return working._replace(y=as_rows(working.y)._replace(lists=own))
+
+
+def learn(
+    state: SolverState, marginals: Marginals, plan: Plan, where: Placement, lists: Lists
+) -> Learned:
+    """New planes of lists, for the heights of a state; see ``lists/learn.py``.
+
+    Args:
+      state: after some steps.
+      marginals: source, targets and weights.
+      plan: of the solve.
+      where: devices over which samples are sharded; each learns from all samples.
+      lists: slopes in the user's units, offsets in those of the state; likewise the result.
+    """
+    return parallel.run(where, _learn, state.as_dict(), marginals, lists, plan=plan)
+
+
+def _learn(
+    state: dict[str, Any], marginals: Marginals, lists: Lists, *, plan: Plan, axes: Axes
+) -> Learned:
+    now = SolverState(**state)
+    working = _listed(_working(now, marginals, plan, axes), lists, now.frame)
+    key = jax.random.fold_in(jax.random.fold_in(now.key, _LEARN), now.step)
+    found = learned(key, working.mu, working.y, now.h, working.y.lists)
+    return found._replace(lists=found.lists._replace(slopes=lists.slopes))
 
 
 def num_look_samples(plan: Plan) -> int:

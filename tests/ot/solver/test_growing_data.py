@@ -10,7 +10,8 @@ import pytest
 import aeot_jax as aeot
 from aeot_jax.ot import problem
 from aeot_jax.ot.counts import law
-from aeot_jax.ot.solver import planning, running
+from aeot_jax.ot.solver import planning
+from aeot_jax.ot.solver.loop import running
 from aeot_jax.ot.solver.starts import known, start
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -175,7 +176,7 @@ def test_nothing_is_claimed_by_a_certificate_that_is_not_finite(old):
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore::aeot_jax.ot.solver.running.StartWarning")
+@pytest.mark.filterwarnings("ignore::aeot_jax.ot.solver.loop.running.StartWarning")
 def test_a_solution_of_few_of_the_targets_costs_no_more_than_none(old):
     config = replace(CONFIG, tolerance=0.2)
     cold = aeot.solve(KEYS[1], MU, Y[399:420], config=config)

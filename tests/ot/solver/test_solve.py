@@ -363,7 +363,7 @@ def test_the_exact_method_names_what_it_takes():
 
 
 def test_an_interruption_of_the_certificate_is_an_interruption(monkeypatch):
-    from aeot_jax.ot.solver import running as module
+    from aeot_jax.ot.solver.loop import running as module
 
     real, calls = module.draw_certificate, []
 

@@ -12,8 +12,9 @@ import pytest
 import aeot_jax as aeot
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver import running, stepping
+from aeot_jax.ot.solver import stepping
 from aeot_jax.ot.solver.config import uncorrected_adam
+from aeot_jax.ot.solver.loop import running
 from aeot_jax.ot.solver.plan import NEVER
 from aeot_jax.ot.solver.planning import budget, phases, plan
 

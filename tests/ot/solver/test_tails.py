@@ -13,8 +13,8 @@ import aeot_jax as aeot
 from aeot_jax.ot import problem
 from aeot_jax.ot.counts.law import samples_to_reach
 from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.loop.running import StartWarning
 from aeot_jax.ot.solver.planning import budget, is_far, phases_after, plan
-from aeot_jax.ot.solver.running import StartWarning
 from aeot_jax.ot.solver.starts import known, tails
 from aeot_jax.ot.solver.starts.starving import starving
 

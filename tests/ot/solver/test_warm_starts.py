@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
-from aeot_jax.ot.solver.running import StartWarning
+from aeot_jax.ot.solver.loop.running import StartWarning
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(5)

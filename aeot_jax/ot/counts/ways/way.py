@@ -90,11 +90,14 @@ class Batch(NamedTuple):
       way: of drawing.
       samples_per_stream: samples of each logical stream; a multiple of ``way.least``.
       streams: logical streams.
+      probes: inverted lists that each sample looks at, where the targets have them; 0 looks at all
+        targets.
     """
 
     way: Way
     samples_per_stream: int
     streams: int = NUM_STREAMS
+    probes: int = 0
 
     @property
     def size(self) -> int:

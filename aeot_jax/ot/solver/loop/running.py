@@ -1,30 +1,29 @@
-"""The host loop of a solve by sampling: short chunks of steps, so that limits and Ctrl-C work."""
+"""The loop of a solve by sampling: steps, a certificate, and what follows from it."""
 
 import itertools
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
 
-from aeot_jax.machines import processes
+from aeot_jax.numerics import on_accelerator
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts import law
 from aeot_jax.ot.counts.certificate import draw as draw_certificate
-from aeot_jax.ot.counts.certificate import most_at_once
-from aeot_jax.ot.counts.chi_square import mass_error
 from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
+from aeot_jax.ot.lists import arrange
+from aeot_jax.ot.lists.searching import Searching
 from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, method_of
 from aeot_jax.ot.solver.exactly import is_reached
+from aeot_jax.ot.solver.loop.chunks import Run, advanced
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
@@ -32,10 +31,7 @@ from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
 from aeot_jax.ot.solver.starts import start
 from aeot_jax.ot.solver.starts.known import Known
 from aeot_jax.ot.solver.state import SolverState
-from aeot_jax.typing import Heights, PRNGKey, Weights
-
-_CHUNK_STEPS = 64
-"""Steps of a chunk at most."""
+from aeot_jax.typing import PRNGKey
 
 MOST_COUNTED = 2**31 - 1
 """Most samples that a count tells of."""
@@ -54,36 +50,6 @@ superfluous: from one of 21 targets it took 17 times the samples without that st
 
 _COSTS = (0.4, 1.5)
 """Costs, as parts of the law's, within which that of an earlier solve is believed."""
-
-
-class _Run(NamedTuple):
-    """What stays the same while a solve runs.
-
-    Attributes:
-      made: the problem as ``problem.make`` made it.
-      marginals: the same where the devices want it.
-      plan: that programs are compiled for.
-      config: the user's decisions.
-      where: the devices.
-      started: time of the start, in seconds.
-      begun: samples from which the start was computed.
-      history: samples, running error and its standard error after each chunk; it grows.
-      on_progress: to be called after each chunk.
-    """
-
-    made: Prepared
-    marginals: Marginals
-    plan: Plan
-    config: SolverConfig
-    where: Placement
-    started: float
-    begun: int
-    history: list[tuple[int, float, float]]
-    on_progress: Callable[[SolveProgress], None]
-
-    def drawn(self, state: SolverState) -> int:
-        """Samples from which the heights of a state are computed."""
-        return int(state.batches) * self.plan.batch.size + self.begun
 
 
 class StartWarning(UserWarning):
@@ -107,7 +73,9 @@ def solve_by_sampling(
     h0: Known | None = None,
 ) -> Solution:
     """``solve`` without the exact solver: run, certify, go on until it is reached or over."""
-    started = time.monotonic()
+    started, searching = time.monotonic(), None
+    if config.search == "lists":
+        made, h0, searching = _arranged(made, h0, config)
     given, new = h0 is not None, _weight_of_new(made, h0)
     solved = new is not None and new <= _MOST_NEW
     plan = planning.plan(made.num_targets, made.mu, config, given=given, solved=solved)
@@ -117,6 +85,8 @@ def solve_by_sampling(
     size = made.num_targets, made.mu.dim
     init_key, check_key = jax.random.split(key)
     state, marginals = _begun(init_key, made, plan, budget, h0, where)
+    if searching is not None:
+        searching.lists = parallel.place(where, searching.lists)
     if given and int(state.start) < len(plan.starts):
         warnings.warn(StartWarning(plan.starts[int(state.start)], new), stacklevel=4)
     course, near = None, (law.MARGIN * (config.tolerance or 1.0)) ** 2
@@ -128,12 +98,14 @@ def solve_by_sampling(
             saved = -int(state.phases.adam_until) * plan.batch.size  # by steps not to take
             lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
         goal = min(goal, budget.begun + max(0, lacking))
-    run = _Run(made, marginals, plan, config, where, started, budget.begun, [], on_progress)
+    run = Run(
+        made, marginals, plan, config, where, started, budget.begun, searching, [], on_progress
+    )
     check_key = parallel.place(where, check_key)
     check_samples = start.num_check_samples(plan, budget.trust)
     confirming = False
     for attempt in itertools.count():
-        state, status = _advanced(run, state, goal)
+        state, status = advanced(run, state, goal)
         look_key = jax.random.fold_in(check_key, attempt)
         certificate, status = _certified(run, look_key, state, status, budget)
         check_samples += int(certificate.num_samples)
@@ -165,6 +137,8 @@ def solve_by_sampling(
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
+        if searching is not None and searching.probes:
+            searching.learn(stepping.learn(state, marginals, plan, where, searching.lists), 0)
         return _solution(run, state, status, certificate, check_samples)
     raise AssertionError  # unreachable: the loop above only ends by returning
 
@@ -193,6 +167,23 @@ def _begun(
     return parallel.place(where, (state, marginals))
 
 
+def _arranged(
+    made: Prepared, h0: Known | None, config: SolverConfig
+) -> tuple[Prepared, Known | None, Searching]:
+    """The problem list by list, with the heights to start from."""
+    if on_accelerator():
+        raise ValueError(
+            f"`search` is 'lists' on a {jax.default_backend().upper()}, which is quicker at all "
+            "scores; choose 'exact'."
+        )
+    found = arrange.arranged(made)
+    if h0 is not None:
+        new = None if h0.new is None else found.moved(h0.new, 0.0)
+        h0 = h0._replace(h=found.moved(h0.h, -np.inf), new=new)
+    tolerance = config.tolerance or planning.DEFAULT_TOLERANCE
+    return found.made, h0, Searching(found.lists, tolerance)
+
+
 def _weight_of_new(made: Prepared, h0: Known | None) -> float | None:
     """Weight of the targets whose height is a guess; None unless a solution is given."""
     if h0 is None or h0.new is None:
@@ -215,7 +206,7 @@ def _course(state: SolverState, made: Prepared, plan: Plan, h0: Known, share: fl
 
 
 def _solution(
-    run: _Run, state: SolverState, status: Status, certificate: Certificate, check_samples: int
+    run: Run, state: SolverState, status: Status, certificate: Certificate, check_samples: int
 ) -> Solution:
     """What was found, for the targets as the user gave them."""
     h = stepping.heights(state)
@@ -225,6 +216,7 @@ def _solution(
         h = parallel.local(h)
     check_samples += int(stepping.num_own_samples(state, run.plan))
     check_samples += stepping.num_look_samples(run.plan) * len(run.history)
+    check_samples += 0 if run.searching is None else run.searching.num_samples
     return Solution(
         h=run.made.of_users(h),
         status=jnp.asarray(status, jnp.int32),
@@ -232,13 +224,14 @@ def _solution(
         method=method_of(run.config),
         num_steps=parallel.local(state.step),
         num_samples=jnp.asarray(run.drawn(state), jnp.int32),
+        search=None if run.searching is None else run.searching.told(),
         num_check_samples=jnp.asarray(min(check_samples, MOST_COUNTED), jnp.int32),
         history=history_of(run.history),
     )
 
 
 def _certified(
-    run: _Run, key: PRNGKey, state: SolverState, status: Status, budget: Budget
+    run: Run, key: PRNGKey, state: SolverState, status: Status, budget: Budget
 ) -> tuple[Certificate, Status]:
     """A certificate of the heights reached; an interruption makes it a short one."""
 
@@ -255,59 +248,13 @@ def _certified(
         return draw(jax.random.fold_in(key, 1), Status.INTERRUPTED), Status.INTERRUPTED
 
 
-def _check_samples(run: _Run, state: SolverState, status: Status, budget: Budget) -> int:
+def _check_samples(run: Run, state: SolverState, status: Status, budget: Budget) -> int:
     """Samples of a draw: those that decide, or, after a limit, at most a quarter of the solve's."""
     if status is Status.RUNNING:
         return budget.check_samples
     batch = run.plan.batch.size
     least = _LEAST_CHECK_BATCHES * batch
     return min(budget.check_samples, max(run.drawn(state) // 4, least))
-
-
-def _advanced(run: _Run, state: SolverState, goal: int) -> tuple[SolverState, Status]:
-    """Run chunks of steps until ``goal`` samples are drawn or something else ends the solve.
-
-    Returns:
-      The last finite state, and RUNNING or the reason to stop.
-    """
-    config, batch = run.config, run.plan.batch.size
-    chunk = min(_CHUNK_STEPS, most_at_once(batch, *run.marginals.y.shape))
-    try:
-        while (drawn := run.drawn(state)) < goal:
-            left = config.max_steps - int(state.step) if config.max_steps else chunk
-            if left <= 0:
-                return state, Status.STEP_LIMIT
-            if config.time_limit and _is_late(run.started, config.time_limit):
-                return state, Status.TIME_LIMIT
-            batches = -(-(goal - drawn) // (batch * int(state.multiplier)))
-            num_steps = min(chunk, left, batches)
-            if config.plateau_steps is not None:  # at most one doubling in a chunk
-                num_steps = min(num_steps, config.plateau_steps)
-            new, *chi2 = stepping.run_steps(state, run.marginals, run.plan, run.where, num_steps)
-            error, error_se, finite = _running_estimate(new.h, run.marginals.nu, *chi2)
-            if not bool(finite):
-                return state, Status.NON_FINITE
-            state = new
-            drawn = run.drawn(state)
-            run.history.append((drawn, float(error), float(error_se)))
-            run.on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
-    except KeyboardInterrupt:
-        return state, Status.INTERRUPTED
-    return state, Status.RUNNING
-
-
-def _is_late(started: float, time_limit: float) -> bool:
-    """Whether the time is over, by the clock of the first process: all must stop together."""
-    return bool(processes.from_first(jnp.asarray(time.monotonic() - started > time_limit)))
-
-
-@jax.jit
-def _running_estimate(
-    h: Heights, nu: Weights, chi2: Float[Array, ""], chi2_se: Float[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
-    """Running mass error with its standard error, and whether all active heights are finite."""
-    finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
-    return *mass_error(chi2, chi2_se), finite
 
 
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:

@@ -1,0 +1,125 @@
+"""How the cells of a solve's samples are searched, on the host: by how many lists, how wrong.
+
+The number of lists follows from the share of wrong cells that the tolerance allows. Heights move
+less and less, so that lists learn anew each time the number of steps has grown by half. Samples
+that decide nothing then tell how many cells were wrong until there.
+
+Sources: Clopper and Pearson 1934 for the bound on a share; Hoeffding 1956 for its use where the
+share changes.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from scipy.stats import beta
+
+from aeot_jax.ot.lists.learn import Learned
+from aeot_jax.ot.lists.lists import Lists
+
+_WRONG = 0.08
+"""Share of wrong cells over the square of the tolerance: the mass error that these make by
+themselves is then below a fifth of the tolerance (``benchmarks/README.md``, "Fewer scores")."""
+
+_PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Numbers of lists to look at; few, since each is a program."""
+
+_MOST_LISTS = 0.4
+"""Part of the lists from which on all scores are as quick."""
+
+_FIRST_STEPS = 8
+"""Steps after which lists learn anew for the first time."""
+
+_GROWTH = 1.5
+"""Times the steps at which lists learn to the next."""
+
+_CONFIDENCE = 0.95
+
+
+class Search(NamedTuple):
+    """How the cells of the samples that moved the heights were found.
+
+    Attributes:
+      lists: of targets.
+      probes: lists that a sample looked at, at the end; 0 where it scored all targets.
+      wrong_at_most: share of the samples in a wrong cell, at most, with confidence 95 %. It is
+        measured each time before the lists learn anew, when it is largest.
+    """
+
+    lists: int
+    probes: int
+    wrong_at_most: float
+
+
+@dataclass
+class Searching:
+    """The search of one solve; what is learned changes it.
+
+    Attributes:
+      lists: of the targets, with the planes that are in use.
+      tolerance: mass error that the solve aims at.
+      probes: lists that a sample looks at; 0 where it scores all targets.
+      due: step from which on lists learn anew.
+      wrong: samples in a wrong cell, of those
+      checked: that were looked at.
+      num_samples: from which lists have learned.
+    """
+
+    lists: Lists
+    tolerance: float
+    probes: int = 0
+    due: int = 0
+    wrong: int = 0
+    checked: int = 0
+    num_samples: int = 0
+
+    @property
+    def share(self) -> float:
+        """Part of the scores of a step that are computed, about: the planes', and these lists'."""
+        return min(1.0, 2 * self.probes / self.lists.number)
+
+    def learn(self, found: Learned, step: int) -> None:
+        """Take new planes, and choose how many lists to look at.
+
+        Args:
+          found: from ``learned``, with the lists in use.
+          step: at which this is.
+        """
+        taught, others = np.asarray(found.ranks)
+        self.num_samples += found.ranks.size
+        if self.probes:
+            self.wrong += int((others >= self.probes).sum())
+            self.checked += len(others)
+        self.lists = found.lists
+        self.probes = probes_for(taught, self.tolerance, self.lists.number, self.probes)
+        self.due = max(step + _FIRST_STEPS, int(_GROWTH * step))
+
+    def told(self) -> Search:
+        """What is told of it."""
+        return Search(self.lists.number, self.probes, wrong_at_most(self.wrong, self.checked))
+
+
+def probes_for(ranks: Int[np.ndarray, " n"], tolerance: float, number: int, before: int) -> int:
+    """Lists that a sample shall look at; 0 where all scores are as quick.
+
+    Args:
+      ranks: how many lists are higher than that of its cell, of each of some samples.
+      tolerance: mass error that the solve aims at.
+      number: of lists.
+      before: what was chosen last; it stays where it is enough and at most twice that.
+    """
+    share = min(_WRONG * tolerance**2, 0.5)
+    wanted = 1 + int(np.quantile(ranks, 1 - share, method="higher"))
+    if wanted > _MOST_LISTS * number:
+        return 0
+    if wanted <= before <= 2 * wanted:
+        return before
+    return next(probes for probes in _PROBES if probes >= wanted)
+
+
+def wrong_at_most(wrong: int, checked: int) -> float:
+    """Upper bound on a share of which some were seen among those checked, with confidence 95 %."""
+    if not checked:
+        return 0.0
+    return 1.0 if wrong >= checked else float(beta.ppf(_CONFIDENCE, wrong + 1, checked - wrong))

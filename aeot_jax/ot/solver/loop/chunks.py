@@ -1,0 +1,121 @@
+"""Chunks of steps until enough samples are drawn, so that limits and Ctrl-C work."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from aeot_jax.machines import processes
+from aeot_jax.ot.counts.certificate import most_at_once
+from aeot_jax.ot.counts.chi_square import mass_error
+from aeot_jax.ot.devices.placement import Placement
+from aeot_jax.ot.lists.lists import Lists
+from aeot_jax.ot.lists.searching import Searching
+from aeot_jax.ot.problem import Marginals, Prepared
+from aeot_jax.ot.solver import stepping
+from aeot_jax.ot.solver.config import SolverConfig
+from aeot_jax.ot.solver.plan import Plan
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import SolveProgress
+from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights, Weights
+
+_CHUNK_STEPS = 64
+"""Steps of a chunk at most."""
+
+
+class Run(NamedTuple):
+    """What stays the same while a solve runs.
+
+    Attributes:
+      made: the problem as ``problem.make`` made it.
+      marginals: the same where the devices want it.
+      plan: that programs are compiled for.
+      config: the user's decisions.
+      where: the devices.
+      started: time of the start, in seconds.
+      begun: samples from which the start was computed.
+      searching: how cells are looked for; None where every score is computed.
+      history: samples, running error and its standard error after each chunk; it grows.
+      on_progress: to be called after each chunk.
+    """
+
+    made: Prepared
+    marginals: Marginals
+    plan: Plan
+    config: SolverConfig
+    where: Placement
+    started: float
+    begun: int
+    searching: Searching | None
+    history: list[tuple[int, float, float]]
+    on_progress: Callable[[SolveProgress], None]
+
+    def drawn(self, state: SolverState) -> int:
+        """Samples from which the heights of a state are computed."""
+        return int(state.batches) * self.plan.batch.size + self.begun
+
+
+def advanced(run: Run, state: SolverState, goal: int) -> tuple[SolverState, Status]:
+    """Run chunks of steps until ``goal`` samples are drawn or something else ends the solve.
+
+    Returns:
+      The last finite state, and RUNNING or the reason to stop.
+    """
+    config, batch = run.config, run.plan.batch.size
+    try:
+        while (drawn := run.drawn(state)) < goal:
+            plan, lists, share = _searched(run, state)
+            num_scores = int(share * run.marginals.y.shape[0]) + 1
+            chunk = min(_CHUNK_STEPS, most_at_once(batch, num_scores, run.marginals.y.shape[1]))
+            left = config.max_steps - int(state.step) if config.max_steps else chunk
+            if left <= 0:
+                return state, Status.STEP_LIMIT
+            if config.time_limit and _is_late(run.started, config.time_limit):
+                return state, Status.TIME_LIMIT
+            batches = -(-(goal - drawn) // (batch * int(state.multiplier)))
+            num_steps = min(chunk, left, batches)
+            if config.plateau_steps is not None:  # at most one doubling in a chunk
+                num_steps = min(num_steps, config.plateau_steps)
+            new, *chi2 = stepping.run_steps(state, run.marginals, plan, run.where, num_steps, lists)
+            error, error_se, finite = _running_estimate(new.h, run.marginals.nu, *chi2)
+            if not bool(finite):
+                return state, Status.NON_FINITE
+            state = new
+            drawn = run.drawn(state)
+            run.history.append((drawn, float(error), float(error_se)))
+            run.on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
+    except KeyboardInterrupt:
+        return state, Status.INTERRUPTED
+    return state, Status.RUNNING
+
+
+def _searched(run: Run, state: SolverState) -> tuple[Plan, Lists | None, float]:
+    """The plan of the next steps, their lists, and the share of all scores that they compute."""
+    searching, step = run.searching, int(state.step)
+    if searching is None:
+        return run.plan, None, 1.0
+    if step >= searching.due:
+        lists = searching.lists
+        searching.learn(stepping.learn(state, run.marginals, run.plan, run.where, lists), step)
+    if not searching.probes:
+        return run.plan, None, 1.0
+    plan = run.plan._replace(batch=run.plan.batch._replace(probes=searching.probes))
+    return plan, searching.lists, searching.share
+
+
+def _is_late(started: float, time_limit: float) -> bool:
+    """Whether the time is over, by the clock of the first process: all must stop together."""
+    return bool(processes.from_first(jnp.asarray(time.monotonic() - started > time_limit)))
+
+
+@jax.jit
+def _running_estimate(
+    h: Heights, nu: Weights, chi2: Float[Array, ""], chi2_se: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
+    """Running mass error with its standard error, and whether all active heights are finite."""
+    finite = jnp.where(nu > 0, jnp.isfinite(h), True).all()
+    return *mass_error(chi2, chi2_se), finite
