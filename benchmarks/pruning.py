@@ -53,6 +53,7 @@ import aeot_jax as aeot  # noqa: E402
 from aeot_jax.data.images import load  # noqa: E402
 from aeot_jax.nn.encode import encode_all  # noqa: E402
 from aeot_jax.nn.train import fit  # noqa: E402
+from aeot_jax.ot.lists.searching import wrong_at_most  # noqa: E402
 
 QUICK = ARGUMENTS.quick
 BATCH = 1_024 if QUICK else 16_384
@@ -219,7 +220,7 @@ def measure_bias(given: Targets) -> None:
     for k, number in enumerate(probes):
         chi2 = m * float((halves[k, 0] * halves[k, 1]).sum()) / (n / 2) ** 2
         row = {"work": given.work, "lists": LISTS[0], "probes": number, "samples": n}
-        row |= {"wrong": wrong[k] / n, "wrong_at_most": inverted.at_most(int(wrong[k]), n)}
+        row |= {"wrong": wrong[k] / n, "wrong_at_most": wrong_at_most(int(wrong[k]), n)}
         keep("bias", row | {"systematic_chi2": chi2})
 
 
@@ -237,7 +238,7 @@ def measure_time(given: Targets) -> None:
         for p in every:
             wrong = int((np.array(contestants[f"{p}"]()[1]) != right).sum())
             row = {"work": given.work, "samples": BATCH, "lists": lists, "probes": p}
-            row |= {"wrong": wrong / BATCH, "wrong_at_most": inverted.at_most(wrong, BATCH)}
+            row |= {"wrong": wrong / BATCH, "wrong_at_most": wrong_at_most(wrong, BATCH)}
             row |= {"exact_s": timings["exact"].summary()["cpu_s"]}
             row |= timings[f"{p}"].summary()
             keep("time", row | {"times": timings["exact"].ratio(timings[f"{p}"])})
@@ -258,13 +259,13 @@ class Climb(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("probes", "checked"))
-def climb(now: Climb, x, y, own, slopes, sizes, lists, t, gap, probes: int, checked: int):
+def climb(now: Climb, x, y, own, slopes, sizes, laid, t, gap, probes: int, checked: int):
     """A step with cells from lists; of so many samples with exact ones as well."""
     number = sizes.shape[0]
     mean = jnp.zeros(number).at[own].add(now.h) / jnp.maximum(sizes, 1)
-    planes = jnp.concatenate([slopes, (mean + now.total / now.weight)[:, None]], axis=1)
-    rows = lists.rows.at[lists.slot, -1].set(now.h)
-    value, index = inverted.assign(x, lists._replace(planes=planes, rows=rows), probes)
+    lists = laid.lists._replace(excess=now.total / now.weight)
+    laid = laid._replace(h=laid.h.at[laid.slot].set(now.h), lists=lists)
+    value, index = inverted.assign(x, laid, probes)
     counts = jnp.zeros_like(now.h).at[index].add(1.0)
     if checked:
         right = inverted.exact(x[:checked], y, now.h)[1]
@@ -288,12 +289,12 @@ def measure_heights(given: Targets, number: int, per_target: int) -> None:
     """Steps from the same heights on the same samples, with cells of each kind."""
     m, d = given.y.shape
     found = trial(given.y, given.h, number)
-    lists = inverted.build(given.y, given.h, found.own, found.planes)
+    laid = inverted.build(given.y, given.h, found.own, found.planes)
     y, own = jnp.asarray(given.y), jnp.asarray(found.own)
     slopes, sizes = (jnp.asarray(part, jnp.float32) for part in (found.slopes, found.sizes))
     two = aeot.top_k(samples(6, 512, d), given.y, given.h, 2)[0]
     gap = float((two[:, 0] - two[:, 1]).mean())
-    by_lists = partial(climb, own=own, slopes=slopes, sizes=sizes, lists=lists, gap=gap)
+    by_lists = partial(climb, own=own, slopes=slopes, sizes=sizes, laid=laid, gap=gap)
     _, one, tenth = probes_for(given, found, found.planes)
     contestants = {
         "exact": partial(climb_exactly, gap=gap),

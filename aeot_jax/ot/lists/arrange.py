@@ -5,7 +5,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 from scipy.cluster.vq import kmeans2, vq
 
 from aeot_jax.ot import checks
@@ -63,12 +63,7 @@ def arranged(made: Prepared) -> Arranged:
         )
     y = np.asarray(made.y)[:m]
     found, slopes = _lists(y.astype(np.float32), number_of_lists(m))
-    sizes = np.bincount(found, minlength=len(slopes))
-    begin = np.concatenate([[0], np.cumsum(-(-sizes // BLOCK))])
-    by_list = np.argsort(found, kind="stable")
-    inside = np.arange(m) - (np.cumsum(sizes) - sizes)[found[by_list]]
-    order = np.full(begin[-1] * BLOCK, -1)
-    order[begin[found[by_list]] * BLOCK + inside] = by_list
+    begin, order = side_by_side(found, len(slopes))
     slot = np.empty(m, np.int64)
     slot[order[order >= 0]] = np.flatnonzero(order >= 0)
     nu = np.asarray(made.nu)
@@ -82,10 +77,33 @@ def arranged(made: Prepared) -> Arranged:
         slot if made.same is None else slot[made.same],
         made.centre,
     )
-    list_of_row = np.repeat(np.arange(len(slopes)), np.diff(begin) * BLOCK)
-    integers = (array.astype(np.int32) for array in (begin, list_of_row))
+    return Arranged(rows, unlearned(begin, slopes), order)
+
+
+def side_by_side(
+    found: Int[np.ndarray, " m"], number: int
+) -> tuple[Int[np.ndarray, " k1"], Int[np.ndarray, " rows"]]:
+    """The first block of each list, and which target each row is; -1 where a list is filled up.
+
+    Args:
+      found: the list of each target (m,).
+      number: of lists.
+    """
+    sizes = np.bincount(found, minlength=number)
+    begin = np.concatenate([[0], np.cumsum(-(-sizes // BLOCK))])
+    by_list = np.argsort(found, kind="stable")
+    inside = np.arange(len(found)) - (np.cumsum(sizes) - sizes)[found[by_list]]
+    order = np.full(begin[-1] * BLOCK, -1)
+    order[begin[found[by_list]] * BLOCK + inside] = by_list
+    return begin, order
+
+
+def unlearned(begin: Int[np.ndarray, " k1"], slopes: Float[np.ndarray, "k d"]) -> Lists:
+    """Lists whose planes have the mean height."""
+    own = np.repeat(np.arange(len(slopes)), np.diff(begin) * BLOCK)
     none = np.zeros(len(slopes), np.float32)
-    return Arranged(rows, Lists(*map(checks.placed, (*integers, slopes, none))), order)
+    arrays = begin.astype(np.int32), own.astype(np.int32), slopes, none
+    return Lists(*map(checks.placed, arrays))
 
 
 def _lists(y: np.ndarray, number: int) -> tuple[Int[np.ndarray, " m"], np.ndarray]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from aeot_jax.measures import Measure, draw
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.lists.lists import Lists
+from aeot_jax.ot.lists.lists import Lists, planes
 from aeot_jax.typing import Heights, PRNGKey
 
 NUM_SAMPLES = 16_384
@@ -54,14 +54,13 @@ def learned(
     x = draw(key, mu, 2 * half)
     value, index = power.best(x, y, h)
     winner = lists.own[index]
-    plain = lists._replace(excess=jnp.zeros_like(lists.excess))
-    planes, own = plain.planes(x, h), winner[:, None]
-    above = value - jnp.take_along_axis(planes, own, axis=1)[:, 0]
-    highest = jnp.full_like(lists.excess, -jnp.inf).at[lists.own].max(h)
-    prior = jnp.where(highest > -jnp.inf, highest - plain.mean_heights(h), 0.0) / 2
+    mean, own = lists.mean_heights(h), winner[:, None]
+    plain = planes(x, lists.slopes, mean)
+    above = value - jnp.take_along_axis(plain, own, axis=1)[:, 0]
+    highest = jnp.full_like(mean, -jnp.inf).at[lists.own].max(h)
+    prior = jnp.where(highest > -jnp.inf, highest - mean, 0.0) / 2
     total = (_PRIOR * prior).at[winner[:half]].add(above[:half])
     excess = total / jnp.full_like(total, _PRIOR).at[winner[:half]].add(1.0)
-    halves = planes[:half] + excess[None, :], planes[half:] + lists.excess[None, :]
-    planes = jnp.concatenate(halves)
-    ranks = (planes > jnp.take_along_axis(planes, own, axis=1)).sum(axis=1, dtype=jnp.int32)
+    raised = jnp.concatenate([plain[:half] + excess[None, :], plain[half:] + lists.excess[None, :]])
+    ranks = (raised > jnp.take_along_axis(raised, own, axis=1)).sum(axis=1, dtype=jnp.int32)
     return Learned(lists._replace(excess=excess), ranks.reshape(2, half))

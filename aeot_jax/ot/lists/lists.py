@@ -53,7 +53,9 @@ class Lists(NamedTuple):
         total = self.sums(jnp.where(active, h, 0.0))
         return jnp.where(count > 0, total / jnp.maximum(count, 1.0), -jnp.inf)
 
-    def planes(self, x: Float[Array, "n d"], h: Heights) -> Float[Array, "n k"]:
-        """Heights of the lists' planes at samples."""
-        offsets = self.mean_heights(h) + self.excess
-        return jnp.matmul(x, self.slopes.T, precision=PRECISION) + offsets[None, :]
+
+def planes(
+    x: Float[Array, "n d"], slopes: Float[Array, "k d"], offsets: Float[Array, " k"]
+) -> Float[Array, "n k"]:
+    """Heights of the lists' planes at samples."""
+    return jnp.matmul(x, slopes.T, precision=PRECISION) + offsets[None, :]

@@ -12,11 +12,14 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.numerics import PRECISION, repeat
 from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.lists.lists import BLOCK, Lists
+from aeot_jax.ot.lists.lists import BLOCK, Lists, planes
 from aeot_jax.typing import Samples
 
 _GROUP = 32
 """Targets of which one maximum is kept, and which are scored again where it wins."""
+
+_CHUNK = 16_384
+"""Samples that are searched together at most: all their pairs with lists are in memory."""
 
 _TILES = (64, 256)
 """Samples that meet a list at once, at least and at most."""
@@ -34,22 +37,33 @@ def owners(
       lists: of these targets.
       probes: lists that a sample looks at.
     """
-    n = x.shape[0]
-    x = jnp.pad(x, ((0, -n % blocks.RESCORE), (0, 0)))
-    near = lax.top_k(lists.planes(x, h), probes)[1]
+    n, d = x.shape
     # One product gives the scores with their heights.
-    x1 = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
     y1 = jnp.concatenate([blocks.whole(y), h[:, None]], axis=1)
-    group = _leading(x1, near, y1, lists.begin)
-    return blocks.best_of_groups(x, y, h, group * _GROUP, _GROUP)[1][:n]
+    offsets = lists.mean_heights(h) + lists.excess
+
+    def searched(x: Samples) -> Int[Array, " c"]:
+        near = lax.top_k(planes(x, lists.slopes, offsets), probes)[1]
+        x1 = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
+        group = _leading(x1, near, y1, lists.begin)
+        return blocks.best_of_groups(x, y, h, group * _GROUP, _GROUP)[1]
+
+    most = min(_CHUNK, _most_pairs(lists.number) // probes // blocks.RESCORE * blocks.RESCORE)
+    chunk = min(most, n + -n % blocks.RESCORE)
+    x = jnp.pad(x, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
+    index = searched(x[0]) if x.shape[0] == 1 else lax.map(searched, x)
+    return index.reshape(-1)[:n]
+
+
+def _most_pairs(number: int) -> int:
+    """Pairs that fit into one word with the number of a list, of so many."""
+    return 1 << (32 - (number - 1).bit_length())
 
 
 def _by_list(near: Int[Array, "n p"], number: int) -> tuple[Int[Array, " np"], Int[Array, " k1"]]:
     """Pairs of a sample and a list in the order of the lists, and where each list's begin."""
     pairs = near.size
     bits = max(1, (pairs - 1).bit_length())
-    if bits + (number - 1).bit_length() > 32:
-        raise ValueError(f"{pairs} pairs with {number} lists do not fit into 32 bits.")
     # List and place in one word: a sort without a payload is several times as quick.
     place = jnp.arange(pairs, dtype=jnp.uint32)
     key = jnp.sort((near.reshape(-1).astype(jnp.uint32) << bits) | place)

@@ -46,7 +46,8 @@ def solve(
       mu: source measure.
       y: targets (m, d), any scale and offset, in any real dtype. Many targets of one or two bytes a
         number stay so, also those of a memory map, and each block is widened where it is scored;
-        only ``sampling="orbits"``, the default from d = 32 on, keeps a float32 copy that is turned.
+        only ``sampling="orbits"``, the default from d = 32 on, keeps a float32 copy that is turned,
+        and ``search="lists"`` one with its heights.
       nu: weights (m,), sum 1; None is uniform. Weights may be 0.
       config: the user's decisions.
       h0: heights (m,) to start from, as those of ``extend_heights``; or the solution of a problem

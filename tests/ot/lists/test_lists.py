@@ -10,7 +10,7 @@ import aeot_jax as aeot
 from aeot_jax.ot import problem
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.lists import searching
+from aeot_jax.ot.lists import search, searching
 from aeot_jax.ot.lists.arrange import Arranged, arranged, number_of_lists
 from aeot_jax.ot.lists.learn import learned
 from aeot_jax.ot.lists.lists import BLOCK, Lists
@@ -103,10 +103,18 @@ def test_all_lists_give_every_cell():
 
 
 @pytest.mark.parametrize("n", [1, 64, 333])
-def test_a_cell_does_not_depend_on_the_samples_beside_it(n):
-    lists, x = known(0), MU.sample(jax.random.key(4), 2_048)
+def test_a_cell_does_not_depend_on_the_samples_beside_it(n, monkeypatch):
+    lists, x = known(0), MU.sample(jax.random.key(4), 1_100)
     whole = owners(x, ROWS, HEIGHTS, lists, 4)
     np.testing.assert_array_equal(owners(x[:n], ROWS, HEIGHTS, lists, 4), whole[:n])
+    monkeypatch.setattr(search, "_CHUNK", 320)  # as many samples are searched in parts
+    np.testing.assert_array_equal(owners(x, ROWS, HEIGHTS, lists, 4), whole)
+
+
+def test_no_pair_is_lost_where_many_lists_are_looked_at():
+    for number in (16, 256, 1_024, 4_096):
+        bits = (number - 1).bit_length()
+        assert (search._most_pairs(number) - 1).bit_length() + bits == 32
 
 
 def test_lists_learn_to_find_more_and_ranks_tell_how_many_are_wrong():
