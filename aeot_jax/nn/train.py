@@ -10,6 +10,7 @@ bit.
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -34,6 +35,13 @@ from aeot_jax.numerics import usual_dtypes
 from aeot_jax.typing import ArrayLike, Devices, Given, PRNGKey
 
 _T = TypeVar("_T")
+
+_LOST = 10.0
+"""Times the least loss of a stage beyond which its end is no noise; and it is above its begin."""
+
+
+class TrainingWarning(UserWarning):
+    """A stage of the training lost what it had learned."""
 
 
 def init(
@@ -198,10 +206,12 @@ def fit(
         _check_state(state, init_key, images.shape, model_config, train_config)
     images = _placed(images, devices)
     first, last = num_epochs(n, train_config), total_epochs(images.shape, train_config)
-    history = []
+    history, begun = [], 0
     current = _placed(state, devices)
     for epoch in range(int(current.epoch), last):
         if epoch == first:
+            _warn_if_lost(history, "first", train_config)
+            begun = len(history)
             current = _placed(
                 refine.begin(_own(current, several), images.shape, train_config), devices
             )
@@ -217,6 +227,9 @@ def fit(
         history.append(_finite(float(value), epoch, first, train_config))
         if on_epoch is not None:
             on_epoch(current, history[-1])
+    _warn_if_lost(
+        history[begun:], "second" if int(current.epoch) > first else "first", train_config
+    )
     return _own(current, several), history
 
 
@@ -269,6 +282,25 @@ def _finite(loss: float, epoch: int, first: int, config: TrainConfig) -> float:
             f"{config.learning_rate}, and train again."
         )
     return loss
+
+
+def _warn_if_lost(losses: list[float], stage: str, config: TrainConfig) -> None:
+    """Tell of a stage that ended worse than it began, after it had been far better.
+
+    Args:
+      losses: of its epochs, as far as this call ran them.
+      stage: its name.
+      config: the training.
+    """
+    if losses and losses[-1] > max(losses[0], _LOST * min(losses)):
+        warnings.warn(
+            TrainingWarning(
+                f"the loss of the {stage} stage was {min(losses):.3g} after epoch "
+                f"{int(np.argmin(losses)) + 1}, and is {losses[-1]:.3g} at its end; lower "
+                f"`learning_rate`, now {config.learning_rate}, and train again."
+            ),
+            stacklevel=3,
+        )
 
 
 def _check_images(images: ArrayLike) -> Array:

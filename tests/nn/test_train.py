@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -144,6 +145,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_sentence(fitted):
             on_epoch=lambda *a: seen.append(a),
         )
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"),
+    [
+        pytest.param([0.2, 0.008, 0.01, 623.0], True, id="it is lost"),
+        pytest.param([0.2, 0.1, 0.15, 0.3], False, id="noise"),
+        pytest.param([0.2, 1e-9, 1e-7, 2e-8], False, id="all is learned"),
+        pytest.param([0.2, 0.008, 623.0, 0.009], False, id="it came back"),
+    ],
+)
+def test_a_training_that_lost_what_it_had_learned_is_told(losses, told, fitted, monkeypatch):
+    left = iter(losses)
+
+    def epoch(state, *_, **__):
+        return dataclasses.replace(state, epoch=state.epoch + 1), next(left)
+
+    monkeypatch.setattr(train, "run_epoch", epoch)
+    config = dataclasses.replace(CONFIG, epochs=len(losses), refine_epochs=0)
+    match = (
+        r"first stage was 0.008 after epoch 2, and is 623 at its end; lower `learning_rate`, now"
+    )
+    with pytest.warns(train.TrainingWarning, match=match) if told else nullcontext():
+        _, history = train.fit(KEY, bars(), MODEL, config)
+    assert history == losses
 
 
 def test_the_loss_is_the_reconstruction_error_plus_the_penalty():
