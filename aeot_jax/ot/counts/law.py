@@ -30,6 +30,11 @@ def samples_to_reach(num_targets: int, dim: int, tolerance: float, shares: bool 
     return math.ceil(cost(dim, shares) * num_targets / (MARGIN * tolerance) ** 2)
 
 
+def error_after(num_samples: int, num_targets: int, dim: int) -> float:
+    """Mass error after so many samples, by the same law; arguments as for ``samples_to_reach``."""
+    return math.sqrt(cost(dim) * num_targets / num_samples)
+
+
 class Kind(NamedTuple):
     """Targets whose heights miss as much.
 

@@ -67,7 +67,7 @@ class Searching:
     """
 
     lists: Lists
-    tolerance: float
+    tolerance: float = 1.0
     probes: int = 0
     due: int = 0
     wrong: int = 0

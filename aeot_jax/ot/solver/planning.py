@@ -9,7 +9,7 @@ from aeot_jax.numerics import on_accelerator
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import samples_to_verify
-from aeot_jax.ot.counts.law import MARGIN, cost, samples_to_reach
+from aeot_jax.ot.counts.law import MARGIN, cost, error_after, samples_to_reach
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.solver.batch import BATCHES, LEAST_STEPS, batch_of
@@ -29,7 +29,7 @@ from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.typing import HostWeights, Weights
 
-DEFAULT_TOLERANCE = 0.1
+_DEFAULT_TOLERANCE = 0.1
 """Aim of the schedule where only a time limit is given."""
 
 _CHECK_ERROR = 0.05
@@ -121,7 +121,7 @@ def _starts(
     from normal, and pure Adam stays what it was.
     """
     size = sizes.padded(num_targets, mu.dim)  # of which there are few, so that few programs serve
-    wanted = samples_to_reach(size, mu.dim, config.tolerance or DEFAULT_TOLERANCE)
+    wanted = samples_to_reach(size, mu.dim, config.tolerance or _DEFAULT_TOLERANCE)
     per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
         return (config.start,), per_round if config.start == "tails" else 0
@@ -148,7 +148,7 @@ def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, want
     own = config.optimizer is not None or config.adam_share is not None
     if plan.method not in MOVES or own or not looks_at_start(plan):
         return NO_TRUST
-    tolerance = config.tolerance or DEFAULT_TOLERANCE
+    tolerance = config.tolerance or _DEFAULT_TOLERANCE
     samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
     return Trust(max(1, round(samples / plan.batch.size)), (_NEAR * tolerance) ** 2)
 
@@ -187,7 +187,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
             f"`max_samples` is {limit}, but the start alone takes {begun} samples, and a step "
             f"{batch}; pass at least {begun + batch}."
         )
-    tolerance = config.tolerance or DEFAULT_TOLERANCE
+    tolerance = config.tolerance or _DEFAULT_TOLERANCE
     wanted = samples_to_reach(num_targets, mu.dim, tolerance, made.shares)
     if config.tolerance is not None:
         wanted = max(wanted, LEAST_STEPS * batch)
@@ -204,6 +204,13 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
     trust = _trust(num_targets, mu, made, config, wanted)
     planned = phases(steps, mu.dim, config)
     return Budget(planned, trust, begun, limit, min(check, LARGEST))
+
+
+def aim(num_targets: int, dim: int, budget: Budget, config: SolverConfig) -> float:
+    """The mass error at which a solve should end: its tolerance, or what its limits allow."""
+    if config.tolerance is not None:
+        return config.tolerance
+    return max(_DEFAULT_TOLERANCE, error_after(budget.max_samples, num_targets, dim))
 
 
 def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
@@ -271,7 +278,7 @@ def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: floa
 
     Then more of the same is no cure.
     """
-    near = MARGIN * (tolerance or DEFAULT_TOLERANCE)
+    near = MARGIN * (tolerance or _DEFAULT_TOLERANCE)
     law = max(near**2, cost(dim) * num_targets / max(drawn, 1))  # none, if the start seemed near
     return error**2 >= _FAR * law
 

@@ -75,7 +75,7 @@ def solve_by_sampling(
     """``solve`` without the exact solver: run, certify, go on until it is reached or over."""
     started, searching = time.monotonic(), None
     if config.search == "lists":
-        made, h0, searching = _arranged(made, h0, config)
+        made, h0, searching = _arranged(made, h0)
     given, new = h0 is not None, _weight_of_new(made, h0)
     solved = new is not None and new <= _MOST_NEW
     plan = planning.plan(made.num_targets, made.mu, config, given=given, solved=solved)
@@ -86,6 +86,7 @@ def solve_by_sampling(
     init_key, check_key = jax.random.split(key)
     state, marginals = _begun(init_key, made, plan, budget, h0, where)
     if searching is not None:
+        searching.tolerance = planning.aim(*size, budget, config)
         searching.lists = parallel.place(where, searching.lists)
     if given and int(state.start) < len(plan.starts):
         warnings.warn(StartWarning(plan.starts[int(state.start)], new), stacklevel=4)
@@ -167,9 +168,7 @@ def _begun(
     return parallel.place(where, (state, marginals))
 
 
-def _arranged(
-    made: Prepared, h0: Known | None, config: SolverConfig
-) -> tuple[Prepared, Known | None, Searching]:
+def _arranged(made: Prepared, h0: Known | None) -> tuple[Prepared, Known | None, Searching]:
     """The problem list by list, with the heights to start from."""
     if on_accelerator():
         raise ValueError(
@@ -180,8 +179,7 @@ def _arranged(
     if h0 is not None:
         new = None if h0.new is None else found.moved(h0.new, 0.0)
         h0 = h0._replace(h=found.moved(h0.h, -np.inf), new=new)
-    tolerance = config.tolerance or planning.DEFAULT_TOLERANCE
-    return found.made, h0, Searching(found.lists, tolerance)
+    return found.made, h0, Searching(found.lists)
 
 
 def _weight_of_new(made: Prepared, h0: Known | None) -> float | None:
