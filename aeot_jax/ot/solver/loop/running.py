@@ -264,5 +264,7 @@ def planned_anew(state: SolverState, phases: Phases) -> SolverState:
     again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
     mean = state.average._replace(number=jnp.asarray(np.int32(0)))
     h = state.average.heights if int(state.average.number) else state.h
-    worth = jax.device_put(np.zeros(state.worth.shape, np.float32), state.worth.sharding)
+    zeros = np.zeros(state.worth.shape, np.float32)
+    # What is committed to no device stays so, or the same steps are compiled again.
+    worth = jax.device_put(zeros, state.worth.sharding if state.worth.committed else None)
     return replace(state, h=h, phases=again, average=mean, worth=worth)
