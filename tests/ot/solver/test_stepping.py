@@ -167,6 +167,13 @@ def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     np.testing.assert_array_equal(again.h, never.h)  # nothing to average: the last heights
 
 
+def test_steps_are_compiled_for_no_start():
+    plans = [plan(60, MU, replace(CONFIG, start=start)) for start in ("zero", "gaussian", "auto")]
+    plans += [plan(60, MU, CONFIG, given=True, solved=True)]
+    assert len(set(plans)) == 4
+    assert len({one.of_steps for one in plans}) == 1
+
+
 def test_pure_adam_converges():
     state = whole(KEY, config=replace(CONFIG, method="adam"))
     assert error(Y, state.heights) < 0.25
