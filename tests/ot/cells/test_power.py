@@ -194,7 +194,10 @@ def three_best(x, y, h):
     return top_k(x, y, h, 3)
 
 
-@pytest.mark.parametrize(("kernel", "d"), [(assign, 2), (assign, 24), (three_best, 24)])
+@pytest.mark.parametrize(
+    ("kernel", "d"),
+    [pytest.param(assign, 2, marks=pytest.mark.long), (assign, 24), (three_best, 24)],
+)
 def test_every_transformation_gives_the_same_answer(kernel, d):
     x, y, h = map(jnp.asarray, whole_numbers(2 * 16, 150, d))
     parts = x.reshape(2, 16, d)

@@ -115,7 +115,7 @@ def test_devices_change_no_bit_of_a_start_nor_of_the_gaps(solved):
 
 
 def test_a_near_start_is_not_forgotten_unless_the_user_asks():
-    state = aeot.init(jax.random.key(0), MU, CODES, None, CONFIG)
+    state = aeot.init(jax.random.key(0), MU, CODES, None, replace(CONFIG, start="tails"))
     assert state.phases.adam_until <= 0
     for change in ({"adam_share": 0.1}, {"optimizer": optax.sgd(0.1)}, {"start": "gaussian"}):
         asked = replace(CONFIG, **change)
