@@ -65,7 +65,7 @@ QUICK = {name: value for name, value in QUICK.items() if _is_known({name: value}
 os.environ["XLA_FLAGS"] = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
 
 
-OPTIMISED = [Path(__file__).parent / "ot" / name for name in ("cells", "counts", "devices")]
+OPTIMISED = [Path(__file__).parent / "ot" / name for name in ("cells", "devices")]
 
 
 class Compiler:

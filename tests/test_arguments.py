@@ -36,7 +36,7 @@ H = np.array([3, 2, 0, 1])
 MANY = np.random.default_rng(0).integers(0, 40, (30, 2))
 NU = np.array([0.25, 0.125, 0.5, 0.125])
 IMAGES = tiny.images(20, shape=(4, 4))
-FEW_STEPS = aeot.SolverConfig(tolerance=None, max_steps=2)
+FEW_STEPS = aeot.SolverConfig(tolerance=None, max_steps=2, start="gaussian")
 SMALL = aeot.Config(
     aeot.AutoencoderConfig(kind="mlp", latent_dim=2, width=4),
     aeot.TrainConfig(epochs=1, batch_size=10),
