@@ -795,13 +795,13 @@ def test_devices_may_be_any_sequence():
 
 
 def test_what_holds_a_solution_is_told_from_one():
-    model: Any = tiny.model()
+    found: Any = model()
     for function in (aeot.message, aeot.raise_if_failed):
         with pytest.raises(ValueError, match="of class AEOT; pass its `solution`"):
-            function(model)
+            function(found)
     for function in (aeot.certify, aeot.extension, aeot.wasserstein):
         with pytest.raises(ValueError, match=r"`mu` is of class AEOT; pass its `extension\.mu`"):
-            function(jax.random.key(0), model)
+            function(jax.random.key(0), found)
 
 
 def test_numbers_of_numpy_in_a_configuration_are_those_of_python():

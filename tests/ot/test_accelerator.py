@@ -34,7 +34,7 @@ def mapped_by_nobody(key, n):
 @pytest.mark.parametrize(
     ("mu", "way"),
     [
-        (measures.Gaussian(3), "independent"),
+        pytest.param(measures.Gaussian(3), "independent", marks=pytest.mark.long),
         (measures.UniformCube(2), "sobol"),
         (measures.Gaussian(9), "orbits"),
         (measures.FromSampler(mapped_by_nobody, 2), "independent"),

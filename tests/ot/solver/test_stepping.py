@@ -121,7 +121,10 @@ def test_both_phases_take_their_steps():
     assert 30 in [int(leaf) for leaf in count]
 
 
-@pytest.mark.parametrize("optimizer", [optax.sgd(1.0, momentum=0.9), optax.lion(0.05)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.sgd(1.0, momentum=0.9), pytest.param(optax.lion(0.05), marks=pytest.mark.long)],
+)
 def test_any_optax_transformation_serves(optimizer):
     config = replace(CONFIG, optimizer=optimizer, method="adam", start="zero")
     state = whole(KEY, config=config)
