@@ -65,8 +65,8 @@ def test_a_share_is_a_half_at_the_face_and_nothing_beyond_the_width():
 
 @pytest.mark.parametrize("way", [pytest.param("independent", marks=LONG), "orbits"])
 def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
-    marginals, _ = problem(512)
-    y, h = marginals.y, jnp.zeros(512)
+    marginals, _ = problem(1024)
+    y, h = marginals.y, jnp.zeros(1024)
     batch = Batch(WAYS[way], 64)
     top = aeot.top_k(marginals.mu.sample(KEY, 512), y, h, 2)[0]
     width = jnp.float32(shares.WIDTH) * (top[:, 0] - top[:, 1]).mean()
@@ -85,7 +85,7 @@ def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
     assert 0.6 < noise < 0.8  # 1 - 0.30 for exponential gaps
     # On average they count the same, but for the noise of what they move, 0.34 of the counts' own.
     moved = np.abs(np.asarray(shared).mean(0) - np.asarray(counts).mean(0)).sum()
-    assert moved < 0.4 * 2048 * np.sqrt(512 / (64 * 2048))
+    assert moved < 0.4 * 2048 * np.sqrt(1024 / (64 * 2048))
 
 
 @pytest.mark.parametrize("way", [pytest.param("independent", marks=LONG), "orbits"])
