@@ -23,7 +23,7 @@ from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, method_of
 from aeot_jax.ot.solver.exactly import is_reached
-from aeot_jax.ot.solver.loop.chunks import Run, advanced
+from aeot_jax.ot.solver.loop.chunks import Run, advanced, checked
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
@@ -138,8 +138,7 @@ def solve_by_sampling(
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
-        if searching is not None and searching.probes:
-            searching.learn(stepping.learn(state, marginals, plan, where, searching.lists), 0)
+        checked(run, state)
         return _solution(run, state, status, certificate, check_samples)
     raise AssertionError  # unreachable: the loop above only ends by returning
 
