@@ -67,6 +67,13 @@ def test_who_interrupts_the_last_check_keeps_the_heights(monkeypatch):
     assert found.search.wrong_at_most == 1
 
 
+def test_a_file_holds_the_solution_without_its_search(solution, tmp_path):
+    aeot.save(solution, tmp_path / "solution.npz")
+    found = aeot.load(tmp_path / "solution.npz")
+    np.testing.assert_array_equal(found.h, solution.h)
+    assert found.search is None
+
+
 def test_every_score_is_computed_unless_asked(solution):
     found = aeot.solve(KEY, MU, Y, config=aeot.SolverConfig(0.5, start="gaussian"))
     assert found.search is None
