@@ -128,6 +128,8 @@ def test_a_solution_of_fewer_targets_starts_a_solve_by_lists(solution):
 def test_what_cannot_be_had_is_refused_in_one_sentence(monkeypatch):
     with pytest.raises(ValueError, match=r"`sampling` is 'orbits' beside `search` 'lists'"):
         aeot.SolverConfig(search="lists", sampling="orbits")
+    with pytest.raises(ValueError, match=r"`search` is 'lists' beside `method` 'exact'"):
+        aeot.SolverConfig(search="lists", method="exact")
     with pytest.raises(ValueError, match=r"`target_shards` is 2 beside `search` 'lists'"):
         aeot.SolverConfig(search="lists", target_shards=2)
     with pytest.raises(ValueError, match=r"`search` is 'list'; choose one of 'exact', 'lists'"):
