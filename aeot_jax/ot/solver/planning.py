@@ -43,7 +43,7 @@ _LEAST_PHASE_STEPS = LEAST_STEPS // 2
 spreads to a tenth of it, then travels 2.7 spreads, which forgets the start
 (``benchmarks/solve.py``)."""
 
-_LEAST_PHASE_SAMPLES = 8
+_LEAST_PHASE_SAMPLES = 12
 """Samples a target of the first phase at least, likewise. From fewer, Adam cannot tell which cells
 starve, and the steps after it are too short to feed them."""
 

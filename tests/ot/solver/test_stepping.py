@@ -149,11 +149,11 @@ def test_the_answer_in_few_dimensions_is_the_mean_of_the_last_heights():
 
 def test_the_first_phase_sees_enough_samples_of_many_targets():
     config = aeot.SolverConfig()
-    least = {per: phases(680, 16, config, per).adam_until for per in (0, 4, 34, 60)}
-    assert least == {0: 100, 4: 100, 34: 8 * 34, 60: 680 // 2}
-    assert phases(6_800, 16, config, 34).adam_until == 680, "a tenth is more"
-    assert phases(680, 2, config, 34).adam_until == round(0.3 * 680), "as in few dimensions"
-    assert phases(680, 16, aeot.SolverConfig(adam_share=0.0), 34).adam_until == 0
+    least = {per: phases(680, 16, config, per).adam_until for per in (0, 4, 20, 60)}
+    assert least == {0: 100, 4: 100, 20: 12 * 20, 60: 680 // 2}
+    assert phases(6_800, 16, config, 20).adam_until == 680, "a tenth is more"
+    assert phases(680, 2, config, 20).adam_until == round(0.3 * 680), "as in few dimensions"
+    assert phases(680, 16, aeot.SolverConfig(adam_share=0.0), 20).adam_until == 0
 
 
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
