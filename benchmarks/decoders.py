@@ -60,11 +60,15 @@ from aeot_jax.plot import image_grid  # noqa: E402
 DRAWS = 5
 """Sets of samples, each as large as the unseen images; their scores are averaged."""
 
+BLENDED = {"patches": "blended"}
 SHARP = {"chroma": "sharp"}
 TILED = {"patches": "tiled"} | SHARP
+GRAINY = {"fine_weight": 0.0}
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "default": ({}, {}),
-    "sharp chroma": (SHARP, {}),
+    "cosines": ({}, GRAINY),
+    "blended": (BLENDED, GRAINY),
+    "blended, sharp chroma": (BLENDED | SHARP, GRAINY),
     **{f"{dim} dimensions": ({"latent_dim": dim}, {}) for dim in (8, 12, 16, 24, 32, 48, 64)},
     "not refined": ({}, {"refine_epochs": 0}),
     "5 epochs refine": ({}, {"refine_epochs": 5}),
@@ -78,10 +82,13 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
     "weight decay 0.5, not refined": ({}, {"weight_decay": 0.5, "refine_epochs": 0}),
     "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
-    "tiled": (TILED, {}),
-    "tiled, not refined": (TILED, {"refine_epochs": 0}),
-    "tiled, weight decay 0.5": (TILED, {"weight_decay": 0.5}),
-    "tiled, weight decay 0.5, not refined": (TILED, {"weight_decay": 0.5, "refine_epochs": 0}),
+    "tiled": (TILED, GRAINY),
+    "tiled, not refined": (TILED, {"refine_epochs": 0} | GRAINY),
+    "tiled, weight decay 0.5": (TILED, {"weight_decay": 0.5} | GRAINY),
+    "tiled, weight decay 0.5, not refined": (
+        TILED,
+        {"weight_decay": 0.5, "refine_epochs": 0} | GRAINY,
+    ),
 }
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)
