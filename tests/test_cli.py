@@ -35,7 +35,8 @@ from aeot_jax.storage import documents
 from aeot_jax.storage.locks import locked
 
 TINY = ["--limit", "200", "--hold-out", "40", "--epochs", "2", "--tolerance", "0.5", "--no-report"]
-"""One set of shapes: compilation is most of the time; tests/report looks at reports."""
+TINY += ["--solver.start", "gaussian"]
+"""One set of shapes, and one start: compilation is most of the time; tests/report has reports."""
 
 FILES = {"model.npz", "config.json", "metrics.json", "samples.png", "reconstructions.png"}
 FILES |= {"history.png"}

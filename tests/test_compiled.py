@@ -64,11 +64,11 @@ def test_a_chunk_over_devices_compiles_once():
     assert again == again_long == 0
 
 
-def every_function(m: int, seed: int) -> list[Any]:
+def every_function(m: int, seed: int, config: aeot.SolverConfig) -> list[Any]:
     """What each function answers for a problem of m targets."""
     y = np.random.default_rng(seed).standard_normal((m, 8)).astype(np.float32)
     mu, x = aeot.Gaussian(8), np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
-    h = aeot.solve(KEY, mu, y, config=aeot.SolverConfig(max_steps=20)).h
+    h = aeot.solve(KEY, mu, y, config=config).h
     return [
         h,
         aeot.certify(OTHER_KEY, mu, y, h, num_samples=4096),
@@ -81,13 +81,15 @@ def every_function(m: int, seed: int) -> list[Any]:
 
 
 @pytest.mark.optimised
-def test_the_second_size_of_a_bucket_compiles_nothing_and_changes_no_bit():
+@pytest.mark.parametrize("start", ["gaussian", pytest.param("auto", marks=pytest.mark.long)])
+def test_the_second_size_of_a_bucket_compiles_nothing_and_changes_no_bit(start):
     """Whatever was solved before: a problem is filled up to a size that it shares with others."""
-    first = [np.array(leaf) for leaf in jax.tree.leaves(every_function(300, seed=1))]
+    config = aeot.SolverConfig(max_steps=20, start=start)
+    first = [np.array(leaf) for leaf in jax.tree.leaves(every_function(300, 1, config))]
     _compiled.clear()
-    every_function(317, seed=2)
-    every_function(258, seed=3)
-    again = every_function(300, seed=1)
+    every_function(317, 2, config)
+    every_function(258, 3, config)
+    again = every_function(300, 1, config)
     assert not _compiled
     for one, other in zip(jax.tree.leaves(again), first, strict=True):
         np.testing.assert_array_equal(one, other)

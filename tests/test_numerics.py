@@ -83,7 +83,7 @@ def test_a_result_may_hold_keys_and_any_structure():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 512])
+@pytest.mark.parametrize("n", [0, 1, 7, pytest.param(512, marks=pytest.mark.long)])
 def test_rows_are_summed_in_an_order_of_their_own(n):
     """What a GPU does: rows in any order of the indices, each sum as exact as a tree of pairs."""
     rng = np.random.default_rng(n)

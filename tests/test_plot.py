@@ -118,7 +118,7 @@ def test_reconstructions_refuse_sets_of_different_size():
     ("num_samples", "mass_error", "tolerance", "certified"),
     [
         ([100, 1000, 10000], [1.0, 0.3, 0.1], 0.1, 0.08),
-        ([100, 200], [0.5, 0.0], None, 0.08),
+        pytest.param([100, 200], [0.5, 0.0], None, 0.08, marks=pytest.mark.long),
         ([], [], 0.1, 0.0),
         ([100], [0.5], 0.1, np.inf),
     ],

@@ -15,15 +15,18 @@ from aeot_jax.ot.extension.noise import Noise
 from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.solution import History, Solution
 
+_LEFT_OUT = "mu", "search"
+"""Fields that no file holds as arrays: a source is described, how cells were found is not kept."""
+
 
 def arrays_of(value: Any) -> Any:
-    """Convert records and named tuples to nested dicts of arrays, without sources and None."""
+    """Turn records and named tuples into dicts of arrays, without None and ``_LEFT_OUT``."""
     if isinstance(value, Mapping):
         return {key: arrays_of(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value):
         parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        held = {name: part for name, part in parts.items() if name != "mu" and part is not None}
-        return {name: arrays_of(part) for name, part in held.items()}
+        held = {name: part for name, part in parts.items() if part is not None}
+        return {name: arrays_of(part) for name, part in held.items() if name not in _LEFT_OUT}
     if hasattr(value, "_asdict"):
         return {key: arrays_of(item) for key, item in value._asdict().items()}
     return np.asarray(value)

@@ -119,7 +119,10 @@ def test_a_model_of_codes_is_judged_in_the_space_of_its_codes():
         evaluate(KEY, model, Table(codes[:, :3], None, "codes"))
 
 
-@pytest.mark.parametrize("names", [(0, 1), (-1, 1), (1990, 2020)])
+@pytest.mark.parametrize(
+    "names",
+    [(-1, 2020), *(pytest.param(one, marks=pytest.mark.long) for one in ((0, 1), (1990, 2020)))],
+)
 def test_any_integers_are_classes_of_an_evaluation(names):
     place = np.arange(60) % 2
     data = ImageSet(tiny.images(60)[..., None], np.array(names, np.int32)[place], "x")

@@ -11,7 +11,7 @@ from aeot_jax.ot import checks, frames, merging
 KEY = jax.random.key(0)
 Y = jnp.array([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.5]])
 MU = aeot.Gaussian(2)
-CONFIG = aeot.SolverConfig(tolerance=None, max_steps=2)
+CONFIG = aeot.SolverConfig(tolerance=None, max_steps=2, start="gaussian")
 
 BAD_TARGETS = [
     (jnp.zeros((0, 2)), r"`y` has shape \(0, 2\); pass at least one target"),

@@ -37,7 +37,7 @@ def targets(dtype):
 
 @pytest.mark.parametrize(
     "dtype",
-    [*STORED[::2], *(pytest.param(dtype, marks=pytest.mark.long) for dtype in STORED[1::2])],
+    [STORED[0], *(pytest.param(dtype, marks=pytest.mark.long) for dtype in STORED[1:])],
 )
 @pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
 def test_stored_targets_give_the_answers_of_float32(dtype, place):

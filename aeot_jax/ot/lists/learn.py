@@ -1,8 +1,8 @@
 """What lists learn from samples whose cells are known: the offsets of their planes.
 
 The first half of the samples teaches the offsets, and says how many lists must be looked at for the
-share of wrong cells that is allowed. The second half decides nothing: it tells which share the
-planes had that were in use until then.
+share of wrong cells that is allowed, by the new planes and by those that have grown old. The second
+half decides nothing: it tells which share the planes had that were in use until then.
 """
 
 from typing import NamedTuple
@@ -30,11 +30,11 @@ class Learned(NamedTuple):
     Attributes:
       lists: with new offsets.
       ranks: how many planes are higher than that of the cell's list: the new planes at samples that
-        taught them, and the planes before at others (2, n).
+        taught them, the planes before at these, and the planes before at others (3, n).
     """
 
     lists: Lists
-    ranks: Int[Array, "2 n"]
+    ranks: Int[Array, "3 n"]
 
 
 def learned(
@@ -61,6 +61,7 @@ def learned(
     prior = jnp.where(highest > -jnp.inf, highest - mean, 0.0) / 2
     total = (_PRIOR * prior).at[winner[:half]].add(above[:half])
     excess = total / jnp.full_like(total, _PRIOR).at[winner[:half]].add(1.0)
-    raised = jnp.concatenate([plain[:half] + excess[None, :], plain[half:] + lists.excess[None, :]])
+    raised = jnp.concatenate([plain[:half] + excess[None, :], plain + lists.excess[None, :]])
+    own = jnp.concatenate([own[:half], own])
     ranks = (raised > jnp.take_along_axis(raised, own, axis=1)).sum(axis=1, dtype=jnp.int32)
-    return Learned(lists._replace(excess=excess), ranks.reshape(2, half))
+    return Learned(lists._replace(excess=excess), ranks.reshape(3, half))

@@ -2,13 +2,14 @@
 
 The number of lists follows from the share of wrong cells that the tolerance allows. Heights move
 less and less, so that lists learn anew each time the number of steps has grown by half. Samples
-that decide nothing then tell how many cells were wrong until there.
+that decide nothing then tell how many cells were wrong until there. Of such a check the more
+samples count, the more steps it is for: so their mean is that of the steps.
 
 Sources: Clopper and Pearson 1934 for the bound on a share; Hoeffding 1956 for its use where the
 share changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,10 @@ from aeot_jax.ot.lists.lists import Lists
 _WRONG = 0.08
 """Share of wrong cells over the square of the tolerance: the mass error that these make by
 themselves is then below a fifth of the tolerance (``benchmarks/README.md``, "Fewer scores")."""
+
+_DRIFTED = 4.0
+"""Times the wrong cells that are allowed, from which on the number of lists follows from how wrong
+planes have become, not from how right new ones are."""
 
 _PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Numbers of lists to look at; few, since each is a program."""
@@ -42,9 +47,9 @@ class Search(NamedTuple):
 
     Attributes:
       lists: of targets.
-      probes: lists that a sample looked at, at the end; 0 where it scored all targets.
-      wrong_at_most: share of the samples in a wrong cell, at most, with confidence 95 %. It is
-        measured each time before the lists learn anew, when it is largest.
+      probes: lists that a sample looked at in the last steps; 0 where it scored all targets.
+      wrong_at_most: share in a wrong cell, at most, of the samples that looked at lists, with
+        confidence 95 %. It is measured each time before the lists learn anew, when they are oldest.
     """
 
     lists: int
@@ -60,18 +65,19 @@ class Searching:
       lists: of the targets, with the planes that are in use.
       tolerance: mass error that the solve aims at.
       probes: lists that a sample looks at; 0 where it scores all targets.
-      due: step from which on lists learn anew.
-      wrong: samples in a wrong cell, of those
-      checked: that were looked at.
-      num_samples: from which lists have learned.
+      due: step at which lists learn anew.
+      looked: samples that looked at so many lists since they learned.
+      checks: whether each sample of a check had a wrong cell, and how many samples of steps it is
+        for.
+      num_samples: from which lists have learned, or that checked them.
     """
 
     lists: Lists
     tolerance: float = 1.0
     probes: int = 0
     due: int = 0
-    wrong: int = 0
-    checked: int = 0
+    looked: int = 0
+    checks: list[tuple[np.ndarray, int]] = field(default_factory=list)
     num_samples: int = 0
 
     @property
@@ -79,25 +85,40 @@ class Searching:
         """Part of the scores of a step that are computed, about: the planes', and these lists'."""
         return min(1.0, 2 * self.probes / self.lists.number)
 
+    def check(self, found: Learned) -> None:
+        """Note how many cells were wrong since the lists learned; ``found`` has them in use."""
+        self.num_samples += 2 * found.ranks.shape[1]
+        if self.looked:
+            self.checks.append((np.asarray(found.ranks[2]) >= self.probes, self.looked))
+        self.looked = 0
+
     def learn(self, found: Learned, step: int) -> None:
-        """Take new planes, and choose how many lists to look at.
+        """Check the planes in use, take new ones, and choose how many lists to look at.
 
         Args:
           found: from ``learned``, with the lists in use.
           step: at which this is.
         """
-        taught, others = np.asarray(found.ranks)
-        self.num_samples += found.ranks.size
-        if self.probes:
-            self.wrong += int((others >= self.probes).sum())
-            self.checked += len(others)
+        self.check(found)
         self.lists = found.lists
-        self.probes = probes_for(taught, self.tolerance, self.lists.number, self.probes)
+        taught, old, _ = np.asarray(found.ranks)
+        own = self.tolerance, self.lists.number, self.probes
+        self.probes = probes_for(taught, *own)
+        allowed = _DRIFTED * min(_WRONG * self.tolerance**2, 0.5)
+        if step and self.probes and (old >= self.probes).mean() > allowed:
+            self.probes = probes_for(old, *own)  # the new planes will be as wrong
         self.due = max(step + _FIRST_STEPS, int(_GROWTH * step))
 
     def told(self) -> Search:
         """What is told of it."""
-        return Search(self.lists.number, self.probes, wrong_at_most(self.wrong, self.checked))
+        most = max((looked for _, looked in self.checks), default=1)
+        counted = [wrong[: -(-len(wrong) * looked // most)] for wrong, looked in self.checks]
+        wrong, checked = sum(int(part.sum()) for part in counted), sum(map(len, counted))
+        looked = sum(looked for _, looked in self.checks) + self.looked
+        # What nobody checked, because a user interrupted that, may all be wrong.
+        unknown = self.looked / max(looked, 1)
+        share = unknown + (1 - unknown) * wrong_at_most(wrong, checked)
+        return Search(self.lists.number, self.probes, share)
 
 
 def probes_for(ranks: Int[np.ndarray, " n"], tolerance: float, number: int, before: int) -> int:

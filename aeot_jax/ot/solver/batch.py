@@ -25,7 +25,6 @@ _STEPS, _MOST_AT_ONCE = 1000, 65_536
 of a millisecond of an H200 beside its scores. Fewer steps cost more samples: 5 % at 900, half as
 many again at 250 (``benchmarks/README.md``, "A GPU")."""
 
-
 _MOST_IN_LISTS = 16_384
 """The same at most, where lists are looked at."""
 
@@ -53,8 +52,8 @@ def _for_few_steps(num_targets: int, dim: int, config: SolverConfig) -> int:
     """Samples of a step with which a long solve takes about ``_STEPS``: a power of two.
 
     An accelerator is quick on many samples, and many fill a list. There are few such numbers, so
-    that few programs serve. Whoever limits the steps counts in the
-    usual ones, and in few dimensions, and under pure Adam, they are what they were.
+    that few programs serve. Whoever limits the steps counts in the usual ones, and in few
+    dimensions, and under pure Adam, they are what they were.
     """
     if config.max_steps or config.method == "adam" or dim <= FEW_DIMS:
         return 0

@@ -147,6 +147,11 @@ class SolverConfig:
                 "`sampling` is 'orbits' beside `search` 'lists', but an orbit looks at all targets "
                 "once for eight samples; choose 'auto', or 'exact' to search."
             )
+        if self.search == "lists" and self.method == "exact":
+            raise ValueError(
+                "`search` is 'lists' beside `method` 'exact', which takes no samples; choose "
+                "'auto', or 'exact' to search."
+            )
         if self.search == "lists" and self.target_shards > 1:
             raise ValueError(
                 f"`target_shards` is {self.target_shards} beside `search` 'lists', which takes all "

@@ -56,6 +56,11 @@ class Plan(NamedTuple):
     shares: bool
     given: bool
 
+    @property
+    def of_steps(self) -> "Plan":
+        """What the steps are compiled for, wherever they began."""
+        return self._replace(starts=(), start_round=0, given=False)
+
 
 class Phases(NamedTuple):
     """When the phases of a solve begin and end, in steps from its start; traced in a state.

@@ -43,6 +43,10 @@ _LEAST_PHASE_STEPS = LEAST_STEPS // 2
 spreads to a tenth of it, then travels 2.7 spreads, which forgets the start
 (``benchmarks/solve.py``)."""
 
+_LEAST_PHASE_SAMPLES = 8
+"""Samples a target of the first phase at least, likewise. From fewer, Adam cannot tell which cells
+starve, and the steps after it are too short to feed them."""
+
 _LEAST_GAPS_DIM = 13
 """Dimensions from which on every target's gap is looked at, and samples may be shared with the
 runner-up. Below, where ``vmap`` solves problems abreast on a CPU, a look would be paid for at every
@@ -202,7 +206,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
     wanted = min(wanted, limit - begun)
     steps = max(1, -(-wanted // batch))
     trust = _trust(num_targets, mu, made, config, wanted)
-    planned = phases(steps, mu.dim, config)
+    planned = phases(steps, mu.dim, config, num_targets / batch)
     return Budget(planned, trust, begun, limit, min(check, LARGEST))
 
 
@@ -213,10 +217,20 @@ def aim(num_targets: int, dim: int, budget: Budget, config: SolverConfig) -> flo
     return max(_DEFAULT_TOLERANCE, error_after(budget.max_samples, num_targets, dim))
 
 
-def phases(num_steps: int, dim: int, config: SolverConfig) -> Phases:
-    """Divide so many steps."""
+def phases(
+    num_steps: int, dim: int, config: SolverConfig, steps_per_target: float | int = 0
+) -> Phases:
+    """Divide so many steps.
+
+    Args:
+      num_steps: until the tolerance should be reached.
+      dim: d.
+      config: the user's decisions.
+      steps_per_target: steps that draw as many samples as there are targets.
+    """
     few, adam = dim <= FEW_DIMS, config.method == "adam"
-    adam_until = num_steps if adam else _phase_steps(num_steps, few, config)
+    least = max(_LEAST_PHASE_STEPS, 0 if few else round(_LEAST_PHASE_SAMPLES * steps_per_target))
+    adam_until = num_steps if adam else _phase_steps(num_steps, few, config, least)
     # Pure Adam has no steps after its first phase: its own last ones are averaged.
     rest = num_steps - (0 if adam else adam_until)
     share = config.average_share
@@ -240,20 +254,21 @@ def phases_after(
 
     To forget what was reached takes as many samples again; where there are less, nothing changes.
     """
-    again = phases(-(-(goal - drawn) // plan.batch.size), dim, config)
+    steps = -(-(goal - drawn) // plan.batch.size)
+    again = phases(steps, dim, config, num_targets / plan.batch.size)
     if error**2 > budget.trust.chi2:
         return again if goal >= 2 * drawn else None
     per_target = plan.batch.size / num_targets
     return again._replace(adam_until=-int(head_start(error**2, per_target, np)))
 
 
-def _phase_steps(num_steps: int, few: bool, config: SolverConfig) -> int:
+def _phase_steps(num_steps: int, few: bool, config: SolverConfig, least: int) -> int:
     """Steps of the first phase under "newton"; none if the user wants none."""
     share = config.adam_share
     if share is None:
         share = 0.3 if few else 0.1
     steps = round(share * num_steps)
-    return max(steps, min(_LEAST_PHASE_STEPS, num_steps // 2)) if share else 0
+    return max(steps, min(least, num_steps // 2)) if share else 0
 
 
 def samples_to_continue(

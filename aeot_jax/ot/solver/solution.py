@@ -86,7 +86,7 @@ class Solution:
       history: one entry a chunk of steps.
       search: under ``SolverConfig(search="lists")``, how cells were found: among so many ``lists``,
         of which a sample looked at ``probes``; ``wrong_at_most`` bounds the share of samples in a
-        wrong cell, with confidence 95 %. None where all targets were scored.
+        wrong cell, with confidence 95 %. None where all targets were scored, and from a file.
       problem: what was asked, as it was given; None from ``solve_jit``, where a ``vmap`` would make
         copies of the targets, and in the records of a model, which holds them once.
     """

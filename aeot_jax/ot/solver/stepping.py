@@ -133,7 +133,7 @@ def run_steps(
     of_state = partition_specs(state.adam, state.method, state.h.shape, vectors)
     specs = (of_state, OF_MARGINALS, P(), P()), (of_state, P(), P())
     arguments = state.as_dict(), marginals, np.int32(num_steps), lists
-    moved, *chi2 = parallel.run(where, _advance_dict, *arguments, specs=specs, plan=plan)
+    moved, *chi2 = parallel.run(where, _advance_dict, *arguments, specs=specs, plan=plan.of_steps)
     return SolverState(**moved), *chi2
 
 

@@ -147,7 +147,7 @@ def test_value_is_the_score_of_the_index():
     np.testing.assert_allclose(own, best(x, y, h)[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("d", [2, 24])
+@pytest.mark.parametrize("d", [pytest.param(2, marks=pytest.mark.long), 24])
 def test_chunks_change_nothing(d, monkeypatch):
     """A sample's answer is the same bits alone, among others, and in an overlapping window."""
     x, y, h = problem(64 * 5 + 17, 200, d)
@@ -166,7 +166,7 @@ def test_chunks_change_no_list(monkeypatch):
     assert_same(chunked, wanted)
 
 
-@pytest.mark.parametrize("d", [2, 24])
+@pytest.mark.parametrize("d", [pytest.param(2, marks=pytest.mark.long), 24])
 def test_a_height_of_minus_infinity_owns_nothing(d):
     x, y, h = problem(64, 200, d)
     without = h.copy()
@@ -194,7 +194,10 @@ def three_best(x, y, h):
     return top_k(x, y, h, 3)
 
 
-@pytest.mark.parametrize(("kernel", "d"), [(assign, 2), (assign, 24), (three_best, 24)])
+@pytest.mark.parametrize(
+    ("kernel", "d"),
+    [pytest.param(assign, 2, marks=pytest.mark.long), (assign, 24), (three_best, 24)],
+)
 def test_every_transformation_gives_the_same_answer(kernel, d):
     x, y, h = map(jnp.asarray, whole_numbers(2 * 16, 150, d))
     parts = x.reshape(2, 16, d)

@@ -33,7 +33,7 @@ def test_large_problems_stay_as_they_are():
     assert problem.make(aeot.Gaussian(2), y).y is y
 
 
-@pytest.mark.parametrize("d", [3, 24])
+@pytest.mark.parametrize("d", [pytest.param(3, marks=pytest.mark.long), 24])
 def test_what_fills_up_is_scored_by_no_kernel(d):
     """Rows without a height beyond the last that has one could hold anything, even NaN."""
     rng = np.random.default_rng(0)

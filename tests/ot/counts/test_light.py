@@ -9,6 +9,7 @@ from scipy.stats import beta
 from aeot_jax.ot.counts import estimate, light
 from aeot_jax.ot.counts.chi_square import samples_to_verify
 
+certificate = jax.jit(estimate.certificate)
 certificates = jax.jit(jax.vmap(estimate.certificate, (0, None, None)))
 
 
@@ -129,7 +130,7 @@ def test_where_all_is_seen_the_bound_is_the_estimate_and_two_standard_errors():
 def test_what_is_not_seen_is_counted_and_said():
     nu = np.r_[np.full(30, 1e-9), np.full(30, (1 - 3e-8) / 30)]
     counts = np.r_[np.zeros(30, int), np.full(30, 400)]
-    found = estimate.certificate(jnp.asarray(counts), jnp.asarray(nu, jnp.float32), 12_000)
+    found = certificate(jnp.asarray(counts), jnp.asarray(nu, jnp.float32), 12_000)
     assert found.num_unverified == 30
     np.testing.assert_allclose(found.unverified_weight, 3e-8, rtol=1e-5)
     assert found.worst == 0
@@ -144,10 +145,10 @@ def test_what_is_not_seen_is_counted_and_said():
 
 def test_the_samples_that_are_said_verify_every_target():
     nu = np.r_[np.full(30, 1e-6), np.full(30, (1 - 3e-5) / 30)]
-    few = estimate.certificate(jnp.full(60, 100), jnp.asarray(nu, jnp.float32), 6000)
+    few = certificate(jnp.full(60, 100), jnp.asarray(nu, jnp.float32), 6000)
     number = int(1.001 * few.samples_to_verify)
     counts = np.random.default_rng(0).multinomial(number, nu)
-    enough = estimate.certificate(jnp.asarray(counts), jnp.asarray(nu, jnp.float32), number)
+    enough = certificate(jnp.asarray(counts), jnp.asarray(nu, jnp.float32), number)
     assert few.num_unverified == 30
     assert enough.num_unverified == 0
     assert enough.unverified() == ""
@@ -169,7 +170,7 @@ def test_no_bound_exceeds_what_is_possible():
     """All mass in the lightest cell is the worst that there is."""
     for nu in ([1.0], [0.5, 0.5], [0.9, 0.1]):
         counts = jnp.asarray([2] + [0] * (len(nu) - 1))
-        found = estimate.certificate(counts, jnp.asarray(nu), 2)
+        found = certificate(counts, jnp.asarray(nu), 2)
         assert found.upper <= np.sqrt(1 / min(nu) - 1) + 1e-6
         assert found.total_variation <= 1
 
@@ -178,7 +179,7 @@ def test_weights_at_the_end_of_float32_leave_numbers():
     nu = jnp.asarray([1e-37, 1e-30, 0.5, 0.5], jnp.float32)
     for light_hits in (0, 1, 3):
         counts = jnp.asarray([light_hits, 0, 500, 500 - light_hits])
-        found = estimate.certificate(counts, nu, 1000)
+        found = certificate(counts, nu, 1000)
         for leaf in jax.tree.leaves(found):
             assert not np.isnan(leaf)
         assert found.upper > 1e12
@@ -193,7 +194,7 @@ def test_the_samples_that_a_bound_takes_are_enough():
     counts = np.random.default_rng(0).multinomial(
         wanted, np.asarray(nu, float) / nu.sum(dtype=float)
     )
-    found = estimate.certificate(jnp.asarray(counts), jnp.asarray(nu), wanted)
+    found = certificate(jnp.asarray(counts), jnp.asarray(nu), wanted)
     seen = found.mass_error + 2 * found.mass_error_se
     assert found.upper**2 - seen**2 < 1e-3
     assert light.samples_to_bound(nu, 5e-4, 1000, 3000) == 3000

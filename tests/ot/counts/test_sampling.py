@@ -12,6 +12,7 @@ from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.problem import Marginals
 
+pytestmark = pytest.mark.optimised
 KEY = jax.random.key(0)
 
 

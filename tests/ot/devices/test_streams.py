@@ -33,7 +33,8 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(
     ("m", "d", "layout"),
     [
-        pytest.param(300, 3, {"devices": DEVICES}, id="net"),
+        pytest.param(300, 3, {"devices": DEVICES, "method": "adam"}, id="adam"),
+        pytest.param(300, 3, {"devices": DEVICES}, id="net", marks=LONG),
         pytest.param(300, 3, {"devices": DEVICES[:2], "parallel": "pmap"}, id="pmap", marks=LONG),
         pytest.param(300, 16, {"devices": DEVICES[:4]}, id="independent", marks=LONG),
         pytest.param(4100, 16, {"devices": DEVICES}, id="shared", marks=LONG),
@@ -43,7 +44,8 @@ def assert_same(found, expected):
 )
 def test_sixteen_streams_give_the_same_bits_on_any_devices(m, d, layout):
     mu, y = aeot.Gaussian(d), targets(m, d)
-    alone = aeot.solve(KEY, mu, y, config=replace(CONFIG, parallel="none"))
+    alone = replace(CONFIG, parallel="none", method=layout.get("method", "auto"))
+    alone = aeot.solve(KEY, mu, y, config=alone)
     spread = replace(CONFIG, **{"parallel": "shard_map", **layout})
     assert_same(aeot.solve(KEY, mu, y, config=spread), alone)
 

@@ -64,7 +64,7 @@ LONG = pytest.mark.long
         pytest.param(300, 16, (2, 8), ADAM, id="doubling", marks=LONG),
         pytest.param(1024, 16, (8,), ADAM, id="whole blocks", marks=LONG),  # no surplus
         pytest.param(1500, 32, (2, 8), {"batch_size": 2048}, id="orbits", marks=LONG),
-        pytest.param(4100, 16, (4,), {}, id="shared"),
+        pytest.param(4100, 16, (4,), {}, id="shared", marks=LONG),
         pytest.param(4100, 32, (2, 8), {"batch_size": 2048}, id="shared orbits", marks=LONG),
     ],
 )

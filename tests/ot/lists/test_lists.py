@@ -12,10 +12,10 @@ from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.lists import search, searching
 from aeot_jax.ot.lists.arrange import Arranged, arranged, number_of_lists
-from aeot_jax.ot.lists.learn import learned
+from aeot_jax.ot.lists.learn import Learned, learned
 from aeot_jax.ot.lists.lists import BLOCK, Lists
 from aeot_jax.ot.lists.search import owners
-from aeot_jax.ot.lists.searching import probes_for, wrong_at_most
+from aeot_jax.ot.lists.searching import Searching, probes_for, wrong_at_most
 
 M, D = 1_500, 5
 RNG = np.random.default_rng(0)
@@ -122,7 +122,7 @@ def test_lists_learn_to_find_more_and_ranks_tell_how_many_are_wrong():
     lists = MADE.lists._replace(excess=noise)
     first = learned(jax.random.key(0), MU, ROWS, HEIGHTS, lists)
     again = learned(jax.random.key(1), MU, ROWS, HEIGHTS, first.lists)
-    unlearned, taught = np.asarray(first.ranks[1]), np.asarray(again.ranks[1])
+    unlearned, taught = np.asarray(first.ranks[2]), np.asarray(again.ranks[2])
     assert (taught >= 4).mean() < 0.3 * (unlearned >= 4).mean()
     x = MU.sample(jax.random.key(5), 8_192)
     right = np.asarray(power.best(x, ROWS, HEIGHTS)[1])
@@ -141,6 +141,56 @@ def test_the_number_of_lists_follows_from_the_tolerance():
     assert probes_for(ranks, 0.1, 64, 10) == 10, "what is enough stays"
     assert probes_for(ranks, 0.5, 64, 6) == 2, "what is far more than enough goes"
     assert probes_for(ranks, 0.001, 16, 0) == 0, "then all scores are as quick"
+
+
+def found_wrong(taught: float, old: float, others: float, number: int = 10_000) -> Learned:
+    """What says that these shares of cells are in no list of the ten highest planes."""
+    shares = np.array([[taught], [old], [others]])
+    place = np.random.default_rng(1).permutation(number)
+    ranks = np.where(place < shares * number, 10, 0)
+    return Learned(MADE.lists, jnp.asarray(ranks, jnp.int32))
+
+
+def test_the_bound_weighs_each_check_by_the_samples_that_it_is_for():
+    for first, last in ((0.0, 0.4), (0.4, 0.0)):
+        seen = Searching(MADE.lists, 0.3)
+        seen.learn(found_wrong(0, 0, 0), 0)
+        seen.looked = 1_000
+        seen.learn(found_wrong(0, 0, first), 8)
+        seen.looked = 3_000
+        seen.check(found_wrong(0, 0, last))
+        share = (first + 3 * last) / 4
+        assert share < seen.told().wrong_at_most < share + 0.03
+        assert seen.num_samples == 3 * 20_000
+
+
+def test_what_was_not_checked_may_be_wrong():
+    seen = Searching(MADE.lists, 0.3)
+    seen.learn(found_wrong(0, 0, 0), 0)
+    assert seen.told().wrong_at_most == 0
+    seen.looked = 1_000
+    assert seen.told().wrong_at_most == 1
+    seen.check(found_wrong(0, 0, 0))
+    seen.looked = 1_000
+    assert seen.told().wrong_at_most == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_check_does_not_change_the_search():
+    seen = Searching(MADE.lists, 0.3)
+    seen.learn(found_wrong(0, 0, 0), 0)
+    seen.looked = 1_000
+    seen.check(found_wrong(0.4, 0.4, 0.4))
+    assert seen.told().probes == seen.probes == 1
+
+
+def test_more_lists_are_looked_at_where_heights_leave_their_planes():
+    seen = Searching(MADE.lists, 0.3)
+    seen.learn(found_wrong(0, 0.3, 0.3), 0)
+    assert seen.probes == 1, "nothing was learned before"
+    seen.learn(found_wrong(0, 0.02, 0.3), 8)
+    assert seen.probes == 1, "what decides nothing says 0.3"
+    seen.learn(found_wrong(0, 0.3, 0.0), 16)
+    assert seen.probes == 12
 
 
 @pytest.mark.parametrize("checked", [20, 1_000])

@@ -1,5 +1,7 @@
 """Solves that look for cells in lists: a true certificate, and one answer on any devices."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -7,10 +9,10 @@ import pytest
 import aeot_jax as aeot
 from aeot_jax.ot import problem
 from aeot_jax.ot.devices import parallel, placement
-from aeot_jax.ot.lists import arrange
+from aeot_jax.ot.lists import arrange, learn
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
-from aeot_jax.ot.solver.loop import running
+from aeot_jax.ot.solver.loop import chunks, running
 from aeot_jax.ot.solver.starts import start
 
 M, D = 1_200, 5
@@ -35,6 +37,41 @@ def test_a_solve_by_lists_is_certified_with_exact_cells(solution):
     assert 0 < seen.probes < seen.lists
     assert 0 < seen.wrong_at_most < 0.05
     assert solution.num_check_samples > solution.certificate.num_samples
+
+
+def test_no_samples_are_spent_on_steps_that_are_not_taken():
+    """One look at the start, one at the end: also where the limit is a step to learn at."""
+    for steps in (1, 8):
+        config = aeot.SolverConfig(0.3, max_steps=steps, **LISTS)
+        found = aeot.solve(KEY, MU, Y, config=config)
+        assert found.num_steps == steps
+        spent = found.num_check_samples - found.certificate.num_samples
+        without = aeot.solve(KEY, MU, Y, config=replace(config, search="exact"))
+        spent -= without.num_check_samples - without.certificate.num_samples
+        assert spent == 2 * learn.NUM_SAMPLES
+        assert found.search is not None
+        assert found.search.probes > 0
+
+
+def test_who_interrupts_the_last_check_keeps_the_heights(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def stop(_):
+        monkeypatch.setattr(chunks.stepping, "learn", interrupted)
+
+    config = aeot.SolverConfig(0.3, max_steps=4, **LISTS)
+    found = aeot.solve(KEY, MU, Y, config=config, on_progress=stop)
+    assert found.num_steps == 4
+    assert found.search is not None
+    assert found.search.wrong_at_most == 1
+
+
+def test_a_file_holds_the_solution_without_its_search(solution, tmp_path):
+    aeot.save(solution, tmp_path / "solution.npz")
+    found = aeot.load(tmp_path / "solution.npz")
+    np.testing.assert_array_equal(found.h, solution.h)
+    assert found.search is None
 
 
 def test_every_score_is_computed_unless_asked(solution):
@@ -91,6 +128,8 @@ def test_a_solution_of_fewer_targets_starts_a_solve_by_lists(solution):
 def test_what_cannot_be_had_is_refused_in_one_sentence(monkeypatch):
     with pytest.raises(ValueError, match=r"`sampling` is 'orbits' beside `search` 'lists'"):
         aeot.SolverConfig(search="lists", sampling="orbits")
+    with pytest.raises(ValueError, match=r"`search` is 'lists' beside `method` 'exact'"):
+        aeot.SolverConfig(search="lists", method="exact")
     with pytest.raises(ValueError, match=r"`target_shards` is 2 beside `search` 'lists'"):
         aeot.SolverConfig(search="lists", target_shards=2)
     with pytest.raises(ValueError, match=r"`search` is 'list'; choose one of 'exact', 'lists'"):

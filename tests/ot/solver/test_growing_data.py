@@ -190,7 +190,15 @@ def test_a_solution_that_helps_little_says_how_much_is_new(old):
         aeot.solve(KEYS[1], MU, Y[:400] * 30, config=replace(CONFIG, tolerance=0.3), h0=old)
 
 
+def test_the_same_targets_need_few_samples_more(old):
+    again = aeot.solve(KEYS[1], MU, Y[:400], config=CONFIG, h0=old)
+    assert again.converged
+    assert again.num_samples < 0.2 * old.num_samples
+
+
+@pytest.mark.long
 def test_the_same_targets_in_few_dimensions_need_few_samples_more():
+    """Where the answer is an average of heights."""
     mu, y = aeot.Gaussian(3), Y[:100, :3]
     config = replace(CONFIG, tolerance=0.2, batch_size=256)
     found = aeot.solve(KEYS[0], mu, y, config=config)

@@ -31,29 +31,32 @@ def alone():
     return state, jax.jit(partial(steps_over, None))(state)
 
 
+def mapped(over, size, state):
+    """What each of so many shares of the steps ends with (size, m), or the one that all share."""
+    if over == "shard_map":
+        mesh = jax.make_mesh((size,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+        body = partial(steps_over, "i")
+        alike = jax.shard_map(body, mesh=mesh, in_specs=P(), out_specs=P())
+        return jax.jit(alike)(state)[None]
+
+    def own(_):
+        return steps_over("i", state)
+
+    if over == "pmap":
+        return jax.pmap(own, axis_name="i", devices=jax.devices()[:size])(jnp.arange(size))
+    return jax.jit(jax.vmap(own, axis_name="i"))(jnp.arange(size))
+
+
 @pytest.mark.parametrize(
-    "num_devices", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 8))]
+    ("over", "size"),
+    [
+        ("shard_map", 4),
+        ("vmap", 2),
+        # Under pmap every run has a whole solve_jit, in tests/ot/devices/test_parallel.py.
+        *(pytest.param("pmap", size, marks=pytest.mark.long) for size in (1, 2, 8)),
+    ],
 )
-def test_a_users_pmap_gives_the_same_heights(alone, num_devices):
+def test_a_users_map_gives_the_same_heights(alone, over, size):
     state, h = alone
-    mapped = jax.pmap(
-        lambda _: steps_over("i", state), axis_name="i", devices=jax.devices()[:num_devices]
-    )
-    for other in mapped(jnp.arange(num_devices)):
-        np.testing.assert_array_equal(other, h)
-
-
-def test_a_users_shard_map_gives_the_same_heights(alone):
-    state, h = alone
-    mesh = jax.make_mesh((4,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
-    mapped = jax.shard_map(
-        lambda state: steps_over("i", state), mesh=mesh, in_specs=P(), out_specs=P()
-    )
-    np.testing.assert_array_equal(jax.jit(mapped)(state), h)
-
-
-def test_a_users_vmap_over_an_axis_gives_the_same_heights(alone):
-    state, h = alone
-    mapped = jax.vmap(lambda _: steps_over("i", state), axis_name="i")
-    for other in jax.jit(mapped)(jnp.arange(2)):
+    for other in mapped(over, size, state):
         np.testing.assert_array_equal(other, h)

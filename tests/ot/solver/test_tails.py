@@ -18,6 +18,7 @@ from aeot_jax.ot.solver.planning import budget, is_far, phases_after, plan
 from aeot_jax.ot.solver.starts import known, tails
 from aeot_jax.ot.solver.starts.starving import starving
 
+LONG = pytest.mark.long
 RNG = np.random.default_rng(0)
 SIGMA = np.array([0.05, 0.3, 1.0, 4.0, 30.0])
 BETA = np.array([0.0, 0.3, 0.9, 0.0, 1.2])
@@ -69,7 +70,7 @@ WORKS = {
 }
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", ["normal", "student", pytest.param("outliers", marks=LONG)])
 def test_heavy_tails_start_within_a_quarter(name):
     y = WORKS[name] - WORKS[name].mean(0)
     y = jnp.asarray(y / np.sqrt((y * y).mean()), jnp.float32)
@@ -115,7 +116,7 @@ def test_devices_change_no_bit_of_a_start_nor_of_the_gaps(solved):
 
 
 def test_a_near_start_is_not_forgotten_unless_the_user_asks():
-    state = aeot.init(jax.random.key(0), MU, CODES, None, CONFIG)
+    state = aeot.init(jax.random.key(0), MU, CODES, None, replace(CONFIG, start="tails"))
     assert state.phases.adam_until <= 0
     for change in ({"adam_share": 0.1}, {"optimizer": optax.sgd(0.1)}, {"start": "gaussian"}):
         asked = replace(CONFIG, **change)

@@ -1,5 +1,6 @@
 """Chunks of steps until enough samples are drawn, so that limits and Ctrl-C work."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from aeot_jax.machines import processes
 from aeot_jax.ot.counts.certificate import most_at_once
 from aeot_jax.ot.counts.chi_square import mass_error
 from aeot_jax.ot.devices.placement import Placement
+from aeot_jax.ot.lists.learn import Learned
 from aeot_jax.ot.lists.lists import Lists
 from aeot_jax.ot.lists.searching import Searching
 from aeot_jax.ot.problem import Marginals, Prepared
@@ -68,14 +70,12 @@ def advanced(run: Run, state: SolverState, goal: int) -> tuple[SolverState, Stat
     config, batch = run.config, run.plan.batch.size
     try:
         while (drawn := run.drawn(state)) < goal:
-            plan, lists, share = _searched(run, state)
-            num_scores = int(share * run.marginals.y.shape[0]) + 1
-            chunk = min(_CHUNK_STEPS, most_at_once(batch, num_scores, run.marginals.y.shape[1]))
-            left = config.max_steps - int(state.step) if config.max_steps else chunk
+            left = config.max_steps - int(state.step) if config.max_steps else _CHUNK_STEPS
             if left <= 0:
                 return state, Status.STEP_LIMIT
             if config.time_limit and _is_late(run.started, config.time_limit):
                 return state, Status.TIME_LIMIT
+            plan, lists, chunk = _searched(run, state)
             batches = -(-(goal - drawn) // (batch * int(state.multiplier)))
             num_steps = min(chunk, left, batches)
             if config.plateau_steps is not None:  # at most one doubling in a chunk
@@ -85,6 +85,8 @@ def advanced(run: Run, state: SolverState, goal: int) -> tuple[SolverState, Stat
             if not bool(finite):
                 return state, Status.NON_FINITE
             state = new
+            if run.searching is not None and lists is not None:
+                run.searching.looked += run.drawn(state) - drawn
             drawn = run.drawn(state)
             run.history.append((drawn, float(error), float(error_se)))
             run.on_progress(SolveProgress(drawn, goal, float(error), float(error_se)))
@@ -93,18 +95,33 @@ def advanced(run: Run, state: SolverState, goal: int) -> tuple[SolverState, Stat
     return state, Status.RUNNING
 
 
-def _searched(run: Run, state: SolverState) -> tuple[Plan, Lists | None, float]:
-    """The plan of the next steps, their lists, and the share of all scores that they compute."""
-    searching, step = run.searching, int(state.step)
-    if searching is None:
-        return run.plan, None, 1.0
-    if step >= searching.due:
-        lists = searching.lists
-        searching.learn(stepping.learn(state, run.marginals, run.plan, run.where, lists), step)
-    if not searching.probes:
-        return run.plan, None, 1.0
-    plan = run.plan._replace(batch=run.plan.batch._replace(probes=searching.probes))
-    return plan, searching.lists, searching.share
+def _searched(run: Run, state: SolverState) -> tuple[Plan, Lists | None, int]:
+    """The plan of the next steps, their lists, and how many steps they are at most."""
+    searching, step, plan, lists = run.searching, int(state.step), run.plan, None
+    share, most = 1.0, _CHUNK_STEPS
+    if searching is not None:
+        if step >= searching.due:
+            searching.learn(_learned(run, state, searching), step)
+        most = min(most, searching.due - step)
+        if searching.probes:
+            plan = plan._replace(batch=plan.batch._replace(probes=searching.probes))
+            lists, share = searching.lists, searching.share
+    rows, dim = run.marginals.y.shape
+    return plan, lists, min(most, most_at_once(plan.batch.size, int(share * rows) + 1, dim))
+
+
+def checked(run: Run, state: SolverState) -> None:
+    """Check the planes of the last steps; who interrupts this is told what was found before."""
+    searching = run.searching
+    if searching is None or not searching.looked:
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        searching.check(_learned(run, state, searching))
+
+
+def _learned(run: Run, state: SolverState, searching: Searching) -> Learned:
+    """New planes for the heights of a state."""
+    return stepping.learn(state, run.marginals, run.plan, run.where, searching.lists)
 
 
 def _is_late(started: float, time_limit: float) -> bool:

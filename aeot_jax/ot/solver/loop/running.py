@@ -23,7 +23,7 @@ from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import SolverConfig, method_of
 from aeot_jax.ot.solver.exactly import is_reached
-from aeot_jax.ot.solver.loop.chunks import Run, advanced
+from aeot_jax.ot.solver.loop.chunks import Run, advanced, checked
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
@@ -138,8 +138,7 @@ def solve_by_sampling(
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
-        if searching is not None and searching.probes:
-            searching.learn(stepping.learn(state, marginals, plan, where, searching.lists), 0)
+        checked(run, state)
         return _solution(run, state, status, certificate, check_samples)
     raise AssertionError  # unreachable: the loop above only ends by returning
 
@@ -264,5 +263,7 @@ def planned_anew(state: SolverState, phases: Phases) -> SolverState:
     again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
     mean = state.average._replace(number=jnp.asarray(np.int32(0)))
     h = state.average.heights if int(state.average.number) else state.h
-    worth = jax.device_put(np.zeros(state.worth.shape, np.float32), state.worth.sharding)
+    zeros = np.zeros(state.worth.shape, np.float32)
+    # What is committed to no device stays so, or the same steps are compiled again.
+    worth = jax.device_put(zeros, state.worth.sharding if state.worth.committed else None)
     return replace(state, h=h, phases=again, average=mean, worth=worth)
