@@ -11,8 +11,9 @@ and quarter. The judge is a classifier of the fitted images. Distances are Fréc
 features, extrapolated to infinitely many images: of unseen images that were encoded and decoded to
 other unseen ones ("decoded", which no sampler can do better than on average), of samples to the
 same ("samples"), and of samples to decoded unseen images ("gap", which leaves the decoder out).
-Samples are drawn five times, and their scores averaged. Of colours, the speckle of plain areas is
-recorded too (``speckle.py``), of decoded unseen images and of new ones, beside that of real ones.
+Samples are drawn five times, and their scores averaged. The grain of plain areas is recorded too,
+and of colours their speckle (``speckle.py``), of decoded unseen images and of new ones, beside that
+of real ones.
 Seconds are CPU-seconds of one thread, compilation in them: of the networks alone, and of the whole
 fit. Cells (data, setting, seed) that are on record are left out.
 """
@@ -48,7 +49,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from cells import Cell  # noqa: E402
 from scores import Features, featurizer, frechet_infinite  # noqa: E402
-from speckle import speckle  # noqa: E402
+from speckle import grain, speckle  # noqa: E402
 
 import aeot_jax as aeot  # noqa: E402
 from aeot_jax.data.images import load  # noqa: E402
@@ -59,11 +60,15 @@ from aeot_jax.plot import image_grid  # noqa: E402
 DRAWS = 5
 """Sets of samples, each as large as the unseen images; their scores are averaged."""
 
+BLENDED = {"patches": "blended"}
 SHARP = {"chroma": "sharp"}
 TILED = {"patches": "tiled"} | SHARP
+GRAINY = {"fine_weight": 0.0}
 SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "default": ({}, {}),
-    "sharp chroma": (SHARP, {}),
+    "cosines": ({}, GRAINY),
+    "blended": (BLENDED, GRAINY),
+    "blended, sharp chroma": (BLENDED | SHARP, GRAINY),
     **{f"{dim} dimensions": ({"latent_dim": dim}, {}) for dim in (8, 12, 16, 24, 32, 48, 64)},
     "not refined": ({}, {"refine_epochs": 0}),
     "5 epochs refine": ({}, {"refine_epochs": 5}),
@@ -77,16 +82,19 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
     "weight decay 0.5, not refined": ({}, {"weight_decay": 0.5, "refine_epochs": 0}),
     "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
-    "tiled": (TILED, {}),
-    "tiled, not refined": (TILED, {"refine_epochs": 0}),
-    "tiled, weight decay 0.5": (TILED, {"weight_decay": 0.5}),
-    "tiled, weight decay 0.5, not refined": (TILED, {"weight_decay": 0.5, "refine_epochs": 0}),
+    "tiled": (TILED, GRAINY),
+    "tiled, not refined": (TILED, {"refine_epochs": 0} | GRAINY),
+    "tiled, weight decay 0.5": (TILED, {"weight_decay": 0.5} | GRAINY),
+    "tiled, weight decay 0.5, not refined": (
+        TILED,
+        {"weight_decay": 0.5, "refine_epochs": 0} | GRAINY,
+    ),
 }
 """Options of the networks and of the training, by name."""
 _UNSEEN, _LEAST = (520, 520) if ARGUMENTS.quick else (10_000, 600)
 """Unseen images, and as many others, at most and at least."""
 _SEEN = 1_000
-"""Images whose speckle is measured."""
+"""Images whose speckle and grain are measured."""
 _SIDE = 32
 """Of photographs, in pixels, each the mean of four."""
 
@@ -196,9 +204,8 @@ def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
         "network_s": trained,
         "seconds": seconds,
     }
-    if own.other.shape[3] == 3:
-        row |= speckles(own.other, np.rint(255 * through), np.rint(255 * made))
-    named = [*COLUMNS.values(), *(name for name in row if name.startswith("speckle"))]
+    row |= textures(own.other, np.rint(255 * through), np.rint(255 * made))
+    named = [*COLUMNS.values(), *(name for name in row if name.startswith(("speckle", "grain")))]
     words = "  ".join(f"{name} {row[name]:.3f}" for name in named)
     print(f"{cell.data:16} {cell.method:24} {cell.seed:3}  {words}", flush=True)
     if not ARGUMENTS.quick:
@@ -210,15 +217,17 @@ def make(own: Split, judge: Judge, cell: Cell) -> dict[str, Any]:
     return row
 
 
-def speckles(real: np.ndarray, through: np.ndarray, made: np.ndarray) -> dict[str, float]:
+def textures(real: np.ndarray, through: np.ndarray, made: np.ndarray) -> dict[str, float]:
     """Of decoded images where their originals are plain, and of new ones by themselves."""
     real, through, made = real[:_SEEN], through[:_SEEN], made[:_SEEN]
-    return {
-        "speckle_decoded": speckle(through, real),
-        "speckle_originals": speckle(real, real),
-        "speckle_new": speckle(made),
-        "speckle_real": speckle(real),
-    }
+    measures = {"speckle": speckle, "grain": grain} if real.shape[3] == 3 else {"grain": grain}
+    found = {}
+    for name, measure in measures.items():
+        found[f"{name}_decoded"] = measure(through, real)
+        found[f"{name}_originals"] = measure(real, real)
+        found[f"{name}_new"] = measure(made)
+        found[f"{name}_real"] = measure(real)
+    return found
 
 
 COLUMNS = {

@@ -716,6 +716,7 @@ CONFIGS = [
         dict.fromkeys(("latent_dim", "width", "depth"), ("3", 2.0, True, -1)),
     ),
     (aeot.AutoencoderConfig(), {"kind": ("vae", None, 3), "activation": ("gelu", None, 3)}),
+    (aeot.TrainConfig(), {"fine_weight": ("3", np.inf, np.nan, True, -1.0)}),
     (aeot.AutoencoderConfig(), {"patches": ("woven", None, 3), "chroma": ("none", None, 3)}),
     (aeot.ExtensionConfig(), {"threshold": ("1", np.inf, True, 0.0, 4.0)}),
     (aeot.ExtensionConfig(), {"num_samples": ("3", 2.0, True, 0)}),
@@ -769,6 +770,7 @@ def test_a_field_that_a_configuration_lacks_is_named_with_the_nearest(kind):
     ("made", "name"),
     [
         (aeot.TrainConfig, "refine_weight"),
+        (aeot.TrainConfig, "fine_weight"),
         (aeot.TrainConfig, "learning_rate"),
         (aeot.SolverConfig, "tolerance"),
         (aeot.metrics.ClassifierConfig, "weight_decay"),

@@ -149,11 +149,11 @@ def test_an_option_that_came_later_is_as_if_it_were_not_there():
             del tree[part][name], without["config"][part][name]
     before = json.dumps(without, sort_keys=True)
     old = checkpoint.config_from_json(tree)
-    assert old.training == TrainConfig(refine_epochs=0)
+    assert old.training == TrainConfig(refine_epochs=0, fine_weight=0)
     assert identity.as_begun(Config(), before) == old
     assert identity.same(identity.of(tiny.KEY, data, old), before)
     assert identity.as_begun(old, identity.of(tiny.KEY, data, old)) == old
-    wanted = replace(old, training=TrainConfig(refine_epochs=3))
+    wanted = replace(old, training=replace(old.training, refine_epochs=3))
     assert identity.as_begun(wanted, before) == wanted
     now = identity.of(tiny.KEY, data, wanted)
     assert not identity.same(now, before)
@@ -166,12 +166,13 @@ def test_an_option_that_came_later_is_as_if_it_were_not_there():
 @pytest.mark.long
 def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
     images, config = tiny.images(40), replace(tiny.CONFIG, training=TrainConfig(epochs=1))
-    first = replace(config, training=replace(config.training, refine_epochs=0))
+    first = replace(config, training=TrainConfig(epochs=1, refine_epochs=0, fine_weight=0))
     begun = aeot.fit(tiny.KEY, images, first, run_dir=tmp_path)
     arrays, meta = records.read(tmp_path / "model.npz", "model")
     told = json.loads(meta["identity"])
     for known in (meta["config"], told["config"]):
-        del known["training"]["refine_epochs"], known["training"]["refine_weight"]
+        for name in configs.BEFORE["training"]:
+            del known["training"][name]
     meta["identity"] = json.dumps(told, sort_keys=True)
     records.write(tmp_path / "model.npz", "model", arrays, meta)
     assert_same(aeot.fit(tiny.KEY, images, config, run_dir=tmp_path, resume=True), begun)

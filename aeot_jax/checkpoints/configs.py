@@ -20,7 +20,7 @@ _NOT_KEPT = ("parallel", "devices", "target_shards")
 
 BEFORE: dict[str, dict[str, Any]] = {
     "autoencoder": {"activation": "silu", "patches": "tiled", "chroma": "sharp"},
-    "training": {"refine_epochs": 0, "refine_weight": 10.0},
+    "training": {"refine_epochs": 0, "refine_weight": 10.0, "fine_weight": 0.0},
     "solver": {"streams": 8, "search": "exact"},
     "extension": {"form": "blend"},
 }

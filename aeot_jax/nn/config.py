@@ -10,7 +10,7 @@ _MOST_TABLE_DIMS = 16
 
 ACTIVATIONS = ("silu", "relu")
 
-PATCHES = ("blended", "tiled")
+PATCHES = ("cosines", "blended", "tiled")
 
 CHROMA = ("smooth", "sharp")
 
@@ -35,8 +35,9 @@ class AutoencoderConfig:
       depth: number of residual blocks in each network.
       activation: of the hidden units: "silu", which is smooth, or "relu", with which an MLP is
         affine on each of finitely many cells; `aeot_jax.manifold` counts them.
-      patches: how the convolutional decoder makes pixels: "blended", of overlapping patches whose
-        borders are faded out, or "tiled", of patches side by side.
+      patches: how the convolutional decoder makes pixels: "cosines", of overlapping patches whose
+        borders are faded out, sums of cosines of which the fine ones count for less; "blended", of
+        the same patches, pixel by pixel; or "tiled", of patches side by side.
       chroma: how images of three channels from the convolutional decoder are shown: "smooth",
         their differences from grey averaged over neighbouring pixels, which takes coloured speckle
         away, or "sharp", every channel as it is. The training does not depend on it.
@@ -47,7 +48,7 @@ class AutoencoderConfig:
     width: int | None = None
     depth: int = 1
     activation: str = "silu"
-    patches: str = "blended"
+    patches: str = "cosines"
     chroma: str = "smooth"
 
     def __post_init__(self):

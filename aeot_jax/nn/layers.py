@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -122,6 +123,32 @@ def blended(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h2 w2 c2
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, (h + 1) * factor, (w + 1) * factor, -1)
     half = factor // 2
     return x[:, half : half + h * factor, half : half + w * factor]
+
+
+def cosines(side: int) -> Float[np.ndarray, "k p"]:
+    r"""The cosines of a square patch, as (side^2 frequencies, side^2 pixels).
+
+    Row (a, b) is $A_{ab} \cos(\pi a (i + 1/2) / side) \cos(\pi b (j + 1/2) / side)$, normalised for
+    $A_{ab}$ proportional to $1 / \sqrt{1 + a^2 + b^2}$; a column's squares add up to 1 in the mean.
+    So independent coefficients of variance 1 make pixels of variance 1, and one step of an
+    optimiser that moves all of them alike moves what is coarse by more than what is fine.
+
+    Args:
+      side: of the patch, in pixels.
+    """
+    i = np.arange(side)
+    rows = np.cos(np.pi / side * i[:, None] * (i + 0.5)) * np.sqrt(2 / side)
+    rows[0] /= np.sqrt(2)
+    sizes = 1 / np.sqrt(1 + i[:, None] ** 2 + i**2)
+    sizes *= side / np.linalg.norm(sizes)
+    waves = np.einsum("ai,bj->abij", rows, rows) * sizes[:, :, None, None]
+    return waves.reshape(side**2, side**2).astype(np.float32)
+
+
+def from_cosines(x: Float[Array, "n k"], side: int, channels: int) -> Float[Array, "n k"]:
+    """Pixels of patches (side, side, channels), from coefficients of `cosines`."""
+    x = x.reshape(x.shape[0], side**2, channels)
+    return jnp.einsum("nkc,kp->npc", x, cosines(side)).reshape(x.shape[0], -1)
 
 
 def smooth_chroma(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:

@@ -20,6 +20,7 @@ from aeot_jax.nn.layers import (
     DenseBlock,
     blended,
     depth_to_space,
+    from_cosines,
     space_to_depth,
 )
 
@@ -134,7 +135,8 @@ class ConvEncoder(nnx.Module):
 class ConvDecoder(nnx.Module):
     """Code -> coarse grid -> residual blocks -> (3x3, pixel shuffle) per halving -> patches.
 
-    The patches are the pixels' logits: side by side, or twice as long and blended.
+    The patches are the pixels' logits: side by side, or twice as long and blended. Sums of cosines
+    have the parameters of blended ones, as coefficients.
     """
 
     def __init__(self, image_shape, config: AutoencoderConfig, *, rngs: nnx.Rngs):
@@ -156,7 +158,7 @@ class ConvDecoder(nnx.Module):
             inputs = outputs
         self.stages = nnx.Dict(stages)
         values = grid.patch**2 * image_shape[2]
-        self.blends = config.patches == "blended"
+        self.blends, self.cosines = config.patches != "tiled", config.patches == "cosines"
         self.head = Conv(inputs, inputs if self.blends else values, rngs=rngs)
         if self.blends:
             self.last = nnx.Linear(inputs, 4 * values, rngs=rngs)
@@ -170,7 +172,7 @@ class ConvDecoder(nnx.Module):
             x = depth_to_space(stage(self.activation(x)), 2)
         made = self.head(self.activation(x))
         if self.blends:
-            x = blended(self.last(self.activation(x + made)), self.grid.patch)
+            x = blended(self._drawn(self.activation(x + made)), self.grid.patch)
         else:
             x = depth_to_space(made, self.grid.patch)
         height, width = self.image_shape[:2]
@@ -178,3 +180,13 @@ class ConvDecoder(nnx.Module):
             _margins(s, p) for s, p in zip(self.image_shape, self.grid.padded, strict=False)
         )
         return x[:, top : top + height, left : left + width]
+
+    def _drawn(self, features: Array) -> Array:
+        """The patches of the cells, not yet faded."""
+        if not self.cosines:
+            return self.last(features)
+        # The few kernels are transformed, not the many patches: it costs next to nothing.
+        side, channels = 2 * self.grid.patch, self.image_shape[2]
+        kernel, bias = self.last.kernel[...], self.last.bias[...]  # pyright: ignore[reportOptionalSubscript]
+        kernel, bias = (from_cosines(x, side, channels) for x in (kernel, bias[None]))
+        return features @ kernel + bias[None, None]

@@ -36,6 +36,8 @@ class TrainConfig:
         one for each 8 of `epochs`; none for a table, nor for images of more than 12,288 values.
       refine_weight: how hard the distribution of patches pulls at the pixels in these passes, over
         how hard the reconstruction does.
+      fine_weight: how hard the error of fine detail alone pulls in these passes, over the same; it
+        makes plain areas plain. None is 10 for convolutions and 0 for the MLP.
     """
 
     epochs: int | None = None
@@ -47,6 +49,7 @@ class TrainConfig:
     whitening: float = 1e-3
     refine_epochs: int | None = None
     refine_weight: float = 10.0
+    fine_weight: float | None = None
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
@@ -63,6 +66,8 @@ class TrainConfig:
         arguments.replace_field(self, "warmup", arguments.number, 0.0, below_one, what=share)
         for name in ("weight_decay", "noise", "whitening", "refine_weight"):
             arguments.replace_field(self, name, arguments.number, 0.0, what="0 or more")
+        if self.fine_weight is not None:
+            arguments.replace_field(self, "fine_weight", arguments.number, 0.0, what="0 or more")
 
 
 def num_epochs(num_images: int, config: TrainConfig) -> int:

@@ -129,8 +129,44 @@ def test_blended_patches_are_sums_of_faded_ones(h, w, factor):
     np.testing.assert_allclose(even, np.ones((2, h * factor, w * factor, 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize("patches", ["blended", "tiled"])
-def test_either_kind_of_patches_makes_every_size(patches):
+@pytest.mark.parametrize("side", [4, 8])
+def test_cosines_are_orthogonal_and_coarse_ones_are_larger(side):
+    waves = layers.cosines(side)
+    products = (waves @ waves.T).astype(float)
+    sizes = np.sqrt(np.diag(products)).reshape(side, side)
+    np.testing.assert_allclose(products, np.diag(np.diag(products)), atol=1e-4)
+    np.testing.assert_allclose((waves**2).sum(0).mean(), 1, rtol=1e-6)
+    a = np.arange(side)
+    expected = sizes[0, 0] / np.sqrt(1 + a[:, None] ** 2 + a**2)
+    np.testing.assert_allclose(sizes, expected, rtol=1e-5)
+    rising = waves.reshape(side, side, side, side)[0, 1]
+    expected = np.broadcast_to(np.cos(np.pi * (a + 0.5) / side), (side, side))
+    np.testing.assert_allclose(rising / rising[0, 0], expected / expected[0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (21, 30, 3)])
+def test_cosines_are_other_coefficients_of_blended_patches(shape):
+    """The same initial values, and a decoder that a blended one can be."""
+    cosines, blended = (
+        models.functions(shape, models.AutoencoderConfig("conv", 2, 4, patches=patches))
+        for patches in ("cosines", "blended")
+    )
+    params = cosines.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, params, blended.init(jax.random.key(0)))
+    last = params["decoder"]["last"]
+    last["bias"] = jax.random.normal(jax.random.key(1), last["bias"].shape)
+    side = 4 if max(shape) < 20 else 8
+    waves = np.kron(layers.cosines(side), np.eye(shape[2]))
+    pixels = {name: np.asarray(value) @ waves for name, value in last.items()}
+    z = jax.random.normal(jax.random.key(2), (3, 2))
+    made = jax.jit(cosines.decode)(params, z)
+    drawn = {**params, "decoder": {**params["decoder"], "last": jax.tree.map(jnp.asarray, pixels)}}
+    np.testing.assert_allclose(made, jax.jit(blended.decode)(drawn, z), atol=1e-5)
+    assert np.std(made) > 0.05
+
+
+@pytest.mark.parametrize("patches", ["cosines", "blended", "tiled"])
+def test_every_kind_of_patches_makes_every_size(patches):
     networks = models.AutoencoderConfig("conv", 2, 4, patches=patches)
     for shape in ((8, 8, 1), (9, 21, 3), (4, 128, 2)):
         functions = models.functions(shape, networks)

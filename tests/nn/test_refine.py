@@ -181,6 +181,41 @@ def test_the_distance_pulls_as_many_times_as_hard_as_its_weight():
         assert np.linalg.norm(found - own) == pytest.approx(weight * np.linalg.norm(own), rel=1e-3)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_error_of_fine_detail_by_hand(channels):
+    made, x = np.random.default_rng(3).random((2, 4, 7, 6, channels))
+    wrong = made - x
+    frame = np.pad(wrong, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    mean = np.mean([frame[:, i : i + 7, j : j + 6] for i in range(5) for j in range(5)], axis=0)
+    expected = np.sqrt((wrong - mean) ** 2 + 0.01**2).mean()
+    made, x = jnp.asarray(made, jnp.float32), jnp.asarray(x, jnp.float32)
+    assert float(refine.fine_error(made, x)) == pytest.approx(expected, rel=1e-5)
+    assert float(refine.fine_error(x + 0.25, x)) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_fine_detail_pulls_as_hard_as_its_weight_says():
+    kernels = patches.filters(KEY, SIZE)
+    x = jnp.asarray(np.random.default_rng(4).random((16, *SIZE)), jnp.float32)
+    made = 0.5 + 0.5 * x
+    pull = jax.jit(lambda fine: refine.gradient(KEY, kernels, made, x, 0.0, fine), static_argnums=0)
+    own, two = np.asarray(pull(0.0)), np.asarray(pull(2.0))
+    assert np.linalg.norm(two - own) == pytest.approx(2 * np.linalg.norm(own), rel=1e-3)
+    along = jax.grad(refine.fine_error)(made, x)
+    np.testing.assert_allclose(
+        (two - own) / np.linalg.norm(two - own), along / jnp.linalg.norm(along), atol=1e-5
+    )
+
+
+def test_fine_detail_pulls_by_default_in_convolutions_alone():
+    def weight(kind, **options):
+        networks = models.AutoencoderConfig(kind)
+        return refine.fine_weight((8, 8, 1), networks, train.TrainConfig(**options))
+
+    assert (weight("mlp"), weight("conv")) == (0, 10)
+    assert [weight(kind, fine_weight=2) for kind in ("mlp", "conv")] == [2, 2]
+    assert weight("conv", fine_weight=0) == 0
+
+
 def test_the_loss_that_is_reported_is_the_same_in_both_stages(fitted):
     """Sharper patches cost squared error, but no jump: a Charbonnier error is 0.03 at the least."""
     _, history, _ = fitted
@@ -206,6 +241,7 @@ def test_short_trainings_and_tables_have_no_second_stage():
         (lambda: train.TrainConfig(refine_epochs=-1), "`refine_epochs` is -1"),
         (lambda: train.TrainConfig(refine_weight=-1.0), "`refine_weight` is -1.0"),
         (lambda: train.TrainConfig(refine_weight=float("inf")), "`refine_weight` is inf"),
+        (lambda: train.TrainConfig(fine_weight=-1.0), "`fine_weight` is -1.0"),
         (
             lambda: train.fit(KEY, np.zeros((40, 3), np.float32), MODEL, CONFIG),
             "`refine_epochs` is 120, but the data are a table.*pass 0 or None",

@@ -41,6 +41,8 @@ WORDS = {
     "for a table or for images of more than 12,288 values.",
     "--training.refine-weight": "How hard the distribution of patches pulls at the pixels in these "
     "passes, over how hard the reconstruction does.",
+    "--training.fine-weight": "How hard the error of fine detail alone pulls in these passes, over "
+    "the same; it makes plain areas plain. By default 10 for convolutions and 0 for the MLP.",
     "--solver.tolerance": "Largest mass error, with confidence 95 %; None runs to a limit.",
     "--solver.method": '"newton" follows Adam by stochastic Newton steps; "adam" is Adam to the '
     'end; "exact" draws no samples, for codes in 1 or 2 dimensions and a Gaussian or a cube. '
