@@ -18,6 +18,7 @@ from scipy.stats import beta
 
 from aeot_jax.ot.lists.learn import Learned
 from aeot_jax.ot.lists.lists import Lists
+from aeot_jax.reprs import brief
 
 _WRONG = 0.08
 """Share of wrong cells over the square of the tolerance: the mass error that these make by
@@ -57,7 +58,7 @@ class Search(NamedTuple):
     wrong_at_most: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Searching:
     """The search of one solve; what is learned changes it.
 
@@ -79,6 +80,8 @@ class Searching:
     looked: int = 0
     checks: list[tuple[np.ndarray, int]] = field(default_factory=list)
     num_samples: int = 0
+
+    __repr__ = brief
 
     @property
     def share(self) -> float:
