@@ -135,7 +135,7 @@ def probes_for(ranks: Int[np.ndarray, " n"], tolerance: float, number: int, befo
     """
     share = min(_WRONG * tolerance**2, 0.5)
     wanted = 1 + int(np.quantile(ranks, 1 - share, method="higher"))
-    if wanted > _MOST_LISTS * number:
+    if wanted > min(_MOST_LISTS * number, _PROBES[-1]):
         return 0
     if wanted <= before <= 2 * wanted:
         return before

@@ -141,6 +141,7 @@ def test_the_number_of_lists_follows_from_the_tolerance():
     assert probes_for(ranks, 0.1, 64, 10) == 10, "what is enough stays"
     assert probes_for(ranks, 0.5, 64, 6) == 2, "what is far more than enough goes"
     assert probes_for(ranks, 0.001, 16, 0) == 0, "then all scores are as quick"
+    assert probes_for(100 * ranks, 0.001, 4_096, 0) == 0, "nor are there programs for more"
 
 
 def found_wrong(taught: float, old: float, others: float, number: int = 10_000) -> Learned:
