@@ -91,15 +91,12 @@ def learned(
 
 def build(y: np.ndarray, h: np.ndarray, own: np.ndarray, planes: np.ndarray) -> Laid:
     """Lay the targets out list by list."""
-    begin, order = arrange.side_by_side(own, len(planes))
-    filled = order >= 0
-    slot = np.zeros(len(y), np.int32)
-    slot[order[filled]] = np.flatnonzero(filled)
-    heights = np.where(filled, h[order], -np.inf).astype(np.float32)
+    begin, order, slot = arrange.side_by_side(own, len(planes))
+    heights = np.where(order >= 0, h[order], -np.inf).astype(np.float32)
     excess = planes[:, -1] - offsets(y, h, own, len(planes))["mean height"]
     lists = arrange.unlearned(begin, planes[:, :-1].astype(np.float32))
     lists = lists._replace(excess=jnp.asarray(excess, jnp.float32))
-    whole = map(jnp.asarray, (y[order], heights, order.astype(np.int32), slot))
+    whole = map(jnp.asarray, (y[order], heights, order.astype(np.int32), slot.astype(np.int32)))
     rows, heights, index, slot = whole
     return Laid(Rows(rows), heights, lists, index, slot)
 

@@ -103,12 +103,13 @@ def gradient(
 
     own = jax.grad(error)(made)
     other = jax.grad(lambda y: patches.sliced_distance(key, kernels, y, x))(made)
-    size = jnp.sqrt((own**2).sum()), jnp.sqrt((other**2).sum())
-    found = own + weight * size[0] / jnp.maximum(size[1], _TINY) * other
-    if fine == 0:
-        return found
-    third = jax.grad(fine_error)(made, x)
-    return found + fine * size[0] / jnp.maximum(jnp.sqrt((third**2).sum()), _TINY) * third
+    size = jnp.sqrt((own**2).sum())
+
+    def pulling(weight: float | Array, part: Array) -> Array:
+        return weight * size / jnp.maximum(jnp.sqrt((part**2).sum()), _TINY) * part
+
+    found = own + pulling(weight, other)
+    return found if fine == 0 else found + pulling(fine, jax.grad(fine_error)(made, x))
 
 
 def fine_error(made: Float[Array, "b h w c"], x: Float[Array, "b h w c"]) -> Float[Array, ""]:

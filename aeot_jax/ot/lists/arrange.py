@@ -63,9 +63,7 @@ def arranged(made: Prepared) -> Arranged:
         )
     y = np.asarray(made.y)[:m]
     found, slopes = _lists(y.astype(np.float32), number_of_lists(m))
-    begin, order = side_by_side(found, len(slopes))
-    slot = np.empty(m, np.int64)
-    slot[order[order >= 0]] = np.flatnonzero(order >= 0)
+    begin, order, slot = side_by_side(found, len(slopes))
     nu = np.asarray(made.nu)
     # What fills up is a copy of a target that owns a cell, as everywhere.
     own = np.where(order >= 0, order, nu[:m].argmax())
@@ -82,8 +80,10 @@ def arranged(made: Prepared) -> Arranged:
 
 def side_by_side(
     found: Int[np.ndarray, " m"], number: int
-) -> tuple[Int[np.ndarray, " k1"], Int[np.ndarray, " rows"]]:
-    """The first block of each list, and which target each row is; -1 where a list is filled up.
+) -> tuple[Int[np.ndarray, " k1"], Int[np.ndarray, " rows"], Int[np.ndarray, " m"]]:
+    """The first block of each list, which target each row is, and the row of each target.
+
+    A row that fills a list up is none, -1.
 
     Args:
       found: the list of each target (m,).
@@ -93,9 +93,10 @@ def side_by_side(
     begin = np.concatenate([[0], np.cumsum(-(-sizes // BLOCK))])
     by_list = np.argsort(found, kind="stable")
     inside = np.arange(len(found)) - (np.cumsum(sizes) - sizes)[found[by_list]]
-    order = np.full(begin[-1] * BLOCK, -1)
-    order[begin[found[by_list]] * BLOCK + inside] = by_list
-    return begin, order
+    order, slot = np.full(begin[-1] * BLOCK, -1), np.empty(len(found), np.int64)
+    slot[by_list] = begin[found[by_list]] * BLOCK + inside
+    order[slot[by_list]] = by_list
+    return begin, order, slot
 
 
 def unlearned(begin: Int[np.ndarray, " k1"], slopes: Float[np.ndarray, "k d"]) -> Lists:

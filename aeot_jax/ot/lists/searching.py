@@ -107,8 +107,8 @@ class Searching:
         taught, old, _ = np.asarray(found.ranks)
         own = self.tolerance, self.lists.number, self.probes
         self.probes = probes_for(taught, *own)
-        allowed = _DRIFTED * min(_WRONG * self.tolerance**2, 0.5)
-        if step and self.probes and (old >= self.probes).mean() > allowed:
+        drifted = (old >= self.probes).mean() > _DRIFTED * allowed(self.tolerance)
+        if step and self.probes and drifted:
             self.probes = probes_for(old, *own)  # the new planes will be as wrong
         self.due = max(step + _FIRST_STEPS, int(_GROWTH * step))
 
@@ -124,6 +124,11 @@ class Searching:
         return Search(self.lists.number, self.probes, share)
 
 
+def allowed(tolerance: float) -> float:
+    """Share of wrong cells that a mass error allows."""
+    return min(_WRONG * tolerance**2, 0.5)
+
+
 def probes_for(ranks: Int[np.ndarray, " n"], tolerance: float, number: int, before: int) -> int:
     """Lists that a sample shall look at; 0 where all scores are as quick.
 
@@ -133,8 +138,7 @@ def probes_for(ranks: Int[np.ndarray, " n"], tolerance: float, number: int, befo
       number: of lists.
       before: what was chosen last; it stays where it is enough and at most twice that.
     """
-    share = min(_WRONG * tolerance**2, 0.5)
-    wanted = 1 + int(np.quantile(ranks, 1 - share, method="higher"))
+    wanted = 1 + int(np.quantile(ranks, 1 - allowed(tolerance), method="higher"))
     if wanted > min(_MOST_LISTS * number, _PROBES[-1]):
         return 0
     if wanted <= before <= 2 * wanted:
