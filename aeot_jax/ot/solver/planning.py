@@ -202,7 +202,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
     check = samples_to_verify(num_targets, MARGIN * tolerance, _CHECK_ERROR * tolerance)
     check = max(check, samples_to_see_equal(num_targets))
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
-        check = min(check, max(wanted // 4, 16 * batch))
+        check = min(check, max(wanted // 4, batch))
     wanted = min(wanted, limit - begun)
     steps = max(1, -(-wanted // batch))
     trust = _trust(num_targets, mu, made, config, wanted)

@@ -51,6 +51,8 @@ def test_no_samples_are_spent_on_steps_that_are_not_taken():
         assert spent == 2 * learn.NUM_SAMPLES
         assert found.search is not None
         assert found.search.probes > 0
+        assert without.search is None
+    assert aeot.SolverConfig().search == "exact"
 
 
 def test_who_interrupts_the_last_check_keeps_the_heights(monkeypatch):
@@ -74,13 +76,6 @@ def test_a_file_holds_the_solution_without_its_search(solution, tmp_path):
     assert found.search is None
 
 
-def test_every_score_is_computed_unless_asked(solution):
-    found = aeot.solve(KEY, MU, Y, config=aeot.SolverConfig(0.5, start="gaussian"))
-    assert found.search is None
-    assert solution.search is not None
-    assert aeot.SolverConfig().search == "exact"
-
-
 @pytest.fixture(scope="module")
 def stepped():
     """A state, what one device makes of it in some steps, and what makes such steps."""
@@ -99,9 +94,12 @@ def stepped():
     return state, run(placement.Placement("none")), run
 
 
-@pytest.mark.optimised
 @pytest.mark.parametrize(
-    ("kind", "number"), [("shard_map", 2), pytest.param("pmap", 8, marks=pytest.mark.long)]
+    ("kind", "number"),
+    [
+        ("shard_map", 2),
+        pytest.param("pmap", 8, marks=[pytest.mark.long, pytest.mark.optimised]),
+    ],
 )
 def test_devices_do_not_change_the_answer(stepped, kind, number):
     state, (heights, ranks), run = stepped

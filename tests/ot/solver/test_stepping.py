@@ -156,6 +156,14 @@ def test_the_first_phase_sees_enough_samples_of_many_targets():
     assert phases(680, 16, aeot.SolverConfig(adam_share=0.0), 20).adam_until == 0
 
 
+@pytest.mark.parametrize(("m", "d", "steps"), [(1_000_000, 64, 6), (200, 64, 3), (300, 3, 400)])
+def test_a_certificate_that_decides_nothing_takes_a_quarter_of_the_samples(m, d, steps):
+    config = aeot.SolverConfig(tolerance=None, max_steps=steps)
+    made = plan(m, aeot.Gaussian(d), config)
+    found = budget(m, aeot.Gaussian(d), config, made)
+    assert found.check_samples <= max(found.max_samples // 4, made.batch.size)
+
+
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     state, _, _ = chunk(aeot.init(KEY, MU, Y, NU, CONFIG), 60)
     anew = running.planned_anew(state, phases(400, 3, CONFIG))

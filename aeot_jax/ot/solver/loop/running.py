@@ -36,10 +36,6 @@ from aeot_jax.typing import PRNGKey
 MOST_COUNTED = 2**31 - 1
 """Most samples that a count tells of."""
 
-_LEAST_CHECK_BATCHES = 4
-"""Batches of the last draw, at least, after a limit."""
-
-
 _AIM = 0.9
 """Part of the square of the error aimed at, to be at after the first steps from a solution: to miss
 costs a further draw of a certificate, and another to confirm."""
@@ -246,12 +242,10 @@ def _certified(
 
 
 def _check_samples(run: Run, state: SolverState, status: Status, budget: Budget) -> int:
-    """Samples of a draw: those that decide, or, after a limit, at most a quarter of the solve's."""
+    """Samples of a draw: those that decide, or, after a limit, a quarter of the solve's."""
     if status is Status.RUNNING:
         return budget.check_samples
-    batch = run.plan.batch.size
-    least = _LEAST_CHECK_BATCHES * batch
-    return min(budget.check_samples, max(run.drawn(state) // 4, least))
+    return min(budget.check_samples, max(run.drawn(state) // 4, run.plan.batch.size))
 
 
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:
