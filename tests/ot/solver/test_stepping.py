@@ -164,6 +164,17 @@ def test_a_certificate_that_decides_nothing_takes_a_quarter_of_the_samples(m, d,
     assert found.check_samples <= max(found.max_samples // 4, made.batch.size)
 
 
+@pytest.mark.parametrize("distance", [1e3, pytest.param(1e4, marks=pytest.mark.long)])
+def test_clusters_may_lie_far_apart(distance):
+    """Steps in units of the spread emptied most cells, and 5,000 samples a target did not help."""
+    y = np.random.default_rng(0).normal(size=(400, 5))
+    y[:100, 0] += distance
+    config = aeot.SolverConfig(0.3, start="gaussian")
+    found = aeot.solve(KEY, aeot.Gaussian(5), y.astype(np.float32), config=config)
+    assert found.converged
+    assert found.num_samples < 200 * 400
+
+
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     state, _, _ = chunk(aeot.init(KEY, MU, Y, NU, CONFIG), 60)
     anew = running.planned_anew(state, phases(400, 3, CONFIG))

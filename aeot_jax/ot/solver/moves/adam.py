@@ -3,6 +3,10 @@ r"""The first phase: an optax optimiser, Adam by default, on the gradient of the
 Its rate is in units of the *spread* of the scores, the standard deviation over targets of <x, y_i>,
 so that one rate serves every data set. It forgets the start. Under ``method="adam"`` it is all.
 
+Where clusters lie far apart, nearly all of the spread is between them, and steps of that size would
+empty most cells inside. Before Newton steps, the unit is therefore at most 32 mean gaps between the
+best and the second score at the start. Then the start says what the clusters weigh together.
+
 Source: Lei et al., Engineering 6(3), 2020, section 3 (energy, Adam, doubling of the samples).
 """
 
@@ -18,6 +22,7 @@ from aeot_jax.numerics import isolated, usual_dtypes
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.moves import gaps
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
@@ -25,6 +30,10 @@ from aeot_jax.typing import Counts, Heights, Weights
 
 _LAST_RATE = 0.1
 """Rate at the end of the phase, as a part of the first rate."""
+
+_MOST_GAPS = 32.0
+"""Mean gaps that the unit of the rate may be; without clusters that lie far apart a spread is less,
+but for very many targets in four or five dimensions."""
 
 _MOST_BATCHES = 1024
 """Batches of a step, at most: the doublings end there."""
@@ -74,6 +83,9 @@ def update(
         rule = optimizer(plan.optimizer, plan.learning_rate)
         moves, optimizer_state = rule.update(gradient, state.adam.optimizer_state, known)
     unit = state.spread if plan.in_spreads else 1 / state.frame.scale
+    if gaps.are_looked_at(plan):
+        gap = state.method.gap  # 0 where all targets have copies
+        unit = jnp.where(gap > 0, jnp.minimum(unit, _MOST_GAPS * gap), unit)
     rate = unit * _rate(state, plan)
     h = state.h + rate * jnp.where(nu > 0, jnp.asarray(moves, jnp.float32), 0.0)
     adam = state.adam._replace(optimizer_state=optimizer_state)

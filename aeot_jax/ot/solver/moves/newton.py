@@ -47,7 +47,7 @@ from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver.moves.gaps import look_at_gaps
+from aeot_jax.ot.solver.moves.gaps import FEW_SAMPLES, look_at_gaps
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
@@ -75,9 +75,6 @@ _CLIP = 4.0
 
 _GAP_EVERY = 32
 """Steps between two looks at the gaps."""
-
-_GAP_SAMPLES = 128
-"""Samples of a look that all targets share; its relative error is about 9 %."""
 
 _GAP_SHARE = 2
 """Part of a batch, one in so many, that is a look at the gaps of every target."""
@@ -132,7 +129,7 @@ def update(
     def measured(state: SolverState, seen: Seen, marginals: Marginals) -> NewtonState:
         share = plan.batch.samples_per_stream // _GAP_SHARE
         streams = plan.batch.streams
-        per_stream = max(share if plan.own_gaps else 1, _GAP_SAMPLES // streams)
+        per_stream = max(share if plan.own_gaps else 1, FEW_SAMPLES // streams)
         found = look_at_gaps(seen.key, state, marginals, (per_stream, streams), axes)
         own = isolated(_remembered, state.method, state.spread, *found)
         return own._replace(drawn=own.drawn + per_stream * streams)

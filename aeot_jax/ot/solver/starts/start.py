@@ -1,5 +1,7 @@
 r"""The start of a solve: the problem normalised, starting heights chosen, phases planned."""
 
+import math
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from aeot_jax.ot.devices.placement import ALONE, OF_MARGINALS, SHARDED, Axes, Pl
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
 from aeot_jax.ot.solver.config import SolverConfig, check_config
-from aeot_jax.ot.solver.moves import adam, average
+from aeot_jax.ot.solver.moves import adam, average, gaps
 from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust
@@ -32,7 +34,7 @@ from aeot_jax.ot.solver.starts.working import normal_targets, second_moment, tur
 from aeot_jax.ot.solver.state import SolverState, partition_specs
 from aeot_jax.typing import ArrayLike, Given, Heights, PRNGKey, Targets, Weights
 
-_TAILS, _LOOK = 2**32 - 3, 2**32 - 4
+_TAILS, _LOOK, _GAPS = 2**32 - 3, 2**32 - 4, 2**32 - 5
 """What the key of a start is folded with; no stream has these numbers."""
 
 
@@ -201,7 +203,7 @@ def _init(
 
     zero = jnp.zeros((), jnp.int32)
     adam_state, method_state = _kept(h, spread, plan=plan)
-    return SolverState(
+    state = SolverState(
         key=run_key,
         h=h,
         step=zero,
@@ -219,6 +221,17 @@ def _init(
         worth=worth,
         start=chosen,
     )
+    if gaps.are_looked_at(plan):
+        gap_key, size = jax.random.fold_in(start_key, _GAPS), _gap_samples(plan)
+        gap, *_ = gaps.look_at_gaps(gap_key, state, working, size, axes)
+        method_state = method_state._replace(gap=isolated(jnp.minimum, gap, spread))
+        state = replace(state, method=method_state)
+    return state
+
+
+def _gap_samples(plan: Plan) -> tuple[int, int]:
+    """Samples of a stream that look at the gaps of the start, and streams."""
+    return max(1, gaps.FEW_SAMPLES // plan.batch.streams), plan.batch.streams
 
 
 def _law(key: PRNGKey, mu: Measure) -> _Law:
@@ -295,4 +308,5 @@ def num_check_samples(plan: Plan, trust: Trust) -> int:
     """Samples by which ``init`` compares the candidates of the start and measures the best."""
     compared = int(len(plan.starts) > 1) + plan.given * int(trust.num_batches)
     looked = planning.looks_at_start(plan) * int(trust.num_batches)
-    return plan.batch.size * (compared + looked)
+    own = math.prod(_gap_samples(plan)) if gaps.are_looked_at(plan) else 0
+    return plan.batch.size * (compared + looked) + own
