@@ -50,7 +50,7 @@ class SolverConfig:
       optimizer: an optax transformation for the first phase; None is Adam at ``learning_rate``.
       learning_rate: rate of the default Adam.
       rate_unit: "spread" multiplies updates by the spread of the scores (before Newton steps, by no
-        more than 32 mean gaps between the best and the second), so that one rate serves every data
+        more than 64 mean gaps between the best and the second), so that one rate serves every data
         set; "one" takes them as they are, in units of the heights.
       adam_share: share of the planned samples that the first phase takes under "newton"; None is
         0.1, and 0.3 in up to 3 dimensions.

@@ -4,7 +4,7 @@ Its rate is in units of the *spread* of the scores, the standard deviation over 
 so that one rate serves every data set. It forgets the start. Under ``method="adam"`` it is all.
 
 Where clusters lie far apart, nearly all of the spread is between them, and steps of that size would
-empty most cells inside. Before Newton steps, the unit is therefore at most 32 mean gaps between the
+empty most cells inside. Before Newton steps, the unit is therefore at most 64 mean gaps between the
 best and the second score at the start. Then the start says what the clusters weigh together.
 
 Source: Lei et al., Engineering 6(3), 2020, section 3 (energy, Adam, doubling of the samples).
@@ -31,9 +31,9 @@ from aeot_jax.typing import Counts, Heights, Weights
 _LAST_RATE = 0.1
 """Rate at the end of the phase, as a part of the first rate."""
 
-_MOST_GAPS = 32.0
-"""Mean gaps that the unit of the rate may be; without clusters that lie far apart a spread is less,
-but for very many targets in four or five dimensions."""
+_MOST_GAPS = 64.0
+"""Mean gaps that the unit of the rate may be. Without clusters that lie far apart a spread is less;
+with 32, clusters 30 widths apart took up to ten times the samples."""
 
 _MOST_BATCHES = 1024
 """Batches of a step, at most: the doublings end there."""
