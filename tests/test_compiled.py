@@ -80,6 +80,7 @@ def every_function(m: int, seed: int, config: aeot.SolverConfig) -> list[Any]:
     ]
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("start", ["gaussian", pytest.param("auto", marks=pytest.mark.long)])
 def test_the_second_size_of_a_bucket_compiles_nothing_and_changes_no_bit(start):
     """Whatever was solved before: a problem is filled up to a size that it shares with others."""

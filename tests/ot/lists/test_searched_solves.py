@@ -94,12 +94,9 @@ def stepped():
     return state, run(placement.Placement("none")), run
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(
-    ("kind", "number"),
-    [
-        ("shard_map", 2),
-        pytest.param("pmap", 8, marks=[pytest.mark.long, pytest.mark.optimised]),
-    ],
+    ("kind", "number"), [("shard_map", 2), pytest.param("pmap", 8, marks=pytest.mark.long)]
 )
 def test_devices_do_not_change_the_answer(stepped, kind, number):
     state, (heights, ranks), run = stepped

@@ -14,6 +14,7 @@ from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blockwise, power
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.counts.streams import own_streams
+from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.plan import Plan
@@ -24,13 +25,18 @@ _MOST_SPREADS = 8
 """A gap counts as no more spreads of the scores: the sum of all gaps then fits an int32."""
 
 
-FEW_SAMPLES = 128
+_FEW_SAMPLES = 128
 """Samples of a look that all targets share; its relative error is about 9 %."""
 
 
 def are_looked_at(plan: Plan) -> bool:
     """Whether the mean gap of the start is measured, for the first phase."""
     return plan.method == "newton" and plan.in_spreads and not plan.few_dims
+
+
+def size(batch: Batch, least: int = 1) -> tuple[int, int]:
+    """Samples of a stream in a look, and streams."""
+    return max(least, _FEW_SAMPLES // batch.streams), batch.streams
 
 
 def look_at_gaps(

@@ -36,6 +36,7 @@ Sources: Robbins and Monro 1951 and Chung 1954 for the 1/t step; Train 2009, cha
 logit.
 """
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver.moves.gaps import FEW_SAMPLES, look_at_gaps
+from aeot_jax.ot.solver.moves import gaps
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
@@ -128,11 +129,10 @@ def update(
 
     def measured(state: SolverState, seen: Seen, marginals: Marginals) -> NewtonState:
         share = plan.batch.samples_per_stream // _GAP_SHARE
-        streams = plan.batch.streams
-        per_stream = max(share if plan.own_gaps else 1, FEW_SAMPLES // streams)
-        found = look_at_gaps(seen.key, state, marginals, (per_stream, streams), axes)
+        size = gaps.size(plan.batch, share if plan.own_gaps else 1)
+        found = gaps.look_at_gaps(seen.key, state, marginals, size, axes)
         own = isolated(_remembered, state.method, state.spread, *found)
-        return own._replace(drawn=own.drawn + per_stream * streams)
+        return own._replace(drawn=own.drawn + math.prod(size))
 
     def kept(state: SolverState, *_: Any) -> NewtonState:
         return state.method

@@ -222,16 +222,11 @@ def _init(
         start=chosen,
     )
     if gaps.are_looked_at(plan):
-        gap_key, size = jax.random.fold_in(start_key, _GAPS), _gap_samples(plan)
+        gap_key, size = jax.random.fold_in(start_key, _GAPS), gaps.size(plan.batch)
         gap, *_ = gaps.look_at_gaps(gap_key, state, working, size, axes)
         method_state = method_state._replace(gap=isolated(jnp.minimum, gap, spread))
         state = replace(state, method=method_state)
     return state
-
-
-def _gap_samples(plan: Plan) -> tuple[int, int]:
-    """Samples of a stream that look at the gaps of the start, and streams."""
-    return max(1, gaps.FEW_SAMPLES // plan.batch.streams), plan.batch.streams
 
 
 def _law(key: PRNGKey, mu: Measure) -> _Law:
@@ -305,8 +300,8 @@ def _spread(y: Targets | Rows, nu: Weights, mu: Measure, law: _Law, axes: Axes) 
 
 
 def num_check_samples(plan: Plan, trust: Trust) -> int:
-    """Samples by which ``init`` compares the candidates of the start and measures the best."""
+    """Samples by which ``init`` compares the candidates, measures the best and sees its gaps."""
     compared = int(len(plan.starts) > 1) + plan.given * int(trust.num_batches)
     looked = planning.looks_at_start(plan) * int(trust.num_batches)
-    own = math.prod(_gap_samples(plan)) if gaps.are_looked_at(plan) else 0
+    own = math.prod(gaps.size(plan.batch)) if gaps.are_looked_at(plan) else 0
     return plan.batch.size * (compared + looked) + own
