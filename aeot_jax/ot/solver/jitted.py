@@ -35,7 +35,8 @@ def solve_jit(
     """A fixed number of steps and a certificate, with no host in it: for use inside jit and vmap.
 
     The phases are planned for ``num_steps``. Under jit values cannot be looked at: coinciding
-    targets are not merged and NaN shows as a status.
+    targets are not merged, far groups of them are not found (``solve`` heeds both), and NaN shows
+    as a status.
 
     Args:
       key: consumed.

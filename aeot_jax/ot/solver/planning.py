@@ -29,7 +29,7 @@ from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.typing import HostWeights, Weights
 
-_DEFAULT_TOLERANCE = 0.1
+DEFAULT_TOLERANCE = 0.1
 """Aim of the schedule where only a time limit is given."""
 
 _CHECK_ERROR = 0.05
@@ -76,6 +76,7 @@ def plan(
     *,
     given: bool = False,
     solved: bool = False,
+    nested: bool = False,
 ) -> Plan:
     """What the programs of a solve are compiled for; alike for all targets that share a size.
 
@@ -85,12 +86,14 @@ def plan(
       config: the user's decisions.
       given: whether heights to start from are given.
       solved: whether they are known to be near, so that no samples go into a start of their own.
+      nested: whether the targets have far groups, so that steps are nested ones (``moves/nested``).
 
     Raises:
       ValueError: if the source does not allow the way to draw that was asked for.
     """
-    batch, method = batch_of(num_targets, mu, config), sampling_method(config)
-    starts, start_round = _starts(num_targets, mu, config, batch, solved)
+    batch = batch_of(num_targets, mu, config)
+    method = "nested" if nested else sampling_method(config)
+    starts, start_round = _starts(num_targets, mu, config, batch, solved, nested)
     return Plan(
         batch=batch,
         starts=starts,
@@ -117,7 +120,7 @@ def plan(
 
 
 def _starts(
-    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch, solved: bool
+    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch, solved: bool, nested: bool
 ) -> tuple[tuple[Start, ...], int]:
     """Names of the starts to choose from, and samples of a round of tail-matched heights.
 
@@ -125,10 +128,12 @@ def _starts(
     from normal, and pure Adam stays what it was.
     """
     size = sizes.padded(num_targets, mu.dim)  # of which there are few, so that few programs serve
-    wanted = samples_to_reach(size, mu.dim, config.tolerance or _DEFAULT_TOLERANCE)
+    wanted = samples_to_reach(size, mu.dim, config.tolerance or DEFAULT_TOLERANCE)
     per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
         return (config.start,), per_round if config.start == "tails" else 0
+    if nested:  # the others know one scale
+        return ("zero",), 0
     limits = config.max_samples, config.max_steps and config.max_steps * batch.size
     room = min((limit for limit in limits if limit), default=LARGEST)
     affordable = room >= _LEAST_ROOM * tails.num_samples(per_round)
@@ -152,7 +157,7 @@ def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, want
     own = config.optimizer is not None or config.adam_share is not None
     if plan.method not in MOVES or own or not looks_at_start(plan):
         return NO_TRUST
-    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    tolerance = config.tolerance or DEFAULT_TOLERANCE
     samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
     return Trust(max(1, round(samples / plan.batch.size)), (_NEAR * tolerance) ** 2)
 
@@ -191,7 +196,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
             f"`max_samples` is {limit}, but the start alone takes {begun} samples, and a step "
             f"{batch}; pass at least {begun + batch}."
         )
-    tolerance = config.tolerance or _DEFAULT_TOLERANCE
+    tolerance = config.tolerance or DEFAULT_TOLERANCE
     wanted = samples_to_reach(num_targets, mu.dim, tolerance, made.shares)
     if config.tolerance is not None:
         wanted = max(wanted, LEAST_STEPS * batch)
@@ -206,7 +211,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
     wanted = min(wanted, limit - begun)
     steps = max(1, -(-wanted // batch))
     trust = _trust(num_targets, mu, made, config, wanted)
-    planned = phases(steps, mu.dim, config, num_targets / batch)
+    planned = phases(steps, mu.dim, config, num_targets / batch, made.method)
     return Budget(planned, trust, begun, limit, min(check, LARGEST))
 
 
@@ -214,11 +219,15 @@ def aim(num_targets: int, dim: int, budget: Budget, config: SolverConfig) -> flo
     """The mass error at which a solve should end: its tolerance, or what its limits allow."""
     if config.tolerance is not None:
         return config.tolerance
-    return max(_DEFAULT_TOLERANCE, error_after(budget.max_samples, num_targets, dim))
+    return max(DEFAULT_TOLERANCE, error_after(budget.max_samples, num_targets, dim))
 
 
 def phases(
-    num_steps: int, dim: int, config: SolverConfig, steps_per_target: float | int = 0
+    num_steps: int,
+    dim: int,
+    config: SolverConfig,
+    steps_per_target: float | int = 0,
+    method: str = "newton",
 ) -> Phases:
     """Divide so many steps.
 
@@ -227,10 +236,12 @@ def phases(
       dim: d.
       config: the user's decisions.
       steps_per_target: steps that draw as many samples as there are targets.
+      method: of the plan; "nested" has no first phase.
     """
     few, adam = dim <= FEW_DIMS, config.method == "adam"
     least = max(_LEAST_PHASE_STEPS, 0 if few else round(_LEAST_PHASE_SAMPLES * steps_per_target))
     adam_until = num_steps if adam else _phase_steps(num_steps, few, config, least)
+    adam_until = 0 if method == "nested" else adam_until
     # Pure Adam has no steps after its first phase: its own last ones are averaged.
     rest = num_steps - (0 if adam else adam_until)
     share = config.average_share
@@ -255,7 +266,7 @@ def phases_after(
     To forget what was reached takes as many samples again; where there are less, nothing changes.
     """
     steps = -(-(goal - drawn) // plan.batch.size)
-    again = phases(steps, dim, config, num_targets / plan.batch.size)
+    again = phases(steps, dim, config, num_targets / plan.batch.size, plan.method)
     if error**2 > budget.trust.chi2:
         return again if goal >= 2 * drawn else None
     per_target = plan.batch.size / num_targets
@@ -293,7 +304,7 @@ def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: floa
 
     Then more of the same is no cure.
     """
-    near = MARGIN * (tolerance or _DEFAULT_TOLERANCE)
+    near = MARGIN * (tolerance or DEFAULT_TOLERANCE)
     law = max(near**2, cost(dim) * num_targets / max(drawn, 1))  # none, if the start seemed near
     return error**2 >= _FAR * law
 

@@ -21,9 +21,11 @@ from aeot_jax.ot.lists import arrange
 from aeot_jax.ot.lists.searching import Searching
 from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
-from aeot_jax.ot.solver.config import SolverConfig, method_of
+from aeot_jax.ot.solver.config import SolverConfig, method_of, sampling_method
 from aeot_jax.ot.solver.exactly import is_reached
 from aeot_jax.ot.solver.loop.chunks import Run, advanced, checked
+from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
+from aeot_jax.ot.solver.moves.nested import with_groups
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan
 from aeot_jax.ot.solver.result import Status
@@ -74,13 +76,17 @@ def solve_by_sampling(
         made, h0, searching = _arranged(made, h0)
     given, new = h0 is not None, _weight_of_new(made, h0)
     solved = new is not None and new <= _MOST_NEW
-    plan = planning.plan(made.num_targets, made.mu, config, given=given, solved=solved)
+    groups = _far_groups(made, config, where)
+    nested = groups is not None
+    plan = planning.plan(
+        made.num_targets, made.mu, config, given=given, solved=solved, nested=nested
+    )
     budget = planning.budget(made.num_targets, made.mu, config, plan)
     goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
     size = made.num_targets, made.mu.dim
     init_key, check_key = jax.random.split(key)
-    state, marginals = _begun(init_key, made, plan, budget, h0, where)
+    state, marginals = _begun(init_key, made, plan, budget, h0, groups, where)
     if searching is not None:
         searching.tolerance = planning.aim(*size, budget, config)
         searching.lists = parallel.place(where, searching.lists)
@@ -145,6 +151,7 @@ def _begun(
     plan: Plan,
     budget: Budget,
     h0: Known | None,
+    groups: Groups | None,
     where: Placement,
 ) -> tuple[SolverState, Marginals]:
     """The state before the first step and the problem, where the devices want them."""
@@ -160,7 +167,21 @@ def _begun(
         return start.begin_sharded(key, marginals, plan, budget, h0, where), marginals
     marginals = Marginals(made.mu, jnp.asarray(made.y), jnp.asarray(made.nu))
     state = start.begin(key, marginals, plan, budget, jax.tree.map(jnp.asarray, h0))
+    if groups is not None:
+        state = replace(state, method=with_groups(state.method, groups))
     return parallel.place(where, (state, marginals))
+
+
+def _far_groups(made: Prepared, config: SolverConfig, where: Placement) -> Groups | None:
+    """Far groups of the targets, if steps may heed them."""
+    asked = config.optimizer is not None or config.adam_share is not None  # for a first phase
+    asked = asked or config.plateau_steps is not None or sampling_method(config) != "newton"
+    if asked or where.target_shards > 1 or made.y.size > MOST_NUMBERS:
+        return None
+    if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
+        return None
+    y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
+    return find(y, nu, config.tolerance or planning.DEFAULT_TOLERANCE)
 
 
 def _arranged(made: Prepared, h0: Known | None) -> tuple[Prepared, Known | None, Searching]:

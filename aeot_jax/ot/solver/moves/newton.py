@@ -55,7 +55,7 @@ from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.typing import Heights
 
 
-class _Gain(NamedTuple):
+class Gain(NamedTuple):
     """Gain of the steps; the letters are those of the module's docstring."""
 
     a: float
@@ -64,26 +64,26 @@ class _Gain(NamedTuple):
     g: float
 
 
-_GAIN = _Gain(a=1.2, t_0=4.0, p=1.0, g=1.0)
+_GAIN = Gain(a=1.2, t_0=4.0, p=1.0, g=1.0)
 """Classical steps; a from 1.2 to 1.5 and t_0 from 4 to 6 differ by a tenth
 (``benchmarks/solve.py``)."""
 
-_GAIN_IN_FEW_DIMS = _Gain(a=12.0, t_0=6.0, p=2 / 3, g=0.5)
+GAIN_IN_FEW_DIMS = Gain(a=12.0, t_0=6.0, p=2 / 3, g=0.5)
 """Long steps, to be averaged; the preconditioned Laplacian has eigenvalues up to 2."""
 
-_CLIP = 4.0
+CLIP = 4.0
 """Largest move of one height in a step, in gaps: an empty cell's linear model ends there."""
 
-_GAP_EVERY = 32
+GAP_EVERY = 32
 """Steps between two looks at the gaps."""
 
 _GAP_SHARE = 2
 """Part of a batch, one in so many, that is a look at the gaps of every target."""
 
-_PRIOR = 4.0
+PRIOR = 4.0
 """Samples of a cell that its prior is worth."""
 
-_MEMORY = 0.98
+MEMORY = 0.98
 """What is left of a look at the next one."""
 
 
@@ -125,7 +125,7 @@ def update(
 ) -> SolverState:
     """One step of the module's docstring."""
     nu, since = marginals.nu, state.step - state.phases.adam_until
-    look = (since % _GAP_EVERY == 0) | (state.method.drawn == 0)
+    look = (since % GAP_EVERY == 0) | (state.method.drawn == 0)
 
     def measured(state: SolverState, seen: Seen, marginals: Marginals) -> NewtonState:
         share = plan.batch.samples_per_stream // _GAP_SHARE
@@ -138,7 +138,7 @@ def update(
         return state.method
 
     own = choose(look, measured, kept, state, seen, marginals)
-    a, t_0, p, g = _GAIN_IN_FEW_DIMS if plan.few_dims else _GAIN
+    a, t_0, p, g = GAIN_IN_FEW_DIMS if plan.few_dims else _GAIN
     per_target = plan.batch.size / blockwise.count(nu > 0, axes.targets).astype(jnp.float32)
     tau = since.astype(jnp.float32) * per_target
     if state.worth.shape == state.h.shape:
@@ -149,10 +149,10 @@ def update(
         counts = shares.counts_with(seen.counts, seen.shared)
     w = counts / seen.num_samples
     relative = jnp.where(nu > 0, safe_ratio(w, nu) - 1, 0.0)
-    move = jnp.clip(gamma * relative, -_CLIP, _CLIP)
+    move = jnp.clip(gamma * relative, -CLIP, CLIP)
     gap = own.gap
     if not plan.few_dims:
-        gap = (own.gaps + _PRIOR * own.gap * state.deviation) / (own.hits + _PRIOR)
+        gap = (own.gaps + PRIOR * own.gap * state.deviation) / (own.hits + PRIOR)
     return replace(state, h=state.h - gap * move, method=own)
 
 
@@ -166,6 +166,6 @@ def _remembered(
     """What is kept after one more look."""
     return own._replace(
         gap=jnp.minimum(gap, spread),
-        gaps=_MEMORY * own.gaps + gaps,
-        hits=_MEMORY * own.hits + hits.astype(jnp.float32),
+        gaps=MEMORY * own.gaps + gaps,
+        hits=MEMORY * own.hits + hits.astype(jnp.float32),
     )

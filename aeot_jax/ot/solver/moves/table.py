@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver.moves import newton
+from aeot_jax.ot.solver.moves import nested, newton
 from aeot_jax.ot.solver.moves.seen import Seen
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
@@ -76,5 +76,9 @@ class Move(Protocol):
         ...
 
 
-MOVES: dict[str, Move] = {"newton": newton}
-"""What follows the first phase; "adam" goes on with that to the end."""
+MOVES: dict[str, Move] = {"newton": newton, "nested": nested}
+"""What follows the first phase; "adam" goes on with that to the end. ``solve`` takes "nested" for
+"newton" where targets have far groups."""
+
+UNASKED = ("nested",)
+"""Those that no user names."""

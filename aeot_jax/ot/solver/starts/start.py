@@ -52,7 +52,7 @@ def init(
     """State at the start of a solve: problem normalised, starting heights chosen, phases planned.
 
     Pure and jit-able with ``config`` static. Under jit values cannot be looked at, so NaN targets
-    pass and coinciding targets are not merged: ``solve`` does both.
+    pass, coinciding targets are not merged and far groups are not found: ``solve`` does all three.
 
     Args:
       key: consumed.
