@@ -41,6 +41,7 @@ def test_a_run_of_codes_leaves_its_files(codes):
     assert again.startswith(f"aeot-jax fit --codes {codes / 'codes.npy'} --hold-out 40 --out NEW")
 
 
+@pytest.mark.long
 def test_a_run_of_codes_is_repeated_by_its_config(codes, tmp_path):
     config = str(codes / "run" / "config.json")
     again = ["fit", "--config", config, "--out", str(tmp_path / "again"), "--quiet", "--no-report"]

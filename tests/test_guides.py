@@ -39,6 +39,9 @@ MADE = {
 }
 """Pages of the site that other files make."""
 
+LONG_PAGES = ("certificate", "couplings", "inside", "reference/extension")
+"""Those whose blocks take more than ten seconds of a core, but for the first page."""
+
 EXTRAS = ("torch", "tensorflow")
 """Libraries whose blocks are left out where they are missing."""
 
@@ -79,7 +82,14 @@ def test_every_block_names_its_language(path):
         assert block.language in {"bash", "python", "text", "json"}, f"{where} has no language"
 
 
-@pytest.mark.parametrize("path", with_python(PAGES), ids=name)
+def long_pages_marked(pages):
+    """Pages as parameters."""
+    long = {f"examples/guides/{page}.md" for page in LONG_PAGES}
+    assert long <= {name(page) for page in pages}
+    return [pytest.param(page, marks=[pytest.mark.long] * (name(page) in long)) for page in pages]
+
+
+@pytest.mark.parametrize("path", long_pages_marked(with_python(PAGES)), ids=name)
 def test_the_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("page")  # of its own, as a script is

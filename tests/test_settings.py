@@ -78,7 +78,8 @@ def test_settings_that_look_for_mistakes_find_none():
     assert not differing(went("main", **CHECKS), went("main"))
 
 
-@pytest.mark.parametrize("parts", ["solve", pytest.param("short", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("parts", ["solve", "short"])
 def test_the_strictest_settings_together_change_no_bit_of_the_transport(parts):
     assert not differing(went(parts, **CHECKS, **DTYPES), went(parts))
 

@@ -62,7 +62,14 @@ def test_counts_agree_with_those_of_independent_samples(way):
     assert (np.abs(np.asarray(counts) - np.asarray(reference)) < 6 * error).all()
 
 
-@pytest.mark.parametrize("way", [name for name, way in WAYS.items() if way.independent])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name != "independent"))
+        for name, way in WAYS.items()
+        if way.independent
+    ],
+)
 def test_chi_square_between_streams_is_unbiased(way):
     """Also where members of an orbit fall together: all but one coordinate hardly matter."""
     mu = Gaussian(8)

@@ -63,7 +63,8 @@ def test_a_share_is_a_half_at_the_face_and_nothing_beyond_the_width():
     assert added.tolist() == [64 - 128, 128, -64]  # the third best plane is another device's
 
 
-@pytest.mark.parametrize("way", [pytest.param("independent", marks=LONG), "orbits"])
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["independent", "orbits"])
 def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
     marginals, _ = problem(1024)
     y, h = marginals.y, jnp.zeros(1024)

@@ -33,7 +33,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(
     ("m", "d", "layout"),
     [
-        pytest.param(300, 3, {"devices": DEVICES, "method": "adam"}, id="adam"),
+        pytest.param(300, 3, {"devices": DEVICES, "method": "adam"}, id="adam", marks=LONG),
         pytest.param(300, 3, {"devices": DEVICES}, id="net", marks=LONG),
         pytest.param(300, 3, {"devices": DEVICES[:2], "parallel": "pmap"}, id="pmap", marks=LONG),
         pytest.param(300, 16, {"devices": DEVICES[:4]}, id="independent", marks=LONG),

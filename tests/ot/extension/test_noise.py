@@ -135,6 +135,7 @@ def moments_of(z, weights=None):
     return mean, np.average((z - mean) ** 2, axis=0, weights=weights)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("copied", [False, True])
 def test_codes_weigh_in_their_groups_what_they_weigh_in_the_data(unequal, copied):
     """Weights, and copies, whose cells have the mass of all of them."""

@@ -39,6 +39,7 @@ def test_a_solve_by_lists_is_certified_with_exact_cells(solution):
     assert solution.num_check_samples > solution.certificate.num_samples
 
 
+@pytest.mark.long
 def test_no_samples_are_spent_on_steps_that_are_not_taken():
     """One look at the start, one at the end: also where the limit is a step to learn at."""
     for steps in (1, 8):
@@ -94,10 +95,9 @@ def stepped():
     return state, run(placement.Placement("none")), run
 
 
+@pytest.mark.long
 @pytest.mark.optimised
-@pytest.mark.parametrize(
-    ("kind", "number"), [("shard_map", 2), pytest.param("pmap", 8, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("kind", "number"), [("shard_map", 2), ("pmap", 8)])
 def test_devices_do_not_change_the_answer(stepped, kind, number):
     state, (heights, ranks), run = stepped
     found = run(placement.placement(kind, tuple(jax.devices()[:number])))

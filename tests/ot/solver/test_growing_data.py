@@ -51,6 +51,7 @@ def test_a_tenth_of_new_targets_takes_a_third_of_the_samples(old):
     assert warm.num_samples < 0.35 * cold.num_samples
 
 
+@pytest.mark.long
 def test_old_heights_are_worth_more_than_guesses(old):
     state, plan = begun(old)
     assert state.start == len(plan.starts)

@@ -50,7 +50,7 @@ def mapped(over, size, state):
 @pytest.mark.parametrize(
     ("over", "size"),
     [
-        ("shard_map", 4),
+        pytest.param("shard_map", 4, marks=pytest.mark.long),
         ("vmap", 2),
         # Under pmap every run has a whole solve_jit, in tests/ot/devices/test_parallel.py.
         *(pytest.param("pmap", size, marks=pytest.mark.long) for size in (1, 2, 8)),

@@ -53,6 +53,7 @@ def test_a_solution_needs_hardly_a_step_more(cold):
     assert again.num_samples < 0.1 * cold.num_samples
 
 
+@pytest.mark.long
 def test_useless_heights_do_no_harm_and_are_told(cold):
     with pytest.warns(StartWarning, match="`h0` misses more mass than the start '"):
         found = solve(Y, h0=cold.h[::-1])
