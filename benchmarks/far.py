@@ -5,8 +5,8 @@
 
 Clusters a hundred and more widths apart, a tight cluster beside or inside of a broad one, clusters
 of unequal width, pairs that are nearly copies, and pairs in clusters far apart. "nested" is the
-default, which finds such groups; "one scale" is what it does elsewhere: Adam, then Newton steps
-that know one scale (``adam_share=0.1`` asks for it). Both may draw ``--most`` samples a target.
+default, which looks for such groups after a far miss; "one scale" never does: Adam, then Newton
+steps (``adam_share=0.1`` asks for it). Both may draw ``--most`` samples a target.
 """
 
 import argparse

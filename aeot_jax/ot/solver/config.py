@@ -42,9 +42,10 @@ class SolverConfig:
         None runs to a limit.
       method: "newton" follows Adam by stochastic Newton steps; "adam" is Adam to the end; "exact"
         is ``solve_exact``, on a line or in the plane with a Gaussian or a cube. "auto" is "exact"
-        where that can be had and nothing below says otherwise, else "newton". Where ``solve`` finds
-        far groups of targets, "newton" takes steps of their scales from the first one on, unless
-        ``optimizer`` or ``adam_share`` ask for Adam.
+        where that can be had and nothing below says otherwise, else "newton". Where steps of one
+        scale miss the tolerance by far and ``solve`` finds far groups of targets, "newton" begins
+        anew with steps of their scales; not with an ``optimizer`` or ``adam_share`` of the user's,
+        ``plateau_steps``, ``target_shards`` or several processes.
       start: starting heights, "auto" takes the best candidate by a measurement: h = 0, Voronoi's
         heights, those of two normal laws, and from 4 dimensions on those matched to the tails of
         the scores, which take samples of their own. Where the best is within three tolerances,

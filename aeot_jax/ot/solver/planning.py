@@ -76,7 +76,6 @@ def plan(
     *,
     given: bool = False,
     solved: bool = False,
-    nested: bool = False,
 ) -> Plan:
     """What the programs of a solve are compiled for; alike for all targets that share a size.
 
@@ -86,14 +85,12 @@ def plan(
       config: the user's decisions.
       given: whether heights to start from are given.
       solved: whether they are known to be near, so that no samples go into a start of their own.
-      nested: whether the targets have far groups, so that steps are nested ones (``moves/nested``).
 
     Raises:
       ValueError: if the source does not allow the way to draw that was asked for.
     """
-    batch = batch_of(num_targets, mu, config)
-    method = "nested" if nested else sampling_method(config)
-    starts, start_round = _starts(num_targets, mu, config, batch, solved, nested)
+    batch, method = batch_of(num_targets, mu, config), sampling_method(config)
+    starts, start_round = _starts(num_targets, mu, config, batch, solved)
     return Plan(
         batch=batch,
         starts=starts,
@@ -120,7 +117,7 @@ def plan(
 
 
 def _starts(
-    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch, solved: bool, nested: bool
+    num_targets: int, mu: Measure, config: SolverConfig, batch: Batch, solved: bool
 ) -> tuple[tuple[Start, ...], int]:
     """Names of the starts to choose from, and samples of a round of tail-matched heights.
 
@@ -132,8 +129,6 @@ def _starts(
     per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
         return (config.start,), per_round if config.start == "tails" else 0
-    if nested:  # the others know one scale
-        return ("zero",), 0
     limits = config.max_samples, config.max_steps and config.max_steps * batch.size
     room = min((limit for limit in limits if limit), default=LARGEST)
     affordable = room >= _LEAST_ROOM * tails.num_samples(per_round)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
+from aeot_jax.ot.solver.loop import running
 from aeot_jax.ot.solver.moves import groups, linking, nested
 
 KEY = jax.random.key(0)
@@ -168,7 +169,7 @@ def test_too_many_parts_and_too_little_weight_are_left_alone(monkeypatch):
     ],
 )
 def test_a_solve_converges(make, d):
-    """With one scale none of these did in 4,000 samples a target, but for pairs with d = 32."""
+    """Steps of one scale miss by far, and the solve begins anew with steps that heed groups."""
     config = aeot.SolverConfig(0.3, max_samples=1000 * 300)
     solution = aeot.solve(KEY, aeot.Gaussian(d), make(300, d).astype(np.float32), config=config)
     assert solution.converged
@@ -185,14 +186,43 @@ def test_a_group_that_no_sample_hits_says_nothing_of_its_inside():
     np.testing.assert_allclose(outer, [1, 1, -1, -1])
 
 
+@pytest.fixture
+def looks(monkeypatch):
+    """What each look for groups finds."""
+    found = []
+
+    def noted(*arguments):
+        found.append(groups.find(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(running, "find", noted)
+    return found
+
+
+def test_groups_are_looked_for_once_and_only_after_a_miss(looks):
+    mu, config = aeot.Gaussian(5), aeot.SolverConfig(0.3, max_samples=60_000)
+    assert aeot.solve(KEY, mu, normal(300, 5).astype(np.float32), config=config).converged
+    assert not looks
+    y = beside(300, 5).astype(np.float32)
+    own = replace(config, adam_share=0.1)  # the user asks for Adam
+    assert not aeot.solve(KEY, mu, y, config=own).converged
+    assert not looks
+    aeot.solve(KEY, mu, y, config=config)
+    assert len(looks) == 1
+    assert looks[0] is not None
+
+
+@pytest.mark.long
 @pytest.mark.optimised
-def test_devices_change_no_bit():
+def test_devices_change_no_bit(looks):
     """Every device draws the samples of a look by itself."""
     y = widths(90, 4).astype(np.float32)
-    config = aeot.SolverConfig(None, max_steps=40, batch_size=512, parallel="none")
+    config = aeot.SolverConfig(0.4, batch_size=512, parallel="none", start="zero")
     alone = aeot.solve(KEY, aeot.Gaussian(4), y, config=config)
     for kind, number in (("pmap", 8), ("shard_map", 2)):
         spread = replace(config, parallel=kind, devices=tuple(jax.devices()[:number]))
         other = aeot.solve(KEY, aeot.Gaussian(4), y, config=spread)
         np.testing.assert_array_equal(other.h, alone.h)
         assert other.mass_error == alone.mass_error
+        assert other.num_samples == alone.num_samples
+    assert [one is not None for one in looks] == [True] * 3

@@ -76,17 +76,13 @@ def solve_by_sampling(
         made, h0, searching = _arranged(made, h0)
     given, new = h0 is not None, _weight_of_new(made, h0)
     solved = new is not None and new <= _MOST_NEW
-    groups = _far_groups(made, config, where)
-    nested = groups is not None
-    plan = planning.plan(
-        made.num_targets, made.mu, config, given=given, solved=solved, nested=nested
-    )
+    plan = planning.plan(made.num_targets, made.mu, config, given=given, solved=solved)
     budget = planning.budget(made.num_targets, made.mu, config, plan)
     goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
     size = made.num_targets, made.mu.dim
     init_key, check_key = jax.random.split(key)
-    state, marginals = _begun(init_key, made, plan, budget, h0, groups, where)
+    state, marginals = _begun(init_key, made, plan, budget, h0, where)
     if searching is not None:
         searching.tolerance = planning.aim(*size, budget, config)
         searching.lists = parallel.place(where, searching.lists)
@@ -106,7 +102,7 @@ def solve_by_sampling(
     )
     check_key = parallel.place(where, check_key)
     check_samples = start.num_check_samples(plan, budget.trust)
-    confirming = False
+    confirming, looked = False, False
     for attempt in itertools.count():
         state, status = advanced(run, state, goal)
         look_key = jax.random.fold_in(check_key, attempt)
@@ -132,7 +128,14 @@ def solve_by_sampling(
             budget = planning.seeing(budget, made.nu, config, goal)
             # Adam alone is the published algorithm, which plans once.
             moving = plan.method in MOVES or int(state.average.number) > 0
-            if moving and planning.is_far(drawn, error, *size, config.tolerance):
+            far = moving and planning.is_far(drawn, error, *size, config.tolerance)
+            if (far or attempt > 0) and not looked:
+                looked, groups = True, _far_groups(made, config, where)
+                if groups is not None:
+                    run, state, goal = _nested(run, state, groups, drawn, budget)
+                    plan, course = run.plan, None
+                    continue
+            if far:
                 again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
                 if again is not None:
                     state, course = parallel.place(where, planned_anew(state, again)), None
@@ -151,7 +154,6 @@ def _begun(
     plan: Plan,
     budget: Budget,
     h0: Known | None,
-    groups: Groups | None,
     where: Placement,
 ) -> tuple[SolverState, Marginals]:
     """The state before the first step and the problem, where the devices want them."""
@@ -167,8 +169,6 @@ def _begun(
         return start.begin_sharded(key, marginals, plan, budget, h0, where), marginals
     marginals = Marginals(made.mu, jnp.asarray(made.y), jnp.asarray(made.nu))
     state = start.begin(key, marginals, plan, budget, jax.tree.map(jnp.asarray, h0))
-    if groups is not None:
-        state = replace(state, method=with_groups(state.method, groups))
     return parallel.place(where, (state, marginals))
 
 
@@ -182,6 +182,23 @@ def _far_groups(made: Prepared, config: SolverConfig, where: Placement) -> Group
         return None
     y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
     return find(y, nu, config.tolerance or planning.DEFAULT_TOLERANCE)
+
+
+def _nested(
+    run: Run, state: SolverState, groups: Groups, drawn: int, budget: Budget
+) -> tuple[Run, SolverState, int]:
+    """Begin anew, from h = 0 and with steps that heed these groups; also the samples to go to."""
+    size, config = (run.made.num_targets, run.made.mu.dim), run.config
+    plan = run.plan._replace(method="nested", shares=False, own_gaps=False)
+    lacking = law.samples_to_reach(*size, config.tolerance or planning.DEFAULT_TOLERANCE)
+    goal = min(budget.max_samples, drawn + lacking)
+    steps = -(-(goal - drawn) // plan.batch.size)
+    again = planning.phases(steps, size[1], config, size[0] / plan.batch.size, plan.method)
+    # Steps of one scale have thrown cells inside of groups too far to bring them back.
+    h = jnp.asarray(np.where(np.isfinite(np.asarray(state.h)), np.float32(0), np.float32(-np.inf)))
+    method = with_groups(state.method.drawn, groups)
+    state = replace(planned_anew(state, again), h=h, method=method)
+    return run._replace(plan=plan), parallel.place(run.where, state), goal
 
 
 def _arranged(made: Prepared, h0: Known | None) -> tuple[Prepared, Known | None, Searching]:

@@ -3,8 +3,9 @@
 Clusters far apart, a tight cluster in a broad one, copies of images that differ by their noise: the
 scores inside of such a group compete on a scale of their own, and no single one serves all heights.
 Groups are nodes of the tree of single linkage whose next neighbour is many times as far away as
-they are large. They may lie in each other, in up to a few levels. Ordinary targets have none, which
-a look at some of them tells at little cost.
+they are large. They may lie in each other, in up to a few levels. Most targets have none, which a
+look at some of them tells at little cost. Distances are those of the targets: where the source is
+very anisotropic, scores may know of no groups where these do.
 """
 
 from typing import NamedTuple
@@ -27,17 +28,29 @@ _APART = 4.0
 """A group's nearest neighbour is so many times as far away as the group is large."""
 
 _FAR = 12.0
-"""Without any that are so far away, groups are none: one scale serves all."""
+"""Without any that are so far away, or so small, groups are none: one scale serves all."""
+
+_SMALL = 1 / 48
+"""Radius of a small group, over that of all targets."""
+
+_SMALL_WEIGHT = 0.05
+"""Its weight at least."""
+
+_FEW = 8
+"""Fewer targets may be near each other by chance."""
+
+_FAR_OF_FEW = 200.0
+"""What is far for these. On a curve one target in 200 is so by chance."""
 
 _EDGE = 1.5
 """A group is as large as its radius, or as so many times its longest link."""
 
-_JUMP = 5.0
+_JUMP = 2.5
 """Factor between the distances to one target and to the next one, from which groups are looked for:
-the group that ends there is as large as about three of its radii."""
+the group that ends there reaches as far as two or three of its radii."""
 
-_FIRST_JUMP = 15.0
-"""The same of the nearest target, with which it makes a pair."""
+_FIRST_JUMPS = 15.0, 5.0
+"""The same beyond the nearest target and beyond the next one, where chance makes more of it."""
 
 _JUMPS = 2
 """Targets that must see one. By chance few do."""
@@ -80,12 +93,14 @@ class _Tree(NamedTuple):
     Attributes:
       parent: of each node (2 m - 1,); the root is its own.
       height: distance at which its parts were merged (2 m - 1,); 0 of leaves.
+      size: number of its leaves.
       radius: root mean square distance of its leaves from their mean.
       weight: sum of the weights of its leaves.
     """
 
     parent: Int[np.ndarray, " n"]
     height: Float[np.ndarray, " n"]
+    size: Float[np.ndarray, " n"]
     radius: Float[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
 
@@ -121,14 +136,15 @@ def _may_have_groups(y: Float[np.ndarray, "m d"]) -> bool:
     """Do the distances from some targets to all others, in their order, jump anywhere?"""
     number, jumps = len(y), 0
     some = np.linspace(0, number - 1, min(number, _QUERIES)).round().astype(int)
-    last = max(3, int(_MOST_OF_PARENT * number))
+    last = max(2 + len(_FIRST_JUMPS), int(_MOST_OF_PARENT * number))
     for part in np.array_split(some, -(-len(some) * number // BLOCK_NUMBERS)):
         distances = np.sqrt(squared_distances(y[part], y))
         distances[np.arange(len(part)), part] = 0  # of itself, where rounding leaves more
         distances.sort(axis=1)
         one, two = distances[:, 1 : last - 1], distances[:, 2:last]
         jumped = two > _JUMP * one
-        jumped[:, 0] = two[:, 0] > _FIRST_JUMP * one[:, 0]
+        for rank, jump in enumerate(_FIRST_JUMPS):
+            jumped[:, rank] = two[:, rank] > jump * one[:, rank]
         jumps += jumped.any(axis=1).sum()
     return bool(jumps >= _JUMPS)
 
@@ -153,15 +169,15 @@ def _tree(
         mean[one] = mean[two] = y[0]  # which nothing reads again, and which takes no memory
         both = size[one] * size[two] / size[node] * (step @ step)
         squares[node] = squares[one] + squares[two] + both
-    return _Tree(parent, height, np.sqrt(squares / size), weight)
+    return _Tree(parent, height, size, np.sqrt(squares / size), weight)
 
 
 def _labels(tree: _Tree, least: float) -> Int[np.ndarray, "levels m"]:
     """Labels of the groups of a tree, level by level; none if all together weigh less than this."""
     leaves, root = (len(tree.parent) + 1) // 2, len(tree.parent) - 1
-    size = np.maximum(tree.radius, _EDGE * tree.height)
-    size[:leaves] = np.inf  # a leaf is no group
-    apart = tree.height[tree.parent] / size
+    reach = np.maximum(tree.radius, _EDGE * tree.height)
+    reach[:leaves] = np.inf  # a leaf is no group
+    apart = tree.height[tree.parent] / reach
     apart[root] = 0
     above = np.full(root + 1, root)  # the group that holds a node, or the root
     level = np.zeros(root + 1, int)  # of a group; one more for what is in no further one
@@ -174,7 +190,9 @@ def _labels(tree: _Tree, least: float) -> Int[np.ndarray, "levels m"]:
         room = level[node] < _MOST_LEVELS
         most = _MOST_OF_PARENT * tree.weight[holder]
         kept[node] = apart[node] >= _APART and room and tree.weight[node] <= most
-    far = kept & (apart >= _FAR)
+    small = (tree.radius <= _SMALL * tree.radius[root]) & (tree.weight >= _SMALL_WEIGHT)
+    far = (apart >= np.where(tree.size < _FEW, _FAR_OF_FEW, _FAR)) | (small & (tree.size >= _FEW))
+    far &= kept
     if tree.weight[far & ~far[above]].sum() < least:
         return np.zeros((0, leaves), int)
     weights = np.bincount(level[kept], tree.weight[kept], _MOST_LEVELS)

@@ -15,6 +15,7 @@ one in another group of level l inside of the same group above, over the samples
 :math:`g_l`. It is drawn to the mean over all such groups there, or over all single targets there:
 these often make up a cluster of their own. A group that no sample hit says nothing of its inside.
 
+These steps follow where those of one scale have missed the tolerance by far (``running.py``).
 There is no first phase: Adam knows one scale. The gain :math:`\gamma` is that of ``newton.py`` with
 a = 1.8 and t_0 = 6, from h = 0. In few dimensions it is theirs, and heights are averaged.
 
@@ -93,8 +94,13 @@ def init(h: Heights, spread: Float[Array, ""]) -> NestedState:
     return NestedState(no_labels, pool, one, one, none, none, jnp.zeros((), jnp.int32))
 
 
-def with_groups(own: NestedState, groups: Groups) -> NestedState:
-    """What is kept before the first step, with these groups; on the host."""
+def with_groups(drawn: Int[Array, ""], groups: Groups) -> NestedState:
+    """What is kept before the first step, with these groups; on the host.
+
+    Args:
+      drawn: samples of looks before it.
+      groups: of the targets.
+    """
     none = np.zeros((2, *groups.units.shape), np.float32)
     return NestedState(
         jnp.asarray(groups.labels.astype(np.int32)),
@@ -103,7 +109,7 @@ def with_groups(own: NestedState, groups: Groups) -> NestedState:
         jnp.asarray(groups.units.astype(np.float32)),
         jnp.asarray(none),
         jnp.asarray(none),
-        own.drawn,
+        drawn,
     )
 
 

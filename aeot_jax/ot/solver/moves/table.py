@@ -77,8 +77,8 @@ class Move(Protocol):
 
 
 MOVES: dict[str, Move] = {"newton": newton, "nested": nested}
-"""What follows the first phase; "adam" goes on with that to the end. ``solve`` takes "nested" for
-"newton" where targets have far groups."""
+"""What follows the first phase; "adam" goes on with that to the end. ``solve`` turns
+from "newton" to "nested" where targets have far groups."""
 
 UNASKED = ("nested",)
 """Those that no user names."""
