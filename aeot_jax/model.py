@@ -324,7 +324,8 @@ def _number_of(model: AEOT, name: str) -> int:
     wanted = unicodedata.normalize("NFC", name)
     if wanted in known:
         return known[wanted]
-    near = difflib.get_close_matches(wanted, known, _SHOWN_NAMES, cutoff=0.3) or list(known)
+    near = difflib.get_close_matches(wanted, known, _SHOWN_NAMES, cutoff=0.3)
+    near += [name for name in known if name not in near]
     raise ValueError(
         f"`label` is {name!r:.99}, which no image had; the nearest of {len(known)} "
         f"{'class is' if len(known) == 1 else 'classes are'} "

@@ -124,11 +124,11 @@ def newness(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _newness(found: dict[str, Any] | None) -> dict[str, Any]:
-    """The share of new codes that are very near to a training code."""
+    """How near new codes are to training codes."""
     if found is None:
         return {}
-    names = "share_near", "share_near_se", "share_repeated"
-    fields = "codes_near", "codes_near_se", "codes_repeated"
+    names = "share_near", "share_near_se", "share_repeated", "nearer"
+    fields = "codes_near", "codes_near_se", "codes_repeated", "codes_nearer"
     return {to: float(found[name]) for to, name in zip(fields, names, strict=True)}
 
 

@@ -70,6 +70,7 @@ CASES = [
     ({"share_rejected": 0.9}, "weak", "Rejection", "90 %", "--extension.threshold"),
     ({}, "good", "Copies", "not clearly more", ""),
     ({"codes_near": 0.4}, "fair", "Novelty", "stay near to the data", "more images"),
+    ({"codes_nearer": 0.9}, "fair", "Novelty", "in 90 % of all pairs", "more images"),
     ({"codes_repeated": 0.5}, "open", "Novelty", "50 % of the unseen codes equal", "no copy"),
     ({}, "good", "Novelty", "as new as unseen data", ""),
     ({"near": 0.08}, "weak", "Copies", "leans on", "more images"),

@@ -68,7 +68,8 @@ def generate(
         CPU; see ``SolverConfig``. Every call sends them to the devices: draw many candidates.
 
     Returns:
-      New codes z (n, d), whether each is accepted (n,), and details of each.
+      New codes z (n, d) of all candidates, whether each is accepted (n,), and details of each:
+      samples of the model are ``z[accepted]``.
 
     Raises:
       ValueError: if n is not positive, the devices do not fit, the novelty is not one that was

@@ -18,6 +18,10 @@ _GOOD_SHARE, _FAIR_SHARE = 0.25, 0.4
 """Largest error of a good and of a fair autoencoder, over the error of the mean image; at 0.49
 circles and squares in colour came back as one grey blob."""
 
+_MOST_NEARER = 0.6
+"""Chance that a new code is nearer than an unseen one, up to which they are alike; of 60 unseen
+codes chance alone makes up to 0.57."""
+
 _FEW_EMPTY = 0.01
 """Share of the cells that may be empty beyond chance before a run is weak."""
 
@@ -254,9 +258,15 @@ def _novelty(n: Numbers) -> Iterable[Finding]:
         f"{_percent(n.codes_near)} of the new codes lie as near to a training code as the nearest "
         f"{_percent(n.alpha)} of unseen ones do"
     )
+    advice = "Fit to more images: kernels, which move the codes, need 200 (--extension.form)."
     if n.codes_near > n.alpha + 2 * n.codes_near_se:
-        advice = "Fit to more images: kernels, which move the codes, need 200 (--extension.form)."
         yield Finding("fair", "Novelty", f"{text}: samples stay near to the data.", advice)
+    elif n.codes_nearer > _MOST_NEARER:
+        text = (
+            f"A new code is nearer to the data than an unseen one in {_percent(n.codes_nearer)} of "
+            "all pairs (50 % if as new): samples stay near to the data."
+        )
+        yield Finding("fair", "Novelty", text, advice)
     else:
         yield Finding("good", "Novelty", f"{text}: samples are as new as unseen data.")
 
