@@ -206,7 +206,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
     wanted = min(wanted, limit - begun)
     steps = max(1, -(-wanted // batch))
     trust = _trust(num_targets, mu, made, config, wanted)
-    planned = phases(steps, mu.dim, config, num_targets / batch, made.method)
+    planned = phases(steps, mu.dim, config, num_targets / batch)
     return Budget(planned, trust, begun, limit, min(check, LARGEST))
 
 

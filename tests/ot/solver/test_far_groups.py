@@ -212,6 +212,37 @@ def test_groups_are_looked_for_once_and_only_after_a_miss(looks):
     assert looks[0] is not None
 
 
+def test_what_was_reached_before_is_not_lost(monkeypatch):
+    """A limit soon after the solve began anew, from h = 0, or Ctrl-C while it looks for groups."""
+    progress, looked = [], []
+
+    def noted(*arguments):
+        looked.append(progress[-1].num_samples)
+        return groups.find(*arguments)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def solve(**limits):
+        config = aeot.SolverConfig(0.3, start="gaussian", **limits)
+        y = copies(300, 5).astype(np.float32)
+        return aeot.solve(KEY, aeot.Gaussian(5), y, config=config, on_progress=progress.append)
+
+    monkeypatch.setattr(running, "find", noted)
+    solve(max_samples=60_000)
+    (drawn,) = looked
+    ended = solve(max_samples=drawn + 1)
+    assert len(looked) == 2
+    assert ended.status == aeot.Status.SAMPLE_LIMIT
+    assert ended.num_samples > drawn
+    monkeypatch.setattr(running, "find", interrupted)
+    stopped = solve(max_samples=60_000)
+    assert stopped.status == aeot.Status.INTERRUPTED
+    assert stopped.num_samples == drawn
+    np.testing.assert_array_equal(ended.h, stopped.h)
+    assert ended.mass_error == stopped.mass_error
+
+
 @pytest.mark.long
 @pytest.mark.optimised
 def test_devices_change_no_bit(looks):

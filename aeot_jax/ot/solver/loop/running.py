@@ -33,7 +33,7 @@ from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
 from aeot_jax.ot.solver.starts import start
 from aeot_jax.ot.solver.starts.known import Known
 from aeot_jax.ot.solver.state import SolverState
-from aeot_jax.typing import PRNGKey
+from aeot_jax.typing import Heights, PRNGKey
 
 MOST_COUNTED = 2**31 - 1
 """Most samples that a count tells of."""
@@ -102,7 +102,7 @@ def solve_by_sampling(
     )
     check_key = parallel.place(where, check_key)
     check_samples = start.num_check_samples(plan, budget.trust)
-    confirming, looked = False, False
+    confirming, looked, before = False, False, None
     for attempt in itertools.count():
         state, status = advanced(run, state, goal)
         look_key = jax.random.fold_in(check_key, attempt)
@@ -129,22 +129,26 @@ def solve_by_sampling(
             # Adam alone is the published algorithm, which plans once.
             moving = plan.method in MOVES or int(state.average.number) > 0
             far = moving and planning.is_far(drawn, error, *size, config.tolerance)
+            groups = None
             if (far or attempt > 0) and not looked:
-                looked, groups = True, _far_groups(made, config, where)
-                if groups is not None:
-                    run, state, goal = _nested(run, state, groups, drawn, budget)
-                    plan, course = run.plan, None
-                    continue
-            if far:
+                looked = True
+                groups, status = _far_groups(made, config, where)
+            if groups is not None:
+                before = stepping.heights(state), certificate
+                run, state, goal = _nested(run, state, groups, drawn, budget)
+                plan, course = run.plan, None
+            elif far:
                 again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
                 if again is not None:
                     state, course = parallel.place(where, planned_anew(state, again)), None
-            continue
+            if status is Status.RUNNING:
+                continue
         if status is Status.RUNNING:
             steps_left = config.max_steps is None or int(state.step) < config.max_steps
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
         checked(run, state)
-        return _solution(run, state, status, certificate, check_samples)
+        found = _solution(run, state, status, certificate, check_samples)
+        return found if before is None else _nearer(found, made, *before)
     raise AssertionError  # unreachable: the loop above only ends by returning
 
 
@@ -172,16 +176,28 @@ def _begun(
     return parallel.place(where, (state, marginals))
 
 
-def _far_groups(made: Prepared, config: SolverConfig, where: Placement) -> Groups | None:
-    """Far groups of the targets, if steps may heed them."""
+def _nearer(found: Solution, made: Prepared, h: Heights, certificate: Certificate) -> Solution:
+    """What was found, unless earlier heights are nearer to a tolerance that both miss."""
+    if bool(found.converged) or float(found.certificate.upper) <= float(certificate.upper):
+        return found
+    return replace(found, h=made.of_users(parallel.local(h)), certificate=certificate)
+
+
+def _far_groups(
+    made: Prepared, config: SolverConfig, where: Placement
+) -> tuple[Groups | None, Status]:
+    """Far groups of the targets, if steps may heed them; and whether Ctrl-C ended the look."""
     asked = config.optimizer is not None or config.adam_share is not None  # for a first phase
     asked = asked or config.plateau_steps is not None or sampling_method(config) != "newton"
     if asked or where.target_shards > 1 or made.y.size > MOST_NUMBERS:
-        return None
+        return None, Status.RUNNING
     if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
-        return None
+        return None, Status.RUNNING
     y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
-    return find(y, nu, config.tolerance or planning.DEFAULT_TOLERANCE)
+    try:
+        return find(y, nu, config.tolerance or planning.DEFAULT_TOLERANCE), Status.RUNNING
+    except KeyboardInterrupt:
+        return None, Status.INTERRUPTED
 
 
 def _nested(
