@@ -233,9 +233,9 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
     value = arguments.number("novelty", novelty, 0.0, 1.0, what=what)
     if ext.noise is None:
         raise ValueError(
-            f"`novelty` is {value:g}, but this map has no kernels; pass 'blend' or leave it out. "
-            "The maps of classes always blend; others learn kernels by `calibrate`, or by a fit "
-            'with `form` "kernels".'
+            f"`novelty` is {value:g}, but this map has no kernels; pass 'blend', leave it out, as "
+            "maps of classes always blend, or learn them, by `calibrate` or by a fit with `form` "
+            '"kernels".'
         )
     made = jnp.full_like(ext.noise.novelty, value)
     return replace(ext, noise=replace(ext.noise, novelty=made))
