@@ -1,6 +1,6 @@
 """Targets at more than one scale: samples until a solve is certified, with far groups and without.
 
-    python benchmarks/far.py            # all sets, three seeds: twenty minutes of a core
+    python benchmarks/far.py            # all sets, three seeds: half an hour of a core
     python benchmarks/far.py --quick    # a smoke test, nothing recorded
 
 Clusters a hundred and more widths apart, a tight cluster beside or inside of a broad one, clusters

@@ -101,7 +101,9 @@ ORDINARY = {
     "t": lambda rng, m, d: rng.standard_t(2, size=(m, d)),
     "cauchy": lambda rng, m, d: rng.normal(size=(m, d)) / np.abs(rng.normal(size=(m, 1))),
     "lognormal": lambda rng, m, d: np.exp(2 * rng.normal(size=(m, d))),
-    "clusters": lambda rng, m, d: rng.normal(size=(m, d)) + 5 * rng.normal(size=(5, d))[:1],
+    "clusters": lambda rng, m, d: (
+        rng.normal(size=(m, d)) + 5 * rng.normal(size=(5, d))[np.arange(m) % 5]
+    ),
     "uniform": lambda rng, m, d: rng.random((m, d)),
     "whole numbers": lambda rng, m, d: np.unique(rng.integers(0, 9, (m, d)), axis=0),
 }
