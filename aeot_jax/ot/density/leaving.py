@@ -9,11 +9,14 @@ of its group g, all covariances change by multiples of :math:`u u^T`:
 
 * of another group k it is :math:`C_k' = B_k - \frac{a}{n_k + a}\frac{n_g}{(n_g-1)(m-1)} u u^T`;
 
-where B is C with the pooled part times m / (m - 1). By the formulas of Sherman, Morrison and of
-Sylvester no matrix is factored anew: a group is whitened once, and then takes products of matrices.
-The groups themselves stay as they are.
+where m are the codes of its family and B is C with the pooled part times m / (m - 1). Groups of
+other families stay as they are. By the formulas of Sherman, Morrison and of Sylvester no matrix is
+factored anew: a group is whitened once, and then takes products of matrices. Which codes make a
+group, and which groups a family, stays as it is.
 """
 
+import enum
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -41,25 +44,43 @@ def left_out(
       widths: shares s of the covariance that kernels have (s,), in (0, 1].
     """
     m, z = len(y), y[rows]
-    vectors, deviations = axes(found, weight, m / (m - 1))
     total = np.full((len(widths), len(rows)), -np.inf)
-    groups = members(found.group)
-    for own in (True, False):  # its own group first: then most others are known to add nothing
-        for k, codes in enumerate(groups):
-            which = np.flatnonzero((found.group[rows] == k) == own)
-            if which.size == 0 or (own and len(codes) == 1):
-                continue
-            to_white = vectors[k] / deviations[k]
-            at = (z[which] - found.mean[k]) @ to_white
-            white = (y[codes] - found.mean[k]) @ to_white
-            change = _change(y, rows[which], found, k, to_white, own, weight)
-            log_scale = np.log(deviations[k]).sum()
-            if own:
-                part = _of_own_group(at, white, change, log_scale, widths, codes)
-                total[:, which] = np.logaddexp(total[:, which], part)
-            else:
-                _add_group(total, which, at, white, change, log_scale, widths)
+    groups, kinship = members(found.group), _kinship(found, rows)
+    lacking = axes(found, weight, fewer=1)
+    bases = lacking, lacking, axes(found, weight) if len(found.sizes) > 1 else lacking
+    # Its own group first: then most others are known to add nothing.
+    for kin, k in itertools.product(_Kin, range(len(groups))):
+        which, codes = np.flatnonzero(kinship[k] == kin), groups[k]
+        if which.size == 0 or (kin is _Kin.GROUP and len(codes) == 1):
+            continue
+        vectors, deviations = (part[k] for part in bases[kin])
+        to_white = vectors / deviations
+        at = (z[which] - found.mean[k]) @ to_white
+        white = (y[codes] - found.mean[k]) @ to_white
+        change = _change(y, rows[which], found, k, to_white, kin, weight)
+        log_scale = np.log(deviations).sum()
+        if kin is _Kin.GROUP:
+            part = _of_own_group(at, white, change, log_scale, widths, codes)
+            total[:, which] = np.logaddexp(total[:, which], part)
+        else:
+            _add_group(total, which, at, white, change, log_scale, widths)
     return total - np.log(m - 1)
+
+
+class _Kin(enum.IntEnum):
+    """What a group is to a code."""
+
+    GROUP = 0
+    FAMILY = 1
+    NEITHER = 2
+
+
+def _kinship(found: Moments, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "k n"]:
+    """What each group is to each of some codes, as `_Kin`."""
+    own = found.group[rows]
+    result = np.where(found.family[:, None] == found.family[own], _Kin.FAMILY, _Kin.NEITHER)
+    result[own, np.arange(len(rows))] = _Kin.GROUP
+    return result
 
 
 _UNSEEN = 50.0
@@ -90,19 +111,19 @@ def _change(
     found: Moments,
     k: int,
     to_white: Float[np.ndarray, "d d"],
-    own: bool,
+    kin: _Kin,
     weight: int | float,
 ) -> _Change:
-    number, group = len(y), found.group[row]
+    group, number = found.group[row], found.sizes[found.family[k]]
     u = (y[row] - found.mean[group]) @ to_white
     n = found.counts[group].astype(np.float64)
     removed = np.divide(n, n - 1, out=np.zeros_like(n), where=n > 1)  # n S loses this times u u^T
     size = found.counts[k]
-    if own:
+    if kin is _Kin.GROUP:
         factor = (size + weight) / (size - 1 + weight)
         beta = removed * (1 + weight / (number - 1)) / (size + weight)
         return _Change(u, beta, factor, 1 / (size - 1), row)
-    beta = removed * weight / (size + weight) / (number - 1)
+    beta = removed * weight / (size + weight) / (number - 1) * (kin is _Kin.FAMILY)
     return _Change(u, beta, 1.0, 0.0, np.full(len(row), -1))
 
 

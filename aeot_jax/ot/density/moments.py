@@ -1,17 +1,20 @@
 r"""Mean and covariance of each group of codes, in float64 on the host.
 
-The covariance of a group of :math:`n_g` codes is drawn towards that of all groups together,
+The covariance of a group of :math:`n_g` codes is drawn towards that of its family F,
 
-.. math:: C_g = \frac{n_g S_g + a P}{n_g + a}, \qquad P = \frac1m \sum_g n_g S_g ,
+.. math:: C_g = \frac{n_g S_g + a P_F}{n_g + a}, \qquad
+   P_F = \frac{1}{m_F} \sum_{g \in F} n_g S_g , \qquad m_F = \sum_{g \in F} n_g ,
 
-so that a group of few codes has one, too. A group that is many times tighter than the others
-becomes wider by this.
+so that a group of few codes has one, too. Groups that are several times tighter or broader are
+another family.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from aeot_jax.ot.density.families import families
 
 _FLOOR = 1e-4
 """Least standard deviation in any direction, over that of a coordinate of all codes: where codes
@@ -26,7 +29,9 @@ class Moments(NamedTuple):
       counts: codes of each group (k,).
       mean: of each group (k, d).
       covariance: S of each group (k, d, d).
-      pooled: P (d, d).
+      family: the family of each group (k,).
+      sizes: codes of each family (f,).
+      pooled: P of each family (f, d, d).
       least: least variance in any direction.
     """
 
@@ -34,13 +39,16 @@ class Moments(NamedTuple):
     counts: Int[np.ndarray, " k"]
     mean: Float[np.ndarray, "k d"]
     covariance: Float[np.ndarray, "k d d"]
-    pooled: Float[np.ndarray, "d d"]
+    family: Int[np.ndarray, " k"]
+    sizes: Int[np.ndarray, " f"]
+    pooled: Float[np.ndarray, "f d d"]
     least: float
 
-    def shrunk(self, weight: int | float, pooled_scale: float = 1.0) -> Float[np.ndarray, "k d d"]:
-        """Covariances C (k, d, d), with `weight` the a of the module."""
+    def shrunk(self, weight: int | float, fewer: int = 0) -> Float[np.ndarray, "k d d"]:
+        """Covariances C (k, d, d), with `weight` the a of the module; see ``axes``."""
         n = self.counts[:, None, None]
-        drawn = weight * pooled_scale * self.pooled[None]
+        scale = (self.sizes / (self.sizes - fewer))[:, None, None] if fewer else 1.0
+        drawn = (weight * scale * self.pooled)[self.family]
         return (n * self.covariance + drawn) / (n + weight)
 
 
@@ -63,8 +71,20 @@ def moments(
     covariance = np.stack([_covariance(y[own] - at, share) for own, at, share in each])
     counts = np.array([len(own) for own in rows])
     total = counts / len(y) if mass is None else np.array([mass[own].sum() for own in rows])
-    pooled = np.einsum("k,kab->ab", total, covariance)
-    return Moments(group, counts, mean, covariance, pooled, _FLOOR**2 * float(y.var(0).mean()))
+    family = families(counts, mean, covariance)
+    sizes = np.bincount(family, counts).astype(int)
+    pooled = np.stack([_pooled(total, covariance, family == f) for f in range(len(sizes))])
+    least = _FLOOR**2 * float(y.var(0).mean())
+    return Moments(group, counts, mean, covariance, family, sizes, pooled, least)
+
+
+def _pooled(
+    total: Float[np.ndarray, " k"], covariance: Float[np.ndarray, "k d d"], own: np.ndarray
+) -> Float[np.ndarray, "d d"]:
+    """The mean covariance of a family's groups."""
+    if own.all():
+        return np.einsum("k,kab->ab", total, covariance)
+    return np.einsum("k,kab->ab", _shares(total[own]), covariance[own])
 
 
 def members(group: Int[np.ndarray, " m"]) -> list[Int[np.ndarray, " n"]]:
@@ -94,14 +114,14 @@ def _covariance(
 
 
 def axes(
-    found: Moments, weight: int | float, pooled_scale: float = 1.0
+    found: Moments, weight: int | float, fewer: int = 0
 ) -> tuple[Float[np.ndarray, "k d d"], Float[np.ndarray, "k d"]]:
     """Principal axes of the covariances C, as columns, and the standard deviations along them.
 
     Args:
       found: moments of groups.
       weight: a, what the pooled covariance weighs, in codes.
-      pooled_scale: a factor of the pooled covariance.
+      fewer: codes that each family is to lack. P then has a smaller divisor, m_F - `fewer`.
     """
-    values, vectors = np.linalg.eigh(found.shrunk(weight, pooled_scale))
+    values, vectors = np.linalg.eigh(found.shrunk(weight, fewer))
     return vectors, np.sqrt(np.maximum(values, found.least))

@@ -10,10 +10,10 @@ a coordinate around it. :math:`\mu_g, C_g` are those of the group of y_i (``dens
 :math:`A_g` is the optimal map from N(0, E_g) to N(0, C_g), with E_g the covariance of e in the
 cells of the group. So z is a map of x, affine on every cell, monotone there (A is symmetric and
 positive), and it keeps the mean of every group, and its covariance where C_g is that of its codes:
-each mode has its share, and its variance unless it is many times tighter than others. With s = 0 it
-is the discrete map. (Noise that is drawn apart from x serves worse: on codes of Fashion-MNIST, with
-kernels of 40 neighbours, the Frechet distance was 0.152 where that of x gave 0.104. Near the face
-to another cell, x moves the code towards that cell's.)
+each mode has its share and its variance. With s = 0 it is the discrete map. (Noise that is drawn
+apart from x serves worse: on codes of Fashion-MNIST, with kernels of 40 neighbours, the Frechet
+distance was 0.152 where that of x gave 0.104. Near the face to another cell, x moves the code
+towards that cell's.)
 
 **How wide.** The width s is not chosen by hand. At novelty 1 a new code is nearer to the codes of
 the data than a code that the map has not seen with probability one half: the codes that are left

@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 from aeot_jax import kernels, log_density
 from aeot_jax.ot.density import grouping, leaving
 from aeot_jax.ot.density import kernels as density
+from aeot_jax.ot.density.families import families
 from aeot_jax.ot.density.grouping import Planes, together
 from aeot_jax.ot.density.moments import axes, moments
 
@@ -21,14 +22,16 @@ def codes(d, seed=0):
     return y.astype(np.float32)
 
 
-def by_hand(z, y, group, weight, s):
+def by_hand(z, y, group, weight, s, family=None):
     """The log-density in float64 by the formulas of the modules, kernel by kernel."""
     names = np.unique(group)
+    family = dict.fromkeys(names, 0) if family is None else dict(enumerate(family))
     parts = {g: y[group == g] for g in names}
     scatter = {g: (own - own.mean(0)).T @ (own - own.mean(0)) for g, own in parts.items()}
-    pooled = sum(scatter.values()) / len(y)
     total = np.zeros(len(z))
     for g, own in parts.items():
+        kin = [k for k in names if family[k] == family[g]]
+        pooled = sum(scatter[k] for k in kin) / sum(len(parts[k]) for k in kin)
         covariance = (scatter[g] + weight * pooled) / (len(own) + weight)
         for code in own:
             centre = own.mean(0) + np.sqrt(1 - s) * (code - own.mean(0))
@@ -66,18 +69,40 @@ def test_the_density_equals_a_sum_over_kernels_in_float64(plane):
     np.testing.assert_allclose(alone, expected[0], atol=2e-4)
 
 
-def test_leaving_out_equals_learning_without():
+@pytest.mark.parametrize(("tighter", "number"), [(1.0, 1), (0.01, 2)])
+def test_leaving_out_equals_learning_without(tighter, number):
     d = 3
     y = codes(d).astype(np.float64)
+    y[: M // 3] = tighter * (y[: M // 3] + 2) - 2
     group = together(y, 20)
     group[0] = group.max() + 1  # a group of one vanishes with its code
     widths = np.array([0.2, 0.7, 1.0])
     rows = np.arange(0, M, 25)
-    found = leaving.left_out(y, rows, moments(y, group), 2.0, widths)
+    made = moments(y, group)
+    assert len(made.sizes) == number
+    found = leaving.left_out(y, rows, made, 2.0, widths)
     for place, row in enumerate(rows):
         others = np.delete(np.arange(M), row)
-        expected = [by_hand(y[[row]], y[others], group[others], 2.0, s).item() for s in widths]
+        without = y[[row]], y[others], group[others], 2.0
+        expected = [by_hand(*without, s, made.family).item() for s in widths]
         np.testing.assert_allclose(found[:, place], expected, rtol=1e-9)
+
+
+def test_families_are_of_about_equal_spread_and_of_enough_codes():
+    """Groups of twenty codes in the plane; a family needs six beyond one for each of its groups."""
+
+    def found(deviations, counts=20):
+        k = len(deviations)
+        mean = np.arange(2.0 * k).reshape(k, 2)
+        covariance = np.square(deviations)[:, None, None] * np.eye(2)
+        return families(np.full(k, counts), mean, covariance).tolist()
+
+    assert found([1, 2, 4, 8]) == [0, 0, 0, 0]  # however far in all, without a gap
+    assert found([1, 0.1, 2, 30]) == [1, 0, 1, 2]
+    assert found([1, 0.1, 2, 30], counts=4) == [0, 0, 0, 0]
+    assert found([1, 1, 0.1, 0.1, 0.1], counts=3) == [0, 0, 0, 0, 0]
+    assert found([1, 1, 1, 0.1, 0.1, 0.1], counts=3) == [1, 1, 1, 0, 0, 0]
+    assert found([0, 1, 1, 0.1, 0]) == [1, 1, 1, 0, 0]  # copies: as the group beside them
 
 
 def test_held_out_points_have_the_same_density_on_the_host(plane):
@@ -139,7 +164,7 @@ def test_moments_have_the_weights_of_the_codes():
     times = 1 + np.arange(M) % 4
     found = moments(y, group, times / times.sum())
     copied = moments(np.repeat(y, times, axis=0), np.repeat(group, times))
-    for name in ("mean", "covariance", "pooled"):
+    for name in ("mean", "covariance", "pooled", "family"):
         np.testing.assert_allclose(getattr(found, name), getattr(copied, name), rtol=1e-10)
     np.testing.assert_array_equal(found.counts, np.bincount(group))
     none = moments(y, group, np.where(group == 0, 0.0, 1 / (group > 0).sum()))

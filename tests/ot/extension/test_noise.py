@@ -107,6 +107,17 @@ def test_modes_keep_their_shares_and_their_variance(ext, x):
         np.testing.assert_allclose(now, then, atol=0.15 * then.max())
 
 
+def test_a_tight_mode_stays_tight(x):
+    """Its kernels borrow nothing of the covariance of codes that are many times as far apart."""
+    y, few = targets(), int(SHARE * M)
+    y[:few] = (y[:few] + 4) * [0.01, 0.02] - 4
+    found = calibrate(KEY, extension(KEY, Gaussian(2), y, solve_exact(y, source="gaussian").h))
+    z, _, _ = extend(x, found)
+    z = np.asarray(z)
+    now, then = np.cov(z[z[:, 0] < 0].T), np.cov(y[:few].T)
+    np.testing.assert_allclose(now, then, atol=0.15 * then.max())
+
+
 def test_it_is_affine_and_monotone_on_a_cell(ext, x):
     z, _, info = extend(x, ext)
     index = np.asarray(info.index)
