@@ -33,7 +33,7 @@ import aeot_jax as aeot
 from aeot_jax.data.images import load
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features
 from aeot_jax.metrics.frechet import frechet_distance
-from aeot_jax.metrics.novelty import novelty_report
+from aeot_jax.metrics.newness.novelty import novelty_report
 
 AXES = ("source", "error", "units", "threshold", "extension", "networks")
 THRESHOLDS = {"half of it": 0.5, "twice": 2.0}

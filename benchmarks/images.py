@@ -52,8 +52,8 @@ import aeot_jax as aeot  # noqa: E402
 from aeot_jax.data.images import load  # noqa: E402
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict  # noqa: E402
 from aeot_jax.metrics.frechet import frechet_distance  # noqa: E402
-from aeot_jax.metrics.memory import memory_report  # noqa: E402
 from aeot_jax.metrics.modes import total_variation  # noqa: E402
+from aeot_jax.metrics.newness.memory import memory_report  # noqa: E402
 from aeot_jax.metrics.prdc import prdc  # noqa: E402
 from aeot_jax.ot.counts.words import in_words  # noqa: E402
 

@@ -304,6 +304,13 @@ def _add_novelty(table: Table, found: dict[str, Any]) -> None:
         f"{100 * found['alpha']:.1f} %",
         f"as real; these were {found['unseen']}",
     )
+    if found["num_twins"]:
+        table.add_row(
+            "novelty: unseen codes that are near copies of a training one, not compared with",
+            f"{found['num_twins']:,}",
+            f"of {found['num_unseen']:,}",
+            "none",
+        )
     table.add_row(
         "novelty: how often a new code is nearer than an unseen one",
         f"{found['nearer']:.3f} ± {2 * found['nearer_se']:.3f}",

@@ -11,7 +11,7 @@ import aeot_jax as aeot
 from aeot_jax.evaluate.trips import checked
 from aeot_jax.inputs import columns
 from aeot_jax.metrics.comparison import evenly
-from aeot_jax.metrics.novelty import novelty_report
+from aeot_jax.metrics.newness.novelty import novelty_report
 from aeot_jax.model import check_model
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.typing import ArrayLike, Given

@@ -28,7 +28,7 @@ from aeot_jax.inputs.networks import Network, check_function
 from aeot_jax.metrics import comparison
 from aeot_jax.metrics.comparison import MIN_SET, evenly
 from aeot_jax.metrics.frechet import frechet_distance
-from aeot_jax.metrics.memory import MemoryReport, memory_report
+from aeot_jax.metrics.newness.memory import MemoryReport, memory_report
 from aeot_jax.model import check_model, kind_of, raw_codes
 from aeot_jax.typing import Given, PRNGKey
 

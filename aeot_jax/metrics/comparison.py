@@ -14,7 +14,7 @@ from aeot_jax.inputs import columns, pixels
 from aeot_jax.inputs.networks import BATCH, Network, apply, check_function
 from aeot_jax.metrics.features import FeatureMap, extract, fit_features, predict
 from aeot_jax.metrics.frechet import frechet_report, kernel_distance
-from aeot_jax.metrics.memory import remembered
+from aeot_jax.metrics.newness.memory import remembered
 from aeot_jax.metrics.prdc import prdc
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 

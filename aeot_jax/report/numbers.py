@@ -9,7 +9,7 @@ import numpy as np
 import aeot_jax as aeot
 from aeot_jax.evaluate import mean_image
 from aeot_jax.metrics.comparison import evenly
-from aeot_jax.metrics.memory import near_cutoff, near_share_se
+from aeot_jax.metrics.newness.memory import near_cutoff, near_share_se
 from aeot_jax.model import kind_of
 from aeot_jax.nn import schedule
 from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs
@@ -99,7 +99,7 @@ def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
 
 
 def _nearness(found: Neighbours) -> dict[str, Any]:
-    """The share of samples that are very near to a training image; see `metrics.memory`."""
+    """The share of samples that are very near to a training image; see `metrics.newness.memory`."""
     near, far = found.of_samples, found.of_decoded
     cutoff = near_cutoff(far, ALPHA)
     return {
@@ -116,19 +116,21 @@ def newness(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     names = "share_near", "share_near_se", "alpha", "nearer"
     if not isinstance(found, dict) or not all(isinstance(found.get(n), int | float) for n in names):
         return None
-    repeated, unseen = found.get("num_repeated"), found.get("num_unseen")
-    share = 0.0  # which files of earlier versions do not tell
-    if isinstance(repeated, int) and isinstance(unseen, int) and unseen > 0:
-        share = repeated / unseen
-    return {**found, "share_repeated": share}
+    unseen, shares = found.get("num_unseen"), {}
+    for name in ("repeated", "twins"):
+        number = found.get(f"num_{name}")
+        shares[f"share_{name}"] = 0.0  # which files of earlier versions do not tell
+        if isinstance(number, int) and isinstance(unseen, int) and unseen > 0:
+            shares[f"share_{name}"] = number / unseen
+    return {**found, **shares}
 
 
 def _newness(found: dict[str, Any] | None) -> dict[str, Any]:
     """How near new codes are to training codes."""
     if found is None:
         return {}
-    names = "share_near", "share_near_se", "share_repeated", "nearer"
-    fields = "codes_near", "codes_near_se", "codes_repeated", "codes_nearer"
+    names = "share_near", "share_near_se", "share_repeated", "share_twins", "nearer"
+    fields = "codes_near", "codes_near_se", "codes_repeated", "codes_twins", "codes_nearer"
     return {to: float(found[name]) for to, name in zip(fields, names, strict=True)}
 
 

@@ -257,6 +257,11 @@ def _newness(found: Facts) -> Iterator[str]:
             f"{100 * new['share_repeated']:.0f} % of these unseen codes equal a training code. "
             "Beside copies any sampler looks new."
         )
+    if new["share_twins"]:
+        yield (
+            f"{100 * new['share_twins']:.0f} % of them are near copies of a training code"
+            + ("." if new["share_twins"] > 0.5 else ", and are left out of these numbers.")
+        )
 
 
 def _class_samples(found: Facts, side: int) -> Iterator[Picture]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aeot_jax.metrics.memory import memory_report
+from aeot_jax.metrics.newness.memory import memory_report
 
 
 def images(seed, n):

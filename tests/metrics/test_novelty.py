@@ -3,8 +3,8 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu
 
-from aeot_jax.metrics import novelty
-from aeot_jax.metrics.novelty import novelty_report
+from aeot_jax.metrics.newness import novelty
+from aeot_jax.metrics.newness.novelty import novelty_report
 
 
 def codes(seed, n, d=5):

@@ -21,9 +21,9 @@ from aeot_jax.metrics.frechet import (
     kernel_distance,
     moments,
 )
-from aeot_jax.metrics.memory import memory_report
 from aeot_jax.metrics.modes import covered_share, mode_report, reverse_kl, total_variation
-from aeot_jax.metrics.novelty import novelty_report
+from aeot_jax.metrics.newness.memory import memory_report
+from aeot_jax.metrics.newness.novelty import novelty_report
 from aeot_jax.metrics.points import together
 from aeot_jax.metrics.prdc import prdc
 

@@ -136,6 +136,9 @@ def test_a_page_says_how_new_the_samples_are(found, text):
     repeated = material(metrics={"novelty": {**new, "num_repeated": 50}})
     told = dataclasses.replace(found, material=repeated)
     assert "25 % of these unseen codes equal a training code" in Checked(page.render(told)).text
+    burst = material(metrics={"novelty": {**new, "num_twins": 40}})
+    told = dataclasses.replace(found, material=burst)
+    assert "20 % of them are near copies of a training code, and" in Checked(page.render(told)).text
     for broken in ({"alpha": "x"}, {**new, "nearer": None}, "new", 1):
         told = dataclasses.replace(found, material=material(metrics={"novelty": broken}))
         assert "By their codes" not in page.render(told)

@@ -17,7 +17,8 @@ towards that cell's.)
 
 **How wide.** The width s is not chosen by hand. At novelty 1 a new code is nearer to the codes of
 the data than a code that the map has not seen with probability one half: the codes that are left
-out, one at a time, or held out by the user, say how far that is. Below 1 the noise shrinks in
+out, one at a time, or held out by the user, say how far that is, and near copies among them do not
+count. Below 1 the noise shrinks in
 proportion.
 """
 
@@ -31,8 +32,9 @@ from jaxtyping import Array, Float, Int
 
 from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.metrics.memory import share_nearer
-from aeot_jax.metrics.novelty import left_out, left_out_rows, rounding
+from aeot_jax.metrics.newness.memory import share_nearer
+from aeot_jax.metrics.newness.novelty import left_out, left_out_rows
+from aeot_jax.metrics.newness.twins import others, rounding, twins
 from aeot_jax.numerics import add_rows, repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
@@ -157,17 +159,7 @@ def learn(
     gain = _gain(found, *map(np.asarray, shapes))
     noise = Noise(found, centre, per_unit, gain, jnp.float32(1), jnp.float32(1))
     known = codes.astype(np.float32)
-    if unseen is None:
-        left = left_out_rows(len(known))
-        far, share = left_out(known, left), None if mass is None else mass[left]
-    else:
-        far, share = nearest(unseen, known)[0], None
-        repeated = int((far <= rounding(known)).sum())
-        if 2 * repeated >= len(far):
-            raise ValueError(
-                f"`unseen` has {len(far)} codes, of which {repeated} are codes of the map: beside "
-                "them only copies are as new; pass others, or None to leave out codes of the map."
-            )
+    far, share = _unseen_distances(known, mass, unseen)
     x, index = _drawn(draw_key, mu, y, h)
     own = y[index]
 
@@ -176,6 +168,30 @@ def learn(
         return share_nearer(nearest(np.asarray(z), known)[0], far, share)
 
     return replace(noise, reach=jnp.float32(_balanced(nearer)))
+
+
+def _unseen_distances(
+    known: Float[np.ndarray, "m d"],
+    mass: Float[np.ndarray, " m"] | None,
+    unseen: Float[np.ndarray, "p d"] | None,
+) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"] | None]:
+    """Distances of unseen codes to the nearest codes of the map, and the weights of the unseen.
+
+    Near copies are left out: beside them only near copies are as new.
+    """
+    if unseen is None:
+        left = left_out_rows(len(known))
+        far = left_out(known, left)
+        kept = others(twins(known[left], known, far, left))
+        return far[kept], None if mass is None else mass[left][kept]
+    far = nearest(unseen, known)[0]
+    repeated = int((far <= rounding(known)).sum())
+    if 2 * repeated >= len(far):
+        raise ValueError(
+            f"`unseen` has {len(far)} codes, of which {repeated} are codes of the map: beside "
+            "them only copies are as new; pass others, or None to leave out codes of the map."
+        )
+    return far[others(twins(unseen, known, far))], None
 
 
 def _of_all(

@@ -18,6 +18,9 @@ _GOOD_SHARE, _FAIR_SHARE = 0.25, 0.4
 """Largest error of a good and of a fair autoencoder, over the error of the mean image; at 0.49
 circles and squares in colour came back as one grey blob."""
 
+_MOST_TWINS = 0.5
+"""Share of near copies among unseen codes, from which on they are compared with, too."""
+
 _MOST_NEARER = 0.6
 """Chance that a new code is nearer than an unseen one, up to which they are alike; of 60 unseen
 codes chance alone makes up to 0.57."""
@@ -254,6 +257,18 @@ def _novelty(n: Numbers) -> Iterable[Finding]:
         advice = "Hold out data of which no copy is trained on."
         yield Finding("open", "Novelty", text, advice)
         return
+    if n.codes_twins:
+        text = (
+            f"{_percent(n.codes_twins)} of the unseen codes are near copies of a training code, as "
+            "pictures of a burst are; "
+        )
+        advice = "Keep near copies together: hold out all of them or none, or fit to one of each."
+        if n.codes_twins > _MOST_TWINS:
+            text += "beside them any sampler looks new: how new samples are is not told."
+            yield Finding("open", "Novelty", text, advice)
+            return
+        text += "samples are not compared with these."
+        yield Finding("fair" if n.codes_twins > n.alpha else "good", "Near copies", text, advice)
     text = (
         f"{_percent(n.codes_near)} of the new codes lie as near to a training code as the nearest "
         f"{_percent(n.alpha)} of unseen ones do"

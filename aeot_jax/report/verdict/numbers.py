@@ -35,6 +35,7 @@ class Numbers:
       codes_near: the same share of new codes, beside unseen codes.
       codes_near_se: its standard error.
       codes_repeated: share of the unseen codes that equal a training code.
+      codes_twins: share of the unseen codes that are near copies of a training code.
       codes_nearer: chance that a new code is nearer to a training code than an unseen one is.
       identical: number of new images that equal a training image.
       frechet: Fréchet distance.
@@ -72,6 +73,7 @@ class Numbers:
     codes_near: float | None = None
     codes_near_se: float = 0.0
     codes_repeated: float = 0.0
+    codes_twins: float = 0.0
     codes_nearer: float = 0.5
     identical: int = 0
     frechet: float | None = None

@@ -9,11 +9,12 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.metrics.memory import near_cutoff, near_share_se, share_nearer, share_within
+from aeot_jax.metrics.newness.memory import near_cutoff, near_share_se, share_nearer, share_within
+from aeot_jax.metrics.newness.twins import others, rounding, twins
 from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -23,9 +24,6 @@ _LEFT_OUT = 1000
 _PAIRED = 1.4
 """Times that pairs of mutual neighbours among left-out codes make the standard error larger: 1.05
 to 1.5 times for 25 to 2,000 codes in three dimensions."""
-
-_SAME = 1e-5
-"""Codes at most so far from each other, in units of the spread of the codes, are the same."""
 
 _FEW_PAIRS = 2**23
 """Up to this many pairs are compared in float64 on the host, which compiles nothing."""
@@ -52,6 +50,9 @@ class NoveltyReport:
         here is about copies.
       median_new: median distance from a new code to its nearest training code.
       median_unseen: the same for unseen codes.
+      num_twins: number of unseen codes that are near copies of a training code, but not equal to
+        it. Unless they are most of them, they are left out of all that is said here but
+        `num_repeated` and `num_unseen`.
       unseen: "held out", or "left out": each of some training codes against all others.
       num_new: number of new codes.
       num_unseen: number of unseen codes.
@@ -67,6 +68,7 @@ class NoveltyReport:
     num_repeated: int
     median_new: float
     median_unseen: float
+    num_twins: int
     unseen: str
     num_new: int
     num_unseen: int
@@ -119,6 +121,7 @@ def novelty_report(
             f"`unseen` has {len(others[0])} rows, too few for the quantile `alpha` = {alpha}; pass "
             f"at least {least}, or None to leave out training codes."
         )
+    rows = None
     if unseen is None:
         rows = left_out_rows(len(reference), least)
         near, far = _far(made, reference, block), left_out(reference, rows, block)
@@ -127,14 +130,9 @@ def novelty_report(
         near, far = both[: len(made)], both[len(made) :]
     else:
         near, far = (_far(rows, reference, block) for rows in (made, others[0]))
-    kind = "left out" if unseen is None else "held out"
-    return _compared(near, far, rounding(reference), alpha, kind)
-
-
-def rounding(known: Rows) -> float:
-    """The distance up to which a code equals one of the training codes."""
-    unit = 255 if known.dtype == np.uint8 else 1
-    return _SAME * float(np.sqrt(known.var(axis=0, dtype=np.float64).sum())) / unit
+    some, kind = (others[0], "held out") if rows is None else (reference[rows], "left out")
+    copied = twins(some, reference, far, rows)
+    return _compared(near, far, copied, rounding(reference), alpha, kind)
 
 
 def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
@@ -181,11 +179,22 @@ def left_out(known: Rows, rows: Int[np.ndarray, " p"], block: int = 64) -> Float
 def _compared(
     near: Float[np.ndarray, " n"],
     far: Float[np.ndarray, " p"],
+    copied: Bool[np.ndarray, " p"],
     same: float,
     alpha: float,
     unseen: str,
 ) -> NoveltyReport:
-    """The report, from distances of new and of unseen codes; those up to `same` are copies."""
+    """The report, from distances of new and of unseen codes; those up to `same` are copies.
+
+    Args:
+      near: distances of new codes.
+      far: distances of unseen codes.
+      copied: which unseen codes are near copies.
+      same: see above.
+      alpha: share of the other unseen codes that counts as near.
+      unseen: where the unseen codes are from.
+    """
+    found, far = far, far[others(copied)]
     n, p = len(near), len(far)
     cutoff = near_cutoff(far, alpha)
     return NoveltyReport(
@@ -196,10 +205,11 @@ def _compared(
         nearer=share_nearer(near, far),
         nearer_se=float(np.sqrt((n + p + 1) / (12 * n * p))),
         num_copies=int((near == 0).sum()),
-        num_repeated=int((far <= same).sum()),
+        num_repeated=int((found <= same).sum()),
+        num_twins=int(copied.sum()),
         median_new=float(np.median(near)),
         median_unseen=float(np.median(far)),
         unseen=unseen,
         num_new=n,
-        num_unseen=p,
+        num_unseen=len(found),
     )

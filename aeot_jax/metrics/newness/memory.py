@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
+from aeot_jax.metrics.newness.twins import others, twins
 from aeot_jax.metrics.points import together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -29,6 +30,8 @@ class MemoryReport:
       median_ratio: `median_generated / median_held_out`; well below 1 for copies, and for blur.
       num_generated: number of generated images.
       num_held_out: number of held-out images.
+      num_twins: number of those that are near copies of a training image, but not equal to it.
+        Unless they are most of them, the other fields leave them out.
     """
 
     share_nearer: float
@@ -41,6 +44,7 @@ class MemoryReport:
     median_ratio: float
     num_generated: int
     num_held_out: int
+    num_twins: int
 
 
 def memory_report(
@@ -100,15 +104,16 @@ def remembered(
             f"pass at least {int(np.ceil(1 / alpha))}."
         )
     far, _ = nearest(unseen, known, block=block)
-    median_held_out = float(np.median(far))
-    if median_held_out == 0:
+    if float(np.median(far)) == 0:
         raise ValueError(
             f"`held_out` is at a median distance of 0 from `{name}`: half of it are copies; pass "
             "data that were not trained on."
         )
+    copied = twins(unseen, known, far)
+    far = far[others(copied)]
     near, _ = nearest(new, known, block=block)
     cutoff = near_cutoff(far, alpha)
-    median_generated = float(np.median(near))
+    median_generated, median_held_out = float(np.median(near)), float(np.median(far))
     return MemoryReport(
         share_nearer=share_within(near, far, cutoff, alpha),
         standard_error=near_share_se(alpha, near.size, far.size),
@@ -120,6 +125,7 @@ def remembered(
         median_ratio=median_generated / median_held_out,
         num_generated=len(new),
         num_held_out=num_held_out,
+        num_twins=int(copied.sum()),
     )
 
 
