@@ -1,7 +1,9 @@
 """``aeot-jax data``: the known data sets, and the content of a path."""
 
+import contextlib
 import dataclasses
 import importlib.util
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,13 +15,12 @@ from rich.table import Table
 from aeot_jax.cli.options import source
 from aeot_jax.cli.options.pictures import AS_THEY_ARE, PictureOptions
 from aeot_jax.cli.options.reading import reading, say
-from aeot_jax.data import images
-from aeot_jax.data.images import ImageSet
+from aeot_jax.cli.screen import words
+from aeot_jax.data import images, sources
+from aeot_jax.data.found import Arrays, Files, NoSplitError
 from aeot_jax.data.tables import Table as Rows
 from aeot_jax.data.tree import title
-
-_SHOWN = 20
-"""Most classes that are listed by name."""
+from aeot_jax.inputs import extras
 
 _SHAPE = "height x width x channels"
 
@@ -27,6 +28,10 @@ _SHAPE = "height x width x channels"
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Say what data sets are known, or what a path holds.
+
+    Of pictures: how many there are, their sizes, colours and classes, which files cannot be read or
+    are no pictures, and the `aeot-jax fit` that learns them. It exits with 0 whenever it has
+    described something, even if files are broken or `fit` would refuse them, and else with 2.
 
     Attributes:
       path: A known name, a file or a folder; without it, all data sets and formats are listed.
@@ -44,7 +49,7 @@ class Data:
 
 
 def run(options: Data, out: Console, err: Console) -> None:
-    """Print a table.
+    """Print a table, and for pictures the command that learns them.
 
     Args:
       options: from the command line.
@@ -52,12 +57,20 @@ def run(options: Data, out: Console, err: Console) -> None:
       err: console for progress and remarks.
 
     Raises:
-      ValueError: if the data at the path cannot be used.
+      ValueError: if nothing at the path can be described.
       FileNotFoundError: if the path does not exist.
       ConnectionError: if a download fails.
     """
-    table = _known() if options.path is None else _held(options, options.path, err)
-    out.print(table, highlight=False)
+    if options.path is None:
+        out.print(_known(), highlight=False)
+        return
+    with source.typed("PATH"):
+        options.pictures.pictures()  # refuses options before the files are read
+        files, refused = _pictures(options.path)
+    if files:
+        _describe(options, options.path, files, refused, out, err)
+    else:
+        _describe_arrays(options, options.path, out, err)
 
 
 def _known() -> Table:
@@ -92,28 +105,79 @@ def _extra(module: str, extra: str) -> str:
     return escape(f"; pip install 'aeot-jax[{extra}]'")
 
 
-def _held(options: Data, path: str, err: Console) -> Table:
+def _pictures(path: str) -> tuple[dict[str, Files], str | None]:
+    """The pictures of each split, if a path holds files of them; and why `fit` takes none."""
+    if path in images.NAMES:
+        return {}, None
+    parts = {}
+    try:
+        for split in ("train", "test"):
+            with contextlib.suppress(NoSplitError):
+                found, _ = sources.find(path, split)
+                if not isinstance(found, Files):
+                    return {}, None
+                parts[split] = found
+    except ValueError as error:
+        # perhaps only its arrangement is wrong
+        found = sources.all_pictures(path)
+        if found is None:
+            raise
+        return {"train": found}, str(error).replace("`source`", "`--data`")
+    return parts, None
+
+
+def _describe(
+    options: Data,
+    path: str,
+    files: dict[str, Files],
+    refused: str | None,
+    out: Console,
+    err: Console,
+) -> None:
+    """Say what pictures there are."""
+    extras.require("PIL", "cli", "reads pictures")
+    from aeot_jax.cli.screen import described  # pillow takes a while to import
+    from aeot_jax.data.pictures.survey import survey
+
+    with source.typed("PATH"), reading(err, quiet=options.quiet) as report:
+        parts = {split: (found, survey(found, report)) for split, found in files.items()}
+    name = title(Path(path).expanduser().resolve().name)
+    held = described.Held(path, name, parts, refused)
+    if not held.sizes:
+        raise described.nothing_read(held)
+    described.show(held, options.pictures, out)
+
+
+def _describe_arrays(options: Data, path: str, out: Console, err: Console) -> None:
+    """Say what arrays there are; those that `fit` refuses, as they are stored."""
     pictures = options.pictures.pictures()
     with source.typed("PATH"), reading(err, quiet=options.quiet) as report:
-        train = images.read(path, pictures=pictures, on_progress=report)
+        found, name = sources.find(path, "train")
+        assert isinstance(found, Arrays)
+        try:
+            train = images.read(path, pictures=pictures, on_progress=report)
+        except ValueError as error:
+            refused = str(error).replace("`source`", "`--data`")
+            _show_stored(found, name, refused, out)
+            return
         options.pictures.check(train)
         test = source.load_test(path, source.like(pictures, train), report)
     what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)
     table = Table("split", *what, "labels", title=escape(train.name))
-    for name, found in {"train": train, "test": test}.items():
+    for part, found in {"train": train, "test": test}.items():
         if found is not None:
             shape = " x ".join(str(side) for side in found.values.shape[1:])
-            table.add_row(name, f"{len(found):,}", shape, _labels(found))
+            own = words.classes(found.labels, found.label_names)
+            table.add_row(part, f"{len(found):,}", shape, escape(own))
             say(found, err, quiet=options.quiet or found is test)  # print notes once
-    return table
+    out.print(table, highlight=False)
 
 
-def _labels(found: ImageSet | Rows) -> str:
-    if found.labels is None:
-        return "none"
-    classes, counts = np.unique(found.labels, return_counts=True)
-    if found.label_names is None or len(classes) > _SHOWN:
-        return f"{len(classes)} classes of {counts.min():,} to {counts.max():,}"
-    names = [title(found.label_names[number]) for number in classes]
-    listed = ", ".join(f"{name} ({count:,})" for name, count in zip(names, counts, strict=True))
-    return escape(listed)  # names may hold brackets, which are markup for rich
+def _show_stored(found: Arrays, name: str, refused: str, out: Console) -> None:
+    shape = " x ".join(map(str, found.images.shape))
+    table = Table("shape", "type", "labels", title=escape(name))
+    labels = "none" if found.labels is None else f"{np.size(found.labels):,}"
+    table.add_row(shape, str(found.images.dtype), labels)
+    out.print(table, highlight=False)
+    text = f"aeot-jax fit refuses it: {refused}"
+    out.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -62,6 +62,7 @@ class Files:
       label_names: names of the classes.
       notes: remarks for the user, one sentence each.
       full_name: maps the name of a picture to its path, for errors.
+      others: names of the files that are no pictures, by their suffix.
     """
 
     names: Sequence[str]
@@ -70,6 +71,7 @@ class Files:
     label_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     full_name: Callable[[str], str] = field(default=str)
+    others: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of pictures."""

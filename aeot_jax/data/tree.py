@@ -22,6 +22,9 @@ SUFFIXES = frozenset(
 _LEFT_ALONE = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db"})
 """Files of other programs, which are ignored; so are names that begin with a dot."""
 
+ALL = "all"
+"""In place of a split: every picture, by name, without classes."""
+
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -71,13 +74,15 @@ def arrange(names: Sequence[Parts], split: str, source: str) -> Arranged:
 
     Args:
       names: paths of the pictures.
-      split: "train" or "test".
+      split: "train", "test" or `ALL`.
       source: name of the data set, for errors.
 
     Raises:
       NoSplitError: if the split does not exist.
       ValueError: if there are both pictures and sub-folders of pictures.
     """
+    if split == ALL:
+        return Arranged(sorted(range(len(names)), key=lambda i: names[i]), None, None, ())
     tops = {name[0]: _SPLITS.get(name[0].lower(), "") for name in names if len(name) > 1}
     if "train" not in tops.values():
         _check_unsplit(tops, split, source)

@@ -186,9 +186,11 @@ def _load(source: Source, on_progress: Report | None) -> Splits:
             "~np.isfinite(x_test).all(axis=1)."
         )
     if test is not None and test.values.shape[1:] != train.values.shape[1:]:
+        way = "make them of one size"
+        way += " with --image-size" if isinstance(train, ImageSet) else ""
         raise ValueError(
             f"`source` {source.path!r} has test data of shape {test.values.shape[1:]}, but "
-            f"training data of shape {train.values.shape[1:]}; make them of one size."
+            f"training data of shape {train.values.shape[1:]}; {way}."
         )
     if source.limit is not None and not source.at_random:
         train = train.take(np.arange(min(source.limit, len(train))))

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,6 +19,20 @@ _GREY = frozenset({"1", "L", "LA", "La"})
 
 _STRIP = 2**23  # pixels converted at once
 _ORIENTATION = 274  # tag of EXIF
+
+
+class Header(NamedTuple):
+    """What the header of a picture says.
+
+    Attributes:
+      size: height and width, upright.
+      grey: whether it has no colour.
+      transparent: whether it can be transparent.
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    transparent: bool
 
 
 def decode(
@@ -66,10 +80,10 @@ def decode(
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def measure(file: io.BufferedIOBase) -> tuple[int, int]:
-    """Read the height and width of the upright picture from its header; raises as `decode`."""
+def look(file: io.BufferedIOBase) -> Header:
+    """Read the header of a picture; raises as `decode`."""
     with opened(file) as (image, _):
-        return _upright_size(image)
+        return Header(_upright_size(image), _is_grey(image), image.has_transparency_data)
 
 
 def fitted(
@@ -184,8 +198,8 @@ def _plain(image: Image.Image, factor: int, pictures: Pictures) -> Image.Image:
     """Convert a picture to opaque grey or colour, reduced by a factor, in strips."""
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode!r} has no fixed range; save it with 8 bits")
-    grey = image.mode in _GREY or image.mode.startswith("I;16")
-    mode = "L" if pictures.colour == "grey" or (grey and pictures.colour is None) else "RGB"
+    grey = pictures.colour == "grey" or (pictures.colour is None and _is_grey(image))
+    mode = "L" if grey else "RGB"
     width, height = image.size
     rows = max(1, _STRIP // (width * factor)) * factor
     if rows >= height:
@@ -195,6 +209,10 @@ def _plain(image: Image.Image, factor: int, pictures: Pictures) -> Image.Image:
         strip = image.crop((0, top, width, min(top + rows, height)))
         result.paste(_opaque(strip, mode, factor), (0, top // factor))
     return result
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in _GREY or image.mode.startswith("I;16")
 
 
 def _opaque(image: Image.Image, mode: str, factor: int) -> Image.Image:

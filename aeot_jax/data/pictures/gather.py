@@ -1,24 +1,19 @@
-"""Many pictures, decoded by several threads into one array; broken ones are named.
-
-Threads, not processes: pillow releases the GIL while it decodes and resizes, and threads need no
-copies between them. For small pictures most of the time is Python's, about 0.2 ms per picture.
-"""
+"""Many pictures, decoded into one array; broken ones are named."""
 
 import contextlib
-import os
+import io
 import warnings
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from aeot_jax.data.found import Files, Item, Report
-from aeot_jax.data.pictures.decode import decode, measure
+from aeot_jax.data.found import Files, Report
+from aeot_jax.data.pictures.decode import decode, look
 from aeot_jax.data.pictures.opening import SizeError
 from aeot_jax.data.pictures.shaping import Pictures, check_sides, way_out
+from aeot_jax.data.pictures.threads import Broken, read_all
 from aeot_jax.storage.files import reason
 
 _LISTED = 10
@@ -26,11 +21,6 @@ _LISTED = 10
 
 _SKIP = "(in Python `pictures=images.Pictures(skip_broken=True)`)"
 """The option of the command line in the other language."""
-
-_CHUNK, _CHUNK_BYTES = 32, 2**25
-"""Most pictures, and most bytes in memory, of one task of a thread."""
-
-_MOST_THREADS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +38,6 @@ class Gathered:
     rows: Int[np.ndarray, " n"]
     notes: tuple[str, ...]
     skipped: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Broken:
-    why: str
-
-
-_Decoded = np.ndarray | _Broken | tuple[int, int]
-"""An image, the reason why it is broken, or its size if that is wrong."""
 
 
 def gather(
@@ -80,17 +61,25 @@ def gather(
       ValueError: if pictures have several sizes and none was requested; or if some cannot be read:
         it names up to ten.
     """
+
+    def decoded(file: io.BufferedIOBase) -> UInt8[np.ndarray, "h w c"] | tuple[int, int]:
+        """The image, or its size if that is wrong."""
+        try:
+            return decode(file, pictures, size)
+        except SizeError as error:
+            return error.size
+
     # pillow warns of damage before it raises, and of sizes that are refused anyway
     with warnings.catch_warnings(action="ignore"):
         size = pictures.size or _first_size(files, rows, pictures, shown)
         result = _Result(len(rows), size, pictures)
         broken: list[tuple[int, str]] = []
         done = 0
-        with contextlib.closing(_decoded(files, rows, pictures, size)) as stream:
+        with contextlib.closing(read_all(files, rows, decoded)) as stream:
             for row, found in stream:
                 if isinstance(found, tuple):
                     raise _mixed(files, rows, size, row, found, shown)
-                if isinstance(found, _Broken):
+                if isinstance(found, Broken):
                     broken.append((row, found.why))
                     if len(broken) > _LISTED and not pictures.skip_broken:
                         break
@@ -148,7 +137,7 @@ def _first_size(
         for item in stream:
             try:
                 with item.open() as file:
-                    height, width = measure(file)
+                    height, width = look(file).size
             except ImportError:
                 raise
             except Exception as error:
@@ -160,61 +149,6 @@ def _first_size(
             check_sides(height, width, what)
             return height, width
     raise _unreadable(files, broken, shown)
-
-
-def _decoded(
-    files: Files, rows: Sequence[int], pictures: Pictures, size: tuple[int, int]
-) -> Generator[tuple[int, _Decoded], None, None]:
-    """Yield pictures in order; threads decode a few of them ahead."""
-    workers = _threads()
-    waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(workers, "pictures")
-    try:
-        for chunk in _chunks(files.stream(rows)):
-            waiting.append(pool.submit(_decode_all, chunk, pictures, size))
-            if len(waiting) > 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    chunk: list[Item] = []
-    held = 0
-    for item in items:
-        chunk.append(item)
-        held += item.num_bytes
-        if len(chunk) == _CHUNK or held > _CHUNK_BYTES:
-            yield chunk
-            chunk, held = [], 0
-    if chunk:
-        yield chunk
-
-
-def _decode_all(
-    chunk: list[Item], pictures: Pictures, size: tuple[int, int]
-) -> list[tuple[int, _Decoded]]:
-    results = []
-    for item in chunk:
-        try:
-            with item.open() as file:
-                found = decode(file, pictures, size)
-        except SizeError as error:
-            found = error.size
-        except ImportError:
-            raise
-        except Exception as error:
-            found = _Broken(reason(error))
-        results.append((item.row, found))
-    return results
-
-
-def _threads() -> int:
-    known = getattr(os, "sched_getaffinity", None)
-    count = len(known(0)) if known is not None else os.cpu_count() or 1
-    return min(count, _MOST_THREADS)
 
 
 def _mixed(

@@ -60,9 +60,14 @@ def check_size(size: Any) -> None:
         )
 
 
+def usual_side(pixels: int) -> int:
+    """The side, a power of two up to 64, to which pictures of this shorter side are resized."""
+    return min(64, 2 ** int(math.log2(max(MIN_SIDE, pixels))))
+
+
 def way_out(height: int, width: int) -> str:
     """The option that resizes pictures of this size to a usual one, for errors."""
-    side = min(64, 2 ** int(math.log2(max(MIN_SIDE, min(height, width)))))
+    side = usual_side(min(height, width))
     return (
         f"learn all at one size: --image-size {side} "
         f"(in Python `pictures=images.Pictures(size=({side}, {side}))`)"

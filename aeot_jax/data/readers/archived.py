@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aeot_jax.data.found import Files, Item
-from aeot_jax.data.tree import SUFFIXES, Parts, arrange, is_picture
+from aeot_jax.data.tree import SUFFIXES, Parts, arrange, is_left_alone, is_picture
 from aeot_jax.storage.archives import Sparing, check_size
 from aeot_jax.storage.files import open_file, reason
 
@@ -45,7 +45,7 @@ def find(path: Path, split: str) -> Files:
 
     Args:
       path: a zip or tar file.
-      split: "train" or "test".
+      split: "train", "test" or `tree.ALL`.
 
     Raises:
       NoSplitError: if the split does not exist.
@@ -76,7 +76,14 @@ def find(path: Path, split: str) -> Files:
         arranged.label_names,
         arranged.notes,
         full_name=lambda name: f"{path}/{name}",
+        others=_others(names),
     )
+
+
+def _others(names: list[Parts]) -> tuple[str, ...]:
+    """Names of the members that are no pictures."""
+    left = (name for name in names if name and not any(map(is_left_alone, name)))
+    return tuple(sorted("/".join(name) for name in left if not is_picture(name)))
 
 
 def _in_order(

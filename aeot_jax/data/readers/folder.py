@@ -16,14 +16,14 @@ def find(folder: Path, split: str) -> Files:
 
     Args:
       folder: the folder.
-      split: "train" or "test".
+      split: "train", "test" or `tree.ALL`.
 
     Raises:
       NoSplitError: if the split does not exist.
       ValueError: if there is no picture.
     """
     shown = repr(str(folder))
-    names = _pictures_in(folder)
+    names, others = _files_in(folder)
     if not names:
         what = "no images and no IDX files" if any(folder.iterdir()) else "nothing"
         raise ValueError(
@@ -45,23 +45,26 @@ def find(folder: Path, split: str) -> Files:
         arranged.label_names,
         arranged.notes,
         full_name=lambda name: os.path.join(folder, name),
+        others=tuple(sorted("/".join(parts) for parts in others)),
     )
 
 
-def _pictures_in(folder: Path) -> list[Parts]:
-    found: list[Parts] = []
+def _files_in(folder: Path) -> tuple[list[Parts], list[Parts]]:
+    """The pictures of a folder, and its other files."""
+    found: tuple[list[Parts], list[Parts]] = [], []
     for entry in os.scandir(folder):
         if is_left_alone(entry.name):
             continue
         if not _is_folder(entry):
             # Include files that cannot be read, such as broken links: they are reported later.
-            if is_picture((entry.name,)):
-                found.append((entry.name,))
+            found[not is_picture((entry.name,))].append((entry.name,))
             continue
         for place, folders, files in os.walk(entry.path):
             folders[:] = [name for name in folders if not is_left_alone(name)]
             inner = os.path.relpath(place, folder).split(os.sep)
-            found += [parts for name in files if is_picture(parts := (*inner, name))]
+            for name in files:
+                if not is_left_alone(name):
+                    found[not is_picture((*inner, name))].append((*inner, name))
     return found
 
 
