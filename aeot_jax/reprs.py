@@ -1,18 +1,16 @@
 """Short reprs: large arrays are shown by dtype and shape.
 
 A record may hold tracers, shapes or anything else that JAX puts into a pytree. The functions here
-read only known values.
+read only known values. Records of data use them, too, so JAX is imported only where it is already.
 """
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 _FEW = 4
 """Most numbers of an array that is shown in full."""
@@ -20,12 +18,19 @@ _FEW = 4
 
 def known(value: object) -> np.ndarray | None:
     """The numbers of an array, or None if they are not known on this host."""
-    if isinstance(value, Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic):
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    if "jax" not in sys.modules:
         return None
-    if isinstance(value, jax.Array):
-        dead = value.is_deleted() or not value.is_fully_addressable
-        if dead or jnp.issubdtype(value.dtype, jax.dtypes.extended):
-            return None
+    import jax
+    import jax.numpy as jnp
+    from jax.core import Tracer
+
+    if not isinstance(value, jax.Array) or isinstance(value, Tracer):
+        return None
+    dead = value.is_deleted() or not value.is_fully_addressable
+    if dead or jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return None
     return np.asarray(value)
 
 
@@ -55,6 +60,11 @@ def short(value: object) -> str:
         return f"{dtype}[{','.join(map(str, shape))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name!r}: {short(part)}' for name, part in value.items())}}}"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return brief(value)
+    if isinstance(value, tuple):
+        inside = ", ".join(map(short, value))
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
     return repr(value)
 
 

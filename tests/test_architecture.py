@@ -163,7 +163,7 @@ def test_transport_knows_no_networks_and_networks_no_transport():
 
 
 def test_metrics_and_data_take_and_give_arrays():
-    allowed = ("arguments", "inputs", "numerics", "storage", "trees", "typing")
+    allowed = ("arguments", "inputs", "numerics", "reprs", "storage", "trees", "typing")
     for name in MODULES:
         for parent in ("metrics", "data"):
             if below(name, parent):

@@ -1,7 +1,9 @@
 """Reprs fit a screen, say how good a thing is, and never fail on what a pytree may hold."""
 
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax import names, reprs
+from aeot_jax.data import images
+from aeot_jax.data.tables import Table
 
 KEY = jax.random.key(0)
 
@@ -104,6 +108,63 @@ def test_no_public_record_of_arrays_prints_them_all():
             assert own.__name__.startswith("aeot_jax"), name
             made = "__create_fn__" in kind.__repr__.__qualname__
             assert not made, name
+
+
+ROOMS = ("conditions", "data", "inputs", "manifold", "metrics", "model", "names", "nn", "walk")
+"""Where the records are that users get from a function or find in another one."""
+
+
+def records():
+    """All records of these rooms that hold arrays, by their full names."""
+    found = {}
+    for module in pkgutil.walk_packages(aeot.__path__, "aeot_jax."):
+        if module.name.split(".")[1] not in ROOMS:
+            continue
+        for name, kind in vars(importlib.import_module(module.name)).items():
+            if inspect.isclass(kind) and kind.__module__.split(".")[0] == "aeot_jax":
+                public = module.name == "aeot_jax.names"
+                own = public or kind.__module__.split(".")[1] in ROOMS
+                if own and not name.startswith("_") and array_fields(kind):
+                    found[f"{kind.__module__}.{kind.__qualname__}"] = kind
+    return found
+
+
+def array_fields(kind):
+    """The fields that are arrays, by their annotations."""
+    names = getattr(kind, "_fields", None) or getattr(kind, "__dataclass_fields__", ())
+    hints = {}
+    for one in reversed(kind.__mro__):
+        hints |= inspect.get_annotations(one)
+    said = {name: str(hints.get(name, "")) for name in names}
+    arrays = {name for name, hint in said.items() if "rray" in hint or "jaxtyping" in hint}
+    return {name for name in arrays if "Callable" not in said[name]}
+
+
+def test_no_record_that_users_meet_prints_the_numbers_of_its_arrays():
+    kinds = records()
+    assert {"aeot_jax.data.images.ImageSet", "aeot_jax.data.tables.Table"} <= set(kinds)
+    for name, kind in kinds.items():
+        large, arrays = np.full((30, 30), 123, np.uint8), array_fields(kind)
+        if hasattr(kind, "_fields"):
+            thing = kind(*(large if field in arrays else None for field in kind._fields))
+        else:
+            thing = object.__new__(kind)
+            for field in dataclasses.fields(kind):
+                object.__setattr__(thing, field.name, large if field.name in arrays else None)
+        text = repr(thing)
+        assert text.startswith(kind.__name__), name
+        assert text.count("123") <= 4, name  # a model shows its first loss and its last
+        assert "\n" not in text or kind is aeot.AEOT, name
+
+
+def test_a_set_of_images_says_what_it_is_on_one_line():
+    found = images.load("digits")
+    assert repr(found) == "ImageSet(digits: 1,797 images of 8 x 8 x 1, 10 classes)"
+    named = images.from_arrays(found.images[:20], ["a", "b"] * 10, "mine")
+    named = dataclasses.replace(named, skipped=("x",))
+    assert str(named) == "ImageSet(mine: 20 images of 8 x 8 x 1, 2 classes, 1 skipped)"
+    table = Table(np.zeros((50, 3)), None, "t")
+    assert repr(table) == "Table(t: 50 rows of 3 numbers, without labels)"
 
 
 def test_short_arrays_are_shown():

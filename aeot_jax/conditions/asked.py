@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from aeot_jax.conditions.codes import Codes
 from aeot_jax.measures import Measure, Product
 from aeot_jax.ot.solver.config import SolverConfig
+from aeot_jax.reprs import brief
 
 
 class Asked(NamedTuple):
@@ -26,6 +27,8 @@ class Asked(NamedTuple):
     codes: Codes
     config: SolverConfig
     num_samples: int
+
+    __repr__ = brief
 
     def augmented(self, beta: float) -> tuple[Product, Float[np.ndarray, "m e"]]:
         """Source and targets, both beside the same rows, sqrt(beta) times the conditions."""

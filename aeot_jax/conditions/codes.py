@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from aeot_jax import arguments, classes
 from aeot_jax.measures import Empirical, Measure, Weighted
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike
 
 _MOST_LOST = 1e-2
@@ -31,6 +32,8 @@ class Codes:
     labels: Int[np.ndarray, " m"] | None
     given: Any
     variance: float
+
+    __repr__ = brief
 
     def on_scale(self, beta: float) -> Float[np.ndarray, "m k"]:
         """The rows times sqrt(beta), as float32: half a squared distance is their part of the cost.

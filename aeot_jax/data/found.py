@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from aeot_jax.reprs import brief
+
 Report = Callable[[int, int], None]
 """Called with the number of pictures done and the total."""
 
@@ -30,6 +32,8 @@ class Arrays:
     labels: Any = None
     label_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -15,8 +15,9 @@ from aeot_jax.data.pictures.convert import to_bytes, to_labels
 from aeot_jax.data.pictures.resample import resample
 from aeot_jax.data.pictures.shaping import Pictures
 from aeot_jax.data.sources import NAMES as NAMES
-from aeot_jax.data.tables import Table, is_table
+from aeot_jax.data.tables import Table, classes_of, is_table
 from aeot_jax.inputs import extras
+from aeot_jax.reprs import or_brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,14 @@ class ImageSet:
         """
         labels = None if self.labels is None else self.labels[rows]
         return dataclasses.replace(self, images=to_bytes(self.images[rows]), labels=labels)
+
+    @or_brief
+    def __repr__(self) -> str:
+        """Return what it is, on one line."""
+        sides = " x ".join(map(str, self.images.shape[1:]))
+        left = f", {len(self.skipped):,} skipped" if self.skipped else ""
+        said = f"{self.name}: {len(self):,} images of {sides}, {classes_of(self.labels)}{left}"
+        return f"ImageSet({said})"
 
     def __len__(self) -> int:
         """Return the number of images."""

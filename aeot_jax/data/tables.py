@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int, Int32
 
+from aeot_jax.reprs import or_brief
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -36,9 +38,24 @@ class Table:
         labels = None if self.labels is None else self.labels[rows]
         return replace(self, rows=self.rows[rows], labels=labels)
 
+    @or_brief
+    def __repr__(self) -> str:
+        """Return what it is, on one line."""
+        columns = self.rows.shape[1]
+        said = f"{self.name}: {len(self):,} rows of {columns:,} numbers, {classes_of(self.labels)}"
+        return f"Table({said})"
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.rows)
+
+
+def classes_of(labels: Int32[np.ndarray, " n"] | None) -> str:
+    """How many classes some labels have, in words."""
+    if labels is None:
+        return "without labels"
+    count = len(np.unique(labels))
+    return "1 class" if count == 1 else f"{count:,} classes"
 
 
 def is_table(array: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aeot_jax.reprs import brief
 from aeot_jax.trees import register
 from aeot_jax.typing import PRNGKey
 
@@ -33,6 +34,8 @@ class Toy:
     distance: Callable[[Array], Array] | None = dataclasses.field(
         default=None, metadata={"static": True}
     )
+
+    __repr__ = brief
 
 
 def ring(key: PRNGKey, n: int, *, sigma: float = 0.01) -> Toy:

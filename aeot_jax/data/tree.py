@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from aeot_jax.data.found import NoSplitError
+from aeot_jax.reprs import brief
 
 Parts = tuple[str, ...]
 """The path of a file from the root of its data set: folders, then the file."""
@@ -52,6 +53,8 @@ class Arranged:
     labels: Int32[np.ndarray, " n"] | None
     label_names: tuple[str, ...] | None
     notes: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def is_picture(parts: Parts) -> bool:

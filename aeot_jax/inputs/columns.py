@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from aeot_jax import arguments
+from aeot_jax.reprs import brief
 
 _ROUNDING = 4
 """A column is constant if it varies by less than this many roundings of its mean."""
@@ -42,6 +43,8 @@ class Columns(NamedTuple):
     centre: Float[Array, " D"]
     scale: Float[Array, " D"]
 
+    __repr__ = brief
+
 
 class Standardised(NamedTuple):
     """Rows with about zero mean and unit variance in each column, and their units.
@@ -54,6 +57,8 @@ class Standardised(NamedTuple):
 
     rows: Float[np.ndarray, "n D"]
     units: Columns
+
+    __repr__ = brief
 
 
 def check(name: str, value: object, what: str = "codes") -> Shaped[np.ndarray, "n D"]:

@@ -19,6 +19,7 @@ from scipy.optimize import linprog
 from aeot_jax import arguments
 from aeot_jax.manifold.networks import Network, as_network, check_points
 from aeot_jax.manifold.segments import along
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 _TOUCHING = 1e-9
@@ -46,6 +47,8 @@ class Complexity(NamedTuple):
     arcs: int
     starts: Int[np.ndarray, " a"]
     turns: float
+
+    __repr__ = brief
 
 
 class Encoding(NamedTuple):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from aeot_jax import arguments
 from aeot_jax.model import AEOT, check_model, kind_of
 from aeot_jax.nn import models
+from aeot_jax.reprs import brief
 from aeot_jax.typing import ArrayLike, Given
 
 
@@ -25,6 +26,8 @@ class Layer(NamedTuple):
     weight: Float[np.ndarray, "i o"]
     bias: Float[np.ndarray, " o"]
     rectified: Bool[np.ndarray, " o"]
+
+    __repr__ = brief
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

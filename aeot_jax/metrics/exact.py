@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aeot_jax.metrics.points import Rows
+from aeot_jax.reprs import brief
 
 TIE = 1e-12
 """Relative difference of two equal distances by rounding in float64."""
@@ -37,6 +38,8 @@ class Frame(NamedTuple):
     centre: Float[np.ndarray, " d"]
     scale: float
     levels: Float[np.ndarray, "256"]
+
+    __repr__ = brief
 
 
 def frame(*sets: np.ndarray) -> Frame:

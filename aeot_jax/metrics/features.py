@@ -22,6 +22,7 @@ from aeot_jax.metrics.classifier import ClassifierConfig as ClassifierConfig
 from aeot_jax.metrics.components import leading_directions
 from aeot_jax.metrics.distances import chunks
 from aeot_jax.numerics import PRECISION
+from aeot_jax.reprs import brief
 from aeot_jax.trees import register
 from aeot_jax.typing import ArrayLike, Given, PRNGKey
 
@@ -51,6 +52,8 @@ class FeatureMap:
     image_shape: tuple[int, int, int] = dataclasses.field(metadata={"static": True})
     num_classes: int = dataclasses.field(metadata={"static": True})
     config: ClassifierConfig | None = dataclasses.field(metadata={"static": True})
+
+    __repr__ = brief
 
 
 def fit_features(

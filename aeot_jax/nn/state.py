@@ -6,6 +6,7 @@ from typing import Any
 import optax
 
 from aeot_jax.nn import models
+from aeot_jax.reprs import brief
 from aeot_jax.trees import register
 
 
@@ -23,3 +24,5 @@ class TrainState:
     params: models.Params
     opt_state: optax.OptState
     epoch: Any
+
+    __repr__ = brief

@@ -14,6 +14,7 @@ from aeot_jax.data.pictures.decode import decode, look
 from aeot_jax.data.pictures.opening import SizeError
 from aeot_jax.data.pictures.shaping import Pictures, check_sides, way_out
 from aeot_jax.data.pictures.threads import Broken, read_all
+from aeot_jax.reprs import brief
 from aeot_jax.storage.files import reason
 
 _LISTED = 10
@@ -38,6 +39,8 @@ class Gathered:
     rows: Int[np.ndarray, " n"]
     notes: tuple[str, ...]
     skipped: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def gather(

@@ -16,6 +16,7 @@ from jaxtyping import UInt32
 
 from aeot_jax import arguments
 from aeot_jax.ot.couplings import numbers
+from aeot_jax.reprs import or_brief
 from aeot_jax.storage import documents, files
 from aeot_jax.storage.locks import locked
 
@@ -43,6 +44,7 @@ class Table:
     def __len__(self) -> int:
         return (len(self.shards) - 1) * self.shard_size + len(self.shards[-1])
 
+    @or_brief
     def __repr__(self) -> str:
         return f"Table({len(self):,} draws in {len(self.shards)} shards)"
 
