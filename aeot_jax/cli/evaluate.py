@@ -17,6 +17,7 @@ from aeot_jax.cli.options import folder, source
 from aeot_jax.cli.options.reading import reading, say
 from aeot_jax.cli.options.seeds import Purpose, key
 from aeot_jax.cli.screen.notices import warn
+from aeot_jax.cli.screen.timing import Pace, clock
 from aeot_jax.data.found import Report
 from aeot_jax.evaluate import evaluate, nothing_learned
 from aeot_jax.evaluate.scores import usable_labels
@@ -197,7 +198,9 @@ def _judge(
 
     def on_stage(name: str) -> None:
         if not options.quiet:
-            err.print(name, style="dim")
+            err.print(f"{clock(pace.elapsed())}  {name}", style="dim", highlight=False)
+
+    pace = Pace()
 
     results = evaluate(
         key(options.seed, Purpose.EVALUATE),

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aeot_jax.cli.screen.progress import Left
+from aeot_jax.cli.screen.timing import Pace, clock, left
 from aeot_jax.data.found import Report
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
@@ -32,10 +34,13 @@ def reading(console: Console, *, quiet: bool) -> Iterator[Report | None]:
         yield _lines(console)
     else:
         columns = (TextColumn("reading     "), BarColumn(bar_width=28), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
-            task = bars.add_task("reading", total=None, visible=False)
+        times = TimeElapsedColumn(), Left()
+        with Progress(*columns, *times, console=console, transient=True) as bars:
+            pace = Pace()
+            task = bars.add_task("reading", total=None, visible=False, pace=pace)
 
             def report(done: int, total: int) -> None:
+                pace.heard(float(done))
                 bars.update(task, completed=done, total=total, visible=True)
 
             yield report
@@ -43,12 +48,16 @@ def reading(console: Console, *, quiet: bool) -> Iterator[Report | None]:
 
 def _lines(console: Console) -> Report:
     shown = time.monotonic()
+    pace = Pace()
 
     def report(done: int, total: int) -> None:
         nonlocal shown
+        pace.heard(float(done))
         if time.monotonic() - shown >= _LINE_SECONDS:
             shown = time.monotonic()
-            console.print(f"read {done:,} of {total:,} pictures", soft_wrap=True, highlight=False)
+            times = ", ".join(filter(None, (clock(pace.elapsed()), left(pace, float(total)))))
+            text = f"read {done:,} of {total:,} pictures  {times}"
+            console.print(text, soft_wrap=True, highlight=False)
 
     return report
 

@@ -119,7 +119,8 @@ def _shape(held: Held, seen: Survey, options: PictureOptions) -> str:
     channels = wanted.channels or (1 if all(header.grey for header in headers) else 3)
     if held.refused is not None:
         return "-"
-    size = wanted.size or _common(held) or (_proposed(held),) * 2
+    side = _proposed(held)
+    size = wanted.size or _common(held) or (side, side)
     return f"{len(seen.headers):,} of {_size(size)} x {channels}"
 
 
