@@ -24,9 +24,10 @@ from aeot_jax.cli.screen import summary
 from aeot_jax.cli.screen.interrupts import Interrupted
 from aeot_jax.cli.screen.notices import warn
 from aeot_jax.cli.screen.progress import progress
+from aeot_jax.data import images
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
-from aeot_jax.evaluate import nothing_learned
+from aeot_jax.evaluate import few_images, nothing_learned
 from aeot_jax.inputs import extras
 from aeot_jax.machines import processes
 from aeot_jax.model import kind_of
@@ -254,6 +255,8 @@ def _announce(options: Fit, splits: Splits, err: Console) -> None:
         markup=False,
         highlight=False,
     )
+    if options.data not in images.NAMES and (said := few_images(len(splits.train), what)):
+        err.print(f"Note: {said}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _labelled(options: Fit) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import aeot_jax as aeot
+from aeot_jax.data.images import NAMES
 from aeot_jax.evaluate import mean_image
 from aeot_jax.metrics.comparison import evenly
 from aeot_jax.metrics.newness.memory import near_cutoff, near_share_se
@@ -41,6 +42,7 @@ def measured(
         num_empty=int(certificate.num_empty),
         expected_empty=float(certificate.expected_empty),
         num_cells=solution.h.shape[-1],
+        num_learned=_learned(material),
         num_classes=len(classes),
         classes_short=tuple(one.name for one in classes if not one.converged),
         epochs=first,
@@ -55,6 +57,13 @@ def measured(
     if neighbours is not None:
         numbers = dataclasses.replace(numbers, **_nearness(neighbours))
     return numbers
+
+
+def _learned(material: Material) -> int | None:
+    """The number of images that were learned, if they are the user's own."""
+    source = material.config.get("source")
+    path = source.get("path") if isinstance(source, Mapping) else None
+    return None if path in (None, *NAMES) else material.model.solution.h.shape[-1]
 
 
 def _losses(model: aeot.AEOT) -> np.ndarray:

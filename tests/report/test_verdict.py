@@ -65,6 +65,7 @@ CASES = [
     ({"judged": "training"}, "open", "Unseen images", "flatters", "--hold-out"),
     ({"falling": 0.3}, "fair", "Training", "fell by 30 %", "--epochs"),
     ({"epochs": 1, "falling": None}, "fair", "Training", "for 1 epoch only", "--epochs"),
+    ({"num_learned": 999}, "fair", "Few images", "999 images were learned", "1,000 images or more"),
     ({}, "good", "Rejection", "4.0 % of the candidates", ""),
     ({"share_rejected": 0.2}, "fair", "Rejection", "20 %", "--extension.threshold"),
     ({"share_rejected": 0.9}, "weak", "Rejection", "90 %", "--extension.threshold"),
@@ -156,6 +157,16 @@ def test_the_headline_is_that_of_the_weakest(change, level, headline):
     verdict = judge(dataclasses.replace(FINE, **change))
     assert verdict.level == level
     assert verdict.headline.endswith(headline)
+
+
+def test_few_images_are_told_of_images_alone():
+    for number, things, told in (
+        (999, "images", True),
+        (1000, "images", False),
+        (9, "codes", False),
+    ):
+        verdict = judge(dataclasses.replace(FINE, num_learned=number, things=things))
+        assert ("Few images" in [one.title for one in verdict.findings]) == told
 
 
 def test_the_weak_come_first():

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
+from aeot_jax.evaluate.few import FEW, few_images
 from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report.verdict.numbers import Numbers
@@ -212,6 +213,13 @@ def _training(n: Numbers) -> Iterable[Finding]:
         yield Finding("fair", "Training", text, "It was still learning: train for more --epochs.")
 
 
+def _few(n: Numbers) -> Iterable[Finding]:
+    if n.num_learned is not None and few_images(n.num_learned, n.things):
+        text = f"{n.num_learned:,} images were learned, which is few: new ones are soft, and near "
+        text += "to these."
+        yield Finding("fair", "Few images", text, f"Learn {FEW:,} images or more.")
+
+
 def _rejection(n: Numbers) -> Iterable[Finding]:
     if n.share_rejected is None:
         return
@@ -336,6 +344,7 @@ _RULES: tuple[Callable[[Numbers], Iterable[Finding]], ...] = (
     _classes,
     _reconstruction,
     _training,
+    _few,
     _rejection,
     _copies,
     _novelty,

@@ -17,6 +17,7 @@ class Numbers:
       num_empty: cells without a sample of the certificate.
       expected_empty: expected number of such cells for exact masses.
       num_cells: cells in all.
+      num_learned: images that were learned, unless they are a known data set, which is to be tried.
       num_classes: number of classes; 0 without labels.
       classes_short: names of the classes that are not certified.
       error: mean squared error of the reconstructions, of held-out images if there are any.
@@ -56,6 +57,7 @@ class Numbers:
     num_empty: int = 0
     expected_empty: float = 0.0
     num_cells: int = 0
+    num_learned: int | None = None
     num_classes: int = 0
     classes_short: tuple[str, ...] = ()
     error: float | None = None
