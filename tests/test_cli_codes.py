@@ -65,12 +65,15 @@ def test_new_codes_are_written_in_their_units(codes, capsys):
 
 
 def test_codes_are_evaluated_in_their_own_space(codes, capsys):
-    assert main(["evaluate", str(codes / "run"), "--quiet"]) == 0
+    run = codes / "run"
+    assert main(["evaluate", str(run), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(f"in {run / 'evaluation.json'}\nto see more: aeot-jax report {run}\n")
     found = json.loads((codes / "run" / "evaluation.json").read_text())
     assert found["reconstruction"] is None
     assert found["features"] == "standardised columns"
     assert found["memory"] is not None
-    assert "near copies" in capsys.readouterr().out
+    assert "near copies" in out
 
 
 def test_data_from_elsewhere_are_compared(codes, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -224,6 +225,10 @@ def _judge(
     measured = results["reconstruction"]
     if measured and (said := nothing_learned(measured.get("held_out", measured["train"]), things)):
         warn(err, said)
+    data = [] if options.data is None else ["--data", options.data]
+    again = shlex.join(["aeot-jax", "report", str(run), *data])
+    for line in (f"in {run / runs.EVALUATION}", f"to see more: {again}"):
+        out.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _headed(made: str, things: str) -> Table:
