@@ -199,7 +199,7 @@ def draw_codes(
         if candidates >= _MAX_CANDIDATES and share < _LEAST_ACCEPTED:
             raise SampleError(
                 f"{1 - share:.1%} of {candidates} candidates fell into the singular set; raise "
-                f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more images."
+                f"`threshold`, now {float(ext.threshold):.3f} rad, or fit to more data."
             )
     codes = np.concatenate(parts)[:n]
     rejected = candidates - found

@@ -133,7 +133,11 @@ def test_whatever_features_do_is_one_sentence(codes, capsys, monkeypatch, code, 
         (["fit", "--out", "x", "--data", "digits", "--codes", "codes.npy"], "both of `--data`"),
         (["fit", "--out", "x", "--codes", "digits"], "`--codes` 'digits' holds images"),
         (["fit", "--out", "x", "--codes", "nan.npy"], "not finite"),
-        (["fit", "--out", "x", "--codes", "codes.npy", "--labels"], "has no labels"),
+        (["fit", "--out", "x", "--codes", "codes.npy", "--labels"], "one integer or text per row"),
+        (["fit", "--out", "x", "--codes", "codes.npy", "--limit", "1"], "at least 2 codes"),
+        (["fit", "--out", "x", "--codes", "codes.npy", "--hold-out", "5"], "at least 20 codes"),
+        (["fit", "--out", "x", "--codes", "codes.npy", "--hold-out", "99"], "half of 160 codes"),
+        (["fit", "--out", "x", "--data", "codes.npy", "--hold-out", "99"], "half of 160 rows"),
     ],
 )
 def test_mistakes_end_in_one_sentence(codes, capsys, monkeypatch, arguments, said):

@@ -267,8 +267,9 @@ def _labels(options: Fit, train: ImageSet | Table) -> np.ndarray | None:
     if not _labelled(options):
         return None
     if train.labels is None:
+        what = "image" if isinstance(train, ImageSet) else "row"
         raise ValueError(
             f"`--labels` is given, but {_path(options)!r} has no labels; pass them with "
-            "--labels-file, an .npy file of one integer or text per image."
+            f"--labels-file, an .npy file of one integer or text per {what}."
         )
     return train.labels

@@ -186,7 +186,7 @@ def frechet_report(
         if not 2 <= n <= most:
             raise ValueError(
                 f"`num_samples` is {n}, but `{name}` has room for 2 to {most}; "
-                "pass more images or ask for fewer."
+                "pass more rows or ask for fewer."
             )
     keys = jax.random.split(key, len(features))
     order = {

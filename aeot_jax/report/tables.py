@@ -83,8 +83,8 @@ def scores(evaluation: Mapping[str, Any]) -> Table:
         rows.append(("memory (not above)", near, "-", number(memory.get("alpha"))))
     caption = (
         f"In features of {_article(evaluation.get('features'))}; in brackets what is better. "
-        "Floors are what real images score: training images against other training images, and "
-        "unseen images against training images."
+        "Floors are what real data score: training data against other training data, and unseen "
+        "data against training data."
     )
     return Table(caption, ("", "model", "floor, training", "floor, unseen"), tuple(rows))
 

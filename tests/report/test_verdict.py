@@ -1,6 +1,7 @@
 """The verdict follows from the numbers by rules that a table of cases can hold."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -157,6 +158,32 @@ def test_the_headline_is_that_of_the_weakest(change, level, headline):
     verdict = judge(dataclasses.replace(FINE, **change))
     assert verdict.level == level
     assert verdict.headline.endswith(headline)
+
+
+NETWORK = re.compile("--(epochs|latent-dim|image-size|training|autoencoder)|autoencoder|blur|pixel")
+"""What there is only where a network was trained."""
+
+TRAINED = dict.fromkeys(("error", "error_of_mean", "error_train", "judged", "learned", "falling"))
+
+
+@pytest.mark.parametrize("things", ["images", "rows", "codes"])
+def test_advice_fits_the_kind_of_the_data(things):
+    """Every rule, weak and fair: codes are of another encoder, and rows are not blurred."""
+    own = TRAINED | {"epochs": 0} if things == "codes" else {}
+    parts = {"precision": 0.3, "recall": 0.3, "coverage": 0.3}
+    told = set()
+    for change in (*(case[0] for case in CASES), {"parts": parts}):
+        numbers = dataclasses.replace(FINE, **{**change, **own, "things": things})
+        for finding in judge(numbers).findings:
+            said = f"{finding.text} {finding.advice} {finding.weakness}"
+            told |= set(NETWORK.findall(finding.advice))
+            if things != "images":
+                assert not re.search("image|pixel|blur", said), said
+            if things == "codes":
+                assert not NETWORK.search(said), said
+            if finding.title in ("Precision", "Recall", "Coverage", "Likeness", "Copies"):
+                assert bool(finding.advice) >= (finding.level in ("weak", "fair"))
+    assert bool(told) == (things != "codes")
 
 
 def test_few_images_are_told_of_images_alone():

@@ -158,11 +158,12 @@ def load(source: Source, on_progress: Report | None = None, *, option: str | Non
 
 
 def _load(source: Source, on_progress: Report | None) -> Splits:
+    asked = "codes" if source.codes else "images or rows"
     if source.limit is not None and source.limit < 2:
-        raise ValueError(f"`--limit` is {source.limit}; pass at least 2 images.")
+        raise ValueError(f"`--limit` is {source.limit}; pass at least 2 {asked}.")
     if source.hold_out and source.hold_out < MIN_HELD_OUT:
         raise ValueError(
-            f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} images."
+            f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} {asked}."
         )
     pictures = source.pictures.pictures()
     train = images.read(
@@ -198,17 +199,22 @@ def _load(source: Source, on_progress: Report | None) -> Splits:
         return Splits(train, test, None if test is None else "test")
     if test is not None:
         raise ValueError(
-            f"`--hold-out` is {source.hold_out}, but {source.path!r} has {len(test)} test images "
-            "of its own; leave the option out."
+            f"`--hold-out` is {source.hold_out}, but {source.path!r} has {len(test)} test "
+            f"{things(source, train)} of its own; leave the option out."
         )
     if source.hold_out > len(train) // 2:
         raise ValueError(
-            f"`--hold-out` is {source.hold_out}, more than half of {len(train)} images; "
-            "keep more to learn from."
+            f"`--hold-out` is {source.hold_out}, more than half of {len(train)} "
+            f"{things(source, train)}; keep more to learn from."
         )
     order = np.random.default_rng(source.seed).permutation(len(train))
     kept, aside = np.sort(order[source.hold_out :]), np.sort(order[: source.hold_out])
     return Splits(train.take(kept), train.take(aside), "held out")
+
+
+def things(source: Source, train: ImageSet | Table) -> str:
+    """What the data are: "images", "rows" or "codes"."""
+    return "images" if isinstance(train, ImageSet) else "codes" if source.codes else "rows"
 
 
 def _check_kind(source: Source, train: ImageSet | Table) -> None:

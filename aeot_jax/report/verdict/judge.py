@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from aeot_jax.evaluate.few import FEW, few_images
 from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.ot.counts.words import in_words
+from aeot_jax.report.verdict import ways
 from aeot_jax.report.verdict.numbers import Numbers
 
 Level = Literal["good", "fair", "weak", "open"]
@@ -234,7 +235,7 @@ def _rejection(n: Numbers) -> Iterable[Finding]:
 
 
 def _copies(n: Numbers) -> Iterable[Finding]:
-    advice = "Fit to more images, or with a smaller --latent-dim."
+    advice = ways.newer(n.things)
     if n.identical:
         text = f"{n.identical} new images equal a training image in every pixel."
         yield Finding("weak", "Copies", text, advice, "it copies its training images")
@@ -312,13 +313,13 @@ def _of_scores(n: Numbers) -> Iterable[Finding]:
         )
         near = ratio <= _NEAR_FLOOR
         level = "good" if near else "fair" if ratio <= _FAR_FROM_FLOOR else "weak"
-        advice = "" if near else "See if samples are blurred (more --epochs) or kinds are missing."
+        advice = "" if near else ways.liker(n.things)
         wrong = "its images, as a whole, are unlike the real ones"
         yield Finding(level, "Likeness", text, advice, wrong)
     said = {
-        "precision": ("many samples do not look real", "train for more --epochs"),
-        "recall": ("many real images are never made", "raise --latent-dim, or train longer"),
-        "coverage": ("many real images have no sample near", "raise --latent-dim, or train longer"),
+        "precision": ("many samples do not look real", ways.more_real(n.things)),
+        "recall": ("many real images are never made", ways.fuller(n.things)),
+        "coverage": ("many real images have no sample near", ways.fuller(n.things)),
     }
     for name, part in (n.parts or {}).items():
         text = f"{name.capitalize()} is {_percent(part)} of what real images score."
