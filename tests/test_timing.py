@@ -70,7 +70,22 @@ def test_lines_say_how_long_a_stage_took_and_will_take(stage, capsys):
     planned = " as planned now" if stage == "transport" else ""
     assert second == f"{stage:<12}  50 %  a note  0:01:00, about 0:01:00 left{planned}"
     assert third == f"{stage:<12}  50 %  a note  0:01:30, about 0:01:30 left{planned}"
-    assert last == f"{stage:<12} 100 %  a note  0:02:30"
+    assert last == f"{stage:<12} 100 %  a note  0:02:00"
+
+
+def test_the_time_before_the_first_report_of_a_stage_is_its_own(capsys):
+    now = Clock()
+    lines = progress._Lines(Console(width=200), now)
+    lines.report(aeot.Progress("codes", 0, 9, ""))
+    now.seconds += 1
+    lines.report(aeot.Progress("codes", 9, 9, "done"))
+    now.seconds += 60  # the solver compiles
+    lines.report(aeot.Progress("transport", 9, 9, "solved"))
+    lines.end()
+    assert capsys.readouterr().out.split("\n")[:2] == [
+        "codes        100 %  done  0:00:01",
+        "transport    100 %  solved  0:01:00",
+    ]
 
 
 def test_bars_show_no_time_for_what_is_not_known(capsys):

@@ -111,7 +111,7 @@ class _Lines:
         if self._last is None or news.stage != self._last.stage:
             self.end()
             self._shown = now
-            self._pace = Pace(self._now)
+            self._pace = Pace(self._now, self._pace.heard_last)  # it compiles before it reports
         self._last = news
         self._pace.heard(float(news.done))
         if news.done < news.total and now - self._shown >= _LINE_SECONDS:
@@ -127,7 +127,7 @@ class _Lines:
     def _print(self, news: aeot.Progress) -> None:
         share = 100 * news.done / news.total if news.total else 100.0
         time_left = _left(news.stage, self._pace, news.total) if news.done < news.total else ""
-        took = ", ".join(filter(None, (clock(self._pace.elapsed()), time_left)))
+        took = ", ".join(filter(None, (clock(self._pace.took()), time_left)))
         parts = (f"{news.stage:<12} {share:3.0f} %", news.note, took)
         line = "  ".join(filter(None, parts))
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -15,11 +15,12 @@ class Pace:
 
     Args:
       now: a clock, seconds.
+      began: the time at which the stage began, by the clock; None is now.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic):
+    def __init__(self, now: Callable[[], float] = time.monotonic, began: float | None = None):
         self._now = now
-        self._began = now()
+        self._began = now() if began is None else began
         self._start: float | None = None
         self._first: tuple[float, float] | None = None
         self._last = 0.0, self._began
@@ -35,6 +36,15 @@ class Pace:
     def elapsed(self) -> float:
         """Seconds since the stage began."""
         return self._now() - self._began
+
+    @property
+    def heard_last(self) -> float:
+        """The time of the last work that was noted, by the clock."""
+        return self._last[1]
+
+    def took(self) -> float:
+        """Seconds from the beginning of the stage to the last work that was noted."""
+        return self.heard_last - self._began
 
     def left(self, total: float) -> float | None:
         """Seconds that the rest of the work takes at this pace; None if that is not known yet."""
