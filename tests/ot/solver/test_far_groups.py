@@ -13,6 +13,8 @@ from aeot_jax.ot.solver.loop import running
 from aeot_jax.ot.solver.moves import groups, linking, nested
 
 KEY = jax.random.key(0)
+FEW = 252
+"""Targets of a solve: no more than share their programs with all smaller problems."""
 
 
 def normal(m, d, seed=0):
@@ -162,18 +164,22 @@ def test_too_many_parts_and_too_little_weight_are_left_alone(monkeypatch):
     assert sizes(found(y, 0.05).labels) == [[2, 2]]
 
 
-@pytest.mark.parametrize("d", [3, 5, pytest.param(32, marks=pytest.mark.long)])
+SHORT = (widths, 3), (both, 5)
+"""Each of these dimensions and kinds once."""
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "d"),
     [
-        make if make in (widths, both) else pytest.param(make, marks=pytest.mark.long)
+        pytest.param(make, d, marks=[pytest.mark.long] * ((make, d) not in SHORT))
+        for d in (3, 5, 32)
         for make in HOSTILE
     ],
 )
 def test_a_solve_converges(make, d):
     """Steps of one scale miss by far, and the solve begins anew with steps that heed groups."""
-    config = aeot.SolverConfig(0.3, max_samples=1000 * 300)
-    solution = aeot.solve(KEY, aeot.Gaussian(d), make(300, d).astype(np.float32), config=config)
+    config = aeot.SolverConfig(0.3, max_samples=1000 * FEW)
+    solution = aeot.solve(KEY, aeot.Gaussian(d), make(FEW, d).astype(np.float32), config=config)
     assert solution.converged
     looks = np.asarray(solution.num_check_samples) - solution.certificate.num_samples
     assert looks >= nested.LOOK_SAMPLES  # the looks at gaps are told
@@ -203,9 +209,9 @@ def looks(monkeypatch):
 
 def test_groups_are_looked_for_once_and_only_after_a_miss(looks):
     mu, config = aeot.Gaussian(5), aeot.SolverConfig(0.3, max_samples=60_000)
-    assert aeot.solve(KEY, mu, normal(300, 5).astype(np.float32), config=config).converged
+    assert aeot.solve(KEY, mu, normal(FEW, 5).astype(np.float32), config=config).converged
     assert not looks
-    y = beside(300, 5).astype(np.float32)
+    y = beside(FEW, 5).astype(np.float32)
     own = replace(config, adam_share=0.1)  # the user asks for Adam
     assert not aeot.solve(KEY, mu, y, config=own).converged
     assert not looks
@@ -227,7 +233,7 @@ def test_what_was_reached_before_is_not_lost(monkeypatch):
 
     def solve(**limits):
         config = aeot.SolverConfig(0.3, start="gaussian", **limits)
-        y = copies(300, 5).astype(np.float32)
+        y = copies(FEW, 5).astype(np.float32)
         return aeot.solve(KEY, aeot.Gaussian(5), y, config=config, on_progress=progress.append)
 
     monkeypatch.setattr(running, "find", noted)
