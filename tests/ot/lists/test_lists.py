@@ -1,5 +1,7 @@
 """Inverted lists: rows list by list, cells by few scores, and how wrong these are."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,6 @@ from aeot_jax.ot.lists import search, searching
 from aeot_jax.ot.lists.arrange import Arranged, arranged, number_of_lists
 from aeot_jax.ot.lists.learn import Learned, learned
 from aeot_jax.ot.lists.lists import BLOCK, Lists
-from aeot_jax.ot.lists.search import owners
 from aeot_jax.ot.lists.searching import Searching, probes_for, wrong_at_most
 
 M, D = 1_500, 5
@@ -24,6 +25,7 @@ H = (0.2 * RNG.normal(size=M) - 0.5 * np.square(Y).sum(1)).astype(np.float32)
 MU = aeot.Gaussian(D)
 MADE = arranged(problem.make(MU, Y, stored=True))
 ROWS, HEIGHTS = Rows(jnp.asarray(MADE.made.y)), jnp.asarray(MADE.made.heights(H))
+owners = jax.jit(search.owners, static_argnums=4)  # one program, as in a solve
 
 
 def made_of(y, nu=None) -> tuple[problem.Prepared, Arranged]:
@@ -89,26 +91,28 @@ def test_too_few_targets_are_told():
         made_of(Y[:900])
 
 
-def known(seed: int) -> Lists:
-    return learned(jax.random.key(seed), MU, ROWS, HEIGHTS, MADE.lists).lists
+@cache
+def known() -> Lists:
+    return learned(jax.random.key(0), MU, ROWS, HEIGHTS, MADE.lists).lists
 
 
 def test_all_lists_give_every_cell():
     x = MU.sample(jax.random.key(3), 300)
     best, index = power.best(x, ROWS, HEIGHTS)
-    found = owners(x, ROWS, HEIGHTS, known(0), MADE.lists.number)
+    found = owners(x, ROWS, HEIGHTS, known(), MADE.lists.number)
     scores = (x * ROWS.points[found]).sum(1) + HEIGHTS[found]
     np.testing.assert_allclose(scores, best, rtol=1e-5, atol=1e-5)
     assert (np.asarray(found) != np.asarray(index)).mean() < 0.01  # ties, by rounding
 
 
-@pytest.mark.parametrize("n", [1, 64, 333])
-def test_a_cell_does_not_depend_on_the_samples_beside_it(n, monkeypatch):
-    lists, x = known(0), MU.sample(jax.random.key(4), 1_100)
+def test_a_cell_does_not_depend_on_the_samples_beside_it(monkeypatch):
+    lists, x = known(), MU.sample(jax.random.key(4), 1_100)
     whole = owners(x, ROWS, HEIGHTS, lists, 4)
-    np.testing.assert_array_equal(owners(x[:n], ROWS, HEIGHTS, lists, 4), whole[:n])
+    for n in (1, 64, 333):
+        np.testing.assert_array_equal(owners(x[:n], ROWS, HEIGHTS, lists, 4), whole[:n])
     monkeypatch.setattr(search, "_CHUNK", 320)  # as many samples are searched in parts
-    np.testing.assert_array_equal(owners(x, ROWS, HEIGHTS, lists, 4), whole)
+    parts = jax.jit(lambda x: search.owners(x, ROWS, HEIGHTS, lists, 4))  # traced anew
+    np.testing.assert_array_equal(parts(x), whole)
 
 
 def test_no_pair_is_lost_where_many_lists_are_looked_at():

@@ -106,6 +106,7 @@ def test_devices_do_not_change_the_answer(stepped, kind, number):
     assert (np.asarray(heights) != np.asarray(state.h)).any()
 
 
+@pytest.mark.long  # test_lists.py has the short form: heights go there and come back
 def test_heights_to_start_from_go_to_their_targets(solution):
     found = aeot.solve(KEY, MU, Y, config=CONFIG, h0=solution.h)
     assert found.converged
