@@ -31,6 +31,7 @@ from aeot_jax.ot.extension import barycentric
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(2)
 X = np.array([[0, 1], [2, 0], [1, 1], [5, 3], [0, 4]])
+Z = np.column_stack([X, [2, 0, 1, 1, 3]])  # codes of `tiny.model`
 Y = np.array([[1, 0], [0, 1], [3, 2], [2, 5]])
 H = np.array([3, 2, 0, 1])
 MANY = np.random.default_rng(0).integers(0, 40, (30, 2))
@@ -66,9 +67,8 @@ class Call:
     records: tuple[str, ...] = ()
 
 
-@cache
 def model() -> aeot.AEOT:
-    return aeot.fit(KEY, IMAGES, SMALL)
+    return tiny.model()
 
 
 @cache
@@ -223,7 +223,7 @@ CALLS: dict[str, Call] = {
     ),
     "wasserstein": Call(
         aeot.wasserstein,
-        same(**PROBLEM, nu=NU, num_samples=64),
+        same(**PROBLEM, nu=NU, num_samples=20_000),
         ("y", "h"),
         ("nu",),
         ("num_samples",),
@@ -372,15 +372,15 @@ CALLS: dict[str, Call] = {
     ),
     "encode": Call(
         aeot.encode,
-        same(model=model, images=np.eye(4)[None, :, :, None]),
+        same(model=model, images=np.eye(8)[None, :, :, None]),
         (),
         ("images",),
         records=("model",),
     ),
-    "decode": Call(aeot.decode, same(model=model, z=X), (), ("z",), records=("model",)),
+    "decode": Call(aeot.decode, same(model=model, z=Z), (), ("z",), records=("model",)),
     "interpolate": Call(
         aeot.interpolate,
-        same(model=model, start=X[0], end=X[1], num=3),
+        same(model=model, start=Z[0], end=Z[1], num=3),
         (),
         ("start", "end"),
         ("num",),

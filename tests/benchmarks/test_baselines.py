@@ -18,7 +18,7 @@ def two_clusters(n, seed=0):
     return points.astype(np.float32)
 
 
-DATA = two_clusters(200)
+DATA = two_clusters(400)  # as many codes as the tests of kernels have
 
 
 FAMILIES = (
@@ -139,7 +139,7 @@ def test_likelihood_chooses_two_components_for_two_clusters(fitted):
 def test_copies_are_data_and_noise_is_as_far_as_the_nearest_datum(fitted):
     rows = {tuple(row) for row in DATA.tolist()}
     assert {tuple(row) for row in fitted["resampling"].sample(KEY, 50).tolist()} <= rows
-    squared = np.square(DATA[:, None] - DATA[None]).sum(2) + 1e9 * np.eye(200)
+    squared = np.square(DATA[:, None] - DATA[None]).sum(2) + 1e9 * np.eye(len(DATA))
     own = fitted["noise"].about["sigma"] * np.sqrt(2 * np.log(2))  # the median of Rayleigh's law
     np.testing.assert_allclose(own, np.median(np.sqrt(squared.min(1))), rtol=1e-5)
 
