@@ -1,6 +1,7 @@
 """The design, held by a test: who may import whom, no pickle, a light import."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -207,12 +208,18 @@ def test_annotations_are_seen_at_run_time():
 
 @pytest.fixture(scope="module")
 def loads():
-    """Modules that the package loads beyond Flax and optax, and all after its names are there."""
+    """Modules that the package loads beyond Flax and optax, all after its names are there, and
+    where JAX then keeps programs.
+    """
     code = (
         "import sys, flax.nnx, optax; before = set(sys.modules); import aeot_jax;"
-        "print(*set(sys.modules) - before); import aeot_jax.names; print(*sys.modules)"
+        "print(*set(sys.modules) - before); import aeot_jax.names, aeot_jax.ot.interop;"
+        "print(*sys.modules); print(sys.modules['jax'].config.jax_compilation_cache_dir)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own
+    )
     return [set(line.split()) for line in done.stdout.splitlines()]
 
 
@@ -225,8 +232,12 @@ def test_importing_the_package_is_light(loads):
 
 
 def test_importing_the_package_loads_no_plots_and_no_command_line(loads):
-    assert "aeot_jax.names" in loads[1]
+    assert {"aeot_jax.names", "aeot_jax.ot.interop"} <= loads[1]
     assert not {"tyro", "matplotlib", "pooch", "PIL", "sklearn", "ott"} & loads[1]
+
+
+def test_a_program_that_imports_the_package_has_no_cache(loads):
+    assert loads[2] == {"None"}
 
 
 def test_a_command_begins_before_jax_is_imported():
