@@ -6,6 +6,7 @@ there, and its seconds of processor time. The readers of data are loaded without
 JAX would not be safe; only the job "command" loads the whole package.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -19,6 +20,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+READERS = ("aeot_jax.data.images", "mutations", "scipy.io", "h5py", "pyarrow.parquet")
+"""What reads and makes files, where it is installed."""
 
 HANG = 120
 """Seconds after which a job is taken to hang."""
@@ -130,8 +134,9 @@ def main(kind: str) -> None:
     import PIL.Image
 
     PIL.Image.init()
-    for needed in ("aeot_jax.data.images", "mutations") if kind == "readers" else ():
-        importlib.import_module(needed)  # once, and not in every fork
+    for needed in READERS if kind == "readers" else ():  # once, and not in every fork
+        with contextlib.suppress(ImportError):  # of a library that is not installed
+            importlib.import_module(needed)
     assert kind == "command" or "jax" not in sys.modules
     jobs = {job.__name__: job for job in (load, command, mutate, nothing)}
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

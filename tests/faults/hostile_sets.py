@@ -99,6 +99,10 @@ def cifar(data: bytes) -> Maker:
     return make
 
 
+def lists_in_lists(depth: int) -> Maker:
+    return cifar(b"]" * depth + b"a" * depth + b".")
+
+
 def mat(**arrays) -> bytes:
     file = io.BytesIO()
     scipy_io.savemat(file, arrays)
@@ -176,7 +180,7 @@ REFUSED: dict[str, Maker] = {
     "a batch that runs a program": cifar(pickle.dumps({"data": Evil()}, 2)),
     "a batch that runs another": cifar(pickle_bytes()),
     "a batch of nothing": cifar(b""),
-    "a batch of lists in lists": cifar(b"]" * 10**6 + b"a" * 10**6 + b"."),
+    "a batch of lists in lists": lists_in_lists(10**5),
     "a batch that grows": cifar(b"(lp0\n" + b"0(g0\ng0\nlp0\n" * 10**4 + b"."),
     "a binary batch cut short": lambda folder: (
         named("data_batch_1.bin", b"x" * 3072)(folder).parent

@@ -59,12 +59,23 @@ def made(makers, tmp_path):
         yield name, make(folder)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_hostile_sources_are_refused_in_one_sentence(kind, readers, tally, tmp_path):
-    for name, path in made(KINDS[kind].REFUSED, tmp_path):
+def refuse(makers, readers, tally, tmp_path):
+    """Try to read sources of which each must be refused."""
+    for name, path in made(makers, tmp_path):
         answer = readers.run("load", str(path))
         problem = "it was read" if answer["error"] is None else problem_of(answer, path)
         tally.record(name, problem)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_sources_are_refused_in_one_sentence(kind, readers, tally, tmp_path):
+    refuse(KINDS[kind].REFUSED, readers, tally, tmp_path)
+
+
+@pytest.mark.long
+def test_a_million_lists_in_lists_are_refused_in_one_sentence(readers, tally, tmp_path):
+    many = {"a batch of a million lists": hostile_sets.lists_in_lists(10**6)}
+    refuse(many, readers, tally, tmp_path)
 
 
 def test_pictures_that_cost_much_are_refused_or_read_at_little_cost(readers, tally, tmp_path):
