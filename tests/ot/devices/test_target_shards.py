@@ -83,11 +83,11 @@ def test_the_shape_of_the_mesh_does_not_change_the_answer(m, d, shards, settings
 @pytest.mark.parametrize("shards", [4, pytest.param(8, marks=LONG)])
 def test_a_device_holds_its_share_and_no_more(shards):
     """Eight devices: 2 rows of 4, each with a quarter of all that has a row a target, or 1 of 8."""
-    m, d = 300, 16  # the programs of the test above
-    config = replace(BASE, parallel="shard_map", target_shards=shards, **PLAIN)
-    state, marginals, run_steps = sharded(targets(m, d), config)
+    m, d = 5000, 16
+    y, config = targets(m, d), replace(BASE, parallel="auto", target_shards=shards, start="zero")
+    state, marginals, run_steps = sharded(y, config)
     moved, *_ = run_steps(state, marginals, num_steps=1)
-    padded = 1024  # to whole blocks of 128 targets on each device
+    padded = 5120  # to whole blocks of 128 targets on each device
     for state_ in (state, moved):
         vectors = [a for a in jax.tree.leaves((state_, marginals)) if a.shape[:1] == (padded,)]
         # h, its average, two moments of Adam, nu, y; of Newton deviations, gaps and hits
