@@ -11,11 +11,12 @@ import tiny
 
 import aeot_jax as aeot
 from aeot_jax import SolverConfig, Status
-from aeot_jax import classes as module
 from aeot_jax.checkpoints import identity
-from aeot_jax.classes import _place, solve_classes
+from aeot_jax.classes import solve_classes, solving
+from aeot_jax.classes.labels import place_of
+from aeot_jax.drawing import draw_codes
 from aeot_jax.measures import Gaussian
-from aeot_jax.ot.extension import generate
+from aeot_jax.ot.extension import extension, generate
 from aeot_jax.ot.merging import CoincidenceWarning
 
 KEY = jax.random.key(2)
@@ -136,11 +137,28 @@ def test_an_error_in_one_class_ends_all_devices(monkeypatch):
         seen.append(args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "solve_prepared", failing)
+    monkeypatch.setattr(solving, "solve_prepared", failing)
     several = replace(CONFIG, devices=tuple(jax.devices()[:2]))
     with pytest.raises(KeyboardInterrupt):
         solve_classes(KEY, Gaussian(3), np.tile(CODES, (5, 1)), np.arange(390) // 4, several)
     assert len(seen) < 5  # of 98 classes
+
+
+def test_a_model_keeps_the_kernels_of_its_classes(model, monkeypatch, tmp_path):
+    """One class of three has too few codes."""
+    monkeypatch.setattr(extension, "LEAST_CODES", 20)
+    labels = np.minimum(np.arange(60), 44) // 22 + 1  # 22, 22 and 16
+    maps = solve_classes(KEY, Gaussian(3), model.extension.y, labels, tiny.CONFIG.solver)
+    made = replace(model, classes=maps.calibrated(KEY))
+    aeot.save(made, tmp_path / "model.npz")
+    again = aeot.load(tmp_path / "model.npz")
+    jax.tree.map(np.testing.assert_array_equal, again.classes, made.classes)
+    assert [again.classes.of(label).noise is None for label in (1, 2, 3)] == [False, False, True]
+    for label, novelty in ((1, 0.5), (2, 1), (3, "blend"), (3, None)):
+        codes, _ = draw_codes(KEY, again, 8, label=label, novelty=novelty)
+        assert np.isfinite(codes).all()
+    with pytest.raises(ValueError, match=r"`novelty` is 1, .* has no kernels; .* of each"):
+        aeot.sample(KEY, again, 8, label=3, novelty=1)
 
 
 def test_without_maps_there_are_heights_alone(classes):
@@ -148,6 +166,8 @@ def test_without_maps_there_are_heights_alone(classes):
     np.testing.assert_array_equal(found.solution.h, classes.solution.h)
     with pytest.raises(ValueError, match=r"`extension` is None; .* `extension=True`"):
         found.of(3)
+    with pytest.raises(ValueError, match=r"`extension` is None; .* `extension=True`"):
+        found.calibrated(KEY)
 
 
 def test_a_class_without_its_rows_says_so(classes):
@@ -279,6 +299,6 @@ def test_mistakes_are_explained(model, classes):
         ("cat", "`label` is 'cat', which no image had; pass one of -1, 3, 5, 7"),
     ):
         with pytest.raises(ValueError, match=sentence):  # `of` itself has its types checked here
-            _place(label, np.asarray(classes.labels))
+            place_of(label, np.asarray(classes.labels))
     with pytest.raises(ValueError, match="`threshold` is 4"):
         solve_classes(KEY, Gaussian(3), CODES, LABELS, CONFIG, threshold=4.0)

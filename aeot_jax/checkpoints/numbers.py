@@ -24,7 +24,7 @@ def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"its heights {name} leave no target a cell")
         if name.endswith("kernels/group"):
             counts = arrays[name.removesuffix("group") + "counts"]
-            if array.size and array.max() >= len(counts):
+            if array.size and array.max() >= counts.shape[-1]:
                 raise ValueError(f"its array {name!r} names a group beyond the last")
     labels = arrays.get("classes/labels", np.arange(1))
     if labels.size == 0 or (np.diff(labels) <= 0).any():

@@ -24,7 +24,7 @@ from aeot_jax.nn import models, train
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.ot.extension.config import ExtensionConfig
-from aeot_jax.ot.extension.extension import Extension, calibrate
+from aeot_jax.ot.extension.extension import calibrate, has_enough
 from aeot_jax.ot.extension.extension import extension as extension_of_map
 from aeot_jax.ot.solver.config import SolverConfig
 from aeot_jax.ot.solver.result import Status
@@ -38,9 +38,6 @@ STAGES = ("autoencoder", "codes", "transport", "map")
 _SCALE_FLOOR = 1e-3
 """A code coordinate is constant if its standard deviation is below this part of the largest: the
 networks do not use it."""
-
-_LEAST_CODES = 200
-"""Fewest different codes for kernels: of these, 10 are the nearest 5 %."""
 
 
 Report = Callable[[Progress], None]
@@ -173,11 +170,15 @@ def transport(
             parallel=solver.parallel,
             devices=solver.devices,
         )
-        if int(solution.status) != Status.INTERRUPTED and has_kernels(extension, options):
+        interrupted = int(solution.status) == Status.INTERRUPTED
+        kernels = options.form == "kernels" and not interrupted
+        if kernels and has_enough(extension):
             extension = calibrate(jax.random.fold_in(map_key, 1), extension)
         classes = None
-        if labels is not None and int(solution.status) != Status.INTERRUPTED:
+        if labels is not None and not interrupted:
             classes = _classes(solve_key, mu, codes, labels, solver, options)
+            if kernels:
+                classes = classes.calibrated(jax.random.fold_in(map_key, 2))
         report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
     return AEOT(
         params=learned.params,
@@ -192,15 +193,6 @@ def transport(
         classes=classes,
         columns=learned.table,
     )
-
-
-def has_kernels(extension: Extension, options: ExtensionConfig) -> bool:
-    """Whether kernels are learned: for fewer codes the share of near ones would be chance.
-
-    Of equal codes one counts: the others own no cell.
-    """
-    number = int(np.isfinite(extension.h).sum())
-    return options.form == "kernels" and number >= max(_LEAST_CODES, extension.mu.dim + 2)
 
 
 def _solved(

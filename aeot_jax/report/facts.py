@@ -300,10 +300,13 @@ def _classes(key: PRNGKey, model: aeot.AEOT, form: Form) -> tuple[OfClass, ...]:
 
 
 def _filled(ext: Extension, like: Extension) -> Extension:
-    """Pad the map of a class to the size of another map, so that nothing compiles again."""
+    """Pad the map of a class to the size of another map, so that nothing compiles again.
+
+    Not a map with kernels, of which the other has more: maps of classes are of one size.
+    """
     more = len(like.y) - len(ext.y)
     more_angles = len(like.neighbour_angles) - len(ext.neighbour_angles)
-    if more < 0 or more_angles < 0:
+    if more < 0 or more_angles < 0 or ext.noise is not None:
         return ext
     return dataclasses.replace(
         ext,

@@ -124,18 +124,18 @@ def novelty_report(
     rows = None
     if unseen is None:
         rows = left_out_rows(len(reference), least)
-        near, far = _far(made, reference, block), left_out(reference, rows, block)
+        near, far = to_nearest(made, reference, block), left_out(reference, rows, block)
     elif made.dtype == others[0].dtype:  # together they compile once
-        both = _far(np.concatenate([made, others[0]]), reference, block)
+        both = to_nearest(np.concatenate([made, others[0]]), reference, block)
         near, far = both[: len(made)], both[len(made) :]
     else:
-        near, far = (_far(rows, reference, block) for rows in (made, others[0]))
+        near, far = (to_nearest(rows, reference, block) for rows in (made, others[0]))
     some, kind = (others[0], "held out") if rows is None else (reference[rows], "left out")
     copied = twins(some, reference, far, rows)
     return _compared(near, far, copied, rounding(reference), alpha, kind)
 
 
-def _far(points: Rows, reference: Rows, block: int) -> Float[np.ndarray, " n"]:
+def to_nearest(points: Rows, reference: Rows, block: int = 64) -> Float[np.ndarray, " n"]:
     """The distance of each point to its nearest reference."""
     few = len(points) * len(reference) <= _FEW_PAIRS
     if few and np.uint8 not in (points.dtype, reference.dtype):
@@ -173,7 +173,7 @@ def left_out(known: Rows, rows: Int[np.ndarray, " p"], block: int = 64) -> Float
     others = np.delete(known, rows, axis=0)
     if not len(others):
         return inside.min(axis=1).astype(np.float32)
-    return np.minimum(inside.min(axis=1), _far(some, others, block)).astype(np.float32)
+    return np.minimum(inside.min(axis=1), to_nearest(some, others, block)).astype(np.float32)
 
 
 def _compared(

@@ -21,7 +21,7 @@ class ExtensionConfig:
         learns it from the codes.
       num_samples: samples of the source from which the extension is learned; None is 4096.
       form: "kernels" makes samples as new as unseen data (see ``calibrate``); "blend" blends up to
-        five codes, as do maps of fewer than 200 different codes and those of classes in any case.
+        five codes, as do maps of fewer than 200 different codes.
     """
 
     threshold: float | None = None

@@ -175,9 +175,9 @@ def calibrate(
     The extension that is returned moves each code within a kernel that has the covariance of the
     codes around it. How wide the kernels are follows from the data: a new code is as likely to be
     nearer to the codes of the map as it is to be farther than an unseen one. Modes keep their
-    shares, and no group of codes that share a kernel lies on both sides of a singular face. They
-    keep their variance where they are about as wide as each other: the covariance of a group is
-    drawn towards that of all (``density.moments``), so a mode many times tighter comes out wider.
+    shares and their variance, and no group of codes that share a kernel lies on both sides of a
+    singular face. (A mode of fewer than about 2 (d + 1) codes that is many times tighter than all
+    others comes out wider; see ``density.families``.)
 
     Args:
       key: consumed.
@@ -213,6 +213,18 @@ def calibrate(
     return replace(ext, noise=noises.learn(key, ext.mu, y, h, planes, others, nu))
 
 
+LEAST_CODES = 200
+"""Fewest different codes for kernels by default: of these, 10 are the nearest 5 %."""
+
+
+def has_enough(ext: Extension) -> bool:
+    """Whether a map has enough codes for kernels: of fewer the share of near ones would be chance.
+
+    Of equal codes one counts: the others own no cell.
+    """
+    return int(np.isfinite(ext.h).sum()) >= max(LEAST_CODES, ext.mu.dim + 2)
+
+
 def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Extension:
     """The extension whose codes are as new as asked for.
 
@@ -233,9 +245,9 @@ def at_novelty(ext: Extension, novelty: Given[int | float | str | None]) -> Exte
     value = arguments.number("novelty", novelty, 0.0, 1.0, what=what)
     if ext.noise is None:
         raise ValueError(
-            f"`novelty` is {value:g}, but this map has no kernels; pass 'blend', leave it out, as "
-            "maps of classes always blend, or learn them, by `calibrate` or by a fit with `form` "
-            '"kernels".'
+            f"`novelty` is {value:g}, but this map has no kernels; pass 'blend', leave it out, or "
+            'learn them, by `calibrate` or by a fit with `form` "kernels" to at least '
+            f"{LEAST_CODES} different codes, of each class where you draw from one."
         )
     made = jnp.full_like(ext.noise.novelty, value)
     return replace(ext, noise=replace(ext.noise, novelty=made))

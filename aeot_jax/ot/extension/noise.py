@@ -31,9 +31,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aeot_jax.measures import Measure, draw
-from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.newness.memory import share_nearer
-from aeot_jax.metrics.newness.novelty import left_out, left_out_rows
+from aeot_jax.metrics.newness.novelty import left_out, left_out_rows, to_nearest
 from aeot_jax.metrics.newness.twins import others, rounding, twins
 from aeot_jax.numerics import add_rows, repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
@@ -155,17 +154,20 @@ def learn(
     batches = max(1, -(-_PER_CELL * len(active) // _BATCH))
     centre, per_unit = _cells(cell_key, mu, y, h, jnp.int32(batches))
     cells = centre, per_unit
-    shapes = _shapes(shape_key, mu, y, h, cells, found, jnp.int32(batches * _BATCH // (2 * _FEW)))
-    gain = _gain(found, *map(np.asarray, shapes))
+    more = _more_groups(found)
+    wide = _widened(found, more)
+    shapes = _shapes(shape_key, mu, y, h, cells, wide, jnp.int32(batches * _BATCH // (2 * _FEW)))
+    gain = _gain(found, *(np.asarray(one)[: len(found.counts)] for one in shapes))
     noise = Noise(found, centre, per_unit, gain, jnp.float32(1), jnp.float32(1))
+    wider = replace(noise, kernels=wide, gain=_more_rows(gain, more))
     known = codes.astype(np.float32)
     far, share = _unseen_distances(known, mass, unseen)
     x, index = _drawn(draw_key, mu, y, h)
     own = y[index]
 
     def nearer(width: float) -> float:
-        z, _ = _moved(x, index, own, replace(noise, reach=jnp.float32(width)))
-        return share_nearer(nearest(np.asarray(z), known)[0], far, share)
+        z, _ = _moved(x, index, own, replace(wider, reach=jnp.float32(width)))
+        return share_nearer(to_nearest(np.asarray(z), known), far, share)
 
     return replace(noise, reach=jnp.float32(_balanced(nearer)))
 
@@ -184,7 +186,7 @@ def _unseen_distances(
         far = left_out(known, left)
         kept = others(twins(known[left], known, far, left))
         return far[kept], None if mass is None else mass[left][kept]
-    far = nearest(unseen, known)[0]
+    far = to_nearest(unseen, known)
     repeated = int((far <= rounding(known)).sum())
     if 2 * repeated >= len(far):
         raise ValueError(
@@ -207,6 +209,27 @@ def _of_all(
     with np.errstate(divide="ignore"):
         logarithm = jnp.asarray(np.log(weight), jnp.float32)
     return replace(found, group=jnp.asarray(group), log_weight=logarithm)
+
+
+def _more_groups(found: Kernels) -> int:
+    """How many groups of no code to add, so that maps of other codes share their programs."""
+    groups, d, _ = found.axes.shape
+    more = (1 << (groups - 1).bit_length()) - groups
+    return more if (groups + more) * d * d <= MOST_NUMBERS else 0
+
+
+def _widened(found: Kernels, more: int) -> Kernels:
+    """Kernels with so many more groups."""
+    counts, mean, axes = (_more_rows(x, more) for x in (found.counts, found.mean, found.axes))
+    deviations = _more_rows(found.deviations, more, 1.0)
+    return replace(found, counts=counts, mean=mean, axes=axes, deviations=deviations)
+
+
+def _more_rows(x: Array, more: int, value: float = 0.0) -> Array:
+    """An array with so many more rows, by NumPy: for every number JAX would compile anew."""
+    host = np.asarray(x)
+    rest = np.full((more, *host.shape[1:]), value, host.dtype)
+    return jnp.asarray(np.concatenate([host, rest]))
 
 
 _moved = jax.jit(moved)

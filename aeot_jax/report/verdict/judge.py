@@ -3,29 +3,21 @@
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from aeot_jax.evaluate.few import FEW, few_images
 from aeot_jax.metrics.comparison import uncertain
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report.verdict import ways
+from aeot_jax.report.verdict.findings import Finding, Level, percent
+from aeot_jax.report.verdict.newness import copies, novelty
 from aeot_jax.report.verdict.numbers import Numbers
-
-Level = Literal["good", "fair", "weak", "open"]
-"""A level of quality; "open" means not measured."""
 
 _ORDER: tuple[Level, ...] = ("weak", "fair", "good", "open")
 
 _GOOD_SHARE, _FAIR_SHARE = 0.25, 0.4
 """Largest error of a good and of a fair autoencoder, over the error of the mean image; at 0.49
 circles and squares in colour came back as one grey blob."""
-
-_MOST_TWINS = 0.5
-"""Share of near copies among unseen codes, from which on they are compared with, too."""
-
-_MOST_NEARER = 0.6
-"""Chance that a new code is nearer than an unseen one, up to which they are alike; of 60 unseen
-codes chance alone makes up to 0.57."""
 
 _FEW_EMPTY = 0.01
 """Share of the cells that may be empty beyond chance before a run is weak."""
@@ -42,32 +34,11 @@ _FEW_EPOCHS = 5
 _MANY_REJECTED, _MOST_REJECTED = 0.1, 0.3
 """Shares of rejected candidates above which a run is fair, or weak; images have about 0.04."""
 
-_MANY_COPIED = 0.6
-"""Largest share of samples that are codes of the data; images have about 0.25."""
-
 _NEAR_FLOOR, _FAR_FROM_FLOOR = 2.0, 6.0
 """Fréchet distance over its floor, good and fair; it was 1.4 for MNIST, 4.6 for Fashion-MNIST."""
 
 _GOOD_PART, _FAIR_PART = 0.9, 0.6
 """Precision, recall and coverage over the scores of real images, good and fair."""
-
-
-class Finding(NamedTuple):
-    """One finding of the verdict.
-
-    Attributes:
-      level: its level.
-      title: its subject.
-      text: the finding, in one or two sentences.
-      advice: what to try, if anything.
-      weakness: for a weak finding, a clause on what is wrong with the model.
-    """
-
-    level: Level
-    title: str
-    text: str
-    advice: str = ""
-    weakness: str = ""
 
 
 class Verdict(NamedTuple):
@@ -123,10 +94,6 @@ def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
-
-
 def _transport(n: Numbers) -> Iterable[Finding]:
     words = in_words(n.mass_error, n.mass_error_se, n.upper)
     said = f"The mass error of the cells is {words}"
@@ -169,7 +136,7 @@ def _reconstruction(n: Numbers) -> Iterable[Finding]:
         return
     share = n.error / n.error_of_mean if n.error_of_mean > 0 else math.inf
     text = (
-        f"Encoding and decoding {n.judged} images leaves {_percent(share)} of the error that the "
+        f"Encoding and decoding {n.judged} images leaves {percent(share)} of the error that the "
         f"mean alone makes ({n.error:.4f} of {n.error_of_mean:.4f} per pixel)."
     )
     own = n.error_train or math.inf
@@ -210,7 +177,7 @@ def _training(n: Numbers) -> Iterable[Finding]:
         text = f"The autoencoder trained for {epochs} only."
         yield Finding("fair", "Training", text, "Train for more --epochs.")
     elif n.falling is not None and n.falling > _FALLING:
-        text = f"The loss fell by {_percent(n.falling)} over the last tenth of the epochs."
+        text = f"The loss fell by {percent(n.falling)} over the last tenth of the epochs."
         yield Finding("fair", "Training", text, "It was still learning: train for more --epochs.")
 
 
@@ -224,7 +191,7 @@ def _few(n: Numbers) -> Iterable[Finding]:
 def _rejection(n: Numbers) -> Iterable[Finding]:
     if n.share_rejected is None:
         return
-    text = f"{_percent(n.share_rejected)} of the candidates lie in the singular set and are drawn"
+    text = f"{percent(n.share_rejected)} of the candidates lie in the singular set and are drawn"
     text += " again."
     advice = "Raise --extension.threshold, or fit to more images."
     if n.share_rejected <= _MANY_REJECTED:
@@ -232,67 +199,6 @@ def _rejection(n: Numbers) -> Iterable[Finding]:
     else:
         level = "fair" if n.share_rejected <= _MOST_REJECTED else "weak"
         yield Finding(level, "Rejection", text, advice, "it rejects many of its candidates")
-
-
-def _copies(n: Numbers) -> Iterable[Finding]:
-    advice = ways.newer(n.things)
-    if n.identical:
-        text = f"{n.identical} new images equal a training image in every pixel."
-        yield Finding("weak", "Copies", text, advice, "it copies its training images")
-    elif n.near is not None:
-        text = (
-            f"{_percent(n.near)} of the new images lie as near to a training image as the nearest "
-            f"{_percent(n.alpha)} of real ones do"
-        )
-        if n.near > n.alpha + 2 * n.near_se:
-            wrong = "it leans on its training images"
-            yield Finding("weak", "Copies", f"{text}: {wrong}.", advice, wrong)
-        else:
-            least = f"{text}, which is not clearly more (± {_percent(2 * n.near_se)})."
-            yield Finding("good", "Copies", least)
-    if n.share_copied is not None and n.share_copied > _MANY_COPIED:
-        text = f"{_percent(n.share_copied)} of the samples are codes of the data, nothing blended."
-        yield Finding("fair", "Blending", text, advice)
-
-
-def _novelty(n: Numbers) -> Iterable[Finding]:
-    if n.codes_near is None:
-        return
-    if n.codes_repeated > n.alpha:
-        text = (
-            f"{_percent(n.codes_repeated)} of the unseen codes equal a training code, beside which "
-            "any sampler looks new: how new samples are is not told."
-        )
-        advice = "Hold out data of which no copy is trained on."
-        yield Finding("open", "Novelty", text, advice)
-        return
-    if n.codes_twins:
-        text = (
-            f"{_percent(n.codes_twins)} of the unseen codes are near copies of a training code, as "
-            "pictures of a burst are; "
-        )
-        advice = "Keep near copies together: hold out all of them or none, or fit to one of each."
-        if n.codes_twins > _MOST_TWINS:
-            text += "beside them any sampler looks new: how new samples are is not told."
-            yield Finding("open", "Novelty", text, advice)
-            return
-        text += "samples are not compared with these."
-        yield Finding("fair" if n.codes_twins > n.alpha else "good", "Near copies", text, advice)
-    text = (
-        f"{_percent(n.codes_near)} of the new codes lie as near to a training code as the nearest "
-        f"{_percent(n.alpha)} of unseen ones do"
-    )
-    advice = "Fit to more images: kernels, which move the codes, need 200 (--extension.form)."
-    if n.codes_near > n.alpha + 2 * n.codes_near_se:
-        yield Finding("fair", "Novelty", f"{text}: samples stay near to the data.", advice)
-    elif n.codes_nearer > _MOST_NEARER:
-        text = (
-            f"A new code is nearer to the data than an unseen one in {_percent(n.codes_nearer)} of "
-            "all pairs (50 % if as new): samples stay near to the data."
-        )
-        yield Finding("fair", "Novelty", text, advice)
-    else:
-        yield Finding("good", "Novelty", f"{text}: samples are as new as unseen data.")
 
 
 def _scores(n: Numbers) -> Iterable[Finding]:
@@ -322,7 +228,7 @@ def _of_scores(n: Numbers) -> Iterable[Finding]:
         "coverage": ("many real images have no sample near", ways.fuller(n.things)),
     }
     for name, part in (n.parts or {}).items():
-        text = f"{name.capitalize()} is {_percent(part)} of what real images score."
+        text = f"{name.capitalize()} is {percent(part)} of what real images score."
         if part >= _GOOD_PART:
             yield Finding("good", name.capitalize(), text)
         else:
@@ -347,8 +253,8 @@ _RULES: tuple[Callable[[Numbers], Iterable[Finding]], ...] = (
     _training,
     _few,
     _rejection,
-    _copies,
-    _novelty,
+    copies,
+    novelty,
     _scores,
     _unknown,
 )

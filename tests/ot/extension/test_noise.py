@@ -20,6 +20,7 @@ from aeot_jax import (
     transport,
 )
 from aeot_jax.metrics import novelty_report
+from aeot_jax.ot.extension import extension as extensions
 from aeot_jax.ot.extension.extension import at_novelty
 from aeot_jax.ot.extension.generate import extend as extend_eagerly
 
@@ -199,6 +200,46 @@ def test_classes_keep_their_weights():
     noise = calibrate(KEY, maps.of(2)).noise
     assert noise is not None
     assert int(noise.kernels.counts.sum()) == 20  # all of them are left out
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """The two modes as classes, and a third of few codes between them."""
+    y, labels = np.concatenate([Y, 0.3 * Y[:30]]), (Y[:, 0] > 0).astype(int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extensions, "LEAST_CODES", 100)
+        maps = solve_classes(
+            KEY, Gaussian(2), y, np.r_[labels, np.full(30, 2)], SolverConfig(tolerance=0.3)
+        )
+        return maps, maps.calibrated(KEY)
+
+
+def test_each_class_gets_kernels_of_its_own(classes):
+    maps, found = classes
+    for label in (0, 1):
+        ext, own = found.of(label), Y[maps.index(label)]
+        assert ext.noise is not None
+        z, _, _ = generate(KEY, ext, 1024)
+        report = novelty_report(np.asarray(z), own)
+        assert abs(report.nearer - 0.5) < 4 * report.nearer_se
+        then = np.cov(own.T)
+        np.testing.assert_allclose(np.cov(np.asarray(z).T), then, atol=0.2 * then.max())
+        # What fills up a class has no weight in the density of its codes.
+        alone = calibrate(KEY, replace(maps.of(label), y=ext.y[: len(own)], h=ext.h[: len(own)]))
+        assert alone.noise is not None
+        np.testing.assert_allclose(
+            log_density(own[:5], ext.y, ext.noise.kernels),
+            log_density(own[:5], own, alone.noise.kernels),
+            atol=1e-4,
+        )
+
+
+def test_a_class_of_few_codes_blends_as_before(classes):
+    maps, found = classes
+    assert found.of(2).noise is None
+    jax.tree.map(np.testing.assert_array_equal, found.of(2), maps.of(2))
+    few = jax.tree.map(lambda leaf: leaf[2:], maps)
+    assert few.calibrated(KEY) is few
 
 
 def test_codes_of_the_map_are_not_unseen(plain):
