@@ -12,8 +12,10 @@ from aeot_jax import plot
 from aeot_jax.cli.options.seeds import Purpose, key
 from aeot_jax.cli.options.source import Splits
 from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tables import Table
+from aeot_jax.data.tree import title
 from aeot_jax.drawing import SampleError, draw_codes
-from aeot_jax.evaluate import mean_image, novelty, reconstruction
+from aeot_jax.evaluate import mean_image, near_copies, novelty, reconstruction
 from aeot_jax.model import name_of_class
 from aeot_jax.storage import runs
 from aeot_jax.typing import PRNGKey
@@ -30,6 +32,9 @@ _CLASSES, _OF_CLASS = 16, 8
 _DRAWN = 512
 """Images drawn, to estimate the share rejected."""
 
+_PAIRED = 20
+"""Most near copies that are named."""
+
 _PAIRS = 48
 """Number of pairs in reconstructions.png."""
 
@@ -41,7 +46,8 @@ class Drawn(NamedTuple):
       samples: number of candidates of the new images.
       reconstruction: from `evaluate.reconstruction`, with ``images``: "test", "held out" or
         "training"; None for codes.
-      novelty: from `evaluate.novelty`; None if the model has very few codes.
+      novelty: from `evaluate.novelty`, with ``twins``, names of near copies, if data that were held
+        out have some; None if the model has very few codes.
     """
 
     samples: aeot.SampleInfo
@@ -70,7 +76,22 @@ def draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> Drawn:
     )
     plot.save(figure, out / runs.HISTORY)
     unseen = None if splits.held_out is None else splits.held_out.values
-    return Drawn(info, measured, novelty(model, codes, unseen))
+    found = novelty(model, codes, unseen)
+    if found is not None and found["num_twins"] and splits.held_out is not None:
+        found["twins"] = _named(near_copies(model, splits.held_out.values), splits)
+    return Drawn(info, measured, found)
+
+
+def _named(pairs: np.ndarray, splits: Splits) -> list[list[str]]:
+    """Some pairs of near copies: held-out data, and those that are trained on."""
+
+    def name(of: ImageSet | Table, row: int) -> str:
+        files = of.files if isinstance(of, ImageSet) else None
+        return f"row {row} (from 0)" if files is None else title(files[row])
+
+    held_out = splits.held_out
+    assert held_out is not None
+    return [[name(held_out, i), name(splits.train, j)] for i, j in pairs[:_PAIRED].tolist()]
 
 
 def _images(

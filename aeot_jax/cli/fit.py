@@ -5,6 +5,7 @@ import dataclasses
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -32,6 +33,9 @@ from aeot_jax.inputs import extras
 from aeot_jax.machines import processes
 from aeot_jax.model import kind_of
 from aeot_jax.storage import runs
+
+_SHOWN_TWINS = 3
+"""Pairs of near copies in the warning."""
 
 
 def run(options: Fit, out: Console, err: Console) -> None:
@@ -155,6 +159,8 @@ def _complete(
     measured = known["reconstruction"]
     if measured is not None and (said := nothing_learned(measured, kind_of(model))):
         warn(err, said)
+    if (found := known["novelty"]) and found.get("twins"):
+        warn(err, _of_twins(found, kind_of(model)))
     if interrupted:
         raise KeyboardInterrupt  # the solver returned normally, but the command was interrupted
     if not known["converged"]:
@@ -162,6 +168,16 @@ def _complete(
     short = [str(one["name"]) for one in known["classes"] or () if not one["converged"]]
     if short:
         warn(err, f"the maps of these classes did not reach the tolerance: {', '.join(short)}.")
+
+
+def _of_twins(found: dict[str, Any], things: str) -> str:
+    """What near copies on both sides mean, with examples."""
+    some = ", ".join(f"{one!r} of {other!r}" for one, other in found["twins"][:_SHOWN_TWINS])
+    return (
+        f"{found['num_twins']} of {found['num_unseen']} {things} that were held out are near "
+        f"copies of {things} that are trained on, such as {some}; novelty is judged without them. "
+        "Keep near copies together: hold out all of them or none, or fit to one of each."
+    )
 
 
 def _report(model: aeot.AEOT, options: Fit, work: Path, splits: Splits) -> None:

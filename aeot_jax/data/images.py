@@ -31,6 +31,7 @@ class ImageSet:
       label_names: names of the classes, indexed by label; None if they have no names.
       notes: remarks on how the set was read, one sentence each.
       skipped: broken pictures that were left out, each with the reason.
+      files: name of the file of each image, within the source; None if they have none.
     """
 
     images: UInt8[np.ndarray, "n h w c"]
@@ -39,6 +40,7 @@ class ImageSet:
     label_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    files: tuple[str, ...] | None = None
 
     @property
     def values(self) -> UInt8[np.ndarray, "n h w c"]:
@@ -52,7 +54,9 @@ class ImageSet:
           ValueError: if the selected images are too few, or all equal.
         """
         labels = None if self.labels is None else self.labels[rows]
-        return dataclasses.replace(self, images=to_bytes(self.images[rows]), labels=labels)
+        files = None if self.files is None else tuple(self.files[row] for row in rows)
+        images = to_bytes(self.images[rows])
+        return dataclasses.replace(self, images=images, labels=labels, files=files)
 
     @or_brief
     def __repr__(self) -> str:
@@ -204,7 +208,8 @@ def read(
         rows, notes = gathered.rows, found.notes + gathered.notes
         pixels = to_bytes(gathered.images, f"the images of `source` {shown}")
         numbers = None if numbers is None else numbers[rows]
-        return ImageSet(pixels, numbers, name, names, notes, gathered.skipped)
+        files = tuple(str(found.names[row]) for row in rows)
+        return ImageSet(pixels, numbers, name, names, notes, gathered.skipped, files)
     images = found.images if rows is None else found.images[rows]
     numbers = numbers if numbers is None or rows is None else numbers[rows]
     if is_table(images):

@@ -5,13 +5,15 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 import aeot_jax as aeot
 from aeot_jax.evaluate.trips import checked
 from aeot_jax.inputs import columns
 from aeot_jax.metrics.comparison import evenly
+from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.newness.novelty import novelty_report
+from aeot_jax.metrics.newness.twins import twins
 from aeot_jax.model import check_model
 from aeot_jax.nn.encode import encode_all
 from aeot_jax.typing import ArrayLike, Given
@@ -53,6 +55,25 @@ def novelty(
     if rows is not None and len(rows) >= _LEAST:
         return novelty_beside(model, new, codes_of(model, evenly(rows, _MOST_UNSEEN)))
     return novelty_beside(model, new, None)
+
+
+def near_copies(model: Given[aeot.AEOT], unseen: ArrayLike) -> Int[np.ndarray, "k 2"]:
+    """Find unseen data whose codes are near copies of a training code, as novelty counts them.
+
+    Args:
+      model: the fitted model.
+      unseen: data that the model was not fitted to, as for ``novelty``.
+
+    Returns:
+      The row of each among the unseen data, and that of its training datum.
+    """
+    check_model(model)
+    rows = checked(model, unseen, "unseen")
+    which = evenly(np.arange(len(rows)), _MOST_UNSEEN)
+    codes, known = codes_of(model, rows[which]), np.asarray(model.extension.y)
+    far, index = nearest(codes, known)
+    found = twins(codes, known, far)
+    return np.column_stack([which, index])[found]
 
 
 def novelty_beside(

@@ -17,6 +17,9 @@ from aeot_jax.report.parts import Facts, name_of
 from aeot_jax.report.picture import Picture, grid
 from aeot_jax.report.tables import Table, class_table, costs, scores
 
+_SHOWN_TWINS = 3
+"""Near copies that are named."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -258,10 +261,19 @@ def _newness(found: Facts) -> Iterator[str]:
             "Beside copies any sampler looks new."
         )
     if new["share_twins"]:
+        left = "" if new["share_twins"] > 0.5 else ", and are left out of these numbers"
         yield (
-            f"{100 * new['share_twins']:.0f} % of them are near copies of a training code"
-            + ("." if new["share_twins"] > 0.5 else ", and are left out of these numbers.")
+            f"{100 * new['share_twins']:.0f} % of them are near copies of a training code{left}"
+            f"{_pairs(new.get('twins'))}."
         )
+
+
+def _pairs(twins: Any) -> str:
+    """Some near copies by name, from metrics.json."""
+    if not isinstance(twins, list) or not all(isinstance(one, list) for one in twins):
+        return ""
+    some = [" of ".join(map(repr, one)) for one in twins[:_SHOWN_TWINS]]
+    return f", such as {', '.join(some)}" if some else ""
 
 
 def _class_samples(found: Facts, side: int) -> Iterator[Picture]:
