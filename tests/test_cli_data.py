@@ -133,6 +133,33 @@ def test_what_a_fit_refuses_is_described_with_the_reason(tmp_path, capsys):
         assert "`source`" not in line
 
 
+def test_arrays_come_with_the_command_that_learns_them_or_the_reason(tmp_path, capsys):
+    rows, images = RNG.normal(size=(2, 30, 5)), RNG.random((30, 16, 16))
+    np.save(tmp_path / "rows.npy", rows[0])
+    np.savez(tmp_path / "columns.npz", x_train=rows[0], x_test=rows[1][:, :4])
+    np.savez(tmp_path / "sides.npz", x_train=images, x_test=images[:, :8])
+    for name, facts, line in (
+        ("rows.npy", "30", f"To learn it: aeot-jax fit --data {tmp_path / 'rows.npy'} --out RUN"),
+        ("columns.npz", "30", "aeot-jax fit refuses it: `--data` .* make them of one size"),
+        ("sides.npz", "16 x 16 x 1", "aeot-jax fit refuses it: .* one size with --image-size"),
+    ):
+        code, shown, _ = say(capsys, tmp_path / name)
+        assert code == 0
+        assert facts in shown
+        assert re.search(f"^{line}", shown, re.MULTILINE)
+    code, shown, _ = say(capsys, tmp_path / "sides.npz", "--image-size", "8")
+    assert code == 0
+    assert shown.rstrip().endswith("--image-size 8")
+
+
+def test_test_pictures_become_like_those_to_learn(tmp_path, capsys):
+    for i in range(4):
+        save(tmp_path / "train" / f"{i}.png", 16, 12, "L")
+        save(tmp_path / "test" / f"{i}.png", 16, 12)
+    _, shown, _ = say(capsys, tmp_path)
+    assert shown.count("4 of 16 x 12 x 1") == 2
+
+
 @pytest.mark.parametrize("name", ["broken", "empty", "texts"])
 def test_where_nothing_can_be_described_one_sentence_says_so(name, tmp_path, capsys):
     (tmp_path / name).mkdir()

@@ -31,6 +31,17 @@ def test_few_images_get_one_line(option, data, number, told, capsys):
     fit._announce(options, source.Splits(found, None, None), Console())
     first, *more = capsys.readouterr().out.splitlines()
     assert f"{number:,}" in first
-    assert more == ([f"Note: {few_images(number)}"] if told else [])
+    way = " With --hold-out the report says how near they are."
+    assert more == ([f"Note: {few_images(number)}{way}"] if told else [])
     if told:
         assert more[0].startswith(f"Note: {number} images are few: new ones will be soft, and near")
+
+
+@pytest.mark.parametrize(("number", "tested"), [(300, True), (39, False)])
+def test_where_nothing_can_be_held_out_nobody_is_told_to(number, tested, capsys):
+    found = ImageSet(np.zeros((number, 8, 8, 1), np.uint8), None, "photos")
+    options = parse(["fit", "--data", "photos", "--out", "o"])
+    fit._announce(options, source.Splits(found, found if tested else None, None), Console())
+    shown = capsys.readouterr().out
+    assert "Note: " in shown
+    assert "--hold-out" not in shown

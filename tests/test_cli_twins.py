@@ -12,6 +12,12 @@ from aeot_jax.cli import main
 from aeot_jax.evaluate import near_copies
 
 
+@pytest.fixture(autouse=True)
+def sixty_codes_will_do(monkeypatch):
+    """As many as the tiny model has."""
+    monkeypatch.setattr("aeot_jax.metrics.newness.twins._LEAST_KNOWN", 60)
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Eighty pictures, and near copies of the first twenty."""

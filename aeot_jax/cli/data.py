@@ -149,19 +149,21 @@ def _describe(
 
 
 def _describe_arrays(options: Data, path: str, out: Console, err: Console) -> None:
-    """Say what arrays there are; those that `fit` refuses, as they are stored."""
-    pictures = options.pictures.pictures()
+    """Say what arrays there are, and the command that learns them, or why `fit` refuses them."""
+    where, refused = source.Source(source.absolute(path), pictures=options.pictures), None
     with source.typed("PATH"), reading(err, quiet=options.quiet) as report:
-        found, name = sources.find(path, "train")
-        assert isinstance(found, Arrays)
         try:
-            train = images.read(path, pictures=pictures, on_progress=report)
+            splits = source.load(where, report)
+            train, test = splits.train, splits.held_out
         except ValueError as error:
-            refused = str(error).replace("`source`", "`--data`")
-            _show_stored(found, name, refused, out)
-            return
+            refused, test = str(error), None
+            try:
+                train = images.read(path, pictures=options.pictures.pictures(), on_progress=report)
+            except ValueError:
+                _show_stored(path, out)
+                _say_refused(refused, out)
+                return
         options.pictures.check(train)
-        test = source.load_test(path, source.like(pictures, train), report)
     what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)
     table = Table("split", *what, "labels", title=escape(train.name))
     for part, found in {"train": train, "test": test}.items():
@@ -171,13 +173,24 @@ def _describe_arrays(options: Data, path: str, out: Console, err: Console) -> No
             table.add_row(part, f"{len(found):,}", shape, escape(own))
             say(found, err, quiet=options.quiet or found is test)  # print notes once
     out.print(table, highlight=False)
+    if refused is not None:
+        _say_refused(refused, out)
+        return
+    line = words.to_learn(path, options.pictures.as_typed())
+    out.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def _show_stored(found: Arrays, name: str, refused: str, out: Console) -> None:
+def _show_stored(path: str, out: Console) -> None:
+    """Show the array of a path as it is stored."""
+    found, name = sources.find(path, "train")
+    assert isinstance(found, Arrays)
     shape = " x ".join(map(str, found.images.shape))
     table = Table("shape", "type", "labels", title=escape(name))
     labels = "none" if found.labels is None else f"{np.size(found.labels):,}"
     table.add_row(shape, str(found.images.dtype), labels)
     out.print(table, highlight=False)
-    text = f"aeot-jax fit refuses it: {refused}"
+
+
+def _say_refused(why: str, out: Console) -> None:
+    text = f"aeot-jax fit refuses it: {why}"
     out.print(text, soft_wrap=True, markup=False, highlight=False)

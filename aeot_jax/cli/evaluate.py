@@ -20,6 +20,7 @@ from aeot_jax.cli.options.seeds import Purpose, key
 from aeot_jax.cli.screen.notices import warn
 from aeot_jax.cli.screen.timing import Pace, clock
 from aeot_jax.data.found import Report
+from aeot_jax.data.tree import title
 from aeot_jax.evaluate import evaluate, nothing_learned
 from aeot_jax.evaluate.scores import usable_labels
 from aeot_jax.inputs.networks import Network
@@ -226,7 +227,7 @@ def _judge(
     if measured and (said := nothing_learned(measured.get("held_out", measured["train"]), things)):
         warn(err, said)
     data = [] if options.data is None else ["--data", options.data]
-    again = shlex.join(["aeot-jax", "report", str(run), *data])
+    again = shlex.join(["aeot-jax", "report", title(str(run)), *map(title, data)])
     for line in (f"in {run / runs.EVALUATION}", f"to see more: {again}"):
         out.print(line, soft_wrap=True, markup=False, highlight=False)
 
@@ -314,10 +315,10 @@ def _add_novelty(table: Table, found: dict[str, Any]) -> None:
     )
     if found["num_twins"]:
         table.add_row(
-            "novelty: unseen codes that are near copies of a training one, not compared with",
+            "novelty: unseen codes that are near copies of a training one",
             f"{found['num_twins']:,}",
             f"of {found['num_unseen']:,}",
-            "none",
+            "few",
         )
     table.add_row(
         "novelty: how often a new code is nearer than an unseen one",

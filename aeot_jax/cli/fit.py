@@ -272,6 +272,8 @@ def _announce(options: Fit, splits: Splits, err: Console) -> None:
         highlight=False,
     )
     if options.data not in images.NAMES and (said := few_images(len(splits.train), what)):
+        if splits.held_out is None and len(splits.train) >= 2 * source.MIN_HELD_OUT:
+            said += " With --hold-out the report says how near they are."
         err.print(f"Note: {said}", soft_wrap=True, markup=False, highlight=False)
 
 

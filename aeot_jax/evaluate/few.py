@@ -13,7 +13,5 @@ def few_images(number: int, things: str = "images") -> str | None:
     """
     if things != "images" or number >= FEW:
         return None
-    return (
-        f"{number:,} images are few: new ones will be soft, and near to these; give {FEW:,} or "
-        "more; with --hold-out the report says how near they are."
-    )
+    said = f"{number:,} images are few: new ones will be soft, and near to these"
+    return f"{said}; give {FEW:,} or more."

@@ -72,8 +72,7 @@ def near_copies(model: Given[aeot.AEOT], unseen: ArrayLike) -> Int[np.ndarray, "
     which = evenly(np.arange(len(rows)), _MOST_UNSEEN)
     codes, known = codes_of(model, rows[which]), np.asarray(model.extension.y)
     far, index = nearest(codes, known)
-    found = twins(codes, known, far)
-    return np.column_stack([which, index])[found]
+    return np.column_stack([which, index])[twins(codes, known, far).copied]
 
 
 def novelty_beside(

@@ -78,7 +78,7 @@ CASES = [
         {"codes_twins": 0.2},
         "fair",
         "Near copies",
-        "20 % of the unseen codes are near",
+        "20 % of the unseen codes lie far",
         "one of each",
     ),
     ({"codes_twins": 0.02}, "good", "Near copies", "not compared with these", "hold out all"),

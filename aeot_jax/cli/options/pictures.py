@@ -45,6 +45,13 @@ class PictureOptions:
         colour = "grey" if self.grey else "colour" if self.colour else None
         return Pictures(self._size(), self.resize, colour, self.skip_broken)
 
+    def as_typed(self) -> list[str]:
+        """The options as the user types them, without those that are as by default."""
+        size = [] if self.image_size is None else ["--image-size", self.image_size]
+        resize = [] if self.resize == AS_THEY_ARE.resize else ["--resize", self.resize]
+        flags = {"--grey": self.grey, "--colour": self.colour, "--skip-broken": self.skip_broken}
+        return size + resize + [name for name, given in flags.items() if given]
+
     def check(self, found: ImageSet | Table) -> None:
         """Refuse options of pictures for data that are no pictures.
 

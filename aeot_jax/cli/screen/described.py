@@ -1,6 +1,6 @@
 """What a folder or an archive of pictures holds, in words, and how to learn it."""
 
-import shlex
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,8 +115,9 @@ def _classes(files: Files, seen: Survey) -> str:
 def _shape(held: Held, seen: Survey, options: PictureOptions) -> str:
     """The images that `fit` makes of them."""
     wanted = options.pictures()
-    headers = [one for _, part in held.parts.values() for one in part.headers.values()]
-    channels = wanted.channels or (1 if all(header.grey for header in headers) else 3)
+    _, learned = next(iter(held.parts.values()))  # the others become like these
+    grey = all(header.grey for header in learned.headers.values())
+    channels = wanted.channels or (1 if grey else 3)
     if held.refused is not None:
         return "-"
     side = _proposed(held)
@@ -169,8 +170,7 @@ def _way(held: Held, options: PictureOptions) -> list[str]:
         why = "one picture is too few; a fit needs two at least, and should have a thousand."
     if why is not None:
         return [f"aeot-jax fit refuses it: {why}"]
-    given = f"--data {shlex.quote(held.path)} --out RUN{_options(held, options)}"
-    lines = [f"To learn it: aeot-jax fit {given}"]
+    lines = [words.to_learn(held.path, _options(held, options))]
     if train.labels is not None:
         lines.append("With --labels, each class gets a map of its own.")
     if held.broken:
@@ -180,16 +180,13 @@ def _way(held: Held, options: PictureOptions) -> list[str]:
     return lines
 
 
-def _options(held: Held, options: PictureOptions) -> str:
+def _options(held: Held, options: PictureOptions) -> list[str]:
     """Options of `fit` for these pictures: those that they need, and those that the user gave."""
     size = options.image_size
     if size is None and _common(held) is None:
         size = str(_proposed(held))
-    text = "" if size is None else f" --image-size {size}"
-    if options.resize != "crop":
-        text += f" --resize {options.resize}"
-    text += " --grey" * options.grey + " --colour" * options.colour
-    return text + " --skip-broken" * bool(held.broken or options.skip_broken)
+    skip = bool(held.broken or options.skip_broken)
+    return dataclasses.replace(options, image_size=size, skip_broken=skip).as_typed()
 
 
 def nothing_read(held: Held) -> ValueError:

@@ -1,5 +1,6 @@
-"""Words for classes and for lists of files."""
+"""Words for classes, for lists of files, and for the next command."""
 
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,3 +30,9 @@ def listed(things: Sequence[str]) -> str:
     """The first of some things, and how many more there are."""
     more = len(things) - _NAMED
     return ", ".join(things[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def to_learn(path: str, options: list[str]) -> str:
+    """The command that learns what a path holds."""
+    given = shlex.join(["--data", title(path), "--out", "RUN", *options])
+    return f"To learn it: aeot-jax fit {given}"

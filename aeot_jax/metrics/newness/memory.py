@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
-from aeot_jax.metrics.newness.twins import others, twins
+from aeot_jax.metrics.newness.twins import kept, twins
 from aeot_jax.metrics.points import together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -31,7 +31,8 @@ class MemoryReport:
       num_generated: number of generated images.
       num_held_out: number of held-out images.
       num_twins: number of those that are near copies of a training image, but not equal to it.
-        Unless they are most of them, the other fields leave them out.
+        Unless they are most of them, the other fields leave them out, and as large a share of
+        near copies among the generated images.
     """
 
     share_nearer: float
@@ -109,23 +110,24 @@ def remembered(
             f"`held_out` is at a median distance of 0 from `{name}`: half of it are copies; pass "
             "data that were not trained on."
         )
-    copied = twins(unseen, known, far)
-    far = far[others(copied)]
-    near, _ = nearest(new, known, block=block)
+    made, _ = nearest(new, known, block=block)
+    found = twins(unseen, known, far)
+    near, far = made[kept(new, known, made, found)], far[found.others]
+    near_se = near_share_se(alpha, near.size, far.size)
     cutoff = near_cutoff(far, alpha)
     median_generated, median_held_out = float(np.median(near)), float(np.median(far))
     return MemoryReport(
         share_nearer=share_within(near, far, cutoff, alpha),
-        standard_error=near_share_se(alpha, near.size, far.size),
+        standard_error=float(np.hypot(near_se, found.share_se(len(new)))),
         cutoff=cutoff,
         alpha=alpha,
-        num_copies=int((near == 0).sum()),
+        num_copies=int((made == 0).sum()),
         median_generated=median_generated,
         median_held_out=median_held_out,
         median_ratio=median_generated / median_held_out,
         num_generated=len(new),
         num_held_out=num_held_out,
-        num_twins=int(copied.sum()),
+        num_twins=int(found.copied.sum()),
     )
 
 

@@ -9,12 +9,12 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.metrics.distances import nearest
 from aeot_jax.metrics.newness.memory import near_cutoff, near_share_se, share_nearer, share_within
-from aeot_jax.metrics.newness.twins import others, rounding, twins
+from aeot_jax.metrics.newness.twins import Twins, kept, rounding, twins
 from aeot_jax.metrics.points import Rows, together
 from aeot_jax.typing import ArrayLike, Given
 
@@ -52,7 +52,7 @@ class NoveltyReport:
       median_unseen: the same for unseen codes.
       num_twins: number of unseen codes that are near copies of a training code, but not equal to
         it. Unless they are most of them, they are left out of all that is said here but
-        `num_repeated` and `num_unseen`.
+        `num_repeated` and `num_unseen`, and as large a share of near copies among the new codes.
       unseen: "held out", or "left out": each of some training codes against all others.
       num_new: number of new codes.
       num_unseen: number of unseen codes.
@@ -131,8 +131,10 @@ def novelty_report(
     else:
         near, far = (to_nearest(rows, reference, block) for rows in (made, others[0]))
     some, kind = (others[0], "held out") if rows is None else (reference[rows], "left out")
-    copied = twins(some, reference, far, rows)
-    return _compared(near, far, copied, rounding(reference), alpha, kind)
+    found = twins(some, reference, far, rows)
+    sides = (near, kept(made, reference, near, found)), (far, found.others)
+    repeated = int((far <= rounding(reference)).sum())
+    return _compared(sides, found, repeated, alpha, kind)
 
 
 def to_nearest(points: Rows, reference: Rows, block: int = 64) -> Float[np.ndarray, " n"]:
@@ -177,39 +179,39 @@ def left_out(known: Rows, rows: Int[np.ndarray, " p"], block: int = 64) -> Float
 
 
 def _compared(
-    near: Float[np.ndarray, " n"],
-    far: Float[np.ndarray, " p"],
-    copied: Bool[np.ndarray, " p"],
-    same: float,
+    sides: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    copied: Twins,
+    repeated: int,
     alpha: float,
     unseen: str,
 ) -> NoveltyReport:
-    """The report, from distances of new and of unseen codes; those up to `same` are copies.
+    """The report, from distances of new and of unseen codes.
 
     Args:
-      near: distances of new codes.
-      far: distances of unseen codes.
+      sides: distances of new codes, and which of them to compare; the same of unseen codes.
       copied: which unseen codes are near copies.
-      same: see above.
-      alpha: share of the other unseen codes that counts as near.
+      repeated: unseen codes that equal a training code.
+      alpha: share of the unseen codes, without near copies, that counts as near.
       unseen: where the unseen codes are from.
     """
-    found, far = far, far[others(copied)]
-    n, p = len(near), len(far)
+    all_near, all_far = (distances for distances, _ in sides)
+    near, far = (distances[some] for distances, some in sides)
+    n, p, chance = len(near), len(far), copied.share_se(len(all_near))
     cutoff = near_cutoff(far, alpha)
+    near_se = near_share_se(alpha, n, p) * (_PAIRED if unseen == "left out" else 1)
     return NoveltyReport(
         share_near=share_within(near, far, cutoff, alpha),
-        share_near_se=near_share_se(alpha, n, p) * (_PAIRED if unseen == "left out" else 1),
+        share_near_se=float(np.hypot(near_se, chance)),
         cutoff=cutoff,
         alpha=float(alpha),
         nearer=share_nearer(near, far),
-        nearer_se=float(np.sqrt((n + p + 1) / (12 * n * p))),
-        num_copies=int((near == 0).sum()),
-        num_repeated=int((found <= same).sum()),
-        num_twins=int(copied.sum()),
+        nearer_se=float(np.hypot(np.sqrt((n + p + 1) / (12 * n * p)), chance / 2)),
+        num_copies=int((all_near == 0).sum()),
+        num_repeated=repeated,
+        num_twins=int(copied.copied.sum()),
         median_new=float(np.median(near)),
         median_unseen=float(np.median(far)),
         unseen=unseen,
-        num_new=n,
-        num_unseen=len(found),
+        num_new=len(all_near),
+        num_unseen=len(all_far),
     )

@@ -10,9 +10,17 @@ whatever their density is there. So c follows from a chance, one in a thousand, 
 median of :math:`d_3 / d_5`, whose power D has the distribution Beta(3, 2); few twins hardly move
 it.
 
+Parts of the data that are thinner than the rest, such as a curve beside a cloud, have such points
+by nature, and so do new points of the same law. Hence both sides are treated alike: the new points
+lose the same share of twins. (What a sampler makes beyond that share stays, and is near.) In bursts
+of more than five pictures the fifth neighbour is of the burst, too, and few are found.
+
 Source of the ratios: distances to neighbours in a Poisson process, as in Levina and Bickel,
 "Maximum likelihood estimation of intrinsic dimension", NIPS 2004.
 """
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -31,6 +39,9 @@ _FEW = 2
 _SHARE = 0.01
 """Up to so many twins, or such a share of the points, are taken for chance."""
 
+_LEAST_KNOWN = 100
+"""Fewest known points among which twins can be told."""
+
 _SAME = 1e-5
 """Points at most so far from each other, in units of the spread of the points, are the same."""
 
@@ -40,8 +51,36 @@ _FOR_SPREAD = 2**13
 _CHUNK = 2**22
 """Numbers that are held together."""
 
-_WORK = 2**34
+_WORK = 2**33
 """Most pairs of points times their dimensions: some seconds of a core."""
+
+
+class Twins(NamedTuple):
+    """Which unseen points are near copies, and what makes a point one.
+
+    Attributes:
+      copied: which of the unseen points are (p,).
+      least: times the distance to the fifth known point, below which the first makes a twin; 0 if
+        there are no twins.
+    """
+
+    copied: Bool[np.ndarray, " p"]
+    least: float
+
+    @property
+    def others(self) -> Bool[np.ndarray, " p"]:
+        """Which unseen points to compare with: those that are no twins, unless most are."""
+        return np.ones_like(self.copied) if self.are_most else ~self.copied
+
+    @property
+    def are_most(self) -> bool:
+        """Whether more than half of the unseen points are twins."""
+        return bool(2 * self.copied.sum() > len(self.copied))
+
+    def share_se(self, n: int) -> float:
+        """Standard error of the share of twins that n new points have beyond that of the unseen."""
+        share = 0.0 if self.are_most else float(self.copied.mean())
+        return math.sqrt(share * (1 - share) * (1 / n + 1 / len(self.copied)))
 
 
 def twins(
@@ -49,10 +88,11 @@ def twins(
     known: Rows,
     far: Float[np.ndarray, " p"],
     own: Int[np.ndarray, " p"] | None = None,
-) -> Bool[np.ndarray, " p"]:
-    """Which unseen points are near copies of a known point, but not equal to it; none if very few.
+) -> Twins:
+    """Find the unseen points that are near copies of a known point, but not equal to it.
 
-    Where it would take too long to look at all of them, those nearest to a known point are.
+    Where it would take too long to look at all of them, those nearest to a known point are. Very
+    few are taken for chance, and of few known points nothing can be said.
 
     Args:
       unseen: points (p, d).
@@ -60,42 +100,77 @@ def twins(
       far: distance of each unseen point to its nearest known one.
       own: the row of each unseen point among the known, which does not count; None if it has none.
     """
-    result = np.zeros(len(unseen), bool)
-    if len(known) <= _NEIGHBOURS + 1:
-        return result
-    most = max(_WORK // known.size, 100)
-    some = np.argsort(far, kind="stable")[:most]
-    spread = np.linspace(0, len(unseen) - 1, min(most, len(unseen))).round().astype(int)
-    rows = np.union1d(some, spread)
-    near = _neighbours(unseen[rows], known, None if own is None else own[rows])
+    none = Twins(np.zeros(len(unseen), bool), 0.0)
+    if len(known) < _LEAST_KNOWN:
+        return none
+    spread = np.linspace(0, len(unseen) - 1, min(_most(known), len(unseen))).round().astype(int)
+    near = _neighbours(unseen[spread], known, None if own is None else own[spread])
     middle, last = near[:, _MIDDLE - 1], near[:, -1]
-    same = rounding(known)
-    usual = np.isin(rows, spread) & (middle > same)
+    usual = middle > rounding(known)
     if 2 * usual.sum() < len(spread):
-        return result  # many are equal, as on a lattice
+        return none  # many are equal, as on a lattice
     ratio = float(np.median(middle[usual] / last[usual]))
     if not 0 < ratio < 1:
-        return result  # of a lattice
+        return none  # of a lattice
     dimension = np.log(_MEDIAN) / np.log(ratio)
-    least = (_CHANCE / (_NEIGHBOURS - 1)) ** (1 / dimension)
-    result[rows] = (far[rows] > same) & (far[rows] < least * last)
-    return result & (result.sum() > max(_FEW, _SHARE * len(rows)))
+    least = float((_CHANCE / (_NEIGHBOURS - 1)) ** (1 / dimension))
+    copied = _near_copies(unseen, known, far, least, own)
+    few = copied.sum() <= max(_FEW, _SHARE * len(unseen))
+    return none if few else Twins(copied, least)
+
+
+def kept(
+    new: Rows, known: Rows, near: Float[np.ndarray, " n"], found: Twins
+) -> Bool[np.ndarray, " n"]:
+    """Which new points to compare: without twins, up to the share of the unseen that are.
+
+    Args:
+      new: points (n, d).
+      known: points (m, d).
+      near: distance of each new point to its nearest known one.
+      found: twins of the unseen points.
+    """
+    result = np.ones(len(new), bool)
+    if found.least == 0 or found.are_most:
+        return result
+    most = round(float(found.copied.mean()) * len(new))
+    copied = np.flatnonzero(_near_copies(new, known, near, found.least))
+    result[copied[np.argsort(near[copied], kind="stable")][:most]] = False
+    return result
+
+
+def _near_copies(
+    points: Rows,
+    known: Rows,
+    near: Float[np.ndarray, " p"],
+    least: float,
+    own: Int[np.ndarray, " p"] | None = None,
+) -> Bool[np.ndarray, " p"]:
+    """Which points are much nearer to their first known neighbour than to their fifth."""
+    result = np.zeros(len(points), bool)
+    rows = np.argsort(near, kind="stable")[: _most(known)]
+    last = _neighbours(points[rows], known, None if own is None else own[rows])[:, -1]
+    result[rows] = (near[rows] > rounding(known)) & (near[rows] < least * last)
+    return result
+
+
+def _most(known: Rows) -> int:
+    """Most points to look at."""
+    return max(_WORK // known.size, 100)
 
 
 def rounding(known: Rows) -> float:
-    """The distance up to which a point equals a known one."""
-    some = known[:: -(-len(known) // _FOR_SPREAD)]
-    return _SAME * float(np.sqrt(some.var(axis=0, dtype=np.float64).sum())) / _unit(known)
+    """The distance up to which a point equals a known one; a few far points change nothing."""
+    some = known[:: -(-len(known) // _FOR_SPREAD)].astype(np.float64)
+    spread = np.median(np.linalg.norm(some - np.median(some, axis=0), axis=1))
+    if spread == 0:  # half of them are equal
+        spread = np.sqrt(some.var(axis=0).sum())
+    return _SAME * float(spread) / _unit(known)
 
 
 def _unit(points: Rows) -> int:
     """What one is in these points: bytes are pixels."""
     return 255 if points.dtype == np.uint8 else 1
-
-
-def others(copied: Bool[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
-    """Which unseen points to compare with: those that are no twins, unless most of them are."""
-    return ~copied if 2 * copied.sum() <= len(copied) else np.ones_like(copied)
 
 
 def _neighbours(

@@ -176,8 +176,8 @@ def calibrate(
     codes around it. How wide the kernels are follows from the data: a new code is as likely to be
     nearer to the codes of the map as it is to be farther than an unseen one. Modes keep their
     shares and their variance, and no group of codes that share a kernel lies on both sides of a
-    singular face. (A mode of fewer than about 2 (d + 1) codes that is many times tighter than all
-    others comes out wider; see ``density.families``.)
+    singular face. (A mode of fewer than about 4 (d + 1) codes that is many times tighter than
+    others may come out wider, because it is grouped with them.)
 
     Args:
       key: consumed.

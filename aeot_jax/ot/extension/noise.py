@@ -33,7 +33,7 @@ from jaxtyping import Array, Float, Int
 from aeot_jax.measures import Measure, draw
 from aeot_jax.metrics.newness.memory import share_nearer
 from aeot_jax.metrics.newness.novelty import left_out, left_out_rows, to_nearest
-from aeot_jax.metrics.newness.twins import others, rounding, twins
+from aeot_jax.metrics.newness.twins import Twins, kept, rounding, twins
 from aeot_jax.numerics import add_rows, repeat, safe_ratio
 from aeot_jax.ot.cells import power, shift
 from aeot_jax.ot.density import fit
@@ -161,13 +161,15 @@ def learn(
     noise = Noise(found, centre, per_unit, gain, jnp.float32(1), jnp.float32(1))
     wider = replace(noise, kernels=wide, gain=_more_rows(gain, more))
     known = codes.astype(np.float32)
-    far, share = _unseen_distances(known, mass, unseen)
+    far, share, copied = _unseen_distances(known, mass, unseen)
     x, index = _drawn(draw_key, mu, y, h)
     own = y[index]
 
     def nearer(width: float) -> float:
         z, _ = _moved(x, index, own, replace(wider, reach=jnp.float32(width)))
-        return share_nearer(to_nearest(np.asarray(z), known), far, share)
+        made = np.asarray(z)
+        near = to_nearest(made, known)
+        return share_nearer(near[kept(made, known, near, copied)], far, share)
 
     return replace(noise, reach=jnp.float32(_balanced(nearer)))
 
@@ -176,16 +178,17 @@ def _unseen_distances(
     known: Float[np.ndarray, "m d"],
     mass: Float[np.ndarray, " m"] | None,
     unseen: Float[np.ndarray, "p d"] | None,
-) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"] | None]:
-    """Distances of unseen codes to the nearest codes of the map, and the weights of the unseen.
+) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"] | None, Twins]:
+    """Distances of unseen codes to the nearest codes of the map, their weights, and near copies.
 
-    Near copies are left out: beside them only near copies are as new.
+    These are left out of the first two: beside them only near copies are as new.
     """
     if unseen is None:
         left = left_out_rows(len(known))
         far = left_out(known, left)
-        kept = others(twins(known[left], known, far, left))
-        return far[kept], None if mass is None else mass[left][kept]
+        found = twins(known[left], known, far, left)
+        share = None if mass is None else mass[left][found.others]
+        return far[found.others], share, found
     far = to_nearest(unseen, known)
     repeated = int((far <= rounding(known)).sum())
     if 2 * repeated >= len(far):
@@ -193,7 +196,8 @@ def _unseen_distances(
             f"`unseen` has {len(far)} codes, of which {repeated} are codes of the map: beside "
             "them only copies are as new; pass others, or None to leave out codes of the map."
         )
-    return far[others(twins(unseen, known, far))], None
+    found = twins(unseen, known, far)
+    return far[found.others], None, found
 
 
 def _of_all(

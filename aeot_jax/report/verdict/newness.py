@@ -53,8 +53,8 @@ def novelty(n: Numbers) -> Iterable[Finding]:
         return
     if n.codes_twins:
         text = (
-            f"{percent(n.codes_twins)} of the unseen codes are near copies of a training code, as "
-            "pictures of a burst are; "
+            f"{percent(n.codes_twins)} of the unseen codes lie far nearer to one training code "
+            "than to others, as near copies do, such as pictures of a burst; "
         )
         advice = "Keep near copies together: hold out all of them or none, or fit to one of each."
         if n.codes_twins > _MOST_TWINS:
