@@ -154,6 +154,16 @@ def test_neighbours_tell_of_many_targets_what_all_distances_do(make, d, monkeypa
     np.testing.assert_array_equal(found(y).labels, exact.labels)
 
 
+@pytest.mark.parametrize("m", [9, 37, 600])
+def test_a_tree_and_all_distances_find_the_same_neighbours(m, monkeypatch):
+    monkeypatch.setattr(linking, "_QUERIES", 100)
+    monkeypatch.setattr(linking, "BLOCK_NUMBERS", 7_000)
+    y = copies(m, 5)
+    ways = linking._by_tree, linking._by_all_distances
+    tree, every = (np.concatenate(list(by(y))) for by in ways)
+    np.testing.assert_array_equal(np.sort(every, 1), np.sort(tree, 1))
+
+
 def test_too_many_parts_and_too_little_weight_are_left_alone(monkeypatch):
     y = np.repeat(normal(60, 4), 10, 0) + 1e-4 * normal(600, 4, 2)
     monkeypatch.setattr(linking, "_EXACT", 20)

@@ -3,6 +3,8 @@
 Source: Gower and Ross, "Minimum spanning trees and single linkage cluster analysis", 1969.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import linkage
@@ -16,13 +18,16 @@ _EXACT = 4096
 _NEIGHBOURS = 8
 """How many."""
 
-_TREE_DIM = 12
+_TREE_DIM = 8
 """Dimensions up to which a tree finds them sooner than all distances do."""
+
+_QUERIES = 1024
+"""Targets whose neighbours it finds at a time."""
 
 _TINY = np.finfo(float).tiny
 
-BLOCK_NUMBERS = 1 << 23
-"""Distances held at a time: 64 MiB."""
+BLOCK_NUMBERS = 1 << 21
+"""Distances held at a time: 16 MiB."""
 
 
 def squared_distances(
@@ -63,22 +68,50 @@ def _near(
     y: Float[np.ndarray, "m d"],
 ) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"], Float[np.ndarray, " e"]]:
     """Each target's nearest others: both indices, and the distances."""
-    number = len(y)
-    own = np.repeat(np.arange(number), _NEIGHBOURS)
-    if y.shape[1] <= _TREE_DIM:
-        near = KDTree(y).query(y, _NEIGHBOURS + 1)
-        distances, columns = (np.asarray(part)[:, 1:].ravel() for part in near)
-        return own, columns, np.maximum(distances, _TINY)
-    found, distances = [], []
-    for part in np.array_split(np.arange(number), -(-number * number // BLOCK_NUMBERS)):
-        squares = squared_distances(y[part], y)
+    by = _by_tree if y.shape[1] <= _TREE_DIM else _by_all_distances
+    columns = np.concatenate(list(by(y)))
+    # Differences keep the digits of targets that nearly coincide.
+    squares = np.stack([((y - y[column]) ** 2).sum(1) for column in columns.T], 1)
+    own = np.repeat(np.arange(len(y)), _NEIGHBOURS)
+    return own, columns.ravel(), np.maximum(np.sqrt(squares).ravel(), _TINY)
+
+
+def _by_tree(y: Float[np.ndarray, "m d"]) -> Iterator[Int[np.ndarray, "n k"]]:
+    """Indices of the nearest others, some targets at a time."""
+    tree = KDTree(y)
+    for start in range(0, len(y), _QUERIES):
+        near = tree.query(y[start : start + _QUERIES], _NEIGHBOURS + 1)[1]
+        yield np.asarray(near)[:, 1:]
+
+
+def _by_all_distances(y: Float[np.ndarray, "m d"]) -> Iterator[Int[np.ndarray, "n k"]]:
+    """The same from all distances: the nearest are in those columns whose minima are smallest.
+
+    The squared distances of a target, less a part that all of them have, stand in a table whose
+    columns are about as many as the numbers of the few that are then looked at one by one.
+    """
+    number, dim = y.shape
+    height = max(1, round((number / _NEIGHBOURS) ** 0.5))
+    width = -(-number // height)
+    right = np.zeros((dim + 1, height * width))
+    right[:dim, :number] = -2 * y.T
+    right[dim, :number], right[dim, number:] = (y * y).sum(1), np.inf
+    left = np.concatenate([y, np.ones((number, 1))], 1)
+    parts = np.array_split(np.arange(number), -(-number * number // BLOCK_NUMBERS))
+    block = np.empty((len(parts[0]), height * width))  # one for all: new memory is slow
+    for part in parts:
+        squares = np.matmul(left[part], right, out=block[: len(part)])
         squares[np.arange(len(part)), part] = np.inf
-        near = np.argpartition(squares, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
-        found.append(near.ravel())
-        # Differences keep the digits of targets that nearly coincide.
-        exact = [((y[part] - y[column]) ** 2).sum(1) for column in near.T]
-        distances.append(np.sqrt(np.stack(exact, 1)).ravel())
-    return own, np.concatenate(found), np.maximum(np.concatenate(distances), _TINY)
+        table = squares.reshape(len(part), height, width)
+        columns = _least(table.min(1))
+        few = np.take_along_axis(table, columns[:, None, :], 2).reshape(len(part), -1)
+        places = np.arange(height)[:, None] * width + columns[:, None, :]
+        yield np.take_along_axis(places.reshape(len(part), -1), _least(few), 1)
+
+
+def _least(numbers: Float[np.ndarray, "n m"]) -> Int[np.ndarray, "n k"]:
+    """Where the smallest of each row stand, as many as there are neighbours."""
+    return np.argpartition(numbers, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
 
 
 def _between(
