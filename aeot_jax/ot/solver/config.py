@@ -25,6 +25,9 @@ from aeot_jax.ot.solver.moves.table import Method, MethodName
 from aeot_jax.ot.solver.starts import closed_forms
 from aeot_jax.typing import Devices, Given
 
+DEFAULT_TOLERANCE = 0.1
+"""Aim of the schedule where only a limit is given."""
+
 LARGEST = 2_000_000_000
 """Most samples of a solve: counts are int32."""
 
@@ -270,6 +273,16 @@ def placement(config: SolverConfig) -> Placement:
 def method_of(config: SolverConfig) -> Int[Array, ""]:
     """Code of what moves the heights by sampling."""
     return jnp.asarray(Method[sampling_method(config).upper()], jnp.int32)
+
+
+def tolerance_of(config: SolverConfig) -> float:
+    """Mass error that the schedule aims at."""
+    return config.tolerance or DEFAULT_TOLERANCE
+
+
+def asks_for_adam(config: SolverConfig) -> bool:
+    """Whether the user decides what the first phase is, so that none is left out."""
+    return config.optimizer is not None or config.adam_share is not None
 
 
 def sampling_method(config: SolverConfig) -> str:

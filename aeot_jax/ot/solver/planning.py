@@ -13,7 +13,14 @@ from aeot_jax.ot.counts.law import MARGIN, cost, error_after, samples_to_reach
 from aeot_jax.ot.counts.light import samples_to_bound, samples_to_see_equal
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.solver.batch import BATCHES, LEAST_STEPS, batch_of
-from aeot_jax.ot.solver.config import LARGEST, SolverConfig, sampling_method
+from aeot_jax.ot.solver.config import (
+    DEFAULT_TOLERANCE,
+    LARGEST,
+    SolverConfig,
+    asks_for_adam,
+    sampling_method,
+    tolerance_of,
+)
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import (
     FEW_DIMS,
@@ -28,9 +35,6 @@ from aeot_jax.ot.solver.plan import (
 from aeot_jax.ot.solver.starts import closed_forms, tails
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.typing import HostWeights, Weights
-
-DEFAULT_TOLERANCE = 0.1
-"""Aim of the schedule where only a time limit is given."""
 
 _CHECK_ERROR = 0.05
 """Standard error of the last draw, as a part of the tolerance."""
@@ -125,7 +129,7 @@ def _starts(
     from normal, and pure Adam stays what it was.
     """
     size = sizes.padded(num_targets, mu.dim)  # of which there are few, so that few programs serve
-    wanted = samples_to_reach(size, mu.dim, config.tolerance or DEFAULT_TOLERANCE)
+    wanted = samples_to_reach(size, mu.dim, tolerance_of(config))
     per_round = tails.samples_of_a_round(math.floor(_START_SHARE * wanted), mu.dim)
     if config.start != "auto":
         return (config.start,), per_round if config.start == "tails" else 0
@@ -149,10 +153,9 @@ def looks_at_start(plan: Plan) -> bool:
 
 def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, wanted: int) -> Trust:
     """What is asked of the start, by as many samples as tell half of the squared tolerance."""
-    own = config.optimizer is not None or config.adam_share is not None
-    if plan.method not in MOVES or own or not looks_at_start(plan):
+    if plan.method not in MOVES or asks_for_adam(config) or not looks_at_start(plan):
         return NO_TRUST
-    tolerance = config.tolerance or DEFAULT_TOLERANCE
+    tolerance = tolerance_of(config)
     samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
     return Trust(max(1, round(samples / plan.batch.size)), (_NEAR * tolerance) ** 2)
 
@@ -191,7 +194,7 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
             f"`max_samples` is {limit}, but the start alone takes {begun} samples, and a step "
             f"{batch}; pass at least {begun + batch}."
         )
-    tolerance = config.tolerance or DEFAULT_TOLERANCE
+    tolerance = tolerance_of(config)
     wanted = samples_to_reach(num_targets, mu.dim, tolerance, made.shares)
     if config.tolerance is not None:
         wanted = max(wanted, LEAST_STEPS * batch)
@@ -204,9 +207,8 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
     if config.tolerance is None:  # nothing to decide: spend at most a quarter on looking
         check = min(check, max(wanted // 4, batch))
     wanted = min(wanted, limit - begun)
-    steps = max(1, -(-wanted // batch))
     trust = _trust(num_targets, mu, made, config, wanted)
-    planned = phases(steps, mu.dim, config, num_targets / batch)
+    planned = phases_of(wanted, num_targets, mu.dim, made, config)
     return Budget(planned, trust, begun, limit, min(check, LARGEST))
 
 
@@ -246,6 +248,14 @@ def phases(
     return Phases(0, adam_until, average_from if average_from < num_steps else NEVER, num_steps)
 
 
+def phases_of(
+    num_samples: int, num_targets: int, dim: int, plan: Plan, config: SolverConfig
+) -> Phases:
+    """Divide the steps that draw so many samples, at least one."""
+    steps = max(1, -(-num_samples // plan.batch.size))
+    return phases(steps, dim, config, num_targets / plan.batch.size, plan.method)
+
+
 def phases_after(
     error: float,
     drawn: int,
@@ -260,8 +270,7 @@ def phases_after(
 
     To forget what was reached takes as many samples again; where there are less, nothing changes.
     """
-    steps = -(-(goal - drawn) // plan.batch.size)
-    again = phases(steps, dim, config, num_targets / plan.batch.size, plan.method)
+    again = phases_of(goal - drawn, num_targets, dim, plan, config)
     if error**2 > budget.trust.chi2:
         return again if goal >= 2 * drawn else None
     per_target = plan.batch.size / num_targets
@@ -294,12 +303,12 @@ def samples_to_continue(
     return min(budget.max_samples, math.ceil(goal))
 
 
-def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: float | None) -> bool:
+def is_far(drawn: int, error: float, num_targets: int, dim: int, tolerance: float) -> bool:
     """Whether an error is far above the tolerance and above the law of its samples.
 
     Then more of the same is no cure.
     """
-    near = MARGIN * (tolerance or DEFAULT_TOLERANCE)
+    near = MARGIN * tolerance
     law = max(near**2, cost(dim) * num_targets / max(drawn, 1))  # none, if the start seemed near
     return error**2 >= _FAR * law
 

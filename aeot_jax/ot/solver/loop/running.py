@@ -21,7 +21,13 @@ from aeot_jax.ot.lists import arrange
 from aeot_jax.ot.lists.searching import Searching
 from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
-from aeot_jax.ot.solver.config import SolverConfig, method_of, sampling_method
+from aeot_jax.ot.solver.config import (
+    SolverConfig,
+    asks_for_adam,
+    method_of,
+    sampling_method,
+    tolerance_of,
+)
 from aeot_jax.ot.solver.exactly import is_reached
 from aeot_jax.ot.solver.loop.chunks import Run, advanced, checked
 from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
@@ -128,7 +134,7 @@ def solve_by_sampling(
             budget = planning.seeing(budget, made.nu, config, goal)
             # Adam alone is the published algorithm, which plans once.
             moving = plan.method in MOVES or int(state.average.number) > 0
-            far = moving and planning.is_far(drawn, error, *size, config.tolerance)
+            far = moving and planning.is_far(drawn, error, *size, tolerance_of(config))
             groups = None
             if (far or attempt > 0) and not looked:
                 looked = True
@@ -187,15 +193,14 @@ def _far_groups(
     made: Prepared, config: SolverConfig, where: Placement
 ) -> tuple[Groups | None, Status]:
     """Far groups of the targets, if steps may heed them; and whether Ctrl-C ended the look."""
-    asked = config.optimizer is not None or config.adam_share is not None  # for a first phase
-    asked = asked or config.plateau_steps is not None or sampling_method(config) != "newton"
-    if asked or where.target_shards > 1 or made.y.size > MOST_NUMBERS:
+    other = config.plateau_steps is not None or sampling_method(config) != "newton"
+    if other or asks_for_adam(config) or where.target_shards > 1 or made.y.size > MOST_NUMBERS:
         return None, Status.RUNNING
     if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
         return None, Status.RUNNING
     y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
     try:
-        return find(y, nu, config.tolerance or planning.DEFAULT_TOLERANCE), Status.RUNNING
+        return find(y, nu, tolerance_of(config)), Status.RUNNING
     except KeyboardInterrupt:
         return None, Status.INTERRUPTED
 
@@ -206,10 +211,9 @@ def _nested(
     """Begin anew, from h = 0 and with steps that heed these groups; also the samples to go to."""
     size, config = (run.made.num_targets, run.made.mu.dim), run.config
     plan = run.plan._replace(method="nested", shares=False, own_gaps=False)
-    lacking = law.samples_to_reach(*size, config.tolerance or planning.DEFAULT_TOLERANCE)
+    lacking = law.samples_to_reach(*size, tolerance_of(config))
     goal = min(budget.max_samples, drawn + lacking)
-    steps = -(-(goal - drawn) // plan.batch.size)
-    again = planning.phases(steps, size[1], config, size[0] / plan.batch.size, plan.method)
+    again = planning.phases_of(goal - drawn, *size, plan, config)
     # Steps of one scale have thrown cells inside of groups too far to bring them back.
     h = jnp.asarray(np.where(np.isfinite(np.asarray(state.h)), np.float32(0), np.float32(-np.inf)))
     method = with_groups(state.method.drawn, groups)
