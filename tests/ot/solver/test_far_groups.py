@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
-from aeot_jax.ot.solver.loop import running
+from aeot_jax.ot.solver.loop import misses
 from aeot_jax.ot.solver.moves import groups, linking, nested
 
 KEY = jax.random.key(0)
@@ -213,7 +213,7 @@ def looks(monkeypatch):
         found.append(groups.find(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(running, "find", noted)
+    monkeypatch.setattr(misses, "find", noted)
     return found
 
 
@@ -246,14 +246,14 @@ def test_what_was_reached_before_is_not_lost(monkeypatch):
         y = copies(FEW, 5).astype(np.float32)
         return aeot.solve(KEY, aeot.Gaussian(5), y, config=config, on_progress=progress.append)
 
-    monkeypatch.setattr(running, "find", noted)
+    monkeypatch.setattr(misses, "find", noted)
     solve(max_samples=60_000)
     (drawn,) = looked
     ended = solve(max_samples=drawn + 1)
     assert len(looked) == 2
     assert ended.status == aeot.Status.SAMPLE_LIMIT
     assert ended.num_samples > drawn
-    monkeypatch.setattr(running, "find", interrupted)
+    monkeypatch.setattr(misses, "find", interrupted)
     stopped = solve(max_samples=60_000)
     assert stopped.status == aeot.Status.INTERRUPTED
     assert stopped.num_samples == drawn

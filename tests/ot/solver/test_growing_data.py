@@ -11,7 +11,8 @@ import aeot_jax as aeot
 from aeot_jax.ot import problem
 from aeot_jax.ot.counts import law
 from aeot_jax.ot.solver import planning
-from aeot_jax.ot.solver.loop import running
+from aeot_jax.ot.solver.loop import misses
+from aeot_jax.ot.solver.loop.running import StartWarning
 from aeot_jax.ot.solver.starts import known, start
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -78,7 +79,7 @@ def test_what_a_start_of_its_own_knows_is_the_same_everywhere(old):
 
 def test_worth_is_forgotten_where_the_phases_begin_again(old):
     state, _ = begun(old)
-    again = running.planned_anew(state, planning.phases(10, 5, CONFIG))
+    again = misses.planned_anew(state, planning.phases(10, 5, CONFIG))
     assert (state.worth > 0).any()
     assert again.worth.shape == state.worth.shape
     np.testing.assert_array_equal(again.worth, 0)
@@ -187,7 +188,7 @@ def test_a_solution_of_few_of_the_targets_costs_no_more_than_none(old):
 
 
 def test_a_solution_that_helps_little_says_how_much_is_new(old):
-    with pytest.warns(running.StartWarning, match="100% of the weight is on targets that the sol"):
+    with pytest.warns(StartWarning, match="100% of the weight is on targets that the sol"):
         aeot.solve(KEYS[1], MU, Y[:400] * 30, config=replace(CONFIG, tolerance=0.3), h0=old)
 
 

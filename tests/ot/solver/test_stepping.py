@@ -14,7 +14,7 @@ from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import stepping
 from aeot_jax.ot.solver.config import uncorrected_adam
-from aeot_jax.ot.solver.loop import running
+from aeot_jax.ot.solver.loop import misses
 from aeot_jax.ot.solver.plan import NEVER
 from aeot_jax.ot.solver.planning import budget, phases, plan
 
@@ -180,7 +180,7 @@ def test_clusters_may_lie_far_apart(distance):
 
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     state, _, _ = chunk(aeot.init(KEY, MU, Y, NU, CONFIG), 60)
-    anew = running.planned_anew(state, phases(400, 3, CONFIG))
+    anew = misses.planned_anew(state, phases(400, 3, CONFIG))
     np.testing.assert_array_equal(anew.h, state.average.heights)
     assert anew.phases.begin == 60
     assert anew.phases.adam_until == 60 + 120  # three tenths
@@ -197,7 +197,7 @@ def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
     assert error(Y, last.heights) < error(Y, state.heights)
     many = replace(CONFIG, average_share=0.0)
     never = aeot.init(KEY, MU, Y, NU, many)
-    again = running.planned_anew(never, phases(400, 3, many))
+    again = misses.planned_anew(never, phases(400, 3, many))
     np.testing.assert_array_equal(again.h, never.h)  # nothing to average: the last heights
 
 

@@ -14,7 +14,7 @@ from aeot_jax.numerics import on_accelerator
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.counts import law
 from aeot_jax.ot.counts.certificate import draw as draw_certificate
-from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
+from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import Placement
 from aeot_jax.ot.lists import arrange
@@ -23,17 +23,12 @@ from aeot_jax.ot.problem import Marginals, Prepared
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import (
     SolverConfig,
-    asks_for_adam,
     method_of,
-    sampling_method,
-    tolerance_of,
 )
 from aeot_jax.ot.solver.exactly import is_reached
 from aeot_jax.ot.solver.loop.chunks import Run, advanced, checked
-from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
-from aeot_jax.ot.solver.moves.nested import with_groups
-from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import Budget, Phases, Plan
+from aeot_jax.ot.solver.loop.misses import Going, after_miss
+from aeot_jax.ot.solver.plan import Budget, Plan
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import Solution, SolveProgress, history_of
 from aeot_jax.ot.solver.starts import start
@@ -86,33 +81,25 @@ def solve_by_sampling(
     budget = planning.budget(made.num_targets, made.mu, config, plan)
     goal = budget.phases.end * plan.batch.size + budget.begun
     budget = planning.seeing(budget, made.nu, config, goal)
-    size = made.num_targets, made.mu.dim
     init_key, check_key = jax.random.split(key)
     state, marginals = _begun(init_key, made, plan, budget, h0, where)
     if searching is not None:
-        searching.tolerance = planning.aim(*size, budget, config)
+        searching.tolerance = planning.aim(made.num_targets, made.mu.dim, budget, config)
         searching.lists = parallel.place(where, searching.lists)
     if given and int(state.start) < len(plan.starts):
         warnings.warn(StartWarning(plan.starts[int(state.start)], new), stacklevel=4)
-    course, near = None, (law.MARGIN * (config.tolerance or 1.0)) ** 2
-    if budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0 and config.tolerance is not None:
-        if h0 is not None and new is not None and int(state.start) == len(plan.starts):
-            course = _course(state, made, plan, h0, new)
-            lacking = course.samples(_AIM * near)
-        else:
-            saved = -int(state.phases.adam_until) * plan.batch.size  # by steps not to take
-            lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
-        goal = min(goal, budget.begun + max(0, lacking))
+    course, goal = _course_and_goal(state, made, config, plan, budget, h0, new)
+    going = Going(goal, budget, course)
     run = Run(
         made, marginals, plan, config, where, started, budget.begun, searching, [], on_progress
     )
     check_key = parallel.place(where, check_key)
     check_samples = start.num_check_samples(plan, budget.trust)
-    confirming, looked, before = False, False, None
+    confirming = False
     for attempt in itertools.count():
-        state, status = advanced(run, state, goal)
+        state, status = advanced(run, state, going.goal)
         look_key = jax.random.fold_in(check_key, attempt)
-        certificate, status = _certified(run, look_key, state, status, budget)
+        certificate, status = _certified(run, look_key, state, status, going.budget)
         check_samples += int(certificate.num_samples)
         reached = is_reached(certificate, config)
         if reached and attempt > 0 and status is Status.RUNNING and not confirming:
@@ -123,30 +110,8 @@ def solve_by_sampling(
         confirming = False
         if reached and status not in (Status.INTERRUPTED, Status.NON_FINITE):
             status = Status.CONVERGED
-        drawn = run.drawn(state)
-        if status is Status.RUNNING and drawn < budget.max_samples:
-            error = error_to_reduce(certificate)
-            goal = planning.samples_to_continue(drawn, error, *size, budget, config)
-            if course is not None:
-                least = max(budget.check_samples // 2, drawn // 4)
-                more = course.samples_to_go_on(drawn - run.begun, error**2, near, least)
-                goal = min(goal, drawn + more)
-            budget = planning.seeing(budget, made.nu, config, goal)
-            # Adam alone is the published algorithm, which plans once.
-            moving = plan.method in MOVES or int(state.average.number) > 0
-            far = moving and planning.is_far(drawn, error, *size, tolerance_of(config))
-            groups = None
-            if (far or attempt > 0) and not looked:
-                looked = True
-                groups, status = _far_groups(made, config, where)
-            if groups is not None:
-                before = stepping.heights(state), certificate
-                run, state, goal = _nested(run, state, groups, drawn, budget)
-                plan, course = run.plan, None
-            elif far:
-                again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
-                if again is not None:
-                    state, course = parallel.place(where, planned_anew(state, again)), None
+        if status is Status.RUNNING and run.drawn(state) < budget.max_samples:
+            run, state, status, going = after_miss(run, state, certificate, going, attempt)
             if status is Status.RUNNING:
                 continue
         if status is Status.RUNNING:
@@ -154,7 +119,7 @@ def solve_by_sampling(
             status = Status.SAMPLE_LIMIT if steps_left else Status.STEP_LIMIT
         checked(run, state)
         found = _solution(run, state, status, certificate, check_samples)
-        return found if before is None else _nearer(found, made, *before)
+        return found if going.before is None else _nearer(found, made, *going.before)
     raise AssertionError  # unreachable: the loop above only ends by returning
 
 
@@ -189,38 +154,6 @@ def _nearer(found: Solution, made: Prepared, h: Heights, certificate: Certificat
     return replace(found, h=made.of_users(parallel.local(h)), certificate=certificate)
 
 
-def _far_groups(
-    made: Prepared, config: SolverConfig, where: Placement
-) -> tuple[Groups | None, Status]:
-    """Far groups of the targets, if steps may heed them; and whether Ctrl-C ended the look."""
-    other = config.plateau_steps is not None or sampling_method(config) != "newton"
-    if other or asks_for_adam(config) or where.target_shards > 1 or made.y.size > MOST_NUMBERS:
-        return None, Status.RUNNING
-    if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
-        return None, Status.RUNNING
-    y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
-    try:
-        return find(y, nu, tolerance_of(config)), Status.RUNNING
-    except KeyboardInterrupt:
-        return None, Status.INTERRUPTED
-
-
-def _nested(
-    run: Run, state: SolverState, groups: Groups, drawn: int, budget: Budget
-) -> tuple[Run, SolverState, int]:
-    """Begin anew, from h = 0 and with steps that heed these groups; also the samples to go to."""
-    size, config = (run.made.num_targets, run.made.mu.dim), run.config
-    plan = run.plan._replace(method="nested", shares=False, own_gaps=False)
-    lacking = law.samples_to_reach(*size, tolerance_of(config))
-    goal = min(budget.max_samples, drawn + lacking)
-    again = planning.phases_of(goal - drawn, *size, plan, config)
-    # Steps of one scale have thrown cells inside of groups too far to bring them back.
-    h = jnp.asarray(np.where(np.isfinite(np.asarray(state.h)), np.float32(0), np.float32(-np.inf)))
-    method = with_groups(state.method.drawn, groups)
-    state = replace(planned_anew(state, again), h=h, method=method)
-    return run._replace(plan=plan), parallel.place(run.where, state), goal
-
-
 def _arranged(made: Prepared, h0: Known | None) -> tuple[Prepared, Known | None, Searching]:
     """The problem list by list, with the heights to start from."""
     if on_accelerator():
@@ -240,6 +173,33 @@ def _weight_of_new(made: Prepared, h0: Known | None) -> float | None:
     if h0 is None or h0.new is None:
         return None
     return float((np.asarray(h0.new) * np.asarray(made.nu)).sum())
+
+
+def _course_and_goal(
+    state: SolverState,
+    made: Prepared,
+    config: SolverConfig,
+    plan: Plan,
+    budget: Budget,
+    h0: Known | None,
+    new: float | None,
+) -> tuple[law.Course | None, int]:
+    """How the error falls from a solution, if it is the start; and the samples to go to at first.
+
+    These are fewer from a start that is near to the optimum.
+    """
+    size, course = (made.num_targets, made.mu.dim), None
+    goal = budget.phases.end * plan.batch.size + budget.begun
+    trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
+    if not trusted or config.tolerance is None:
+        return None, goal
+    if h0 is not None and new is not None and int(state.start) == len(plan.starts):
+        course = _course(state, made, plan, h0, new)
+        lacking = course.samples(_AIM * (law.MARGIN * config.tolerance) ** 2)
+    else:
+        saved = -int(state.phases.adam_until) * plan.batch.size  # by steps not to take
+        lacking = law.samples_to_reach(*size, config.tolerance, plan.shares) - saved
+    return course, min(goal, budget.begun + max(0, lacking))
 
 
 def _course(state: SolverState, made: Prepared, plan: Plan, h0: Known, share: float) -> law.Course:
@@ -304,18 +264,3 @@ def _check_samples(run: Run, state: SolverState, status: Status, budget: Budget)
     if status is Status.RUNNING:
         return budget.check_samples
     return min(budget.check_samples, max(run.drawn(state) // 4, run.plan.batch.size))
-
-
-def planned_anew(state: SolverState, phases: Phases) -> SolverState:
-    """Begin both phases again, from the answer so far and for so many steps; on the host.
-
-    Steps that have become short would never repair an answer that is far off. The numbers come from
-    NumPy, so that this compiles nothing.
-    """
-    again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
-    mean = state.average._replace(number=jnp.asarray(np.int32(0)))
-    h = state.average.heights if int(state.average.number) else state.h
-    zeros = np.zeros(state.worth.shape, np.float32)
-    # What is committed to no device stays so, or the same steps are compiled again.
-    worth = jax.device_put(zeros, state.worth.sharding if state.worth.committed else None)
-    return replace(state, h=h, phases=again, average=mean, worth=worth)

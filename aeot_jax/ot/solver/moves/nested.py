@@ -15,7 +15,7 @@ one in another group of level l inside of the same group above, over the samples
 :math:`g_l`. It is drawn to the mean over all such groups there, or over all single targets there:
 these often make up a cluster of their own. A group that no sample hit says nothing of its inside.
 
-These steps follow where those of one scale have missed the tolerance by far (``running.py``).
+These steps follow where those of one scale have missed the tolerance by far (``misses.py``).
 There is no first phase: Adam knows one scale. The gain :math:`\gamma` is that of ``newton.py`` with
 a = 1.8 and t_0 = 6, from h = 0. In few dimensions it is theirs, and heights are averaged.
 

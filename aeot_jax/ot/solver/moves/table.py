@@ -56,7 +56,7 @@ class Move(Protocol):
         Arithmetic element by element is safe; a sum over targets goes through ``blockwise``, or
         its bits depend on the number of devices. Afterwards heights are centred and averaged
         (``stepping.py``). After a far miss ``state.phases`` begin again and ``state.method`` is
-        kept (``running.planned_anew``).
+        kept (``misses.planned_anew``).
 
         Args:
           state: before the step.

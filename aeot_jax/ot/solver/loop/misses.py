@@ -1,0 +1,132 @@
+"""What follows a missed certificate: more samples, phases begun again, or steps for far groups."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aeot_jax.ot.counts import law
+from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
+from aeot_jax.ot.devices import parallel
+from aeot_jax.ot.solver import planning, stepping
+from aeot_jax.ot.solver.config import asks_for_adam, sampling_method, tolerance_of
+from aeot_jax.ot.solver.loop.chunks import Run
+from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
+from aeot_jax.ot.solver.moves.nested import with_groups
+from aeot_jax.ot.solver.moves.table import MOVES
+from aeot_jax.ot.solver.plan import Budget, Phases
+from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.state import SolverState
+from aeot_jax.typing import Heights
+
+
+class Going(NamedTuple):
+    """Where a solve goes; each miss changes it.
+
+    Attributes:
+      goal: samples at which to certify next.
+      budget: what may be spent.
+      course: how the error falls from a solution; None where the law of the samples tells it.
+      looked: whether far groups have been looked for.
+      before: heights and certificate before the solve began anew; None if it never did.
+    """
+
+    goal: int
+    budget: Budget
+    course: law.Course | None
+    looked: bool = False
+    before: tuple[Heights, Certificate] | None = None
+
+
+def after_miss(
+    run: Run, state: SolverState, certificate: Certificate, going: Going, attempt: int
+) -> tuple[Run, SolverState, Status, Going]:
+    """Plan more samples after a certificate that misses the tolerance, while some may be spent.
+
+    After a far miss the phases begin again, as steps that have become short would not repair it.
+    After a far one or a second one far groups are looked for, once; where there are any, all begins
+    anew with steps that heed them.
+
+    Args:
+      run: so far.
+      state: that missed.
+      certificate: of it.
+      going: where to, before.
+      attempt: number of this certificate, from 0 on.
+
+    Returns:
+      The run and the state to go on with; RUNNING, or what ended the look for groups; where to.
+    """
+    made, config, plan = run.made, run.config, run.plan
+    size, drawn, status = (made.num_targets, made.mu.dim), run.drawn(state), Status.RUNNING
+    goal, budget, course, looked, before = going
+    error, groups = error_to_reduce(certificate), None
+    goal = planning.samples_to_continue(drawn, error, *size, budget, config)
+    if course is not None:
+        least = max(budget.check_samples // 2, drawn // 4)
+        near = (law.MARGIN * tolerance_of(config)) ** 2
+        more = course.samples_to_go_on(drawn - run.begun, error**2, near, least)
+        goal = min(goal, drawn + more)
+    budget = planning.seeing(budget, made.nu, config, goal)
+    # Adam alone is the published algorithm, which plans once.
+    moving = plan.method in MOVES or int(state.average.number) > 0
+    far = moving and planning.is_far(drawn, error, *size, tolerance_of(config))
+    if (far or attempt > 0) and not looked:
+        looked = True
+        groups, status = _far_groups(run)
+    if groups is not None:
+        before, course = (stepping.heights(state), certificate), None
+        run, state, goal = _nested(run, state, groups, drawn, budget)
+    elif far:
+        again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
+        if again is not None:
+            state, course = parallel.place(run.where, planned_anew(state, again)), None
+    return run, state, status, Going(goal, budget, course, looked, before)
+
+
+def _far_groups(run: Run) -> tuple[Groups | None, Status]:
+    """Far groups of the targets, if steps may heed them; and whether Ctrl-C ended the look."""
+    made, config = run.made, run.config
+    other = config.plateau_steps is not None or sampling_method(config) != "newton"
+    if other or asks_for_adam(config) or run.where.target_shards > 1 or made.y.size > MOST_NUMBERS:
+        return None, Status.RUNNING
+    if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
+        return None, Status.RUNNING
+    y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
+    try:
+        return find(y, nu, tolerance_of(config)), Status.RUNNING
+    except KeyboardInterrupt:
+        return None, Status.INTERRUPTED
+
+
+def _nested(
+    run: Run, state: SolverState, groups: Groups, drawn: int, budget: Budget
+) -> tuple[Run, SolverState, int]:
+    """Begin anew, from h = 0 and with steps that heed these groups; also the samples to go to."""
+    size, config = (run.made.num_targets, run.made.mu.dim), run.config
+    plan = run.plan._replace(method="nested", shares=False, own_gaps=False)
+    lacking = law.samples_to_reach(*size, tolerance_of(config))
+    goal = min(budget.max_samples, drawn + lacking)
+    again = planning.phases_of(goal - drawn, *size, plan, config)
+    # Steps of one scale have thrown cells inside of groups too far to bring them back.
+    h = jnp.asarray(np.where(np.isfinite(np.asarray(state.h)), np.float32(0), np.float32(-np.inf)))
+    method = with_groups(state.method.drawn, groups)
+    state = replace(planned_anew(state, again), h=h, method=method)
+    return run._replace(plan=plan), parallel.place(run.where, state), goal
+
+
+def planned_anew(state: SolverState, phases: Phases) -> SolverState:
+    """Begin both phases again, from the answer so far and for so many steps; on the host.
+
+    Steps that have become short would never repair an answer that is far off. The numbers come from
+    NumPy, so that this compiles nothing.
+    """
+    again = jax.tree.map(jnp.asarray, phases.traced(int(state.step)))
+    mean = state.average._replace(number=jnp.asarray(np.int32(0)))
+    h = state.average.heights if int(state.average.number) else state.h
+    zeros = np.zeros(state.worth.shape, np.float32)
+    # What is committed to no device stays so, or the same steps are compiled again.
+    worth = jax.device_put(zeros, state.worth.sharding if state.worth.committed else None)
+    return replace(state, h=h, phases=again, average=mean, worth=worth)
