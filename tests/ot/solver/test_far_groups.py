@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
-from aeot_jax.ot.solver.loop import misses
+from aeot_jax.ot.solver.loop import chunks, misses
 from aeot_jax.ot.solver.moves import groups, linking, nested
 
 KEY = jax.random.key(0)
@@ -259,6 +259,45 @@ def test_what_was_reached_before_is_not_lost(monkeypatch):
     assert stopped.num_samples == drawn
     np.testing.assert_array_equal(ended.h, stopped.h)
     assert ended.mass_error == stopped.mass_error
+
+
+@pytest.mark.parametrize("d", [4, 20])
+def test_a_look_pauses_between_the_parts_of_its_work(d, monkeypatch):
+    monkeypatch.setattr(linking, "_EXACT", 100)
+    monkeypatch.setattr(linking, "_QUERIES", 100)
+    monkeypatch.setattr(linking, "BLOCK_NUMBERS", 60_000)
+    y, pauses = copies(600, d), []
+    groups.find(y, np.full(600, 1 / 600), 0.3, lambda: pauses.append(0))
+    assert len(pauses) == 2 + 6
+
+
+def test_the_time_limit_ends_a_look(monkeypatch):
+    """As it ends the steps: with the heights reached, and the certificate that missed."""
+    y, progress, late = copies(FEW, 5).astype(np.float32), [], []
+
+    def solve(**limits):
+        config = aeot.SolverConfig(0.3, start="gaussian", max_samples=60_000, **limits)
+        return aeot.solve(KEY, aeot.Gaussian(5), y, config=config, on_progress=progress.append)
+
+    def find(y, nu, tolerance, pause):
+        late.append(True)
+        return groups.find(y, nu, tolerance, pause)
+
+    def found_none(*_):
+        late.append(True)
+
+    for module in (chunks, misses):
+        monkeypatch.setattr(module, "is_late", lambda _: bool(late))
+    monkeypatch.setattr(misses, "find", find)
+    ended = solve(time_limit=9.0)
+    drawn = progress[-1].num_samples
+    assert late
+    late.clear()
+    monkeypatch.setattr(misses, "find", found_none)
+    without = solve(time_limit=9.0)
+    assert ended.status == without.status == aeot.Status.TIME_LIMIT
+    assert ended.num_samples == without.num_samples == drawn
+    np.testing.assert_array_equal(ended.h, without.h)
 
 
 @pytest.mark.long

@@ -73,7 +73,7 @@ def advanced(run: Run, state: SolverState, goal: int) -> tuple[SolverState, Stat
             left = config.max_steps - int(state.step) if config.max_steps else _CHUNK_STEPS
             if left <= 0:
                 return state, Status.STEP_LIMIT
-            if config.time_limit and _is_late(run.started, config.time_limit):
+            if is_late(run):
                 return state, Status.TIME_LIMIT
             plan, lists, chunk = _searched(run, state)
             batches = -(-(goal - drawn) // (batch * int(state.multiplier)))
@@ -124,9 +124,12 @@ def _learned(run: Run, state: SolverState, searching: Searching) -> Learned:
     return stepping.learn(state, run.marginals, run.plan, run.where, searching.lists)
 
 
-def _is_late(started: float, time_limit: float) -> bool:
+def is_late(run: Run) -> bool:
     """Whether the time is over, by the clock of the first process: all must stop together."""
-    return bool(processes.from_first(jnp.asarray(time.monotonic() - started > time_limit)))
+    limit = run.config.time_limit
+    if not limit:
+        return False
+    return bool(processes.from_first(jnp.asarray(time.monotonic() - run.started > limit)))
 
 
 @jax.jit

@@ -12,7 +12,7 @@ from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import asks_for_adam, sampling_method, tolerance_of
-from aeot_jax.ot.solver.loop.chunks import Run
+from aeot_jax.ot.solver.loop.chunks import Run, is_late
 from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
 from aeot_jax.ot.solver.moves.nested import with_groups
 from aeot_jax.ot.solver.moves.table import MOVES
@@ -87,7 +87,7 @@ def after_miss(
 
 
 def _far_groups(run: Run) -> tuple[Groups | None, Status]:
-    """Far groups of the targets, if steps may heed them; and whether Ctrl-C ended the look."""
+    """Far groups of the targets, if steps may heed them; and what ended the look early."""
     made, config = run.made, run.config
     other = config.plateau_steps is not None or sampling_method(config) != "newton"
     if other or asks_for_adam(config) or run.where.target_shards > 1 or made.y.size > MOST_NUMBERS:
@@ -95,8 +95,15 @@ def _far_groups(run: Run) -> tuple[Groups | None, Status]:
     if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
         return None, Status.RUNNING
     y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
+
+    def pause() -> None:
+        if is_late(run):
+            raise TimeoutError
+
     try:
-        return find(y, nu, tolerance_of(config)), Status.RUNNING
+        return find(y, nu, tolerance_of(config), pause), Status.RUNNING
+    except TimeoutError:
+        return None, Status.TIME_LIMIT
     except KeyboardInterrupt:
         return None, Status.INTERRUPTED
 

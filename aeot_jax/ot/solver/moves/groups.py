@@ -8,6 +8,7 @@ look at some of them tells at little cost. Distances are those of the targets: w
 very anisotropic, scores may know of no groups where these do.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +107,10 @@ class _Tree(NamedTuple):
 
 
 def find(
-    y: Float[np.ndarray, "m d"], nu: Float[np.ndarray, " m"], tolerance: float
+    y: Float[np.ndarray, "m d"],
+    nu: Float[np.ndarray, " m"],
+    tolerance: float,
+    pause: Callable[[], None] = lambda: None,
 ) -> Groups | None:
     """Far groups among targets (m, d) with weights (m,); None where there are none that matter.
 
@@ -114,16 +118,19 @@ def find(
       y: targets, float64, of which no two of positive weight are equal.
       nu: weights (m,), sum 1; targets of weight 0 are in no group.
       tolerance: mass error to be reached.
+      pause: called between parts of the work, which it may end by an error.
     """
+    pause()
     active = np.flatnonzero(nu > 0)
     if not _LEAST_TARGETS <= len(active) <= _MOST_TARGETS:
         return None
     own = y[active] - nu[active] @ y[active]
     if not _may_have_groups(own):
         return None
-    linked = merges(own)
+    linked = merges(own, pause)
     if linked is None:
         return None
+    pause()
     labels = _labels(_tree(own, nu[active], linked), min(_LEAST_WEIGHT, tolerance**2))
     if not len(labels):
         return None

@@ -3,7 +3,7 @@
 Source: Gower and Ross, "Minimum spanning trees and single linkage cluster analysis", 1969.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -38,15 +38,18 @@ def squared_distances(
     return np.maximum(squares, 0, out=squares)
 
 
-def merges(y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n 3"] | None:
+def merges(
+    y: Float[np.ndarray, "m d"], pause: Callable[[], None]
+) -> Float[np.ndarray, "n 3"] | None:
     """Merges of single linkage, nearest first: two nodes and their distance.
 
     Beyond some thousand targets only neighbours are linked by their distance, and what these do not
     link is linked by the distance of means. None where that leaves too many parts.
+    ``pause`` is called between parts of the work.
     """
     if len(y) <= _EXACT:
         return linkage(y, "single")[:, :3]
-    rows, columns, distances = _near(y)
+    rows, columns, distances = _near(y, pause)
     number = len(y)
     graph = coo_matrix((distances, (rows, columns)), (number, number)).tocsr()
     count, part = connected_components(graph, directed=False)
@@ -65,11 +68,15 @@ def merges(y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n 3"] | None:
 
 
 def _near(
-    y: Float[np.ndarray, "m d"],
+    y: Float[np.ndarray, "m d"], pause: Callable[[], None]
 ) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"], Float[np.ndarray, " e"]]:
     """Each target's nearest others: both indices, and the distances."""
     by = _by_tree if y.shape[1] <= _TREE_DIM else _by_all_distances
-    columns = np.concatenate(list(by(y)))
+    found = []
+    for near in by(y):
+        found.append(near)
+        pause()
+    columns = np.concatenate(found)
     # Differences keep the digits of targets that nearly coincide.
     squares = np.stack([((y - y[column]) ** 2).sum(1) for column in columns.T], 1)
     own = np.repeat(np.arange(len(y)), _NEIGHBOURS)
