@@ -31,7 +31,7 @@ class MemoryReport:
       num_generated: number of generated images.
       num_held_out: number of held-out images.
       num_twins: number of those that are near copies of a training image, but not equal to it.
-        Unless they are most of them, the other fields leave them out, and as large a share of
+        Unless they are most of them, shares and medians leave them out, and as large a share of
         near copies among the generated images.
     """
 

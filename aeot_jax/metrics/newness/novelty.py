@@ -51,8 +51,8 @@ class NoveltyReport:
       median_new: median distance from a new code to its nearest training code.
       median_unseen: the same for unseen codes.
       num_twins: number of unseen codes that are near copies of a training code, but not equal to
-        it. Unless they are most of them, they are left out of all that is said here but
-        `num_repeated` and `num_unseen`, and as large a share of near copies among the new codes.
+        it. Unless they are most of them, shares and medians leave them out, and as large a share
+        of near copies among the new codes.
       unseen: "held out", or "left out": each of some training codes against all others.
       num_new: number of new codes.
       num_unseen: number of unseen codes.

@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aeot_jax.metrics.points import Rows
+from aeot_jax.reprs import brief
 
 _NEIGHBOURS = 5
 _MIDDLE = 3
@@ -66,6 +67,8 @@ class Twins(NamedTuple):
 
     copied: Bool[np.ndarray, " p"]
     least: float
+
+    __repr__ = brief
 
     @property
     def others(self) -> Bool[np.ndarray, " p"]:
