@@ -208,7 +208,7 @@ def test_a_class_is_sampled_on_its_own(labelled, tmp_path, capsys):
     np.testing.assert_array_equal(pixels["1"], np.rint(np.asarray(expected) * 255))
     capsys.readouterr()
     assert main(["sample", str(labelled), "--npz", str(path), "--label", "7"]) == 2
-    assert "`label` is 7, which no image had; pass one of 0, 1." in said(capsys)
+    assert "`--label` is 7, which no image had; pass one of 0, 1." in said(capsys)
 
 
 @pytest.mark.long
@@ -252,10 +252,11 @@ def test_evaluation_judges_against_images_not_seen(fitted, tmp_path, capsys):
     assert results["certificate"]["num_samples"] >= 100
     assert 0 <= results["mass_error"] < 1
     assert results["reconstruction"]["held_out"]["num_images"] == 40
-    assert results["frechet"]["num_samples"] == 40
+    compared = results["frechet"]["num_samples"], results["decoded"]["num_samples"]
+    assert compared == (30, 30)  # halves of the training images are compared with each other
     assert results["frechet"]["distance"] > results["frechet"]["floor_test"] >= 0
     assert results["memory"]["num_held_out"] == 40
-    assert results["novelty"]["num_unseen"] == results["decoded"]["num_samples"] == 40
+    assert results["novelty"]["num_unseen"] == 40
     assert results["novelty"]["unseen"] == "held out"
     assert min(results["decoded"].values()) >= 0
     assert 0 <= results["prdc"]["precision"] <= 1
@@ -811,7 +812,7 @@ def test_photos_are_learned_by_the_names_of_their_classes(photographed, photos, 
     capsys.readouterr()
     assert main(["sample", str(photographed), "--label", "dogs", "--out", f"{tmp_path}/b.png"]) == 2
     assert (
-        "`label` is 'dogs', which no image had; the nearest of 2 classes are 'd\u00f6gs'"
+        "`--label` is 'dogs', which no image had; the nearest of 2 classes are 'd\u00f6gs'"
         in said(capsys)
     )
     assert main(["evaluate", str(photographed), "--num", "20", "--quiet"]) == 2
