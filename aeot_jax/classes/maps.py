@@ -81,10 +81,9 @@ class ClassMaps:
           ValueError: if no maps were learned, or the codes of a class hardly differ.
         """
         key = arguments.key("key", key)
-        if self.extension is None:
-            raise ValueError("`extension` is None; call `solve_classes` with `extension=True`.")
         labels = np.asarray(self.labels).tolist()
         maps = [self.of(label) for label in labels]
+        assert self.extension is not None  # `of` says so
         found = [
             calibrate(own, one).noise if has_enough(one) else None
             for own, one in zip(jax.random.split(key, len(labels)), maps, strict=True)

@@ -161,7 +161,7 @@ def _describe_arrays(options: Data, path: str, out: Console, err: Console) -> No
                 train = images.read(path, pictures=options.pictures.pictures(), on_progress=report)
             except ValueError:
                 _show_stored(path, out)
-                _say_refused(refused, out)
+                _say(words.refused(refused), out)
                 return
         options.pictures.check(train)
     what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)
@@ -173,11 +173,8 @@ def _describe_arrays(options: Data, path: str, out: Console, err: Console) -> No
             table.add_row(part, f"{len(found):,}", shape, escape(own))
             say(found, err, quiet=options.quiet or found is test)  # print notes once
     out.print(table, highlight=False)
-    if refused is not None:
-        _say_refused(refused, out)
-        return
-    line = words.to_learn(path, options.pictures.as_typed())
-    out.print(line, soft_wrap=True, markup=False, highlight=False)
+    way = words.to_learn(path, options.pictures.as_typed())
+    _say(way if refused is None else words.refused(refused), out)
 
 
 def _show_stored(path: str, out: Console) -> None:
@@ -191,6 +188,5 @@ def _show_stored(path: str, out: Console) -> None:
     out.print(table, highlight=False)
 
 
-def _say_refused(why: str, out: Console) -> None:
-    text = f"aeot-jax fit refuses it: {why}"
-    out.print(text, soft_wrap=True, markup=False, highlight=False)
+def _say(line: str, out: Console) -> None:
+    out.print(line, soft_wrap=True, markup=False, highlight=False)

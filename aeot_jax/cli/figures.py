@@ -77,7 +77,8 @@ def draw(model: aeot.AEOT, splits: Splits, seed: int, out: Path) -> Drawn:
     plot.save(figure, out / runs.HISTORY)
     unseen = None if splits.held_out is None else splits.held_out.values
     found = novelty(model, codes, unseen)
-    if found is not None and found["num_twins"] and splits.held_out is not None:
+    if found is not None and found["num_twins"] and found["unseen"] == "held out":
+        assert splits.held_out is not None
         found["twins"] = _named(near_copies(model, splits.held_out.values), splits)
     return Drawn(info, measured, found)
 

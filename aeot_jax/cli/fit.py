@@ -28,14 +28,11 @@ from aeot_jax.cli.screen.progress import progress
 from aeot_jax.data import images
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.tables import Table
-from aeot_jax.evaluate import few_images, nothing_learned
+from aeot_jax.evaluate import KEEP_TOGETHER, few_images, nothing_learned, such_as
 from aeot_jax.inputs import extras
 from aeot_jax.machines import processes
 from aeot_jax.model import kind_of
 from aeot_jax.storage import runs
-
-_SHOWN_TWINS = 3
-"""Pairs of near copies in the warning."""
 
 
 def run(options: Fit, out: Console, err: Console) -> None:
@@ -172,11 +169,10 @@ def _complete(
 
 def _of_twins(found: dict[str, Any], things: str) -> str:
     """What near copies on both sides mean, with examples."""
-    some = ", ".join(f"{one!r} of {other!r}" for one, other in found["twins"][:_SHOWN_TWINS])
     return (
         f"{found['num_twins']} of {found['num_unseen']} {things} that were held out are near "
-        f"copies of {things} that are trained on, such as {some}; novelty is judged without them. "
-        "Keep near copies together: hold out all of them or none, or fit to one of each."
+        f"copies of {things} that are trained on{such_as(found['twins'])}; novelty is judged "
+        f"without them. {KEEP_TOGETHER}"
     )
 
 

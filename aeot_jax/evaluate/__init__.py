@@ -1,8 +1,10 @@
 """Scores of fitted models."""
 
 from aeot_jax.evaluate.few import few_images as few_images
+from aeot_jax.evaluate.newness import KEEP_TOGETHER as KEEP_TOGETHER
 from aeot_jax.evaluate.newness import near_copies as near_copies
 from aeot_jax.evaluate.newness import novelty as novelty
+from aeot_jax.evaluate.newness import such_as as such_as
 from aeot_jax.evaluate.scores import STAGES as STAGES
 from aeot_jax.evaluate.scores import evaluate as evaluate
 from aeot_jax.evaluate.trips import mean_image as mean_image

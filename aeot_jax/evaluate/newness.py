@@ -21,6 +21,12 @@ from aeot_jax.typing import ArrayLike, Given
 ALPHA = 0.05
 """Share of the unseen codes that counts as near to a training code."""
 
+KEEP_TOGETHER = "Keep near copies together: hold out all of them or none, or fit to one of each."
+"""What to do about near copies on both sides of a split."""
+
+_NAMED = 3
+"""Most near copies that a sentence names."""
+
 _LEAST = math.ceil(1 / ALPHA)
 """Fewest unseen codes."""
 
@@ -73,6 +79,14 @@ def near_copies(model: Given[aeot.AEOT], unseen: ArrayLike) -> Int[np.ndarray, "
     codes, known = codes_of(model, rows[which]), np.asarray(model.extension.y)
     far, index = nearest(codes, known)
     return np.column_stack([which, index])[twins(codes, known, far).copied]
+
+
+def such_as(twins: Any) -> str:
+    """Some pairs of near copies by name, from metrics.json; empty where it has none."""
+    if not isinstance(twins, list) or not all(isinstance(one, list) for one in twins):
+        return ""
+    some = [" of ".join(map(repr, one)) for one in twins[:_NAMED]]
+    return f", such as {', '.join(some)}" if some else ""
 
 
 def novelty_beside(

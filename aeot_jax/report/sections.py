@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import aeot_jax as aeot
+from aeot_jax.evaluate import such_as
 from aeot_jax.metrics.comparison import ENOUGH, uncertain
 from aeot_jax.model import kind_of
 from aeot_jax.plot.run import to_bytes
@@ -16,9 +17,6 @@ from aeot_jax.report.numbers import newness, refined
 from aeot_jax.report.parts import Facts, name_of
 from aeot_jax.report.picture import Picture, grid
 from aeot_jax.report.tables import Table, class_table, costs, scores
-
-_SHOWN_TWINS = 3
-"""Near copies that are named."""
 
 
 @dataclass(frozen=True)
@@ -264,16 +262,8 @@ def _newness(found: Facts) -> Iterator[str]:
         left = "" if new["share_twins"] > 0.5 else ", and are left out of these numbers"
         yield (
             f"{100 * new['share_twins']:.0f} % of them are near copies of a training code{left}"
-            f"{_pairs(new.get('twins'))}."
+            f"{such_as(new.get('twins'))}."
         )
-
-
-def _pairs(twins: Any) -> str:
-    """Some near copies by name, from metrics.json."""
-    if not isinstance(twins, list) or not all(isinstance(one, list) for one in twins):
-        return ""
-    some = [" of ".join(map(repr, one)) for one in twins[:_SHOWN_TWINS]]
-    return f", such as {', '.join(some)}" if some else ""
 
 
 def _class_samples(found: Facts, side: int) -> Iterator[Picture]:

@@ -169,7 +169,7 @@ def _way(held: Held, options: PictureOptions) -> list[str]:
     if why is None and len(seen.headers) < 2:
         why = "one picture is too few; a fit needs two at least, and should have a thousand."
     if why is not None:
-        return [f"aeot-jax fit refuses it: {why}"]
+        return [words.refused(why)]
     lines = [words.to_learn(held.path, _options(held, options))]
     if train.labels is not None:
         lines.append("With --labels, each class gets a map of its own.")

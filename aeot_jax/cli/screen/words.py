@@ -32,6 +32,11 @@ def listed(things: Sequence[str]) -> str:
     return ", ".join(things[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def refused(why: str) -> str:
+    """That `fit` does not take what was described."""
+    return f"aeot-jax fit refuses it: {why}"
+
+
 def to_learn(path: str, options: list[str]) -> str:
     """The command that learns what a path holds."""
     given = shlex.join(["--data", title(path), "--out", "RUN", *options])

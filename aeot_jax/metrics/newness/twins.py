@@ -106,9 +106,12 @@ def twins(
     none = Twins(np.zeros(len(unseen), bool), 0.0)
     if len(known) < _LEAST_KNOWN:
         return none
-    spread = np.linspace(0, len(unseen) - 1, min(_most(known), len(unseen))).round().astype(int)
-    near = _neighbours(unseen[spread], known, None if own is None else own[spread])
-    middle, last = near[:, _MIDDLE - 1], near[:, -1]
+    nearest = _nearest(far, known)
+    spread = np.linspace(0, len(unseen) - 1, len(nearest)).round().astype(int)
+    rows = np.union1d(nearest, spread)
+    near = _neighbours(unseen[rows], known, None if own is None else own[rows])
+    some = near[np.searchsorted(rows, spread)]
+    middle, last = some[:, _MIDDLE - 1], some[:, -1]
     usual = middle > rounding(known)
     if 2 * usual.sum() < len(spread):
         return none  # many are equal, as on a lattice
@@ -117,7 +120,9 @@ def twins(
         return none  # of a lattice
     dimension = np.log(_MEDIAN) / np.log(ratio)
     least = float((_CHANCE / (_NEIGHBOURS - 1)) ** (1 / dimension))
-    copied = _near_copies(unseen, known, far, least, own)
+    fifth = near[np.searchsorted(rows, nearest), -1]
+    copied = np.zeros(len(unseen), bool)
+    copied[nearest] = _are_near(far[nearest], fifth, known, least)
     few = copied.sum() <= max(_FEW, _SHARE * len(unseen))
     return none if few else Twins(copied, least)
 
@@ -137,29 +142,23 @@ def kept(
     if found.least == 0 or found.are_most:
         return result
     most = round(float(found.copied.mean()) * len(new))
-    copied = np.flatnonzero(_near_copies(new, known, near, found.least))
-    result[copied[np.argsort(near[copied], kind="stable")][:most]] = False
+    nearest = _nearest(near, known)
+    fifth = _neighbours(new[nearest], known, None)[:, -1]
+    copied = nearest[_are_near(near[nearest], fifth, known, found.least)]
+    result[copied[:most]] = False
     return result
 
 
-def _near_copies(
-    points: Rows,
-    known: Rows,
-    near: Float[np.ndarray, " p"],
-    least: float,
-    own: Int[np.ndarray, " p"] | None = None,
-) -> Bool[np.ndarray, " p"]:
+def _are_near(
+    first: Float[np.ndarray, " q"], fifth: Float[np.ndarray, " q"], known: Rows, least: float
+) -> Bool[np.ndarray, " q"]:
     """Which points are much nearer to their first known neighbour than to their fifth."""
-    result = np.zeros(len(points), bool)
-    rows = np.argsort(near, kind="stable")[: _most(known)]
-    last = _neighbours(points[rows], known, None if own is None else own[rows])[:, -1]
-    result[rows] = (near[rows] > rounding(known)) & (near[rows] < least * last)
-    return result
+    return (first > rounding(known)) & (first < least * fifth)
 
 
-def _most(known: Rows) -> int:
-    """Most points to look at."""
-    return max(_WORK // known.size, 100)
+def _nearest(near: Float[np.ndarray, " n"], known: Rows) -> Int[np.ndarray, " q"]:
+    """The points to look at, the nearest first: as many as there is time for."""
+    return np.argsort(near, kind="stable")[: max(_WORK // known.size, 100)]
 
 
 def rounding(known: Rows) -> float:

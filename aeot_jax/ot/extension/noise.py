@@ -18,8 +18,7 @@ towards that cell's.)
 **How wide.** The width s is not chosen by hand. At novelty 1 a new code is nearer to the codes of
 the data than a code that the map has not seen with probability one half: the codes that are left
 out, one at a time, or held out by the user, say how far that is, and near copies among them do not
-count. Below 1 the noise shrinks in
-proportion.
+count. Below 1 the noise shrinks in proportion.
 """
 
 from collections.abc import Callable

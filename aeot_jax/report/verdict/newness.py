@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from aeot_jax.evaluate import KEEP_TOGETHER
 from aeot_jax.report.verdict import ways
 from aeot_jax.report.verdict.findings import Finding, percent
 from aeot_jax.report.verdict.numbers import Numbers
@@ -56,13 +57,13 @@ def novelty(n: Numbers) -> Iterable[Finding]:
             f"{percent(n.codes_twins)} of the unseen codes lie far nearer to one training code "
             "than to others, as near copies do, such as pictures of a burst; "
         )
-        advice = "Keep near copies together: hold out all of them or none, or fit to one of each."
         if n.codes_twins > _MOST_TWINS:
             text += "beside them any sampler looks new: how new samples are is not told."
-            yield Finding("open", "Novelty", text, advice)
+            yield Finding("open", "Novelty", text, KEEP_TOGETHER)
             return
         text += "samples are not compared with these."
-        yield Finding("fair" if n.codes_twins > n.alpha else "good", "Near copies", text, advice)
+        level = "fair" if n.codes_twins > n.alpha else "good"
+        yield Finding(level, "Near copies", text, KEEP_TOGETHER)
     text = (
         f"{percent(n.codes_near)} of the new codes lie as near to a training code as the nearest "
         f"{percent(n.alpha)} of unseen ones do"
