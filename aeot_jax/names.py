@@ -61,7 +61,7 @@ from aeot_jax.ot.extension.extension import calibrate as calibrate
 from aeot_jax.ot.extension.extension import extension as extension
 from aeot_jax.ot.extension.generate import GenerateInfo as GenerateInfo
 from aeot_jax.ot.extension.generate import generate as generate
-from aeot_jax.ot.extension.noise import Noise as Noise
+from aeot_jax.ot.extension.noise.moving import Noise as Noise
 from aeot_jax.ot.extension.simplicial import Complex as Complex
 from aeot_jax.ot.extension.simplicial import simplicial as simplicial
 from aeot_jax.ot.extension.simplicial import triangulate as triangulate

@@ -17,7 +17,7 @@ from aeot_jax.ot import merging
 from aeot_jax.ot.cells import antithetic, sizes
 from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.devices.placement import placement
-from aeot_jax.ot.extension import noise
+from aeot_jax.ot.extension.noise import places
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.starts import start
@@ -122,8 +122,9 @@ def test_every_public_program_lowers_for_an_accelerator(accelerator, platform):
 
 def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
     """Where an index may repeat, a GPU adds in no fixed order: whole numbers only."""
-    count, cells = jax.ShapeDtypeStruct((), jnp.int32), (floats(M, D), floats(M))
+    count = jax.ShapeDtypeStruct((), jnp.int32)
     kernels = jax.eval_shape(few_kernels)
+    cells = jax.eval_shape(partial(places.cells, own=False), KEY, MU, Y, H, count)
 
     def of_source(function):
         return lambda key, *others: function(key, MU, *others)
@@ -132,8 +133,9 @@ def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
         "w2_loss": (jax.grad(lambda y, key: aeot.w2_loss(key, MU, y)[0]), Y, KEY),
         "wasserstein": (of_source(aeot.wasserstein), KEY, Y, H, NU),
         "mass_centres": (of_source(aeot.mass_centres), KEY, Y, H),
-        "cells of noise": (of_source(noise._cells), KEY, Y, H, count),
-        "shapes of noise": (of_source(noise._shapes), KEY, Y, H, cells, kernels, count),
+        "cells of noise": (of_source(partial(places.cells, own=False)), KEY, Y, H, count),
+        "shapes of cells": (of_source(partial(places.cells, own=True)), KEY, Y, H, count),
+        "shapes of groups": (of_source(places.of_groups), KEY, Y, H, cells, kernels, count),
         "merged weights": (lambda nu: merging.merged(nu, np.zeros(M, np.int32)), NU),
     }
     texts = {name: public(name)["cuda"] for name in PROGRAMS}

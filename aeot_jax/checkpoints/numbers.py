@@ -7,6 +7,9 @@ import numpy as np
 
 from aeot_jax.ot.solver.result import Method, Status
 
+_INDEXED = {"kernels/group": "kernels/counts", "noise/of_cell": "noise/gain"}
+"""Arrays of rows of other arrays."""
+
 
 def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse numbers that no fit can give.
@@ -22,10 +25,10 @@ def check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"its array {name!r} holds numbers that no fit gives")
         if name.rpartition("/")[2] == "h" and not np.isfinite(array).any(-1).all():
             raise ValueError(f"its heights {name} leave no target a cell")
-        if name.endswith("kernels/group"):
-            counts = arrays[name.removesuffix("group") + "counts"]
-            if array.size and array.max() >= counts.shape[-1]:
-                raise ValueError(f"its array {name!r} names a group beyond the last")
+        for index, of in _INDEXED.items():
+            rows = arrays[name.removesuffix(index) + of].shape if name.endswith(index) else ()
+            if rows and array.size and array.max() >= rows[array.ndim - 1]:
+                raise ValueError(f"its array {name!r} names a row beyond the last")
     labels = arrays.get("classes/labels", np.arange(1))
     if labels.size == 0 or (np.diff(labels) <= 0).any():
         raise ValueError("its array 'classes/labels' does not ascend")

@@ -11,7 +11,7 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot.counts.estimate import Certificate
 from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.extension.noise import Noise
+from aeot_jax.ot.extension.noise.moving import Noise
 from aeot_jax.ot.frames import Frame
 from aeot_jax.ot.solver.solution import History, Solution
 

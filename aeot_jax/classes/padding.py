@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from aeot_jax.ot.extension.extension import Extension
-from aeot_jax.ot.extension.noise import Noise
+from aeot_jax.ot.extension.noise.moving import Noise
 from aeot_jax.typing import ArrayLike
 
 
@@ -68,7 +68,7 @@ _FILLS: dict[str, float | None] = {
     "nu": 0.0,
     "face_angles": np.nan,
     "neighbour_angles": np.nan,
-    **dict.fromkeys(("counts", "mean", "axes", "gain"), 0.0),  # of groups of codes
+    **dict.fromkeys(("counts", "mean", "axes", "gain"), 0.0),  # of groups of codes, or cells
     "deviations": 1.0,
 }
 """What fills up an array by its name; None is its first row."""

@@ -39,11 +39,11 @@ from aeot_jax.measures import Measure
 from aeot_jax.ot import centring, checks, frames, problem
 from aeot_jax.ot.density.grouping import Planes
 from aeot_jax.ot.devices.placement import Parallel, placement_outside_jit
-from aeot_jax.ot.extension import noise as noises
 from aeot_jax.ot.extension.blend import normals
 from aeot_jax.ot.extension.config import check_options
 from aeot_jax.ot.extension.learn import learn
-from aeot_jax.ot.extension.noise import Noise
+from aeot_jax.ot.extension.noise import learning as noises
+from aeot_jax.ot.extension.noise.moving import Noise
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register

@@ -15,8 +15,9 @@ from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import sizes
 from aeot_jax.ot.devices.parallel import local, map_items, place, shard
 from aeot_jax.ot.devices.placement import SHARDED, Parallel, Placement, placement_outside_jit
-from aeot_jax.ot.extension import blend, noise
+from aeot_jax.ot.extension import blend
 from aeot_jax.ot.extension.extension import Extension, at_novelty, check_extension
+from aeot_jax.ot.extension.noise.moving import moved
 from aeot_jax.reprs import brief
 from aeot_jax.typing import Devices, Given, PRNGKey, Samples
 
@@ -175,7 +176,7 @@ def _new(
     """New codes by kernels, if they were learned, else by blending."""
     z, accepted, info = resolve(seen, ext)
     if ext.noise is not None:
-        z, made_of = noise.moved(x, seen.index[:, 0], seen.codes[:, 0], ext.noise)
+        z, made_of = moved(x, seen.index[:, 0], seen.codes[:, 0], ext.noise)
         info = info._replace(num_blended=made_of)
     return z, accepted, info
 

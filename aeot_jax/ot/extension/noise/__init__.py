@@ -1,0 +1,1 @@
+"""New codes from kernels, by the place of a sample in its cell."""
