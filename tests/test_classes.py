@@ -37,8 +37,15 @@ def classes():
 
 
 @pytest.fixture(scope="module")
-def model():
-    return aeot.fit(tiny.KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS)
+def reported():
+    return []
+
+
+@pytest.fixture(scope="module")
+def model(reported):
+    return aeot.fit(
+        tiny.KEY, tiny.images(), tiny.CONFIG, labels=IMAGE_LABELS, on_progress=reported.append
+    )
 
 
 def test_every_class_is_solved_to_the_tolerance(classes):
@@ -119,7 +126,15 @@ def test_weights_of_a_class_sum_to_its_share(classes):
 @pytest.mark.long
 def test_classes_on_several_devices_are_the_same(classes):
     several = replace(CONFIG, devices=tuple(jax.devices()[:2]))
-    found = solve_classes(KEY, Gaussian(3), CODES, LABELS, several, num_samples=64)
+    seen = []
+
+    def heard(done, number):
+        seen.append((done, number))
+
+    found = solve_classes(
+        KEY, Gaussian(3), CODES, LABELS, several, num_samples=64, on_progress=heard
+    )
+    assert seen == [(done, 4) for done in range(5)]
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(classes), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -159,6 +174,14 @@ def test_a_model_keeps_the_kernels_of_its_classes(model, monkeypatch, tmp_path):
         assert np.isfinite(codes).all()
     with pytest.raises(ValueError, match=r"`novelty` is 1, .* has no kernels; .* of each"):
         aeot.sample(KEY, again, 8, label=3, novelty=1)
+
+
+def test_progress_tells_the_classes_that_are_solved(model, reported):
+    del model  # which reports
+    heard = [news for news in reported if news.stage == "map"]
+    assert [(news.done, news.total) for news in heard[1:]] == [(done, 4) for done in range(5)]
+    assert [news.note for news in heard[1:-1]] == [f"{k} of 3 classes solved" for k in range(4)]
+    assert (heard[0].done, heard[0].total) == (0, 1)  # the map of all comes first
 
 
 def test_without_maps_there_are_heights_alone(classes):

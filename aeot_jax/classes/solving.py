@@ -47,6 +47,7 @@ def solve_classes(
     extension: Given[bool] = True,
     threshold: Given[float | None] = None,
     num_samples: Given[int | None] = None,
+    on_progress: Given[Callable[[int, int], None] | None] = None,
 ) -> ClassMaps:
     """Solve the transport onto the codes of each class, and learn its extension.
 
@@ -66,6 +67,8 @@ def solve_classes(
       extension: whether to learn the maps, too.
       threshold: see ``extension``.
       num_samples: see ``extension``.
+      on_progress: called on the host with the number of classes that are solved and the number of
+        all, before the first and after each.
 
     Returns:
       The classes; ``solution.status`` says whether each converged.
@@ -85,6 +88,7 @@ def solve_classes(
     checks.check_measure(mu, targets)
     extension = arguments.flag("extension", extension)
     check_options(threshold, num_samples)
+    arguments.function("on_progress", on_progress)
     known = check_labels(labels, targets.shape[0])
     names, place = np.unique(known, return_inverse=True)
     rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
@@ -97,10 +101,7 @@ def solve_classes(
         if device is not None:
             decisions = replace(decisions, parallel="none", devices=(device,))
         made = problem.make(mu, own, weights[number], sharded=where.target_shards > 1)
-        found = solve_prepared(solve_keys[number], made, decisions, placement(decisions))
-        if int(found.status) == Status.INTERRUPTED:
-            raise KeyboardInterrupt
-        found = replace(found, history=no_history())
+        found = _whole(solve_prepared(solve_keys[number], made, decisions, placement(decisions)))
         if not extension:
             return found, None
         return found, extension_of_map(
@@ -115,7 +116,8 @@ def solve_classes(
             devices=decisions.devices,
         )
 
-    solutions, maps = zip(*_on_devices(solved, len(names), where), strict=True)
+    watched = _watched(solved, len(names), on_progress or (lambda _done, _all: None))
+    solutions, maps = zip(*_on_devices(watched, len(names), where), strict=True)
     return ClassMaps(
         labels=jnp.asarray(names, jnp.int32),
         shares=jnp.asarray(shares, jnp.float32),
@@ -123,6 +125,33 @@ def solve_classes(
         extension=stacked(weighed(maps)) if extension else None,
         rows=jnp.asarray(filled(rows, -1), jnp.int32),
     )
+
+
+def _whole(found: Solution) -> Solution:
+    """The solution without its history; raises KeyboardInterrupt if Ctrl-C ended it."""
+    if int(found.status) == Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return replace(found, history=no_history())
+
+
+_Solved = Callable[[int, Device | None], Any]
+"""Solves the class of a number, on one device or on those of the configuration."""
+
+
+def _watched(solved: _Solved, number: int, report: Callable[[int, int], None]) -> _Solved:
+    """The same function, which tells how many classes are done."""
+    done, alone = 0, threading.Lock()
+    report(0, number)
+
+    def watched(own: int, device: Device | None) -> Any:
+        nonlocal done
+        found = solved(own, device)
+        with alone:  # devices have threads
+            done += 1
+            report(done, number)
+        return found
+
+    return watched
 
 
 def _shares(
@@ -152,9 +181,7 @@ def _left(config: SolverConfig, started: float) -> SolverConfig:
     return replace(config, time_limit=max(config.time_limit - time.monotonic() + started, _MOMENT))
 
 
-def _on_devices(
-    solved: Callable[[int, Device | None], Any], number: int, where: Placement
-) -> list[Any]:
+def _on_devices(solved: _Solved, number: int, where: Placement) -> list[Any]:
     """Solve all classes: each on one of the devices of this process, or each on all devices."""
     several = len(where.devices) > 1 and where.target_shards == 1 and jax.process_count() == 1
     if not several:

@@ -158,7 +158,8 @@ def transport(
     with timed(seconds, "transport"):
         solution = _solved(solve_key, mu, codes, solver, report)
     with timed(seconds, "map"):
-        report(Progress("map", 0, 1, ""))
+        parts = 1
+        report(Progress("map", 0, parts, ""))
         options = config.extension
         extension = extension_of_map(
             map_key,
@@ -176,10 +177,11 @@ def transport(
             extension = calibrate(jax.random.fold_in(map_key, 1), extension)
         classes = None
         if labels is not None and not interrupted:
-            classes = _classes(solve_key, mu, codes, labels, solver, options)
+            classes = _classes(solve_key, mu, codes, labels, solver, options, report)
+            parts += len(classes.labels)
             if kernels:
                 classes = classes.calibrated(jax.random.fold_in(map_key, 2))
-        report(Progress("map", 1, 1, f"threshold {float(extension.threshold):.3f} rad"))
+        report(Progress("map", parts, parts, f"threshold {float(extension.threshold):.3f} rad"))
     return AEOT(
         params=learned.params,
         centre=learned.units.centre,
@@ -218,8 +220,13 @@ def _classes(
     labels: np.ndarray,
     solver: SolverConfig,
     options: ExtensionConfig,
+    report: Report,
 ) -> ClassMaps:
-    """One transport and one extension per class."""
+    """One transport and one extension per class; each is a part of the stage, beside the first."""
+
+    def on_class(done: int, of: int) -> None:
+        report(Progress("map", done, of + 1, f"{done} of {of} classes solved"))
+
     return solve_classes(
         jax.random.fold_in(key, 1),
         mu,
@@ -228,6 +235,7 @@ def _classes(
         solver,
         threshold=options.threshold,
         num_samples=options.num_samples,
+        on_progress=on_class,
     )
 
 
