@@ -8,8 +8,9 @@ import pytest
 import tiny
 from test_cli import TINY
 
-from aeot_jax.cli import main
+from aeot_jax.cli import fit, main
 from aeot_jax.evaluate import near_copies
+from aeot_jax.metrics.newness.twins import Twins
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,17 @@ def test_a_fit_names_near_copies_of_what_it_trains_on(photos, tmp_path, capsys):
     one, other = found["twins"][0]
     assert f"{found['num_twins']} of 40 images that were held out are near copies" in said
     assert f"such as {one!r} of {other!r}" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "judged"),
+    [(20, "judged without them."), (21, "judged beside them, where any sampler looks new.")],
+)
+def test_a_warning_says_whether_near_copies_are_judged_by(number, judged):
+    """They are, if they are most: see `Twins.are_most`."""
+    said = fit._of_twins({"num_twins": number, "num_unseen": 40, "twins": []}, "images")
+    assert judged in said
+    assert Twins(np.arange(40) < number, 0.5).are_most == ("beside" in said)
 
 
 def test_near_copies_are_rows_of_both_sets():

@@ -169,10 +169,13 @@ def _complete(
 
 def _of_twins(found: dict[str, Any], things: str) -> str:
     """What near copies on both sides mean, with examples."""
+    judged = "novelty is judged without them"
+    if 2 * found["num_twins"] > found["num_unseen"]:  # see `metrics.newness.twins`
+        judged = "as these are most, novelty is judged beside them, where any sampler looks new"
     return (
         f"{found['num_twins']} of {found['num_unseen']} {things} that were held out are near "
-        f"copies of {things} that are trained on{such_as(found['twins'])}; novelty is judged "
-        f"without them. {KEEP_TOGETHER}"
+        f"copies of {things} that are trained on{such_as(found['twins'])}; {judged}. "
+        f"{KEEP_TOGETHER}"
     )
 
 
