@@ -20,8 +20,10 @@ from aeot_jax.cli.options.seeds import Purpose, key
 from aeot_jax.cli.screen.notices import warn
 from aeot_jax.cli.screen.timing import Pace, clock
 from aeot_jax.data.found import Report
+from aeot_jax.data.images import ImageSet
+from aeot_jax.data.tables import Table as Rows
 from aeot_jax.data.tree import title
-from aeot_jax.evaluate import evaluate, nothing_learned
+from aeot_jax.evaluate import evaluate, nothing_learned, too_few
 from aeot_jax.evaluate.scores import usable_labels
 from aeot_jax.inputs.networks import Network
 from aeot_jax.metrics.comparison import uncertain
@@ -167,7 +169,7 @@ def _compare(options: Evaluate, features: Network | None, out: Console, err: Con
     )
     things = "images" if made.values.ndim > 2 else "rows"
     table = _headed("generated", things)
-    _add_distances(table, results, things)
+    _add_distances(table, results, things, splits.held_out)
     out.print(table)
     _say_few(results, things, out)
 
@@ -221,7 +223,7 @@ def _judge(
     }
     documents.write(run / runs.EVALUATION, results)
     things = kind_of(model)
-    out.print(_table(results, splits.kind, things))
+    out.print(_table(results, splits, things))
     _say_few(results, things, out)
     measured = results["reconstruction"]
     if measured and (said := nothing_learned(measured.get("held_out", measured["train"]), things)):
@@ -242,8 +244,8 @@ def _say_few(results: dict[str, Any], things: str, out: Console) -> None:
         out.print(said, soft_wrap=True, markup=False, highlight=False)
 
 
-def _table(results: dict[str, Any], kind: str | None, things: str) -> Table:
-    table = _headed("model", things)
+def _table(results: dict[str, Any], splits: source.Splits, things: str) -> Table:
+    table, kind = _headed("model", things), splits.kind
     upper = results["certificate"].get("upper")
     error = in_words(results["mass_error"], results["mass_error_se"], upper)
     table.add_row("mass error of the transport", error, "0", "lower")
@@ -257,13 +259,15 @@ def _table(results: dict[str, Any], kind: str | None, things: str) -> Table:
                 "0",
                 f"lower; the mean alone has {measured['variance']:.4f}",
             )
-    _add_distances(table, results, things)
+    _add_distances(table, results, things, splits.held_out)
     rejected = f"{100 * results['samples']['share_rejected']:.1f} %"
     table.add_row("candidates rejected and drawn again", rejected, "-", "lower")
     return table
 
 
-def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
+def _add_distances(
+    table: Table, results: dict[str, Any], things: str, held_out: ImageSet | Rows | None
+) -> None:
     """Add the scores of generated and real data."""
     frechet, kernel, prdc = results["frechet"], results["kernel"], results["prdc"]
     floor = frechet["floor_train"] if frechet["floor_test"] is None else frechet["floor_test"]
@@ -297,7 +301,8 @@ def _add_distances(table: Table, results: dict[str, Any], things: str) -> None:
         table.add_row("classes that are made", f"{classes['captured']}", f"{classes['of']}", "all")
     copies = f"near copies: new {things} very near to a training one"
     if memory is None:
-        table.add_row(copies, "-", "-", f"unknown: no {things} were held out")
+        why = f"no {things} were held out" if held_out is None else too_few(len(held_out), things)
+        table.add_row(copies, "-", "-", f"unknown: {why}")
     else:
         near, error = memory["share_nearer"], 2 * memory["standard_error"]
         near, error = f"{100 * near:.1f} ± {100 * error:.1f} %", f"{100 * memory['alpha']:.1f} %"

@@ -1,6 +1,7 @@
 """Scores of fitted models."""
 
 from aeot_jax.evaluate.few import few_images as few_images
+from aeot_jax.evaluate.few import too_few as too_few
 from aeot_jax.evaluate.newness import KEEP_TOGETHER as KEEP_TOGETHER
 from aeot_jax.evaluate.newness import near_copies as near_copies
 from aeot_jax.evaluate.newness import novelty as novelty

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import aeot_jax as aeot
-from aeot_jax.evaluate import such_as
+from aeot_jax.evaluate import such_as, too_few
 from aeot_jax.metrics.comparison import ENOUGH, uncertain
 from aeot_jax.model import kind_of
 from aeot_jax.plot.run import to_bytes
@@ -98,13 +98,23 @@ def sections(found: Facts, charts: Mapping[str, Picture], side: int) -> Iterator
             tables=(class_table(found),),
         )
     if found.material.evaluation:
-        few = uncertain(found.numbers.compared or ENOUGH, kind_of(found.material.model))
-        table = scores(found.material.evaluation)
-        yield Section("Scores", () if few is None else (few,), tables=(table,))
+        yield Section("Scores", tuple(_few(found)), tables=(scores(found.material.evaluation),))
     yield Section("Time and memory", tables=tuple(costs(found.material.metrics)))
     yield Section(
         "To make it again", items=tuple(_versions(found)), command=command(found.material.config)
     )
+
+
+def _few(found: Facts) -> Iterator[str]:
+    """What too few images leave uncertain, and what they leave open."""
+    things, evaluation = kind_of(found.material.model), found.material.evaluation or {}
+    if (uncertainty := uncertain(found.numbers.compared or ENOUGH, things)) is not None:
+        yield uncertainty
+    data = evaluation.get("data")
+    held_out = data.get("num_held_out") if isinstance(data, Mapping) else None
+    why = too_few(held_out, things) if isinstance(held_out, int) and held_out > 0 else None
+    if why is not None:
+        yield f"There is no row on memory or on decoded unseen {things}: {why}."
 
 
 def _more(total: int, shown: int, what: str) -> tuple[str, ...]:

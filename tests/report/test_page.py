@@ -284,13 +284,15 @@ def test_a_model_of_codes_alone_gets_plots_in_place_of_pictures():
     assert not {"New", "Reconstructions", "Walks through the source", "Does it copy?"} & shown
     assert "Training of the autoencoder" not in shown
     assert "New codes among those of the data" not in shown  # which the rows are already
-    few = {"frechet": {"num_samples": 25, "distance": 1.0}}
+    few = {"frechet": {"num_samples": 25, "distance": 1.0}, "data": {"num_held_out": 19}}
     scored = dataclasses.replace(
         found,
         material=dataclasses.replace(found.material, evaluation=few),
         numbers=dataclasses.replace(found.numbers, evaluated=True, compared=25),
     )
-    assert page.render(scored).count("These scores compare 25 codes with 25") == 2
+    text = page.render(scored)
+    assert text.count("These scores compare 25 codes with 25") == 2
+    assert "decoded unseen codes: only 19 codes were held out, and 20 are needed." in text
 
 
 @pytest.mark.long

@@ -146,6 +146,17 @@ def test_what_was_not_measured_is_not_judged():
         ({"evaluated": False}, "good", "as it should be; some of it was not measured yet."),
         ({"share_rejected": 0.2}, "fair", "Good, with room to improve."),
         (
+            {"compared": 25},
+            "good",
+            "should be; some of it was judged by too few images (25; 100 are needed).",
+        ),
+        (
+            {"compared": 25, "judged": "training", "things": "rows"},
+            "good",
+            "not measured yet; some of it was judged by too few rows (25; 100 are needed).",
+        ),
+        ({"codes_repeated": 0.5}, "good", "as it should be; how new samples are is not told."),
+        (
             {"near": 0.5, "share_rejected": 0.9},
             "weak",
             "care: it rejects many of its candidates and it leans on its training images.",

@@ -3,7 +3,10 @@
 from typing import Literal, NamedTuple
 
 Level = Literal["good", "fair", "weak", "open"]
-"""A level of quality; "open" means not measured."""
+"""A level of quality; "open" means not judged."""
+
+NOT_MEASURED = "some of it was not measured yet"
+"""Why most open findings are open."""
 
 
 class Finding(NamedTuple):
@@ -15,6 +18,7 @@ class Finding(NamedTuple):
       text: the finding, in one or two sentences.
       advice: what to try, if anything.
       weakness: for a weak finding, a clause on what is wrong with the model.
+      left: for an open finding, a clause on why; empty if another finding says it.
     """
 
     level: Level
@@ -22,6 +26,7 @@ class Finding(NamedTuple):
     text: str
     advice: str = ""
     weakness: str = ""
+    left: str = NOT_MEASURED
 
 
 def percent(share: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from aeot_jax.evaluate.few import FEW, few_images
-from aeot_jax.metrics.comparison import uncertain
+from aeot_jax.metrics.comparison import ENOUGH, uncertain
 from aeot_jax.ot.counts.words import in_words
 from aeot_jax.report.verdict import ways
 from aeot_jax.report.verdict.findings import Finding, Level, percent
@@ -70,10 +70,11 @@ def judge(numbers: Numbers) -> Verdict:
     if weak:
         headline = f"Usable with care: {_listed(weak)}."
         return Verdict("weak", headline, tuple(findings))
-    left = "; some of it was not measured yet" if any(f.level == "open" for f in findings) else ""
-    if fair:
-        return Verdict("fair", f"Good, with room to improve{left}.", tuple(findings))
-    return Verdict("good", f"Good: all that was measured is as it should be{left}.", (*findings,))
+    said = [
+        "Good, with room to improve" if fair else "Good: all that was measured is as it should be"
+    ]
+    said += dict.fromkeys(f.left for f in findings if f.level == "open" and f.left)
+    return Verdict("fair" if fair else "good", f"{'; '.join(said)}.", tuple(findings))
 
 
 def _of(things: str, finding: Finding) -> Finding:
@@ -86,7 +87,7 @@ def _of(things: str, finding: Finding) -> Finding:
         return re.sub("images?|pixel", lambda found: words[found[0]], text)
 
     title = finding.title.replace(" images", f" {things}")
-    said = {name: put(getattr(finding, name)) for name in ("text", "advice", "weakness")}
+    said = {name: put(getattr(finding, name)) for name in ("text", "advice", "weakness", "left")}
     return finding._replace(title=title, **said)
 
 
@@ -205,9 +206,10 @@ def _scores(n: Numbers) -> Iterable[Finding]:
     few = None if n.compared is None else uncertain(n.compared)
     for finding in _of_scores(n):
         hidden = few is not None and finding.level == "good"
-        yield finding._replace(level="open") if hidden else finding
+        yield finding._replace(level="open", left="") if hidden else finding
     if few is not None:
-        yield Finding("open", "Few images to judge by", few)
+        left = f"some of it was judged by too few images ({n.compared}; {ENOUGH} are needed)"
+        yield Finding("open", "Few images to judge by", few, left=left)
 
 
 def _of_scores(n: Numbers) -> Iterable[Finding]:

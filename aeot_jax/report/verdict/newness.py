@@ -17,6 +17,8 @@ codes chance alone makes up to 0.57."""
 _MANY_COPIED = 0.6
 """Largest share of samples that are codes of the data; images have about 0.25."""
 
+_UNTOLD = "how new samples are is not told"
+
 
 def copies(n: Numbers) -> Iterable[Finding]:
     """Are images of the samples near to training images?"""
@@ -50,7 +52,7 @@ def novelty(n: Numbers) -> Iterable[Finding]:
             "any sampler looks new: how new samples are is not told."
         )
         advice = "Hold out data of which no copy is trained on."
-        yield Finding("open", "Novelty", text, advice)
+        yield Finding("open", "Novelty", text, advice, left=_UNTOLD)
         return
     if n.codes_twins:
         text = (
@@ -59,7 +61,7 @@ def novelty(n: Numbers) -> Iterable[Finding]:
         )
         if n.codes_twins > _MOST_TWINS:
             text += "beside them any sampler looks new: how new samples are is not told."
-            yield Finding("open", "Novelty", text, KEEP_TOGETHER)
+            yield Finding("open", "Novelty", text, KEEP_TOGETHER, left=_UNTOLD)
             return
         text += "samples are not compared with these."
         level = "fair" if n.codes_twins > n.alpha else "good"
