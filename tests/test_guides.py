@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import itertools
 import json
+import posixpath
 import pydoc
 import re
 import shlex
@@ -31,13 +32,7 @@ README = ROOT / "README.md"
 PAGES = sorted(GUIDES.rglob("*.md"))
 REFERENCE = sorted((GUIDES / "reference").glob("*.md"))
 PROSE = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-MADE = {
-    "project/changelog.md": ROOT / "CHANGELOG.md",
-    "project/contributing.md": ROOT / "CONTRIBUTING.md",
-    "project/security.md": ROOT / "SECURITY.md",
-    "project/benchmarks.md": ROOT / "benchmarks" / "README.md",
-}
-"""Pages of the site that other files make."""
+DOCUMENTS = sorted({*PROSE, *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")})
 
 LONG_PAGES = ("certificate", "couplings", "inside", "reference/extension")
 """Those whose blocks take more than ten seconds of a core, but for the first page."""
@@ -211,21 +206,32 @@ def test_every_function_and_source_is_in_a_block_that_runs():
     assert made - used == set()
 
 
-@pytest.mark.parametrize("path", PROSE, ids=name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_links_lead_somewhere(path):
-    gallery = {f"gallery/{script.stem}.md" for script in (ROOT / "examples").glob("*.py")}
+    """In a copy of the repository: to a file that is there, or to a secure page."""
     for link in links(path):
         if re.match(r"[a-z]+:", link):
+            assert link.startswith("https:"), f"{name(path)}: {link}"
             continue
         target, _, anchor = link.partition("#")
         there = (path.parent / target).resolve() if target else path
-        if GUIDES in path.parents:
-            page = str(there.relative_to(GUIDES)) if GUIDES in there.parents else ""
-            if page in gallery or page == "gallery/index.md":
-                continue
-            there = MADE.get(page) or there
         assert there.exists(), f"{name(path)}: {link}"
+        assert there == ROOT or ROOT in there.parents, f"{name(path)}: {link}"
         assert not anchor or anchor in anchors(there), f"{name(path)}: {link}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_of_a_guide_lead_to_pages_of_the_site(path):
+    """The site has no files of the repository but the guides, and pages made from some others."""
+    gallery, uri = site("gallery"), path.relative_to(GUIDES).as_posix()
+    made = {f"gallery/{script.stem}.md" for script in gallery.scripts()} | {"gallery/index.md"}
+    made |= set(gallery.PROJECT)
+    text = gallery.for_site(path.read_text(encoding="utf-8"), uri)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        target = link.partition("#")[0]
+        there = posixpath.normpath(posixpath.join(posixpath.dirname(uri), target))
+        known = re.match("https:|#", link) or there in made or (GUIDES / there).is_file()
+        assert known, f"{name(path)}: {link}"
 
 
 def test_every_picture_says_what_it_shows():

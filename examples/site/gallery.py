@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import posixpath
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,13 @@ EXAMPLES = Path(__file__).parent.parent
 FIGURES = EXAMPLES / "guides" / "figures"
 RECORDS = FIGURES / "records.json"
 MAKE = "python examples/site/figures.py"
+PROJECT = {
+    "project/changelog.md": "CHANGELOG.md",
+    "project/contributing.md": "CONTRIBUTING.md",
+    "project/security.md": "SECURITY.md",
+    "project/benchmarks.md": "benchmarks/README.md",
+}
+"""Pages of the site that files of the repository make."""
 
 
 @dataclass(frozen=True)
@@ -108,3 +117,26 @@ def index(known: dict[str, dict[str, Any]]) -> str:
         for name, alt in list(known.get(script.name, {}).get("figures", {}).items())[:1]:
             parts.append(f"[![{alt}](../figures/{name}){{ width=420 }}]({script.stem}.md)")
     return "\n\n".join(parts) + "\n"
+
+
+def for_site(markdown: str, uri: str) -> str:
+    """A guide whose links to examples and to files of the project lead to their pages.
+
+    In a copy of the repository, and where its files are looked at, a guide links to files that are
+    there.
+
+    Args:
+      markdown: the guide.
+      uri: its path below the guides, such as "reference/solve.md".
+    """
+    folder = posixpath.dirname(uri)
+    pages = {f"examples/{script.name}": f"gallery/{script.stem}.md" for script in scripts()}
+    pages |= {"examples": "gallery/index.md", **{file: uri for uri, file in PROJECT.items()}}
+
+    def put(found: re.Match[str]) -> str:
+        file = posixpath.normpath(posixpath.join("examples/guides", folder, found["target"]))
+        if file not in pages:
+            return found[0]
+        return f"]({posixpath.relpath(pages[file], folder or '.')}{found['anchor']})"
+
+    return re.sub(r"\]\((?P<target>[^)\s#:]+)(?P<anchor>[^)\s]*)\)", put, markdown)

@@ -11,17 +11,12 @@ import jupytext  # pyright: ignore[reportMissingImports]
 import latex2mathml.converter  # pyright: ignore[reportMissingImports]
 from mkdocs.config.defaults import MkDocsConfig  # pyright: ignore[reportMissingImports]
 from mkdocs.structure.files import File, Files  # pyright: ignore[reportMissingImports]
+from mkdocs.structure.pages import Page  # pyright: ignore[reportMissingImports]
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gallery
 
 ROOT = Path(__file__).parent.parent.parent
-PROJECT = {
-    "project/changelog.md": ROOT / "CHANGELOG.md",
-    "project/contributing.md": ROOT / "CONTRIBUTING.md",
-    "project/security.md": ROOT / "SECURITY.md",
-    "project/benchmarks.md": ROOT / "benchmarks" / "README.md",
-}
 INSTALL = "%pip install --quiet 'aeot-jax[demo,tensorboard]'"
 
 
@@ -40,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     old = gallery.stale(known)
     if old:
         raise SystemExit("\n".join(old))
-    made = {uri: path.read_text(encoding="utf-8") for uri, path in PROJECT.items()}
+    made = {uri: (ROOT / file).read_text(encoding="utf-8") for uri, file in gallery.PROJECT.items()}
     made["gallery/index.md"] = gallery.index(known)
     for script in gallery.scripts():
         made[f"gallery/{script.stem}.md"] = gallery.page(script, known[script.name], True)
@@ -48,6 +43,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Guides link to files of the repository; the site has pages of these."""
+    uri = page.file.src_uri
+    made = uri in gallery.PROJECT or uri.startswith("gallery/")
+    return markdown if made else gallery.for_site(markdown, uri)
 
 
 def notebook(script: Path) -> str:
