@@ -14,7 +14,7 @@ from aeot_jax.metrics.newness.memory import near_cutoff, near_share_se
 from aeot_jax.model import kind_of
 from aeot_jax.nn import schedule
 from aeot_jax.report.parts import Material, Neighbours, OfClass, Pairs
-from aeot_jax.report.trips import BATCH, errors, unit
+from aeot_jax.report.trips import BATCH, errors, kept_detail, unit
 from aeot_jax.report.verdict import Numbers
 
 ALPHA = 0.05
@@ -104,6 +104,7 @@ def _reconstructed(material: Material, pairs: Pairs) -> dict[str, Any]:
         "error_train": of_train,
         "judged": pairs.judged,
         "learned": bool(found["learned"]),
+        "detail": kept_detail(pairs.original, pairs.decoded) if train.ndim == 4 else None,
     }
 
 

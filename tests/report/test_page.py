@@ -20,6 +20,7 @@ from aeot_jax.data.images import ImageSet
 from aeot_jax.report import facts, figures, page, picture
 from aeot_jax.report.numbers import measured
 from aeot_jax.report.parts import Material, OfClass, Pairs, name_of
+from aeot_jax.report.trips import kept_detail
 
 KEY = jax.random.key(7)
 
@@ -182,6 +183,7 @@ def test_pairs_stand_by_their_errors(found):
     difference = pairs.decoded.astype(float) - pairs.original / 255
     np.testing.assert_allclose(pairs.error, (difference**2).mean(axis=(1, 2, 3)), rtol=1e-5)
     assert (np.diff(pairs.error) >= 0).all()
+    assert found.numbers.detail == kept_detail(pairs.original, pairs.decoded)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 18, 300])

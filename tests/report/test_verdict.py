@@ -3,8 +3,10 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
+from aeot_jax.report.trips import kept_detail
 from aeot_jax.report.verdict import Numbers, judge
 
 FINE = Numbers(
@@ -19,6 +21,7 @@ FINE = Numbers(
     error_train=0.004,
     judged="test",
     learned=True,
+    detail=0.84,
     epochs=30,
     falling=0.01,
     share_rejected=0.04,
@@ -61,6 +64,9 @@ CASES = [
     ({"error": 0.06, "error_train": 0.05}, "weak", "Reconstruction", "leaves 86 %", "--latent-dim"),
     ({"learned": False, "error": 0.07}, "weak", "Reconstruction", "Nothing was learned", "epochs"),
     ({"error_of_mean": 0.0}, "weak", "Reconstruction", "inf", "--epochs"),
+    ({}, "good", "Sharpness", "Decoded test images have 84 % of the fine detail", ""),
+    ({"detail": 0.53}, "fair", "Sharpness", "53 % of the fine detail", "--epochs"),
+    ({"detail": 0.33}, "weak", "Sharpness", "they are smeared, and so are new ones", "--epochs"),
     ({}, "good", "Unseen images", "1.2 times", ""),
     ({"error_train": 0.002}, "fair", "Unseen images", "2.5 times", "more images"),
     ({"judged": "training"}, "open", "Unseen images", "flatters", "--hold-out"),
@@ -119,6 +125,24 @@ def test_whatever_is_weak_is_said_in_words_that_need_no_table():
             assert found.weakness in verdict.headline
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_a_step_that_is_spread_over_k_pixels_keeps_one_part_in_k(k):
+    """Wherever it is, in bytes and in floats, and so do edges in colour; a plain image has none."""
+    steps, ramp = np.zeros((3, 16, 16, 3)), np.zeros((3, 16, 16, 3))
+    for i, at in enumerate((5, 8, 11)):
+        steps[i, at:] = (1.0, 0.5, 0.25)
+        ramp[i] = np.clip((np.arange(16) - at + 1 + k // 2) / k, 0, 1)[:, None, None] * steps[i, -1]
+    assert kept_detail(steps, ramp) == pytest.approx(1 / k)
+    turned = ramp.transpose(0, 2, 1, 3)[::-1]
+    assert kept_detail(steps, turned) == pytest.approx(1 / k)
+    assert kept_detail(np.rint(255 * steps).astype(np.uint8), ramp) == pytest.approx(
+        1 / k, rel=0.02
+    )
+    beyond = kept_detail(steps, 9 * steps - 4)  # black and white where it is below 0 and above 1
+    assert beyond == pytest.approx((1 + 0.5**2) / (1 + 0.5**2 + 0.25**2))
+    assert kept_detail(np.ones((3, 8, 8, 1)), np.zeros((3, 8, 8, 1))) is None
+
+
 def test_scores_of_few_images_say_how_uncertain_they_are():
     verdict = judge(dataclasses.replace(FINE, compared=25))
     few = verdict.findings[-1]
@@ -161,6 +185,7 @@ def test_what_was_not_measured_is_not_judged():
             "weak",
             "care: it rejects many of its candidates and it leans on its training images.",
         ),
+        ({"detail": 0.33}, "weak", "Usable with care: its images are smeared."),
         ({"identical": 2}, "weak", "Usable with care: it copies its training images."),
         ({"learned": False}, "weak", "Not usable yet: nothing was learned."),
     ],
@@ -174,7 +199,9 @@ def test_the_headline_is_that_of_the_weakest(change, level, headline):
 NETWORK = re.compile("--(epochs|latent-dim|image-size|training|autoencoder)|autoencoder|blur|pixel")
 """What there is only where a network was trained."""
 
-TRAINED = dict.fromkeys(("error", "error_of_mean", "error_train", "judged", "learned", "falling"))
+TRAINED = dict.fromkeys(
+    ("error", "error_of_mean", "error_train", "judged", "learned", "detail", "falling")
+)
 
 
 @pytest.mark.parametrize("things", ["images", "rows", "codes"])

@@ -25,6 +25,8 @@ class Numbers:
       error_train: the error of training images, if `error` is of others.
       judged: the images of `error`: "test", "held-out" or "training".
       learned: whether `error` is clearly below `error_of_mean`.
+      detail: share of the fine detail of these images that decoded ones have, as
+        `report.trips.kept_detail` measures it.
       epochs: number of epochs of both networks; 0 without an autoencoder.
       falling: relative decrease of the loss in the last tenth of the epochs.
       share_rejected: share of the candidates in the singular set.
@@ -65,6 +67,7 @@ class Numbers:
     error_train: float | None = None
     judged: str | None = None
     learned: bool | None = None
+    detail: float | None = None
     epochs: int = 0
     falling: float | None = None
     share_rejected: float | None = None
