@@ -14,7 +14,7 @@ from rich.console import Console
 
 import aeot_jax
 from aeot_jax.cli import cache, commands, parsing
-from aeot_jax.cli.screen import interrupts, manual, notices
+from aeot_jax.cli.screen import interrupts, letters, manual, notices
 from aeot_jax.inputs.nearest import nearest
 from aeot_jax.storage import files
 
@@ -55,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: with code 0, for ``--help``.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with letters.plain():
+        return _guarded(list(sys.argv[1:] if argv is None else argv))
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run a command, and say its errors in a sentence."""
     out, err = Console(), Console(stderr=True)
     debug = "--debug" in arguments
     try:
