@@ -200,6 +200,24 @@ def test_a_broken_link_is_named_and_not_left_out(tmp_path):
         images.load(tmp_path)
 
 
+def test_links_that_lead_back_add_nothing(tmp_path):
+    """Pictures counted twice, and a folder without classes was refused for holding some."""
+    root = tmp_path / "set"
+    for i in range(2):
+        save(root / "cats" / f"{i}.png", GREY[i])
+        save(root / "dogs" / f"{i}.png", GREY[2 + i])
+    expected = images.load(root)
+    (root / "same").symlink_to(".")
+    (root / "above").symlink_to(tmp_path)
+    (root / "cats" / "up").symlink_to("..")
+    found = images.load(root)
+    assert found.files == expected.files
+    assert found.label_names == ("cats", "dogs")
+    save(tmp_path / "more" / "0.png", GREY[0])
+    (root / "wolves").symlink_to("../more")  # leads elsewhere
+    assert images.load(root).label_names == ("cats", "dogs", "wolves")
+
+
 def test_a_folder_with_the_name_of_an_image_is_no_image(tmp_path):
     for i in range(2):
         save(tmp_path / f"{i}.png", GREY[i])

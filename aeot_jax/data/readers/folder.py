@@ -12,7 +12,8 @@ from aeot_jax.storage.files import open_file
 def find(folder: Path, split: str) -> Files:
     """Find every picture of a folder, sorted by name; see `tree.arrange`.
 
-    Links to folders are followed at the top level only.
+    Links to folders are followed at the top level only, but not to the folder itself or to one that
+    holds it, where no end would be.
 
     Args:
       folder: the folder.
@@ -52,8 +53,9 @@ def find(folder: Path, split: str) -> Files:
 def _files_in(folder: Path) -> tuple[list[Parts], list[Parts]]:
     """The pictures of a folder, and its other files."""
     found: tuple[list[Parts], list[Parts]] = [], []
+    own = os.path.realpath(folder)
     for entry in os.scandir(folder):
-        if is_left_alone(entry.name):
+        if is_left_alone(entry.name) or _leads_back(entry, own):
             continue
         if not _is_folder(entry):
             # Include files that cannot be read, such as broken links: they are reported later.
@@ -66,6 +68,13 @@ def _files_in(folder: Path) -> tuple[list[Parts], list[Parts]]:
                 if not is_left_alone(name):
                     found[not is_picture((*inner, name))].append((*inner, name))
     return found
+
+
+def _leads_back(entry: os.DirEntry, folder: str) -> bool:
+    """Whether an entry is a link to its folder, or to one above: its pictures are there already."""
+    if not (entry.is_symlink() and _is_folder(entry)):
+        return False
+    return Path(folder).is_relative_to(os.path.realpath(entry.path))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
