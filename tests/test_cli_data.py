@@ -4,6 +4,7 @@ import io
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from aeot_jax.cli import main, parse
 from aeot_jax.cli.options import source
+from aeot_jax.data import sources
 
 RNG = np.random.default_rng(0)
 
@@ -176,3 +178,45 @@ def test_where_nothing_can_be_described_one_sentence_says_so(name, tmp_path, cap
         assert "'4.png'" in errors
         assert "'5.png'" not in errors
         assert "and 2 more; replace them" in errors
+
+
+def test_arrays_are_read_once_even_if_a_fit_refuses_them(tmp_path, capsys, monkeypatch):
+    """They were read up to four times."""
+    np.save(tmp_path / "nan.npy", np.full((5, 8, 8), np.nan))
+    np.save(tmp_path / "rows.npy", RNG.normal(size=(30, 5)))
+    images = RNG.random((30, 16, 16))
+    np.savez(tmp_path / "sides.npz", x_train=images, x_test=images[:, :8])
+    read, find = [], sources.find
+
+    def counted(path, split, *rest):
+        found = find(path, split, *rest)
+        read.append((Path(path).name, split))
+        return found
+
+    monkeypatch.setattr(sources, "find", counted)
+    for name in ("nan.npy", "rows.npy", "sides.npz"):
+        assert say(capsys, tmp_path / name)[0] == 0
+    assert sorted(read) == [
+        ("nan.npy", "train"),
+        ("rows.npy", "train"),
+        ("sides.npz", "test"),
+        ("sides.npz", "train"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_outputs_that_hold_few_letters_get_those_without_marks(encoding, tmp_path, monkeypatch):
+    """A help with an accent, and the name of a class, ended the command."""
+    save(tmp_path / "k\u00e4se \u0142 \u00b1" / "a.png", 16, 12)
+    save(tmp_path / "k\u00e4se \u0142 \u00b1" / "b.png", 16, 12)
+    file = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", file)
+    for command in ("fit", "sample", "evaluate", "report", "compare", "data"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+    assert main(["data", str(tmp_path)]) == 0
+    assert file.errors == "strict"  # again
+    file.flush()
+    shown = file.buffer.getvalue().decode(encoding)
+    assert {"ascii": "Frechet", "latin-1": "Fr\u00e9chet"}[encoding] in shown
+    assert {"ascii": "kase ? +- (2)", "latin-1": "k\u00e4se ? \u00b1 (2)"}[encoding] in shown

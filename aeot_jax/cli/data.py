@@ -66,11 +66,11 @@ def run(options: Data, out: Console, err: Console) -> None:
         return
     with source.typed("PATH"):
         options.pictures.pictures()  # refuses options before the files are read
-        files, refused = _pictures(options.path)
-    if files:
-        _describe(options, options.path, files, refused, out, err)
+        found, refused = _found(options.path)
+    if isinstance(found, dict):
+        _describe(options, options.path, found, refused, out, err)
     else:
-        _describe_arrays(options, options.path, out, err)
+        _describe_arrays(options, options.path, found, out, err)
 
 
 def _known() -> Table:
@@ -105,24 +105,22 @@ def _extra(module: str, extra: str) -> str:
     return escape(f"; pip install 'aeot-jax[{extra}]'")
 
 
-def _pictures(path: str) -> tuple[dict[str, Files], str | None]:
-    """The pictures of each split, if a path holds files of them; and why `fit` takes none."""
-    if path in images.NAMES:
-        return {}, None
-    parts = {}
+def _found(path: str) -> tuple[dict[str, Files] | source.Found, str | None]:
+    """The pictures of each split, and why `fit` takes none; or the arrays to learn, read once."""
+    parts: dict[str, Files] = {}
     try:
         for split in ("train", "test"):
             with contextlib.suppress(NoSplitError):
-                found, _ = sources.find(path, split)
+                found, name = sources.find(path, split)
                 if not isinstance(found, Files):
-                    return {}, None
+                    return (found, name), None
                 parts[split] = found
     except ValueError as error:
         # perhaps only its arrangement is wrong
-        found = sources.all_pictures(path)
-        if found is None:
+        pictures = None if path in images.NAMES else sources.all_pictures(path)
+        if pictures is None:
             raise
-        return {"train": found}, str(error).replace("`source`", "`--data`")
+        return {"train": pictures}, str(error).replace("`source`", "`--data`")
     return parts, None
 
 
@@ -148,38 +146,39 @@ def _describe(
     described.show(held, options.pictures, out)
 
 
-def _describe_arrays(options: Data, path: str, out: Console, err: Console) -> None:
+def _describe_arrays(
+    options: Data, path: str, found: source.Found, out: Console, err: Console
+) -> None:
     """Say what arrays there are, and the command that learns them, or why `fit` refuses them."""
     where, refused = source.Source(source.absolute(path), pictures=options.pictures), None
     with source.typed("PATH"), reading(err, quiet=options.quiet) as report:
         try:
-            splits = source.load(where, report)
+            splits = source.load(where, report, found=found)
             train, test = splits.train, splits.held_out
         except ValueError as error:
             refused, test = str(error), None
             try:
-                train = images.read(path, pictures=options.pictures.pictures(), on_progress=report)
+                train = images.made(*found, path, pictures=options.pictures.pictures())
             except ValueError:
-                _show_stored(path, out)
+                _show_stored(*found, out)
                 _say(words.refused(refused), out)
                 return
         options.pictures.check(train)
     what = ("rows", "columns") if isinstance(train, Rows) else ("images", _SHAPE)
     table = Table("split", *what, "labels", title=escape(train.name))
-    for part, found in {"train": train, "test": test}.items():
-        if found is not None:
-            shape = " x ".join(str(side) for side in found.values.shape[1:])
-            own = words.classes(found.labels, found.label_names)
-            table.add_row(part, f"{len(found):,}", shape, escape(own))
-            say(found, err, quiet=options.quiet or found is test)  # print notes once
+    for part, one in {"train": train, "test": test}.items():
+        if one is not None:
+            shape = " x ".join(str(side) for side in one.values.shape[1:])
+            own = words.classes(one.labels, one.label_names)
+            table.add_row(part, f"{len(one):,}", shape, escape(own))
+            say(one, err, quiet=options.quiet or one is test)  # print notes once
     out.print(table, highlight=False)
     way = words.to_learn(path, options.pictures.as_typed())
     _say(way if refused is None else words.refused(refused), out)
 
 
-def _show_stored(path: str, out: Console) -> None:
-    """Show the array of a path as it is stored."""
-    found, name = sources.find(path, "train")
+def _show_stored(found: Arrays | Files, name: str, out: Console) -> None:
+    """Show an array as it is stored."""
     assert isinstance(found, Arrays)
     shape = " x ".join(map(str, found.images.shape))
     table = Table("shape", "type", "labels", title=escape(name))

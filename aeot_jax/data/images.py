@@ -180,6 +180,32 @@ def read(
     if split not in ("train", "test"):
         raise ValueError(f"`split` is {split!r}; pass 'train' or 'test'.")
     found, name = sources.find(source, split, cache_dir, base_url)
+    return made(
+        found,
+        name,
+        source,
+        pictures=pictures,
+        labels=labels,
+        labels_are=labels_are,
+        limit=limit,
+        seed=seed,
+        on_progress=on_progress,
+    )
+
+
+def made(
+    found: Arrays | Files,
+    name: str,
+    source: str | os.PathLike[str],
+    *,
+    pictures: Pictures = Pictures(),  # noqa: B008 - frozen
+    labels: Any = None,
+    labels_are: str = "`labels`",
+    limit: int | None = None,
+    seed: int = 0,
+    on_progress: Report | None = None,
+) -> ImageSet | Table:
+    """What `read` gives for data that were found; `name` and `source` are theirs."""
     shown = repr(os.fspath(source))
     if isinstance(found, Arrays) and not is_table(found.images):
         images, notes = axes.ordered(found.images, found.labels if labels is None else labels)

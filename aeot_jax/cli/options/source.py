@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from aeot_jax.cli.options.pictures import AS_THEY_ARE, PictureOptions
-from aeot_jax.data import images
-from aeot_jax.data.found import Report
+from aeot_jax.data import images, sources
+from aeot_jax.data.found import Arrays, Files, Report
 from aeot_jax.data.images import ImageSet
 from aeot_jax.data.pictures.shaping import Pictures
 from aeot_jax.data.readers import archive
@@ -23,6 +23,9 @@ from aeot_jax.storage import archives
 
 MIN_HELD_OUT = 20
 """Fewest held-out images for a test of memorisation."""
+
+Found = tuple[Arrays | Files, str]
+"""Data that were found, and their name."""
 
 _UNCHANGED = Pictures()
 
@@ -139,13 +142,20 @@ def typed(option: str) -> Iterator[None]:
         raise kind(text) from error
 
 
-def load(source: Source, on_progress: Report | None = None, *, option: str | None = None) -> Splits:
+def load(
+    source: Source,
+    on_progress: Report | None = None,
+    *,
+    option: str | None = None,
+    found: Found | None = None,
+) -> Splits:
     """Load the images of a source, or its table, or its codes.
 
     Args:
       source: the data to load.
       on_progress: called with the number of pictures decoded and the total.
       option: the option of the source, for errors; None is that of ``fit``.
+      found: the training data, if they have been found already.
 
     Raises:
       ValueError: if an option does not fit the images, or they cannot be used.
@@ -154,10 +164,10 @@ def load(source: Source, on_progress: Report | None = None, *, option: str | Non
       ImportError: if a library for the source is missing.
     """
     with typed(option or ("--codes" if source.codes else "--data")):
-        return _load(source, on_progress)
+        return _load(source, on_progress, found)
 
 
-def _load(source: Source, on_progress: Report | None) -> Splits:
+def _load(source: Source, on_progress: Report | None, found: Found | None) -> Splits:
     asked = "codes" if source.codes else "images or rows"
     if source.limit is not None and source.limit < 2:
         raise ValueError(f"`--limit` is {source.limit}; pass at least 2 {asked}.")
@@ -166,7 +176,8 @@ def _load(source: Source, on_progress: Report | None) -> Splits:
             f"`--hold-out` is {source.hold_out}; pass 0, or at least {MIN_HELD_OUT} {asked}."
         )
     pictures = source.pictures.pictures()
-    train = images.read(
+    train = images.made(
+        *(found or sources.find(source.path, "train")),
         source.path,
         pictures=pictures,
         labels=None if source.labels is None else _read_labels(source.labels),
