@@ -327,7 +327,7 @@ def _number_of(model: AEOT, name: str) -> int:
     near = difflib.get_close_matches(wanted, known, _SHOWN_NAMES, cutoff=0.3)
     near += [name for name in known if name not in near]
     raise ValueError(
-        f"`label` is {name!r:.99}, which no image had; the nearest of {len(known)} "
+        f"`label` is {name!r:.99}, which no class has; the nearest of {len(known)} "
         f"{'class is' if len(known) == 1 else 'classes are'} "
         f"{', '.join(map(repr, near[:_SHOWN_NAMES]))}."
     )

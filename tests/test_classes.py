@@ -276,7 +276,7 @@ def test_classes_have_names(model, tmp_path):
     assert walk.images.shape[0] == 3
     with pytest.raises(ValueError, match=r"`label` is 'tow', .* nearest of 3 classes are 'two'"):
         aeot.sample(KEY, again, 4, label="tow")
-    with pytest.raises(ValueError, match="`label` is 'nought', which no image had"):
+    with pytest.raises(ValueError, match="`label` is 'nought', which no class has"):
         aeot.sample(KEY, again, 4, label="nought")
     with pytest.raises(ValueError, match=r"'two', but the classes of this model are numbers; "):
         aeot.sample(KEY, model, 4, label="two")
@@ -301,7 +301,7 @@ def test_names_that_do_not_fit_are_refused_before_any_work(labels, names, messag
 
 
 def test_mistakes_are_explained(model, classes):
-    with pytest.raises(ValueError, match="`label` is 9, which no image had; pass one of 1, 2, 3"):
+    with pytest.raises(ValueError, match="`label` is 9, which no class has; pass one of 1, 2, 3"):
         aeot.sample(KEY, model, 4, label=9)
     with pytest.raises(ValueError, match="`label` is 1, but the model was fitted without labels"):
         aeot.sample(KEY, tiny.model(), 4, label=1)
@@ -319,7 +319,7 @@ def test_mistakes_are_explained(model, classes):
         solve_classes(KEY, Gaussian(3), CODES, wide, CONFIG)
     for label, sentence in (
         (np.array([3, 5]), r"`label` has shape \(2,\); pass one label, an integer"),
-        ("cat", "`label` is 'cat', which no image had; pass one of -1, 3, 5, 7"),
+        ("cat", "`label` is 'cat', which no class has; pass one of -1, 3, 5, 7"),
     ):
         with pytest.raises(ValueError, match=sentence):  # `of` itself has its types checked here
             place_of(label, np.asarray(classes.labels))

@@ -208,7 +208,7 @@ def test_a_class_is_sampled_on_its_own(labelled, tmp_path, capsys):
     np.testing.assert_array_equal(pixels["1"], np.rint(np.asarray(expected) * 255))
     capsys.readouterr()
     assert main(["sample", str(labelled), "--npz", str(path), "--label", "7"]) == 2
-    assert "`--label` is 7, which no image had; pass one of 0, 1." in said(capsys)
+    assert "`--label` is 7, which no class has; pass one of 0, 1." in said(capsys)
 
 
 @pytest.mark.long
@@ -812,7 +812,7 @@ def test_photos_are_learned_by_the_names_of_their_classes(photographed, photos, 
     capsys.readouterr()
     assert main(["sample", str(photographed), "--label", "dogs", "--out", f"{tmp_path}/b.png"]) == 2
     assert (
-        "`--label` is 'dogs', which no image had; the nearest of 2 classes are 'd\u00f6gs'"
+        "`--label` is 'dogs', which no class has; the nearest of 2 classes are 'd\u00f6gs'"
         in said(capsys)
     )
     assert main(["evaluate", str(photographed), "--num", "20", "--quiet"]) == 2

@@ -60,5 +60,5 @@ def place_of(label: Any, known: Int[np.ndarray, " c"]) -> int:
     if found.size != 1:
         shown = ", ".join(map(str, known[:SHOWN_LABELS]))
         more = ", ..." if known.size > SHOWN_LABELS else ""
-        raise ValueError(f"`label` is {label!r}, which no image had; pass one of {shown}{more}.")
+        raise ValueError(f"`label` is {label!r}, which no class has; pass one of {shown}{more}.")
     return int(found[0])
