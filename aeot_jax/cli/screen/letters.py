@@ -28,7 +28,8 @@ def plain() -> Iterator[None]:
         yield
     finally:
         for stream, errors in changed:
-            stream.reconfigure(errors=errors)
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+                stream.reconfigure(errors=errors)
 
 
 def _holds_all(encoding: str) -> bool:
