@@ -4,9 +4,10 @@
     python benchmarks/far.py --quick    # a smoke test, nothing recorded
 
 Clusters a hundred and more widths apart, a tight cluster beside or inside of a broad one, clusters
-of unequal width, pairs that are nearly copies, and pairs in clusters far apart. "nested" is the
-default, which looks for such groups after a far miss; "one scale" never does: Adam, then Newton
-steps (``adam_share=0.1`` asks for it). Both may draw ``--most`` samples a target.
+of unequal width, pairs that are nearly copies, pairs in clusters far apart, and points of a curve.
+"nested" is the default, which looks for such groups after a far miss, or anneals heights; "one
+scale" does neither: Adam, then Newton steps (``adam_share=0.1`` asks for it). Both may draw
+``--most`` samples a target.
 """
 
 import argparse
@@ -58,6 +59,15 @@ def nested(rng: _Rng, m: int, d: int) -> _Points:
     return copies(rng, m, d, 0.01) + 1000 * rng.normal(size=(3, d))[np.arange(m) // 6 % 3]
 
 
+def curve(rng: _Rng, m: int, d: int, noise: float) -> _Points:
+    """Random places on a closed curve of three harmonics, of size 1, and noise."""
+    t = rng.uniform(0, 2 * np.pi, (m, 1))
+    y = noise * rng.normal(size=(m, d))
+    for j in (1, 2, 3):
+        y += (np.cos(j * t) * rng.normal(size=d) + np.sin(j * t) * rng.normal(size=d)) / j
+    return y
+
+
 SETS: dict[str, Callable[[_Rng, int, int], _Points]] = {
     "ten clusters 30 widths apart": partial(apart, distance=30),
     "ten clusters 1,000 apart": partial(apart, distance=1000),
@@ -68,6 +78,8 @@ SETS: dict[str, Callable[[_Rng, int, int], _Points]] = {
     "pairs, noise 0.0001": partial(copies, noise=0.0001),
     "pairs, noise 0.01": partial(copies, noise=0.01),
     "pairs in clusters far apart": nested,
+    "points of a curve": partial(curve, noise=0.0),
+    "points of a curve, noise 0.01": partial(curve, noise=0.01),
 }
 DIMS = 3, 5, 16, 64
 

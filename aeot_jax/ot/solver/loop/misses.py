@@ -1,25 +1,39 @@
-"""What follows a missed certificate: more samples, phases begun again, or steps for far groups."""
+"""What follows a missed certificate.
 
+More samples; phases begun again; steps for far groups, if there are any; or annealing.
+"""
+
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aeot_jax.measures import around
+from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.counts import law
 from aeot_jax.ot.counts.estimate import Certificate, error_to_reduce
 from aeot_jax.ot.devices import parallel
+from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.config import asks_for_adam, sampling_method, tolerance_of
 from aeot_jax.ot.solver.loop.chunks import Run, is_late
 from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
 from aeot_jax.ot.solver.moves.nested import with_groups
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import Budget, Phases
+from aeot_jax.ot.solver.plan import Budget, Phases, head_start
 from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.starts.annealed import MOST_TARGETS, anneal
+from aeot_jax.ot.solver.starts.working import normal_targets
 from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.typing import Heights
+
+_ANNEAL = 2**32 - 3
+"""What the key of a solve is folded with to anneal; no step has this number."""
+
+_Result = TypeVar("_Result")
 
 
 class Going(NamedTuple):
@@ -30,13 +44,16 @@ class Going(NamedTuple):
       budget: what may be spent.
       course: how the error falls from a solution; None where the law of the samples tells it.
       looked: whether far groups have been looked for.
-      before: heights and certificate before the solve began anew; None if it never did.
+      annealed: whether heights have been annealed.
+      before: the nearest heights that a certificate has missed, and it, since the solve began anew
+        and just before; None if it never did.
     """
 
     goal: int
     budget: Budget
     course: law.Course | None
     looked: bool = False
+    annealed: bool = False
     before: tuple[Heights, Certificate] | None = None
 
 
@@ -47,7 +64,7 @@ def after_miss(
 
     After a far miss the phases begin again, as steps that have become short would not repair it.
     After a far one or a second one far groups are looked for, once; where there are any, all begins
-    anew with steps that heed them.
+    anew with steps that heed them. After a second far miss heights are annealed, once.
 
     Args:
       run: so far.
@@ -61,8 +78,10 @@ def after_miss(
     """
     made, config, plan = run.made, run.config, run.plan
     size, drawn, status = (made.num_targets, made.mu.dim), run.drawn(state), Status.RUNNING
-    goal, budget, course, looked, before = going
-    error, groups = error_to_reduce(certificate), None
+    goal, budget, course, looked, annealed, before = going
+    error, groups, found = error_to_reduce(certificate), None, None
+    if before is not None and float(certificate.upper) < float(before[1].upper):
+        before = stepping.heights(state), certificate
     goal = planning.samples_to_continue(drawn, error, *size, budget, config)
     if course is not None:
         least = max(budget.check_samples // 2, drawn // 4)
@@ -79,29 +98,55 @@ def after_miss(
     if groups is not None:
         before, course = (stepping.heights(state), certificate), None
         run, state, goal = _nested(run, state, groups, drawn, budget)
+        return run, state, status, Going(goal, budget, course, looked, annealed, before)
+    if far and attempt > 0 and not annealed and _may_anneal(run):
+        annealed = True
+        found, status = _annealed(run, state, budget.max_samples - drawn)
+    if found is not None:
+        before, course = before or (stepping.heights(state), certificate), None
+        run, state = found
+        goal = run.drawn(state)  # to be certified before any step
     elif far:
         again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
         if again is not None:
             state, course = parallel.place(run.where, planned_anew(state, again)), None
-    return run, state, status, Going(goal, budget, course, looked, before)
+    return run, state, status, Going(goal, budget, course, looked, annealed, before)
 
 
 def _far_groups(run: Run) -> tuple[Groups | None, Status]:
     """Far groups of the targets, if steps may heed them; and what ended the look early."""
     made, config = run.made, run.config
-    other = config.plateau_steps is not None or sampling_method(config) != "newton"
-    if other or asks_for_adam(config) or run.where.target_shards > 1 or made.y.size > MOST_NUMBERS:
-        return None, Status.RUNNING
-    if jax.process_count() > 1:  # whose linear algebra may differ in a last bit
+    if not _may_begin_anew(run) or made.y.size > MOST_NUMBERS:
         return None, Status.RUNNING
     y, nu = (np.asarray(array, np.float64) for array in (made.y, made.nu))
+    return _unless_over(run, lambda pause: find(y, nu, tolerance_of(config), pause))
+
+
+def _may_begin_anew(run: Run) -> bool:
+    """Whether a solve may leave the steps that it was planned with."""
+    config = run.config
+    planned = config.plateau_steps is None and sampling_method(config) == "newton"
+    # Linear algebra of several processes may differ in a last bit.
+    alone = run.where.target_shards == 1 and jax.process_count() == 1
+    return planned and alone and not asks_for_adam(config)
+
+
+def _unless_over(
+    run: Run, work: Callable[[Callable[[], None]], _Result]
+) -> tuple[_Result | None, Status]:
+    """What long work on the host returns, and RUNNING; or None and what ended it early.
+
+    Args:
+      run: whose time may end.
+      work: takes a function to call now and then.
+    """
 
     def pause() -> None:
         if is_late(run):
             raise TimeoutError
 
     try:
-        return find(y, nu, tolerance_of(config), pause), Status.RUNNING
+        return work(pause), Status.RUNNING
     except TimeoutError:
         return None, Status.TIME_LIMIT
     except KeyboardInterrupt:
@@ -122,6 +167,37 @@ def _nested(
     method = with_groups(state.method.drawn, groups)
     state = replace(planned_anew(state, again), h=h, method=method)
     return run._replace(plan=plan), parallel.place(run.where, state), goal
+
+
+def _may_anneal(run: Run) -> bool:
+    """Whether heights may be annealed: of few targets, whose scores are all at hand."""
+    return _may_begin_anew(run) and run.searching is None and run.made.num_targets <= MOST_TARGETS
+
+
+def _annealed(
+    run: Run, state: SolverState, room: int
+) -> tuple[tuple[Run, SolverState] | None, Status]:
+    """Annealed heights to go on from; None if they take more samples than there is room for."""
+    made, config, plan = run.made, run.config, run.plan
+    tolerance, size = tolerance_of(config), (made.num_targets, made.mu.dim)
+    lacking = law.samples_to_reach(*size, tolerance)
+    key, frame, source, spread = parallel.local(
+        (state.key, state.frame, state.source, state.spread)
+    )
+    y = blocks.whole(normal_targets(jnp.asarray(made.y), frame))
+    problem = Marginals(around(made.mu, source), y, jnp.asarray(made.nu))
+    key = jax.random.fold_in(jax.random.fold_in(key, _ANNEAL), int(state.step))
+    found, status = _unless_over(
+        run, lambda pause: anneal(key, problem, float(spread), lacking, room, pause)
+    )
+    if found is None:
+        return None, status
+    h, used = found
+    again = planning.phases_of(lacking, *size, plan, config)
+    head = head_start(tolerance**2, plan.batch.size / made.num_targets, np)
+    state = planned_anew(state, again._replace(adam_until=-int(head)))
+    state = replace(state, h=jnp.asarray(np.asarray(h)))
+    return (run._replace(begun=run.begun + used), parallel.place(run.where, state)), status
 
 
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:

@@ -1,0 +1,180 @@
+r"""Heights by annealing: soft cells whose temperature falls, for targets with all scales at once.
+
+Steps of one scale move each cell against its neighbours. Along a curve a cell has two neighbours,
+and what is amiss at one end of it takes as many steps as there are cells to reach the other. At a
+temperature :math:`\varepsilon` a sample belongs to all cells in part,
+
+.. math:: p_i = E\, \frac{e^{(\langle x, y_i\rangle + h_i)/\varepsilon}}
+                        {\sum_j e^{(\langle x, y_j\rangle + h_j)/\varepsilon}}, \qquad
+          h_i \leftarrow h_i - \gamma\,\varepsilon \log \frac{p_i}{\nu_i} ,
+
+and with gain :math:`\gamma = 1` this is Sinkhorn's step, with the expectation over fresh samples.
+It evens out masses as far as soft cells reach. So the temperature begins at the spread of the
+scores and falls by four until it is far below the mean gap between the best score and the second,
+where cells are all but hard: each level mends what soft cells of its own size see, and the next
+begins near to its answer. While cells are wide few samples tell their masses; the last level, whose
+gain falls like that of a mean, takes three times as many as independent samples need for the
+tolerance.
+
+Sources: Cuturi, Peyre, "Semi-dual regularized optimal transport", 2018; Schmitzer, "Stabilized
+sparse scaling algorithms for entropy regularized transport problems", 2019 (falling temperatures);
+Mensch, Peyre, "Online Sinkhorn", 2020 (fresh samples).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aeot_jax.measures import draw
+from aeot_jax.numerics import PRECISION, repeat
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.moves.seen import centred
+from aeot_jax.typing import Heights, PRNGKey
+
+MOST_TARGETS = 1 << 13
+"""Most targets: every sample weighs all of them, and a solve takes a hundred samples for each."""
+
+_FALL = 4.0
+"""Temperature over the next one."""
+
+_STEPS = 6
+"""Steps of a level; half of them at full gain."""
+
+_LEVELS = 11
+"""Most levels: below a millionth of the spread float32 does not tell scores apart."""
+
+_PER_CELL = 16
+"""Samples of a step for each soft cell that they tell apart."""
+
+_LEAST = 1024
+"""Least samples of a step, and those of a look at the gaps."""
+
+_PART = 256
+"""Samples whose scores are held at a time."""
+
+_HARD = 1 / 64
+"""Temperature over the mean gap at which cells are all but hard, those of little weight, too."""
+
+_LAST = 3
+"""Samples of the last level, over those that the law of independent ones takes."""
+
+_LEAST_SHARE = 0.05
+"""Mass over weight from which on a cell is moved no further at a step."""
+
+_RATE = 0.7
+"""Fall of the gain: below 1, as a mean whose first terms count for less."""
+
+_MOST_MORE = 2.0
+"""Mass beyond the weight, over it, that a late step heeds at most."""
+
+
+class _Level(NamedTuple):
+    """What the steps of a level are, traced.
+
+    Attributes:
+      temperature: epsilon.
+      fall: how fast the gain falls; of a late step k it is 1 / (1 + fall k).
+      steps: how many.
+      parts: parts of samples of a step.
+    """
+
+    temperature: Float[Array, ""]
+    fall: Float[Array, ""]
+    steps: Int[Array, ""]
+    parts: Int[Array, ""]
+
+
+def anneal(
+    key: PRNGKey,
+    problem: Marginals,
+    spread: float,
+    lacking: int,
+    room: int,
+    pause: Callable[[], None],
+) -> tuple[Heights, int] | None:
+    """Heights by annealing from 0, and the samples that they took; None if these would not do.
+
+    Args:
+      key: consumed.
+      problem: source, targets and weights, centred and scaled; at most ``MOST_TARGETS``.
+      spread: standard deviation of the scores.
+      lacking: samples that the tolerance takes, by the law of independent ones.
+      room: samples that may be drawn.
+      pause: called before every level; what it raises ends the annealing.
+    """
+    number = int((problem.nu > 0).sum())
+    h = jnp.where(problem.nu > 0, 0.0, -jnp.inf)
+    used = 0
+    for level in range(_LEVELS):
+        pause()
+        level_key = jax.random.fold_in(key, level)
+        look_key, step_key = jax.random.split(level_key)
+        temperature = spread / _FALL**level
+        gap, alone = (float(one) for one in _look(look_key, problem, h, jnp.float32(temperature)))
+        last = temperature < _HARD * gap or level == _LEVELS - 1
+        parts = max(_LEAST, math.ceil(_PER_CELL * number * alone)) // _PART
+        steps = _STEPS + last * -(-_LAST * lacking // (parts * _PART))
+        used += _LEAST + steps * parts * _PART
+        if used > room:
+            return None
+        # Newton's step has the gap as its unit, if that is wider, and may fall as fast.
+        fall = _RATE * (min(1.0, temperature / gap) if gap > 0 else 1.0)
+        these = _Level(*map(jnp.float32, (temperature, fall)), *map(jnp.int32, (steps, parts)))
+        h = _stepped(step_key, problem, h, these)
+        if last:
+            break
+    return h, used
+
+
+@jax.jit
+def _stepped(key: PRNGKey, problem: Marginals, h: Heights, level: _Level) -> Heights:
+    """Heights after the steps of a level."""
+    active = problem.nu > 0
+
+    def step(k: Int[Array, ""], h: Heights) -> Heights:
+        p = _masses(jax.random.fold_in(key, k), problem, h, level)
+        share = jnp.where(active, p / jnp.where(active, problem.nu, 1.0), 1.0)
+        late = jnp.maximum(k - _STEPS // 2, 0).astype(jnp.float32)
+        full = jnp.log(jnp.maximum(share, _LEAST_SHARE))
+        # The mean of a logarithm is not that of its argument: late steps are linear.
+        linear = jnp.minimum(share - 1, _MOST_MORE) / (1 + level.fall * late)
+        move = jnp.where(late > 0, linear, full)
+        return centred(h - level.temperature * move, problem.nu, None)
+
+    return repeat(level.steps, step, h)
+
+
+def _masses(key: PRNGKey, problem: Marginals, h: Heights, level: _Level) -> Float[Array, " m"]:
+    """Masses p of the soft cells by the samples of a step."""
+
+    def add(part: Int[Array, ""], sums: Float[Array, " m"]) -> Float[Array, " m"]:
+        scores = _scores(jax.random.fold_in(key, part), problem, h)
+        return sums + jax.nn.softmax(scores / level.temperature, axis=1).sum(0)
+
+    sums = repeat(level.parts, add, jnp.zeros_like(h))
+    return sums / (level.parts * _PART).astype(jnp.float32)
+
+
+def _scores(key: PRNGKey, problem: Marginals, h: Heights) -> Float[Array, "n m"]:
+    x = draw(key, problem.mu, _PART)
+    return jnp.matmul(x, problem.y.T, precision=PRECISION) + h[None, :]
+
+
+@jax.jit
+def _look(
+    key: PRNGKey, problem: Marginals, h: Heights, temperature: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean gap between the best score and the second; one over the cells that a sample is in."""
+
+    def of_part(key: PRNGKey) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        scores = _scores(key, problem, h)
+        best, second = jax.lax.top_k(scores, 2)[0].T
+        weights = jax.nn.softmax(scores / temperature, axis=1)
+        return (best - second).mean(), (weights * weights).sum(1).mean()
+
+    gaps, alone = jax.lax.map(of_part, jax.random.split(key, _LEAST // _PART))
+    return gaps.mean(), alone.mean()

@@ -1,0 +1,146 @@
+"""Annealed heights: targets with all scales at once, which steps of a single scale do not serve."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aeot_jax as aeot
+from aeot_jax.ot.problem import Marginals
+from aeot_jax.ot.solver.loop import misses
+from aeot_jax.ot.solver.starts import annealed
+
+KEY = jax.random.key(0)
+M, D = 400, 4
+MU = aeot.Gaussian(D)
+CONFIG = aeot.SolverConfig(0.3, max_samples=1_000 * M)
+
+
+def curve(m=M, d=D, seed=0):
+    """Points of a closed curve of three harmonics, at random places."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.uniform(0, 2 * np.pi, m))[:, None]
+    waves = np.zeros((m, d))
+    for j in (1, 2, 3):
+        waves += (np.cos(j * t) * rng.normal(size=d) + np.sin(j * t) * rng.normal(size=d)) / j
+    return waves.astype(np.float32)
+
+
+Y = curve()
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """What each annealing was given and what it gave."""
+    calls = []
+
+    def noted(*arguments):
+        calls.append((arguments, annealed.anneal(*arguments)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(misses, "anneal", noted)
+    return calls
+
+
+def test_points_of_a_curve_are_solved(taken):
+    solution = aeot.solve(KEY, MU, Y, config=CONFIG)
+    assert solution.converged
+    assert float(aeot.certify(jax.random.key(9), MU, Y, solution.h).mass_error) < 0.3
+    ((_, (h, used)),) = taken
+    assert np.isfinite(np.asarray(h)[:M]).all()
+    assert solution.num_samples > used  # they move the heights, so they count
+
+
+@pytest.mark.long
+def test_steps_alone_do_not_solve_them(monkeypatch):
+    monkeypatch.setattr(misses, "_may_anneal", lambda run: False)
+    without = aeot.solve(KEY, MU, Y, config=CONFIG)
+    assert without.status == aeot.Status.SAMPLE_LIMIT
+
+
+def problem(y, nu=None):
+    nu = np.full(len(y), 1 / len(y), np.float32) if nu is None else nu
+    return Marginals(aeot.Gaussian(y.shape[1]), jnp.asarray(y), jnp.asarray(nu, jnp.float32))
+
+
+def annealing(y, nu=None, lacking=10_000, room=10**9, pause=lambda: None):
+    found = annealed.anneal(KEY, problem(y, nu), 1.0, lacking, room, pause)
+    return (None, None) if found is None else (np.asarray(found[0]), found[1])
+
+
+def test_weights_are_met_and_targets_without_weight_stay_out():
+    rng = np.random.default_rng(3)
+    nu = rng.dirichlet(np.full(100, 2.0))
+    nu[::7] = 0
+    nu /= nu.sum()
+    y = curve(100)
+    y = (y - nu.astype(np.float32) @ y) / np.float32(np.sqrt(nu @ (y**2).sum(1)))
+    h, _ = annealing(y, nu)
+    assert h is not None
+    assert (np.isneginf(h) == (nu == 0)).all()
+    found = aeot.certify(KEY, aeot.Gaussian(D), y, h, nu)
+    assert int(found.num_empty) == 0
+    assert float(found.mass_error) < 0.2
+
+
+def test_it_takes_no_more_samples_than_there_is_room_for():
+    _, used = annealing(curve(60))
+    assert used is not None
+    assert annealing(curve(60), room=used)[1] == used
+    assert annealing(curve(60), room=used - 1) == (None, None)
+
+
+def test_too_little_room_leaves_a_solve_as_it_would_be_without(taken, monkeypatch):
+    short = replace(CONFIG, max_samples=300 * M)
+    ended = aeot.solve(KEY, MU, Y, config=short)
+    assert ended.num_samples >= 300 * M
+    assert [found for _, found in taken] == [None]
+    monkeypatch.setattr(misses, "_may_anneal", lambda run: False)
+    without = aeot.solve(KEY, MU, Y, config=short)
+    np.testing.assert_array_equal(ended.h, without.h)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KeyboardInterrupt, aeot.Status.INTERRUPTED), (TimeoutError, aeot.Status.TIME_LIMIT)],
+)
+def test_what_was_reached_before_is_not_lost(error, status, monkeypatch):
+    pauses = []
+
+    def ended(key, problem, spread, lacking, room, pause):
+        def stop():
+            pauses.append(pause())
+            raise error
+
+        return annealed.anneal(key, problem, spread, lacking, room, stop)
+
+    monkeypatch.setattr(misses, "anneal", ended)
+    solution = aeot.solve(KEY, MU, Y, config=CONFIG)
+    assert solution.status == status
+    assert len(pauses) == 1
+    assert np.isfinite(solution.h).all()
+    assert float(solution.mass_error) < 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"method": "adam"}, {"adam_share": 0.1}, {"plateau_steps": 20}],
+)
+def test_who_asks_for_other_steps_gets_them(change, taken):
+    aeot.solve(KEY, MU, Y, config=replace(CONFIG, max_samples=100 * M, **change))
+    assert not taken
+
+
+@pytest.mark.long
+@pytest.mark.optimised
+def test_devices_change_no_bit(taken):
+    config = replace(CONFIG, batch_size=512, parallel="none", max_samples=1_000 * M)
+    alone = aeot.solve(KEY, MU, Y, config=config)
+    for kind, number in (("pmap", 8), ("shard_map", 2)):
+        spread = replace(config, parallel=kind, devices=tuple(jax.devices()[:number]))
+        other = aeot.solve(KEY, MU, Y, config=spread)
+        np.testing.assert_array_equal(other.h, alone.h)
+        assert other.num_samples == alone.num_samples
+    assert len(taken) == 3
