@@ -39,7 +39,10 @@ def of_cells(
     d = squares.shape[-1]
     # Of a mean square of 1, as that of o / sigma is: sigma is known better than from a cell alone.
     mean = np.trace(squares, axis1=1, axis2=2)[:, None, None] / d
-    part = np.where(mean > 0, counts[:, None, None] / np.where(mean > 0, mean, 1.0), 0.0)
+    # A single sample is its centre: its squares are rounding errors, and tell of no shape.
+    known = (counts[:, None, None] > 1) & (mean > 0)
+    counts = np.where(known[:, 0, 0], counts, 0)
+    part = np.where(known, counts[:, None, None] / np.where(known, mean, 1.0), 0.0)
     squares = squares.astype(np.float64) * part
     groups = len(kernels.counts)
     total = np.zeros((groups, d, d))
@@ -53,7 +56,8 @@ def _shapes(
     counts: Float[np.ndarray, " g"] | Int[np.ndarray, " g"], squares: Float[np.ndarray, "g d d"]
 ) -> Float[np.ndarray, "g d d"]:
     """E of each group."""
-    total, weight = squares.astype(np.float64).sum(0) / counts.sum(), PRIOR * squares.shape[-1]
+    total = squares.astype(np.float64).sum(0) / max(counts.sum(), 1)
+    weight = PRIOR * squares.shape[-1]
     return (squares + weight * total[None]) / (counts + weight)[:, None, None]
 
 
@@ -75,7 +79,9 @@ def _optimal(
     deviations: Float[np.ndarray, "c d"],
 ) -> Float[np.ndarray, "c d d"]:
     values, vectors = np.linalg.eigh(shape)
-    values = np.maximum(values, _FLAT * values[:, -1:])
+    # Of a source that has one point in each cell nothing varies, and any shape will do.
+    largest = values[:, -1:]
+    values = np.where(largest > 0, np.maximum(values, _FLAT * largest), 1.0)
     root, inverse = (_symmetric(vectors, values**power) for power in (0.5, -0.5))
     inner = root @ _symmetric(axes, deviations**2) @ root
     values, vectors = np.linalg.eigh(inner)
@@ -96,5 +102,6 @@ def knots(r: Float[np.ndarray, " n"], dim: int) -> Float[np.ndarray, "2 k"]:
       r: lengths of samples (n,).
       dim: d; of N(0, I) they follow the chi distribution of d degrees.
     """
-    found = np.quantile(r[r > 0], _SHARES), stats.chi.ppf(_SHARES, dim)
+    wanted, varied = stats.chi.ppf(_SHARES, dim), r[r > 0]
+    found = np.quantile(varied, _SHARES) if varied.size else wanted, wanted
     return np.asarray(np.pad(found, ((0, 0), (1, 0))), np.float32)
