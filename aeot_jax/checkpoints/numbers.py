@@ -57,6 +57,9 @@ def _allowed(last: str, name: str, array: np.ndarray) -> bool:
         return False
     if last in ("scale", "shares", "deviations", "width"):
         return bool((array > 0).all())
+    if last == "lengths":  # two rows, ascending from 0
+        shaped = array.shape[-2] == 2 and array.shape[-1] > 1
+        return shaped and not bool(array[..., 0].any() or (np.diff(array) < 0).any())
     if last == "threshold":
         return bool(((array >= 0) & (array <= math.pi + 1e-6)).all())
     return last not in ("band", "margin", "per_unit", "reach", "novelty", "nu") or bool(
