@@ -170,8 +170,12 @@ def _nested(
 
 
 def _may_anneal(run: Run) -> bool:
-    """Whether heights may be annealed: of few targets, whose scores are all at hand."""
-    return _may_begin_anew(run) and run.searching is None and run.made.num_targets <= MOST_TARGETS
+    """Whether heights may be annealed: of few targets without far groups, all scores at hand.
+
+    Soft cells have one temperature, and groups have scales of their own.
+    """
+    few = run.made.num_targets <= MOST_TARGETS
+    return few and run.plan.method != "nested" and run.searching is None and _may_begin_anew(run)
 
 
 def _annealed(
