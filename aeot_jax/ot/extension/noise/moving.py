@@ -12,11 +12,11 @@ a coordinate around it. :math:`\mu_g, C_g` are those of the group of y_i (``dens
 length r, over all cells, to that of a Gaussian: in few dimensions a cell is a polygon, and v would
 leave the tails of the kernel empty.
 
-So z is a map of x, continuous and one to one on every cell, and it keeps the mean and the
-covariance of every group: each mode has its share and its variance. With s = 0 it is the discrete
-map. (Noise that is drawn apart from x is no map, and served worse on codes of Fashion-MNIST with
-kernels of 40 neighbours: a Frechet distance of 0.152, where that of x gave 0.104. Near the face to
-another cell, x moves the code towards that cell's.)
+So z is a map of x, continuous and one to one on every cell, and it nearly keeps the mean and the
+covariance of every group (t(r) / r depends on the place in the cell): each mode has its share and
+its variance. With s = 0 it is the discrete map. (Noise that is drawn apart from x is no map, and
+served worse on codes of Fashion-MNIST with kernels of 40 neighbours: a Frechet distance of 0.152,
+where that of x gave 0.104. Near the face to another cell, x moves the code towards that cell's.)
 
 Where many cells or dimensions leave too few samples a cell for E_i, all cells of a group share
 theirs (``places.py``).
@@ -112,8 +112,7 @@ def offsets(
 
 
 def _stretch(r: Float[Array, " n"], lengths: Float[Array, "2 k"]) -> Float[Array, " n"]:
-    """t(r) / r, between the knots, and constant beyond the last."""
+    """t(r) / r: t is linear between the knots, and its ratio constant below and beyond these."""
     knots, values = lengths
-    last = values[-1] / knots[-1]
-    inside = jnp.interp(r, knots, values) / jnp.where(r > 0, r, 1.0)
-    return jnp.where((r > 0) & (r < knots[-1]), inside, last)
+    between = jnp.clip(r, knots[1], knots[-1])
+    return jnp.interp(between, knots, values) / between

@@ -66,25 +66,25 @@ _LEAST_SHARE = 0.05
 """Mass over weight from which on a cell is moved no further at a step."""
 
 _RATE = 0.7
-"""Fall of the gain: below 1, as a mean whose first terms count for less."""
+"""How fast the gain falls, 1 / (1 + 0.7 k): as of a mean whose first terms count for less."""
 
 _MOST_MORE = 2.0
 """Mass beyond the weight, over it, that a late step heeds at most."""
 
 
-class _Level(NamedTuple):
-    """What the steps of a level are, traced.
+class _Step(NamedTuple):
+    """What a step is, traced.
 
     Attributes:
       temperature: epsilon.
-      fall: how fast the gain falls; of a late step k it is 1 / (1 + fall k).
-      steps: how many.
-      parts: parts of samples of a step.
+      late: its number among the late steps of the level, from 1 on; 0 for one at full gain.
+      gain: of a late step.
+      parts: parts of its samples.
     """
 
     temperature: Float[Array, ""]
-    fall: Float[Array, ""]
-    steps: Int[Array, ""]
+    late: Float[Array, ""]
+    gain: Float[Array, ""]
     parts: Int[Array, ""]
 
 
@@ -96,7 +96,7 @@ def anneal(
     room: int,
     pause: Callable[[], None],
 ) -> tuple[Heights, int] | None:
-    """Heights by annealing from 0, and the samples that they took; None if these would not do.
+    """Heights by annealing from 0, and the samples that they took; None without room for these.
 
     Args:
       key: consumed.
@@ -104,13 +104,12 @@ def anneal(
       spread: standard deviation of the scores.
       lacking: samples that the tolerance takes, by the law of independent ones.
       room: samples that may be drawn.
-      pause: called before every level; what it raises ends the annealing.
+      pause: called before every step; what it raises ends the annealing.
     """
     number = int((problem.nu > 0).sum())
     h = jnp.where(problem.nu > 0, 0.0, -jnp.inf)
     used = 0
     for level in range(_LEVELS):
-        pause()
         level_key = jax.random.fold_in(key, level)
         look_key, step_key = jax.random.split(level_key)
         temperature = spread / _FALL**level
@@ -123,40 +122,39 @@ def anneal(
             return None
         # Newton's step has the gap as its unit, if that is wider, and may fall as fast.
         fall = _RATE * (min(1.0, temperature / gap) if gap > 0 else 1.0)
-        these = _Level(*map(jnp.float32, (temperature, fall)), *map(jnp.int32, (steps, parts)))
-        h = _stepped(step_key, problem, h, these)
+        for k in range(steps):
+            pause()
+            late = max(k - _STEPS // 2, 0)
+            gain = 1 / (1 + fall * late)
+            now = _Step(*map(jnp.float32, (temperature, late, gain)), parts=jnp.int32(parts))
+            h = jax.block_until_ready(_moved(jax.random.fold_in(step_key, k), problem, h, now))
         if last:
             break
     return h, used
 
 
 @jax.jit
-def _stepped(key: PRNGKey, problem: Marginals, h: Heights, level: _Level) -> Heights:
-    """Heights after the steps of a level."""
+def _moved(key: PRNGKey, problem: Marginals, h: Heights, step: _Step) -> Heights:
+    """Heights after a step."""
     active = problem.nu > 0
-
-    def step(k: Int[Array, ""], h: Heights) -> Heights:
-        p = _masses(jax.random.fold_in(key, k), problem, h, level)
-        share = jnp.where(active, p / jnp.where(active, problem.nu, 1.0), 1.0)
-        late = jnp.maximum(k - _STEPS // 2, 0).astype(jnp.float32)
-        full = jnp.log(jnp.maximum(share, _LEAST_SHARE))
-        # The mean of a logarithm is not that of its argument: late steps are linear.
-        linear = jnp.minimum(share - 1, _MOST_MORE) / (1 + level.fall * late)
-        move = jnp.where(late > 0, linear, full)
-        return centred(h - level.temperature * move, problem.nu, None)
-
-    return repeat(level.steps, step, h)
+    p = _masses(key, problem, h, step)
+    share = jnp.where(active, p / jnp.where(active, problem.nu, 1.0), 1.0)
+    full = jnp.log(jnp.maximum(share, _LEAST_SHARE))
+    # The mean of a logarithm is not that of its argument: late steps are linear.
+    linear = step.gain * jnp.minimum(share - 1, _MOST_MORE)
+    move = step.temperature * jnp.where(step.late > 0, linear, full)
+    return centred(h - move, problem.nu, None)
 
 
-def _masses(key: PRNGKey, problem: Marginals, h: Heights, level: _Level) -> Float[Array, " m"]:
+def _masses(key: PRNGKey, problem: Marginals, h: Heights, step: _Step) -> Float[Array, " m"]:
     """Masses p of the soft cells by the samples of a step."""
 
     def add(part: Int[Array, ""], sums: Float[Array, " m"]) -> Float[Array, " m"]:
         scores = _scores(jax.random.fold_in(key, part), problem, h)
-        return sums + jax.nn.softmax(scores / level.temperature, axis=1).sum(0)
+        return sums + jax.nn.softmax(scores / step.temperature, axis=1).sum(0)
 
-    sums = repeat(level.parts, add, jnp.zeros_like(h))
-    return sums / (level.parts * _PART).astype(jnp.float32)
+    sums = repeat(step.parts, add, jnp.zeros_like(h))
+    return sums / (step.parts * _PART).astype(jnp.float32)
 
 
 def _scores(key: PRNGKey, problem: Marginals, h: Heights) -> Float[Array, "n m"]:
