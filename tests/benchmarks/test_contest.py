@@ -194,9 +194,11 @@ def test_a_search_on_codes_tries_every_combination_with_a_seed_of_its_own():
 
 
 def test_records_of_this_repository_are_readable():
+    longest = 0
     for place in (Path(harness.__file__).parent / "results" / toys.FOLDER).glob("*.jsonl"):
         for name, of in product(("baselines of toys", "baselines of codes"), ("digest", "seed")):
             assert all(of in line for line in cells.lines(place, name))
         assert json.loads(place.read_text().splitlines()[0])
         searches = toys.search_table(place), latents.search_table(place)
-        assert max(table.count("\n") for table in searches) > 1
+        longest = max(longest, *(table.count("\n") for table in searches))
+    assert longest > 1  # a device may have none

@@ -219,7 +219,6 @@ REFUSED: dict[str, Maker] = {
     "a link to itself": in_place(lambda path: path.symlink_to(path.name)),
     "a link to nothing": in_place(lambda path: path.symlink_to("nothing")),
     "a name that cannot be printed": unprintable,
-    "a class that is the folder": a_class_that_is_the_folder,
 }
 """Each must be refused in one sentence."""
 
@@ -227,6 +226,7 @@ BORNE: dict[str, Maker] = {
     "pixels that unpack to 2 GiB": beside(lambda: png(SIDE, SIDE, data=zlib_zeros(2048))),
     "JPEG of many scans": beside(lambda: jpeg_of_many_scans(2**22), "jpg", side=256),
     "a file of 1 TiB, most of it a hole": of_1_tebibyte,
+    "a class that is the folder": a_class_that_is_the_folder,
 }
 """Each must be refused in one sentence, or be read at no more cost."""
 
