@@ -200,7 +200,7 @@ def _annealed(
     again = planning.phases_of(lacking, *size, plan, config)
     head = head_start(tolerance**2, plan.batch.size / made.num_targets, np)
     state = planned_anew(state, again._replace(adam_until=-int(head)))
-    state = replace(state, h=jnp.asarray(np.asarray(h)))
+    state = replace(state, h=jnp.asarray(np.asarray(h)))  # committed to no device
     return (run._replace(begun=run.begun + used), parallel.place(run.where, state)), status
 
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aeot_jax.measures import draw
 from aeot_jax.numerics import PRECISION, repeat
@@ -36,7 +36,7 @@ from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.typing import Heights, PRNGKey
 
 MOST_TARGETS = 1 << 13
-"""Most targets: every sample weighs all of them, and a solve takes a hundred samples for each."""
+"""Most targets: every sample weighs all of them, and annealing takes some hundreds for each."""
 
 _FALL = 4.0
 """Temperature over the next one."""
@@ -77,13 +77,13 @@ class _Step(NamedTuple):
 
     Attributes:
       temperature: epsilon.
-      late: its number among the late steps of the level, from 1 on; 0 for one at full gain.
+      late: whether it is one of the late steps of the level, which are linear.
       gain: of a late step.
       parts: parts of its samples.
     """
 
     temperature: Float[Array, ""]
-    late: Float[Array, ""]
+    late: Bool[Array, ""]
     gain: Float[Array, ""]
     parts: Int[Array, ""]
 
@@ -126,7 +126,8 @@ def anneal(
             pause()
             late = max(k - _STEPS // 2, 0)
             gain = 1 / (1 + fall * late)
-            now = _Step(*map(jnp.float32, (temperature, late, gain)), parts=jnp.int32(parts))
+            numbers = jnp.float32(temperature), jnp.bool_(late > 0), jnp.float32(gain)
+            now = _Step(*numbers, jnp.int32(parts))
             h = jax.block_until_ready(_moved(jax.random.fold_in(step_key, k), problem, h, now))
         if last:
             break
@@ -142,7 +143,7 @@ def _moved(key: PRNGKey, problem: Marginals, h: Heights, step: _Step) -> Heights
     full = jnp.log(jnp.maximum(share, _LEAST_SHARE))
     # The mean of a logarithm is not that of its argument: late steps are linear.
     linear = step.gain * jnp.minimum(share - 1, _MOST_MORE)
-    move = step.temperature * jnp.where(step.late > 0, linear, full)
+    move = step.temperature * jnp.where(step.late, linear, full)
     return centred(h - move, problem.nu, None)
 
 
