@@ -80,6 +80,10 @@ SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "twice the width": ({"width": 1024}, {}),
     "weight decay 0.1": ({}, {"weight_decay": 0.1}),
     "weight decay 0.5": ({}, {"weight_decay": 0.5}),
+    **{
+        f"{dim} dimensions, weight decay 0.5": ({"latent_dim": dim}, {"weight_decay": 0.5})
+        for dim in (24, 32)
+    },
     "weight decay 0.5, not refined": ({}, {"weight_decay": 0.5, "refine_epochs": 0}),
     "weight decay 0.5, 10 epochs refine": ({}, {"weight_decay": 0.5, "refine_epochs": 10}),
     "tiled": (TILED, GRAINY),
