@@ -55,7 +55,8 @@ class SolveProgress(NamedTuple):
     Attributes:
       num_samples: samples that have moved the heights.
       planned_samples: samples after which the tolerance should be reached.
-      mass_error: running estimate, see ``History``.
+      mass_error: running estimate, see ``History``; while heights are annealed, that of the last
+        certificate.
       mass_error_se: its standard error.
     """
 

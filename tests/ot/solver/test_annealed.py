@@ -45,8 +45,12 @@ def taken(monkeypatch):
 
 
 def test_points_of_a_curve_are_solved(taken):
-    solution = aeot.solve(KEY, MU, Y, config=CONFIG)
+    progress = []
+    solution = aeot.solve(KEY, MU, Y, config=CONFIG, on_progress=progress.append)
     assert solution.converged
+    told = [one.num_samples for one in progress]
+    assert told == sorted(told)
+    assert len(set(told) - set(solution.history.num_samples.tolist())) > 20  # of no chunk of steps
     assert float(aeot.certify(jax.random.key(9), MU, Y, solution.h).mass_error) < 0.3
     ((_, (h, used)),) = taken
     assert np.isfinite(np.asarray(h)[:M]).all()
@@ -65,8 +69,8 @@ def problem(y, nu=None):
     return Marginals(aeot.Gaussian(y.shape[1]), jnp.asarray(y), jnp.asarray(nu, jnp.float32))
 
 
-def annealing(y, nu=None, lacking=10_000, room=10**9, pause=lambda: None):
-    found = annealed.anneal(KEY, problem(y, nu), 1.0, lacking, room, pause)
+def annealing(y, nu=None, lacking=10_000, room=10**9, told=lambda used, planned: None):
+    found = annealed.anneal(KEY, problem(y, nu), 1.0, lacking, room, told)
     return (None, None) if found is None else (np.asarray(found[0]), found[1])
 
 
@@ -83,6 +87,16 @@ def test_weights_are_met_and_targets_without_weight_stay_out():
     found = aeot.certify(KEY, aeot.Gaussian(D), y, h, nu)
     assert int(found.num_empty) == 0
     assert float(found.mass_error) < 0.2
+
+
+def test_it_tells_before_every_step_how_far_it_is():
+    steps = []
+    _, taken = annealing(curve(60), told=lambda used, planned: steps.append((used, planned)))
+    used, planned = np.array(steps).T
+    assert (np.diff(used) > 0).all()
+    assert (np.diff(planned) >= 0).all()
+    assert (used < planned).all()
+    assert used[-1] < planned[-1] == taken
 
 
 def test_it_takes_no_more_samples_than_there_is_room_for():
@@ -109,9 +123,9 @@ def test_too_little_room_leaves_a_solve_as_it_would_be_without(taken, monkeypatc
 def test_what_was_reached_before_is_not_lost(error, status, monkeypatch):
     pauses = []
 
-    def ended(key, problem, spread, lacking, room, pause):
-        def stop():
-            pauses.append(pause())
+    def ended(key, problem, spread, lacking, room, told):
+        def stop(used, planned):
+            pauses.append(told(used, planned))
             raise error
 
         return annealed.anneal(key, problem, spread, lacking, room, stop)

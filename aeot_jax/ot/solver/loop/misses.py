@@ -25,6 +25,7 @@ from aeot_jax.ot.solver.moves.nested import with_groups
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, head_start
 from aeot_jax.ot.solver.result import Status
+from aeot_jax.ot.solver.solution import SolveProgress
 from aeot_jax.ot.solver.starts.annealed import MOST_TARGETS, anneal
 from aeot_jax.ot.solver.starts.working import normal_targets
 from aeot_jax.ot.solver.state import SolverState
@@ -101,7 +102,7 @@ def after_miss(
         return run, state, status, Going(goal, budget, course, looked, annealed, before)
     if far and attempt > 0 and not annealed and _may_anneal(run):
         annealed = True
-        found, status = _annealed(run, state, budget.max_samples - drawn)
+        found, status = _annealed(run, state, certificate, budget.max_samples - drawn)
     if found is not None:
         before, course = before or (stepping.heights(state), certificate), None
         run, state = found
@@ -179,10 +180,15 @@ def _may_anneal(run: Run) -> bool:
 
 
 def _annealed(
-    run: Run, state: SolverState, room: int
+    run: Run, state: SolverState, certificate: Certificate, room: int
 ) -> tuple[tuple[Run, SolverState] | None, Status]:
-    """Annealed heights to go on from; None if they take more samples than there is room for."""
+    """Annealed heights to go on from; None if they take more samples than there is room for.
+
+    Until they are certified, progress tells the error of the heights that have missed.
+    """
     made, config, plan = run.made, run.config, run.plan
+    drawn, error = run.drawn(state), float(certificate.mass_error)
+    error_se = float(certificate.mass_error_se)
     tolerance, size = tolerance_of(config), (made.num_targets, made.mu.dim)
     lacking = law.samples_to_reach(*size, tolerance)
     key, frame, source, spread = parallel.local(
@@ -191,9 +197,15 @@ def _annealed(
     y = blocks.whole(normal_targets(jnp.asarray(made.y), frame))
     problem = Marginals(around(made.mu, source), y, jnp.asarray(made.nu))
     key = jax.random.fold_in(jax.random.fold_in(key, _ANNEAL), int(state.step))
-    found, status = _unless_over(
-        run, lambda pause: anneal(key, problem, float(spread), lacking, room, pause)
-    )
+
+    def heights(pause: Callable[[], None]) -> tuple[Heights, int] | None:
+        def told(used: int, planned: int) -> None:
+            pause()
+            run.on_progress(SolveProgress(drawn + used, drawn + planned, error, error_se))
+
+        return anneal(key, problem, float(spread), lacking, room, told)
+
+    found, status = _unless_over(run, heights)
     if found is None:
         return None, status
     h, used = found

@@ -94,7 +94,7 @@ def anneal(
     spread: float,
     lacking: int,
     room: int,
-    pause: Callable[[], None],
+    told: Callable[[int, int], None],
 ) -> tuple[Heights, int] | None:
     """Heights by annealing from 0, and the samples that they took; None without room for these.
 
@@ -104,7 +104,8 @@ def anneal(
       spread: standard deviation of the scores.
       lacking: samples that the tolerance takes, by the law of independent ones.
       room: samples that may be drawn.
-      pause: called before every step; what it raises ends the annealing.
+      told: called before every step with the samples drawn so far and those planned: of this level
+        and of the last; what it raises ends the annealing.
     """
     number = int((problem.nu > 0).sum())
     h = jnp.where(problem.nu > 0, 0.0, -jnp.inf)
@@ -120,10 +121,11 @@ def anneal(
         used += _LEAST + steps * parts * _PART
         if used > room:
             return None
+        planned = used if last else used + _LAST * lacking
         # Newton's step has the gap as its unit, if that is wider, and may fall as fast.
         fall = _RATE * (min(1.0, temperature / gap) if gap > 0 else 1.0)
         for k in range(steps):
-            pause()
+            told(used - (steps - k) * parts * _PART, planned)
             late = max(k - _STEPS // 2, 0)
             gain = 1 / (1 + fall * late)
             numbers = jnp.float32(temperature), jnp.bool_(late > 0), jnp.float32(gain)
