@@ -7,6 +7,12 @@ from types import CodeType
 
 ROOT = Path(__file__).parent.parent
 GUIDES = ROOT / "examples" / "guides"
+README = ROOT / "README.md"
+PAGES = sorted(GUIDES.rglob("*.md"))
+REFERENCE = sorted((GUIDES / "reference").glob("*.md"))
+
+EXTRAS = ("torch", "tensorflow")
+"""Libraries whose blocks are left out where they are missing."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,18 @@ def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", prose(path).lower(), re.MULTILINE)
     words = [re.sub(r"[^\w\- ]", "", heading) for heading in headings]
     return {"-".join(heading.split()) for heading in words}
+
+
+def documented() -> list[tuple[str, Path]]:
+    """Names on the pages of the reference, and the pages."""
+    found = []
+    for path in REFERENCE:
+        names = re.findall(r"^::: (aeot_jax\.\S+)$", path.read_text("utf-8"), re.MULTILINE)
+        found += [(full, path) for full in names]
+    return found
+
+
+def modules() -> list[str]:
+    """The modules of the package that the reference has names of."""
+    parts = [full.split(".") for full, _ in documented()]
+    return sorted({name[1] for name in parts if len(name) > 2 and name[1].islower()})

@@ -22,23 +22,26 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from pages import GUIDES, ROOT, anchors, blocks, code_of, links, prose
+from pages import (
+    EXTRAS,
+    GUIDES,
+    PAGES,
+    README,
+    ROOT,
+    anchors,
+    blocks,
+    code_of,
+    documented,
+    links,
+    prose,
+)
 
 import aeot_jax as aeot
 from aeot_jax.cli import parse
 
 PACKAGE = Path(aeot.__file__).parent
-README = ROOT / "README.md"
-PAGES = sorted(GUIDES.rglob("*.md"))
-REFERENCE = sorted((GUIDES / "reference").glob("*.md"))
 PROSE = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 DOCUMENTS = sorted({*PROSE, *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")})
-
-LONG_PAGES = ("certificate", "couplings", "inside", "reference/extension")
-"""Those whose blocks take more than ten seconds of a core, but for the first page."""
-
-EXTRAS = ("torch", "tensorflow")
-"""Libraries whose blocks are left out where they are missing."""
 
 
 def name(path):
@@ -77,14 +80,8 @@ def test_every_block_names_its_language(path):
         assert block.language in {"bash", "python", "text", "json"}, f"{where} has no language"
 
 
-def long_pages_marked(pages):
-    """Pages as parameters."""
-    long = {f"examples/guides/{page}.md" for page in LONG_PAGES}
-    assert long <= {name(page) for page in pages}
-    return [pytest.param(page, marks=[pytest.mark.long] * (name(page) in long)) for page in pages]
-
-
-@pytest.mark.parametrize("path", long_pages_marked(with_python(PAGES)), ids=name)
+@pytest.mark.long  # typed_pages.py reads them on every change
+@pytest.mark.parametrize("path", with_python(PAGES), ids=name)
 def test_the_blocks_of_a_page_run_in_their_order(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("page")  # of its own, as a script is
@@ -140,13 +137,6 @@ def test_commands_parse(tmp_path, monkeypatch):
                         parse(arguments)
                         seen.add(arguments[0])
     assert seen == {"fit", "sample", "evaluate", "data", "report", "compare"}
-
-
-def documented():
-    """Names on the pages of the reference, and the pages."""
-    for path in REFERENCE:
-        for full in re.findall(r"^::: (aeot_jax\.\S+)$", path.read_text("utf-8"), re.MULTILINE):
-            yield full, path
 
 
 def public():
