@@ -64,6 +64,10 @@ def test_a_chunk_over_devices_compiles_once():
     assert again == again_long == 0
 
 
+LONG_OPTIMISED = [pytest.mark.long, pytest.mark.optimised]
+"""That what fills a problem up is scored by no kernel, tests/ot/cells has of such code, too."""
+
+
 def every_function(m: int, seed: int, config: aeot.SolverConfig) -> list[Any]:
     """What each function answers for a problem of m targets."""
     y = np.random.default_rng(seed).standard_normal((m, 8)).astype(np.float32)
@@ -80,8 +84,16 @@ def every_function(m: int, seed: int, config: aeot.SolverConfig) -> list[Any]:
     ]
 
 
-@pytest.mark.optimised
-@pytest.mark.parametrize("start", ["gaussian", pytest.param("auto", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "gaussian",
+        *(
+            pytest.param(start, id=f"{start}, optimised", marks=LONG_OPTIMISED)
+            for start in ("gaussian", "auto")
+        ),
+    ],
+)
 def test_the_second_size_of_a_bucket_compiles_nothing_and_changes_no_bit(start):
     """Whatever was solved before: a problem is filled up to a size that it shares with others."""
     config = aeot.SolverConfig(max_steps=20, start=start)

@@ -99,20 +99,18 @@ def exported(function, *arguments, platforms):
 
 
 @cache
-def public(name):
-    """The text of a public program for each platform, which is traced once."""
+def public(name, platform):
+    """The text of a public program for a platform."""
     function, *arguments = PROGRAMS[name]
-    jitted = jax.jit(function)
-    return {
-        platform: export.export(jitted, platforms=[platform])(*arguments).mlir_module()
-        for platform in PLATFORMS
-    }
+    return exported(function, *arguments, platforms=[platform]).mlir_module()
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
+# A program that asks for an accelerator is traced alike for both, and lowered for each; programs
+# below are lowered for both of them.
+@pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.long)])
 def test_every_public_program_lowers_for_an_accelerator(accelerator, platform):
     for name in PROGRAMS:
-        text = public(name)[platform]
+        text = public(name, platform)
         products = re.findall(r"stablehlo\.dot_general.*xf32>.*", text)
         # TF32 and bfloat16 move samples between cells.
         assert products, name
@@ -138,7 +136,7 @@ def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
         "shapes of groups": (of_source(places.of_groups), KEY, Y, H, cells, kernels, count),
         "merged weights": (lambda nu: merging.merged(nu, np.zeros(M, np.int32)), NU),
     }
-    texts = {name: public(name)["cuda"] for name in PROGRAMS}
+    texts = {name: public(name, "cuda") for name in PROGRAMS}
     for name, (function, *arguments) in sums.items():
         texts[name] = exported(function, *arguments, platforms=["cuda"]).mlir_module()
     for name, text in texts.items():
@@ -180,6 +178,7 @@ def test_programs_lower_inside_of_shard_map(accelerator):
         assert made.nr_devices == 8
 
 
+@pytest.mark.long  # a whole step lowers over devices below
 def test_programs_lower_inside_of_pmap(accelerator):
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8))
     x = floats(8, N // 8, D)
@@ -218,7 +217,7 @@ def test_the_steps_of_a_solve_lower_in_every_placement(kind, target_shards, acce
     assert made.nr_devices == 8
 
 
-@pytest.mark.parametrize("name", ["assign", "gradients"])
+@pytest.mark.parametrize("name", ["assign", pytest.param("gradients", marks=pytest.mark.long)])
 def test_a_program_for_all_platforms_answers_here_as_the_function_does(name):
     function, *shapes = PROGRAMS[name]
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""How samples are drawn: every way counts every cell without bias."""
+"""How samples are drawn: every way counts every cell without bias, within standard errors."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from aeot_jax.ot.counts.ways.table import WAYS, choose
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.problem import Marginals
 
-pytestmark = pytest.mark.optimised
 KEY = jax.random.key(0)
 
 

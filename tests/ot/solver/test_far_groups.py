@@ -174,8 +174,8 @@ def test_too_many_parts_and_too_little_weight_are_left_alone(monkeypatch):
     assert sizes(found(y, 0.05).labels) == [[2, 2]]
 
 
-SHORT = (widths, 3), (both, 5)
-"""Each of these dimensions and kinds once."""
+SHORT = (widths, 5), (both, 5)
+"""Clusters of several widths and groups in groups, by the programs of one dimension."""
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ SHORT = (widths, 3), (both, 5)
 )
 def test_a_solve_converges(make, d):
     """Steps of one scale miss by far, and the solve begins anew with steps that heed groups."""
-    config = aeot.SolverConfig(0.3, max_samples=1000 * FEW)
+    config = aeot.SolverConfig(0.3, start="gaussian", max_samples=1000 * FEW)
     solution = aeot.solve(KEY, aeot.Gaussian(d), make(FEW, d).astype(np.float32), config=config)
     assert solution.converged
     looks = np.asarray(solution.num_check_samples) - solution.certificate.num_samples
@@ -218,7 +218,7 @@ def looks(monkeypatch):
 
 
 def test_groups_are_looked_for_once_and_only_after_a_miss(looks):
-    mu, config = aeot.Gaussian(5), aeot.SolverConfig(0.3, max_samples=60_000)
+    mu, config = aeot.Gaussian(5), aeot.SolverConfig(0.3, start="gaussian", max_samples=60_000)
     assert aeot.solve(KEY, mu, normal(FEW, 5).astype(np.float32), config=config).converged
     assert not looks
     y = beside(FEW, 5).astype(np.float32)

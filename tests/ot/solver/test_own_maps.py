@@ -10,7 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 import aeot_jax as aeot
 
-pytestmark = pytest.mark.optimised
+# Every run has a whole solve_jit under pmap, in tests/ot/devices/test_parallel.py.
+pytestmark = [pytest.mark.optimised, pytest.mark.long]
 
 KEY = jax.random.key(0)
 MU = aeot.Gaussian(3)
@@ -50,10 +51,9 @@ def mapped(over, size, state):
 @pytest.mark.parametrize(
     ("over", "size"),
     [
-        pytest.param("shard_map", 4, marks=pytest.mark.long),
-        ("vmap", 2),
-        # Under pmap every run has a whole solve_jit, in tests/ot/devices/test_parallel.py.
-        *(pytest.param("pmap", size, marks=pytest.mark.long) for size in (1, 2, 8)),
+        pytest.param("shard_map", 4),
+        pytest.param("vmap", 2),
+        *(pytest.param("pmap", size) for size in (1, 2, 8)),
     ],
 )
 def test_a_users_map_gives_the_same_heights(alone, over, size):

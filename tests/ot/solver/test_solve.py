@@ -430,6 +430,7 @@ def test_other_dtypes_are_taken(dtype):
     assert solution.converged
 
 
+@pytest.mark.long  # weights lie further apart above
 def test_heavy_and_light_targets_converge():
     nu = np.geomspace(1, 1000, 50)
     solution = aeot.solve(KEY, MU, Y, nu / nu.sum(), aeot.SolverConfig(tolerance=0.1))

@@ -170,12 +170,13 @@ def test_clusters_may_lie_far_apart(distance):
 
     Who asks for Adam gets it, with no heed of far groups.
     """
-    y = np.random.default_rng(0).normal(size=(400, 5))
-    y[:100, 0] += distance
+    m = 252  # as in test_far_groups.py, whose programs these are
+    y = np.random.default_rng(0).normal(size=(m, 5))
+    y[: m // 4, 0] += distance
     config = aeot.SolverConfig(0.3, start="gaussian", adam_share=0.1)
     found = aeot.solve(KEY, aeot.Gaussian(5), y.astype(np.float32), config=config)
     assert found.converged
-    assert found.num_samples < 200 * 400
+    assert found.num_samples < 200 * m
 
 
 def test_phases_planned_anew_begin_with_the_answer_and_forget_the_average():
@@ -208,6 +209,7 @@ def test_steps_are_compiled_for_no_start():
     assert len({one.of_steps for one in plans}) == 1
 
 
+@pytest.mark.long  # the published algorithm has Adam's steps, too
 def test_pure_adam_converges():
     state = whole(KEY, config=replace(CONFIG, method="adam"))
     assert error(Y, state.heights) < 0.25

@@ -46,7 +46,7 @@ def solved(setting: tuple[tuple[str, Any], ...]):
     return aeot.solve(KEY, mu, Y, config=replace(CONFIG, **settings))
 
 
-OTHERS = {"method": "adam"}, {"sampling": "sobol"}, {"sampling": "orbits"}
+OTHERS = {"method": "adam"}, {"method": "newton"}, {"sampling": "sobol"}, {"sampling": "orbits"}
 """Those that have tests of their own, too."""
 
 
