@@ -548,8 +548,11 @@ DEAR = {
 }
 """Those that compile most."""
 
+DEAR_HERE = {"calibrate", "certify", "wasserstein", "plot.history", "plot.plane"}
+"""Those that are dear here. But for `plot.history` all take integers beyond int32 by default."""
+
 WITH_ARRAYS = [
-    pytest.param(name, marks=[pytest.mark.long] * (name in DEAR))
+    pytest.param(name, marks=[pytest.mark.long] * (name in DEAR | DEAR_HERE))
     for name, call in CALLS.items()
     if call.large or call.arrays
 ]

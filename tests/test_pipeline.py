@@ -164,6 +164,7 @@ def test_refining_the_decoder_moves_no_code(refined):
     )
 
 
+@pytest.mark.long  # tests/nn/test_refine.py resumes a training there, and a run is resumed above
 @pytest.mark.parametrize("epochs", [2, 3])
 def test_an_interrupted_second_stage_resumes_to_the_same_model(tmp_path, epochs, refined):
     with pytest.raises(KeyboardInterrupt):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,20 +36,25 @@ FAMILIES = (
 """One generator of each, which runs the code of the others."""
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    """The families after a chunk of steps."""
-    found = {}
-    for name in FAMILIES:
-        method = METHODS[name]
-        own = {**method.settings, **(SMALL if method.learns else {})}
-        found[name] = method.fit(KEY, DATA, STEP, own)
-    return found
+@functools.cache
+def fitted(name):
+    """A family after a chunk of steps."""
+    method = METHODS[name]
+    own = {**method.settings, **(SMALL if method.learns else {})}
+    return method.fit(KEY, DATA, STEP, own)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_generator_gives_as_many_finite_points_as_are_asked_in_the_data_s_units(name, fitted):
-    made = fitted[name]
+DEAR = "PacGAN2", "flow"
+"""Those that compile most. A step of the first is below."""
+
+
+def families(names):
+    return [pytest.param(one, marks=[pytest.mark.long] * (one in DEAR)) for one in names]
+
+
+@pytest.mark.parametrize("name", families(FAMILIES))
+def test_every_generator_gives_as_many_finite_points_as_are_asked_in_the_data_s_units(name):
+    made = fitted(name)
     assert made.seconds >= 0
     assert (made.half is not None) == METHODS[name].learns
     for sample in filter(None, (made.sample, made.half)):
@@ -59,9 +66,9 @@ def test_every_generator_gives_as_many_finite_points_as_are_asked_in_the_data_s_
         assert not np.array_equal(z, sample(jax.random.key(1), 70))
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if METHODS[name].learns])
-def test_a_budget_of_steps_is_kept(name, fitted):
-    assert fitted[name].about["steps"] == 100  # one chunk
+@pytest.mark.parametrize("name", families(name for name in FAMILIES if METHODS[name].learns))
+def test_a_budget_of_steps_is_kept(name):
+    assert fitted(name).about["steps"] == 100  # one chunk
 
 
 def test_a_budget_is_spent_by_the_limit_that_comes_first():
@@ -132,15 +139,15 @@ def test_held_out_likelihood_is_that_of_the_kernel_density():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_likelihood_chooses_two_components_for_two_clusters(fitted):
-    assert fitted["mixture"].about["components"] == 2
+def test_likelihood_chooses_two_components_for_two_clusters():
+    assert fitted("mixture").about["components"] == 2
 
 
-def test_copies_are_data_and_noise_is_as_far_as_the_nearest_datum(fitted):
+def test_copies_are_data_and_noise_is_as_far_as_the_nearest_datum():
     rows = {tuple(row) for row in DATA.tolist()}
-    assert {tuple(row) for row in fitted["resampling"].sample(KEY, 50).tolist()} <= rows
+    assert {tuple(row) for row in fitted("resampling").sample(KEY, 50).tolist()} <= rows
     squared = np.square(DATA[:, None] - DATA[None]).sum(2) + 1e9 * np.eye(len(DATA))
-    own = fitted["noise"].about["sigma"] * np.sqrt(2 * np.log(2))  # the median of Rayleigh's law
+    own = fitted("noise").about["sigma"] * np.sqrt(2 * np.log(2))  # the median of Rayleigh's law
     np.testing.assert_allclose(own, np.median(np.sqrt(squared.min(1))), rtol=1e-5)
 
 
