@@ -15,7 +15,7 @@ from aeot_jax.ot.solver import planning, stepping
 from aeot_jax.ot.solver.loop import chunks, running
 from aeot_jax.ot.solver.starts import start
 
-M, D = 1_024, 4
+M, D = 1_200, 5
 RNG = np.random.default_rng(0)
 Y = RNG.normal(size=(M, D)).astype(np.float32)
 MU = aeot.Gaussian(D)
@@ -31,7 +31,7 @@ def solution():
 
 def test_a_solve_by_lists_is_certified_with_exact_cells(solution):
     assert solution.converged
-    drawn = aeot.certify(jax.random.key(9), MU, Y, solution.h, None, 30_000)
+    drawn = aeot.certify(jax.random.key(9), MU, Y, solution.h, None, 100_000)
     assert drawn.mass_error < 0.3
     seen = solution.search
     assert 0 < seen.probes < seen.lists
