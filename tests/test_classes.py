@@ -159,7 +159,6 @@ def test_an_error_in_one_class_ends_all_devices(monkeypatch):
     assert len(seen) < 5  # of 98 classes
 
 
-@pytest.mark.long  # kernels of classes are learned in tests/ot/extension/test_noise.py
 def test_a_model_keeps_the_kernels_of_its_classes(model, monkeypatch, tmp_path):
     """One class of three has too few codes."""
     monkeypatch.setattr(extension, "LEAST_CODES", 20)

@@ -57,9 +57,22 @@ def test_points_of_a_curve_are_solved(taken):
     assert solution.num_samples > used  # they move the heights, so they count
 
 
+def test_points_that_look_like_far_groups_are_solved_too(taken, monkeypatch):
+    """Steps for groups come first, and miss by far twice; then those of one scale are back."""
+    groups = []
+    find = misses.find
+    monkeypatch.setattr(misses, "find", lambda *known: groups.append(find(*known)) or groups[-1])
+    y, config = curve(M, 5), replace(CONFIG, start="gaussian", max_samples=2_000 * M)
+    solution = aeot.solve(KEY, aeot.Gaussian(5), y, config=config)
+    assert [one is not None for one in groups] == [True]
+    assert len(taken) == 1
+    assert solution.converged
+    assert float(aeot.certify(jax.random.key(9), solution).mass_error) < 0.3
+
+
 @pytest.mark.long
 def test_steps_alone_do_not_solve_them(monkeypatch):
-    monkeypatch.setattr(misses, "_may_anneal", lambda run: False)
+    monkeypatch.setattr(misses, "_may_anneal", lambda *_: False)
     without = aeot.solve(KEY, MU, Y, config=CONFIG)
     assert without.status == aeot.Status.SAMPLE_LIMIT
 
@@ -114,7 +127,7 @@ def without():
     """A solve that anneals nothing, and what it knew when it might have."""
     runs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(misses, "_may_anneal", runs.append)
+        patch.setattr(misses, "_may_anneal", lambda *known: runs.append(known))
         return aeot.solve(KEY, MU, Y, config=SHORT), runs
 
 
@@ -152,9 +165,9 @@ OTHERS = {"method": "adam"}, {"adam_share": 0.1}, {"plateau_steps": 20}
 
 @pytest.mark.parametrize("change", OTHERS)
 def test_heights_of_steps_that_were_asked_for_may_not_be_annealed(change, without):
-    run = without[1][0]
-    assert misses._may_anneal(run)
-    assert not misses._may_anneal(run._replace(config=replace(run.config, **change)))
+    run, going = without[1][0]
+    assert misses._may_anneal(run, going)
+    assert not misses._may_anneal(run._replace(config=replace(run.config, **change)), going)
 
 
 @pytest.mark.long

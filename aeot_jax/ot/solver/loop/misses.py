@@ -5,7 +5,7 @@ More samples; phases begun again; steps for far groups, if there are any; or ann
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from aeot_jax.ot.solver.loop.chunks import Run, is_late
 from aeot_jax.ot.solver.moves.groups import MOST_NUMBERS, Groups, find
 from aeot_jax.ot.solver.moves.nested import with_groups
 from aeot_jax.ot.solver.moves.table import MOVES
-from aeot_jax.ot.solver.plan import Budget, Phases, head_start
+from aeot_jax.ot.solver.plan import Budget, Phases, Plan, head_start
 from aeot_jax.ot.solver.result import Status
 from aeot_jax.ot.solver.solution import SolveProgress
 from aeot_jax.ot.solver.starts.annealed import MOST_TARGETS, anneal
@@ -48,6 +48,8 @@ class Going(NamedTuple):
       annealed: whether heights have been annealed.
       before: the nearest heights that a certificate has missed, and it, since the solve began anew
         and just before; None if it never did.
+      one_scale: the plan and what its steps kept, before those for far groups; None without.
+      strayed: whether a certificate has missed by far after steps for far groups.
     """
 
     goal: int
@@ -56,6 +58,8 @@ class Going(NamedTuple):
     looked: bool = False
     annealed: bool = False
     before: tuple[Heights, Certificate] | None = None
+    one_scale: tuple[Plan, Any] | None = None
+    strayed: bool = False
 
 
 def after_miss(
@@ -65,7 +69,8 @@ def after_miss(
 
     After a far miss the phases begin again, as steps that have become short would not repair it.
     After a far one or a second one far groups are looked for, once; where there are any, all begins
-    anew with steps that heed them. After a second far miss heights are annealed, once.
+    anew with steps that heed them. After a second far miss of steps of a kind heights are annealed,
+    once: points of a curve may look like far groups.
 
     Args:
       run: so far.
@@ -79,7 +84,7 @@ def after_miss(
     """
     made, config, plan = run.made, run.config, run.plan
     size, drawn, status = (made.num_targets, made.mu.dim), run.drawn(state), Status.RUNNING
-    goal, budget, course, looked, annealed, before = going
+    budget, course, before = going.budget, going.course, going.before
     error, groups, found = error_to_reduce(certificate), None, None
     if before is not None and float(certificate.upper) < float(before[1].upper):
         before = stepping.heights(state), certificate
@@ -93,16 +98,18 @@ def after_miss(
     # Adam alone is the published algorithm, which plans once.
     moving = plan.method in MOVES or int(state.average.number) > 0
     far = moving and planning.is_far(drawn, error, *size, tolerance_of(config))
-    if (far or attempt > 0) and not looked:
-        looked = True
+    if (far or attempt > 0) and not going.looked:
+        going = going._replace(looked=True)
         groups, status = _far_groups(run)
     if groups is not None:
         before, course = (stepping.heights(state), certificate), None
+        going = going._replace(one_scale=(plan, state.method))
         run, state, goal = _nested(run, state, groups, drawn, budget)
-        return run, state, status, Going(goal, budget, course, looked, annealed, before)
-    if far and attempt > 0 and not annealed and _may_anneal(run):
-        annealed = True
-        found, status = _annealed(run, state, certificate, budget.max_samples - drawn)
+        far = False  # all begins anew
+    if far and attempt > 0 and not going.annealed and _may_anneal(run, going):
+        going = going._replace(annealed=True)
+        found, status = _annealed(run, state, certificate, budget.max_samples - drawn, going)
+    going = going._replace(strayed=going.strayed or (far and plan.method == "nested"))
     if found is not None:
         before, course = before or (stepping.heights(state), certificate), None
         run, state = found
@@ -111,7 +118,8 @@ def after_miss(
         again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
         if again is not None:
             state, course = parallel.place(run.where, planned_anew(state, again)), None
-    return run, state, status, Going(goal, budget, course, looked, annealed, before)
+    going = going._replace(goal=goal, budget=budget, course=course, before=before)
+    return run, state, status, going
 
 
 def _far_groups(run: Run) -> tuple[Groups | None, Status]:
@@ -170,23 +178,26 @@ def _nested(
     return run._replace(plan=plan), parallel.place(run.where, state), goal
 
 
-def _may_anneal(run: Run) -> bool:
-    """Whether heights may be annealed: of few targets without far groups, all scores at hand.
+def _may_anneal(run: Run, going: Going) -> bool:
+    """Whether heights may be annealed: of few targets, all scores at hand.
 
-    Soft cells have one temperature, and groups have scales of their own.
+    Soft cells have one temperature, and groups have scales of their own: where there are any, their
+    steps come first.
     """
     few = run.made.num_targets <= MOST_TARGETS
-    return few and run.plan.method != "nested" and run.searching is None and _may_begin_anew(run)
+    tried = run.plan.method != "nested" or going.strayed
+    return few and tried and run.searching is None and _may_begin_anew(run)
 
 
 def _annealed(
-    run: Run, state: SolverState, certificate: Certificate, room: int
+    run: Run, state: SolverState, certificate: Certificate, room: int, going: Going
 ) -> tuple[tuple[Run, SolverState] | None, Status]:
     """Annealed heights to go on from; None if they take more samples than there is room for.
 
     Until they are certified, progress tells the error of the heights that have missed.
     """
-    made, config, plan = run.made, run.config, run.plan
+    made, config = run.made, run.config
+    plan, method = going.one_scale or (run.plan, state.method)
     drawn, error = run.drawn(state), float(certificate.mass_error)
     error_se = float(certificate.mass_error_se)
     tolerance, size = tolerance_of(config), (made.num_targets, made.mu.dim)
@@ -212,8 +223,10 @@ def _annealed(
     again = planning.phases_of(lacking, *size, plan, config)
     head = head_start(tolerance**2, plan.batch.size / made.num_targets, np)
     state = planned_anew(state, again._replace(adam_until=-int(head)))
-    state = replace(state, h=jnp.asarray(np.asarray(h)))  # committed to no device
-    return (run._replace(begun=run.begun + used), parallel.place(run.where, state)), status
+    # The heights are committed to no device.
+    state = replace(state, h=jnp.asarray(np.asarray(h)), method=method)
+    run = run._replace(plan=plan, begun=run.begun + used)
+    return (run, parallel.place(run.where, state)), status
 
 
 def planned_anew(state: SolverState, phases: Phases) -> SolverState:
