@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.ot import checks, merging
@@ -14,8 +14,12 @@ from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.density.moments import Moments, axes, moments
 from aeot_jax.typing import ArrayLike
 
-_SIZES = (3, 6, 12)
-"""Mean sizes of groups to choose from, in multiples of d + 1."""
+_SIZES = tuple(3 << k for k in range(16))
+"""Mean sizes of groups to choose from, in multiples of d + 1: the first three at least, and on
+while the last is the likeliest. Modes of many codes are too tight if groups hold parts of them."""
+
+_LEAST_SIZES = 3
+"""Sizes that are tried in any case."""
 
 _WIDTHS = np.array([0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0])
 """Widths to choose from."""
@@ -37,7 +41,7 @@ LEAST = 20
 def kernels(y: ArrayLike) -> Kernels:
     """Learn kernels around codes; their density, ``log_density``, is likeliest for codes not seen.
 
-    Of three sizes of groups and seven widths those are chosen under which codes are most likely
+    Of several sizes of groups and seven widths those are chosen under which codes are most likely
     that are left out, one at a time, of every mean and covariance: exactly, in float64 on the host
     (see ``leaving``). Up to 500 codes are left out, evenly spaced. Equal codes count once there, as
     a code would be near to its own copy; in the density each of them counts.
@@ -105,18 +109,29 @@ def learn(
     m, d = y.shape
     weight = float(d)
     rows = np.unique(np.linspace(0, m - 1, _LEFT_OUT).round().astype(int))
-    found = []
-    for size in sorted({min(m, times * (d + 1)) for times in _SIZES}):
-        start = together(y, size, planes)
-        likely = leaving.left_out(y, rows, moments(y, start), weight, _WIDTHS).mean(1)
-        found.append((likely.max(), start))
-    _, start = max(found, key=lambda one: one[0])
+    start = _likeliest_groups(y, rows, weight, planes)
     made = moments(y, settled(y, start, weight, planes))
     likely = leaving.left_out(y, rows, made, weight, _WIDTHS)
     best = int(np.argmax(likely.mean(1)))
     if mass is not None:
         made = moments(y, made.group, mass)
     return _record(made, weight, float(_WIDTHS[best]), likely[best])
+
+
+def _likeliest_groups(
+    y: Float[np.ndarray, "m d"], rows: Int[np.ndarray, " n"], weight: float, planes: Planes | None
+) -> Int[np.ndarray, " m"]:
+    """Groups of the size under which codes that are left out are likeliest."""
+    m, d = y.shape
+    best, start = -np.inf, np.zeros(m, int)
+    for number, size in enumerate(sorted({min(m, times * (d + 1)) for times in _SIZES})):
+        groups = together(y, size, planes)
+        likely = leaving.left_out(y, rows, moments(y, groups), weight, _WIDTHS).mean(1).max()
+        if likely > best:
+            best, start = likely, groups
+        elif number + 1 >= _LEAST_SIZES:
+            break
+    return start
 
 
 def _record(

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from aeot_jax import kernels, log_density
-from aeot_jax.ot.density import grouping, leaving
+from aeot_jax.ot.density import fit, grouping, leaving
 from aeot_jax.ot.density import kernels as density
 from aeot_jax.ot.density.families import families
 from aeot_jax.ot.density.grouping import Planes, together
@@ -39,6 +39,13 @@ def by_hand(z, y, group, weight, s, family=None):
     return np.log(total / len(y))
 
 
+def of_all(z, y, found):
+    """``by_hand`` of learned kernels."""
+    points, own, group = z.astype(float), y.astype(float), np.asarray(found.group)
+    family = moments(own, group).family
+    return by_hand(points, own, group, y.shape[1], float(found.width), family).ravel()
+
+
 @pytest.fixture(scope="module", params=[1, 2])
 def plane(request):
     y = codes(request.param)
@@ -60,10 +67,7 @@ def test_the_density_integrates_to_one(plane):
 def test_the_density_equals_a_sum_over_kernels_in_float64(plane):
     y, found = plane
     z = y[:40] + 0.3
-    group = np.asarray(found.group)
-    expected = by_hand(
-        z.astype(float), y.astype(float), group, y.shape[1], float(found.width)
-    ).ravel()
+    expected = of_all(z, y, found)
     np.testing.assert_allclose(log_density(z, y, found), expected, atol=2e-4)
     alone = jax.jit(log_density)(z[0], y, found)
     np.testing.assert_allclose(alone, expected[0], atol=2e-4)
@@ -108,9 +112,7 @@ def test_families_are_of_about_equal_spread_and_of_enough_codes():
 def test_held_out_points_have_the_same_density_on_the_host(plane):
     y, found = plane
     z = y[:20].astype(np.float64) - 0.2
-    group = np.asarray(found.group)
-    host = by_hand(z, y.astype(np.float64), group, y.shape[1], float(found.width)).ravel()
-    np.testing.assert_allclose(log_density(z, y, found), host, atol=2e-4)
+    np.testing.assert_allclose(log_density(z, y, found), of_all(z, y, found), atol=2e-4)
 
 
 def test_groups_keep_mean_and_covariance_at_every_width():
@@ -120,6 +122,19 @@ def test_groups_keep_mean_and_covariance_at_every_width():
     pooled = np.einsum("k,kab->ab", made.counts / M, made.shrunk(0.0))
     between = np.cov((made.mean[made.group]).T, bias=True)
     np.testing.assert_allclose(between + pooled, np.cov(y.T, bias=True), rtol=1e-10)
+
+
+def test_a_mode_of_many_codes_is_one_group(monkeypatch):
+    """Groups that hold parts of it overlap: too many new codes would lie near its middle."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(1200, 2)) + 30 * np.eye(2)[np.arange(1200) % 2]
+    found = kernels(y)
+    assert len(found.counts) <= 3
+    assert found.width == 1
+    monkeypatch.setattr(fit, "_SIZES", fit._SIZES[:3])
+    parts = kernels(y)
+    assert len(parts.counts) > 20
+    assert parts.log_likelihood < found.log_likelihood - 0.02
 
 
 def test_the_order_of_the_codes_changes_nothing():
