@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.vq import kmeans2
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from aeot_jax.ot.density.moments import Moments, axes, members, moments
@@ -24,6 +23,9 @@ _ITERATIONS = 10
 
 _MOVES = 3
 """Rounds of the classification step."""
+
+_TOGETHER = 256
+"""Planes whose distances to all others are held together."""
 
 _ROUNDING = 1e-12
 """More than the error of a squared distance, over the squares of its ends."""
@@ -121,8 +123,26 @@ def _cut(found: Int[np.ndarray, " m"], planes: Planes | None) -> Int[np.ndarray,
         return found
     result, used = np.empty_like(found), 0
     for rows in members(found):
-        near = cdist(planes.normals[rows], planes.normals[rows]) <= planes.chord
-        number, piece = connected_components(near, directed=False)
+        piece = pieces(planes.normals[rows], planes.chord)
         result[rows] = used + piece
-        used += number
+        used += int(piece.max()) + 1
     return result
+
+
+def pieces(normals: Float[np.ndarray, "n e"], chord: float) -> Int[np.ndarray, " n"]:
+    """The piece of each plane (n,), from 0: chains of regular faces hold a piece together.
+
+    Memory grows with n, and time too where most planes are near to each other: those that have been
+    reached are looked at no more.
+    """
+    piece, number = np.full(len(normals), -1), 0
+    left = np.arange(len(normals))  # that no chain has reached
+    while left.size:
+        reached, left = left[:1], left[1:]
+        while reached.size:
+            piece[reached] = number
+            some, reached = reached[:_TOGETHER], reached[_TOGETHER:]
+            near = (cdist(normals[some], normals[left]) <= chord).any(0)
+            reached, left = np.concatenate([reached, left[near]]), left[~near]
+        number += 1
+    return piece

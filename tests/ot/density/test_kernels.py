@@ -2,6 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 
 from aeot_jax import kernels, log_density
@@ -122,6 +124,17 @@ def test_groups_keep_mean_and_covariance_at_every_width():
     pooled = np.einsum("k,kab->ab", made.counts / M, made.shrunk(0.0))
     between = np.cov((made.mean[made.group]).T, bias=True)
     np.testing.assert_allclose(between + pooled, np.cov(y.T, bias=True), rtol=1e-10)
+
+
+def test_pieces_are_those_of_the_whole_matrix_of_distances():
+    rng = np.random.default_rng(0)
+    for n, chord in ((1, 0.1), (40, 0.0), (900, 0.03), (900, 0.06), (900, 3.0)):
+        normals = rng.uniform(size=(n, 2))
+        near = cdist(normals, normals) <= chord
+        number, expected = connected_components(near, directed=False)
+        found = grouping.pieces(normals, chord)
+        assert found.max() + 1 == number
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_mode_of_many_codes_is_one_group(monkeypatch):
