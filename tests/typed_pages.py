@@ -68,7 +68,7 @@ def errors() -> list[str]:
     with tempfile.TemporaryDirectory(prefix="aeot-jax-pages-") as made:
         folder = Path(made).resolve()
         write(folder)
-        command = ["pyright", "--outputjson", "--pythonpath", sys.executable]
+        command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if not done.stdout:
             return [done.stderr]
