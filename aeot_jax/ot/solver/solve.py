@@ -40,9 +40,9 @@ def solve(
     that nearly coincide. After a far miss, or a second miss, such groups are looked for among up to
     65,536 targets with 4 million numbers; if there are some, the solve begins anew with steps that
     heed them (``moves/nested.py``). After a second far miss without groups, as of points of a
-    curve, heights of up to 8,192 targets are annealed (``starts/annealed.py``). float32 tells
-    heights apart down to about a millionth of the spread of the scores: nearer targets share their
-    mass as they can.
+    curve, or of steps for groups, heights of up to 8,192 targets are annealed
+    (``starts/annealed.py``). float32 tells heights apart down to about a millionth of the spread of
+    the scores: nearer targets share their mass as they can.
 
     On a line and in the plane, with a Gaussian or the uniform cube, ``solve_exact`` is far quicker
     and exact: it answers by default there, with the same certificate, and ``method`` says so. Where
