@@ -208,11 +208,10 @@ def _means(
     each = per_mean.astype(jnp.float32)
     scatter = (sums.scatter + each * jnp.square(sums.mean - mean[None, :])).sum(0)
     se = jnp.sqrt(scatter / (n - 1).astype(jnp.float32) / n.astype(jnp.float32))
-    return (
-        _Estimate(mean[0], se[0]),
-        _Estimate(mean[1] - mean_psi, se[1]),
-        _Estimate(mean[2] + 2 * mean_psi, se[2]),
-    )
+    cost, residual = mean[0], mean[1] - mean_psi
+    # The upper bound is rounded from the same cost: a sum keeps the order of what is added.
+    lower = cost - 2 * residual
+    return _Estimate(cost, se[0]), _Estimate(residual, se[1]), _Estimate(lower, se[2])
 
 
 def _upper(sums: Sums, asked: Asked, scaled: Scaled, cost: Float[Array, ""]) -> _Estimate:

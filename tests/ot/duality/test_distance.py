@@ -94,6 +94,17 @@ def test_upper_bound_holds_in_the_mean_and_its_error_is_the_spread():
     assert 0.5 < stated / upper.std(ddof=1) < 2  # 20 draws
 
 
+@pytest.mark.parametrize("offset", [2.0**10, 2.0**16])
+def test_bounds_are_in_order_where_their_gap_is_below_the_rounding_of_the_distance(offset: float):
+    """Far targets: the square of the offset has no digits left for what heights miss."""
+    problem = PROBLEMS[3]
+    h = problem.h_exact + 0.1 * np.cos(np.arange(64))
+    y = np.round(problem.y * 64) / 64 + offset
+    for seed in SEEDS:
+        d = wasserstein(jax.random.key(seed), Gaussian(2), y, h, problem.nu, N)
+        assert d.lower_squared <= d.upper_squared
+
+
 def test_bounds_meet_on_the_line():
     problem = PROBLEMS[0]
     d = bounds(problem, problem.h_exact, 0)
