@@ -53,6 +53,19 @@ def on_accelerator() -> bool:
 _Value = TypeVar("_Value")
 
 
+def traced_once(function: Callable[..., _Value]) -> Callable[..., _Value]:
+    """The same function, traced once for all its uses on arrays of the same shapes.
+
+    A loop must know the shapes of its results before it begins, and to ask for them traces the
+    function; where loops are nested, each level would double the time. No computation of its own
+    comes of this: the instructions stand in the program as those of ``function`` do.
+
+    Args:
+      function: from trees of arrays to a tree of arrays.
+    """
+    return jax.jit(function, inline=True)
+
+
 def repeat(number: ArrayLike, body: Callable[[Any, _Value], _Value], value: _Value) -> _Value:
     """``lax.fori_loop`` that starts at 0 and counts in int32 whatever JAX's settings.
 
@@ -138,7 +151,7 @@ def isolated(function: Callable[..., _Value], *operands: Any) -> _Value:
     operands = barrier(operands)
     structure = None
 
-    @functools.partial(jax.jit, inline=True)  # so that it is traced once for both uses
+    @traced_once
     def leaves_of_result(*operands: Any) -> list[Array]:
         nonlocal structure
         leaves, structure = jax.tree.flatten(function(*operands))

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
-from aeot_jax.numerics import PRECISION, barrier, is_typed_key, on_accelerator, repeat
+from aeot_jax.numerics import PRECISION, barrier, is_typed_key, on_accelerator, repeat, traced_once
 
 _Tree = TypeVar("_Tree")
 
@@ -298,6 +298,7 @@ def map_range(function: Callable[..., _Tree], number: int, *operands: Any) -> _T
     under ``vmap`` each problem keeps its own.
     """
     operands = barrier(operands)
+    function = traced_once(function)
     shapes = jax.eval_shape(function, jnp.int32(0), *operands)
     numbers = [leaf for leaf in jax.tree.leaves(operands) if not is_typed_key(leaf)]
     # Never true, which the compiler does not know.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aeot_jax.numerics import axis_size, repeat
+from aeot_jax.numerics import axis_size, repeat, traced_once
 from aeot_jax.ot.cells import blocks
 from aeot_jax.ot.cells.blocks import Rows
 
@@ -111,6 +111,7 @@ def _summed_by_pieces(function: Callable[..., Any], number: int, *operands: Any)
     units = parts[0].shape[0] // ALIGNMENT
     size = ALIGNMENT * max(n for n in range(1, _MOST_UNITS + 1) if units % n == 0)
 
+    @traced_once
     def of_piece(i: jax.Array) -> Any:
         def cut(array: jax.Array) -> jax.Array:
             return lax.dynamic_slice_in_dim(array, i * size, size)
