@@ -1,6 +1,5 @@
 """Numerical traps with names: matmul precision, safe ratios, equal bits in every program."""
 
-import functools
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
