@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.ot import checks, merging
-from aeot_jax.ot.density import leaving
-from aeot_jax.ot.density.grouping import Planes, settled, together
+from aeot_jax.ot.density import leaving, neighbours
+from aeot_jax.ot.density.grouping import Groups, Planes, settled, together
 from aeot_jax.ot.density.kernels import Kernels
 from aeot_jax.ot.density.moments import Moments, axes, moments
 from aeot_jax.typing import ArrayLike
@@ -41,10 +41,11 @@ LEAST = 20
 def kernels(y: ArrayLike) -> Kernels:
     """Learn kernels around codes; their density, ``log_density``, is likeliest for codes not seen.
 
-    Of several sizes of groups and seven widths those are chosen under which codes are most likely
-    that are left out, one at a time, of every mean and covariance: exactly, in float64 on the host
-    (see ``leaving``). Up to 500 codes are left out, evenly spaced. Equal codes count once there, as
-    a code would be near to its own copy; in the density each of them counts.
+    Of several sizes of groups, two ways to borrow from others (``moments.py``), and seven widths
+    those are chosen under which codes are most likely that are left out, one at a time, of every
+    mean and covariance: exactly, in float64 on the host (``leaving.py``). Up to 500 codes are left
+    out, evenly spaced. Equal codes count once there, as a code would be near to its own copy; in
+    the density each of them counts.
 
     Args:
       y: codes (m, d), all coordinates in one unit, such as standardised ones.
@@ -107,15 +108,16 @@ def learn(
         uniform. What is chosen does not depend on them.
     """
     m, d = y.shape
-    weight = float(d)
     rows = np.unique(np.linspace(0, m - 1, _LEFT_OUT).round().astype(int))
-    start = _likeliest_groups(y, rows, weight, planes)
-    made = moments(y, settled(y, start, weight, planes))
-    likely = leaving.left_out(y, rows, made, weight, _WIDTHS)
+    start = Groups(_likeliest_groups(y, rows, float(d), planes))
+    tried = [(settled(y, start, float(d), planes), float(d))]
+    if neighbours.are_many(m, d):
+        tried.append((neighbours.neighbourhoods(y, planes), neighbours.weight(d)))
+    scores = [leaving.left_out(y, rows, own.moments(y), w, _WIDTHS) for own, w in tried]
+    at = int(np.argmax([likely.mean(1).max() for likely in scores]))
+    (groups, weight), likely = tried[at], scores[at]
     best = int(np.argmax(likely.mean(1)))
-    if mass is not None:
-        made = moments(y, made.group, mass)
-    return _record(made, weight, float(_WIDTHS[best]), likely[best])
+    return _record(groups.moments(y, mass), weight, float(_WIDTHS[best]), likely[best])
 
 
 def _likeliest_groups(

@@ -43,6 +43,24 @@ class Planes(NamedTuple):
     chord: float
 
 
+class Groups(NamedTuple):
+    """Groups of codes, and which of them borrow their covariance from each other.
+
+    Attributes:
+      group: the group of each code (m,), from 0 without a gap.
+      family: of each group, from 0 without a gap (k,); None has those of about equal spread.
+    """
+
+    group: Int[np.ndarray, " m"]
+    family: Int[np.ndarray, " k"] | None = None
+
+    def moments(
+        self, y: Float[np.ndarray, "m d"], mass: Float[np.ndarray, " m"] | None = None
+    ) -> Moments:
+        """Their moments, of codes (m, d) with weights (m,)."""
+        return moments(y, self.group, mass, self.family)
+
+
 def together(
     y: Float[np.ndarray, "m d"], size: int, planes: Planes | None = None
 ) -> Int[np.ndarray, " m"]:
@@ -64,15 +82,15 @@ def together(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of empty groups, which are left out below
         _, found = kmeans2(y, y[start], iter=_ITERATIONS, minit="matrix")
-    return _cut(_numbered(found), planes)
+    return _cut(renumbered(found, None).group, planes)
 
 
 def settled(
     y: Float[np.ndarray, "m d"],
-    found: Int[np.ndarray, " m"],
+    found: Groups,
     weight: int | float,
     planes: Planes | None = None,
-) -> Int[np.ndarray, " m"]:
+) -> Groups:
     """Move each code to the group under whose Gaussian it is most likely, some times over.
 
     Args:
@@ -82,13 +100,25 @@ def settled(
       planes: as for ``together``.
     """
     for _ in range(_MOVES):
-        found = _numbered(_moved(y, moments(y, found), weight))
-    return _cut(found, planes)
+        found = renumbered(_moved(y, found.moments(y), weight), found.family)
+    if planes is None:
+        return found
+    group = _cut(found.group, planes)
+    family = None if found.family is None else found.family[found.group[first(group)]]
+    return Groups(group, family)
 
 
-def _numbered(found: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """Groups without a gap in their numbers."""
-    return np.unique(found, return_inverse=True)[1]
+def first(group: Int[np.ndarray, " m"]) -> Int[np.ndarray, " k"]:
+    """The first code of each group, whose numbers have no gap."""
+    return np.unique(group, return_index=True)[1]
+
+
+def renumbered(group: Int[np.ndarray, " m"], family: Int[np.ndarray, " k"] | None) -> Groups:
+    """Groups, and their families, without a gap in their numbers."""
+    used, number = np.unique(group, return_inverse=True)
+    if family is None:
+        return Groups(number)
+    return Groups(number, np.unique(family[used], return_inverse=True)[1])
 
 
 def _moved(

@@ -5,8 +5,8 @@ The covariance of a group of :math:`n_g` codes is drawn towards that of its fami
 .. math:: C_g = \frac{n_g S_g + a P_F}{n_g + a}, \qquad
    P_F = \frac{1}{m_F} \sum_{g \in F} n_g S_g , \qquad m_F = \sum_{g \in F} n_g ,
 
-so that a group of few codes has one, too. Groups that are several times tighter or broader are
-another family.
+so that a group of few codes has one, too. Groups are of one family if they are spread about equally
+far (``families.py``), or if they are neighbours (``neighbours.py``).
 """
 
 from typing import NamedTuple
@@ -56,6 +56,7 @@ def moments(
     y: Float[np.ndarray, "m d"],
     group: Int[np.ndarray, " m"],
     mass: Float[np.ndarray, " m"] | None = None,
+    family: Int[np.ndarray, " k"] | None = None,
 ) -> Moments:
     """The moments of all groups.
 
@@ -63,6 +64,7 @@ def moments(
       y: codes (m, d), float64.
       group: from ``grouping``.
       mass: weights (m,), sum 1; None is uniform. A group counts its codes even so.
+      family: of each group, from 0 without a gap (k,); None has those of about equal spread.
     """
     rows = members(group)
     shares = [None if mass is None else _shares(mass[own]) for own in rows]
@@ -71,7 +73,8 @@ def moments(
     covariance = np.stack([_covariance(y[own] - at, share) for own, at, share in each])
     counts = np.array([len(own) for own in rows])
     total = counts / len(y) if mass is None else np.array([mass[own].sum() for own in rows])
-    family = families(counts, mean, covariance)
+    if family is None:
+        family = families(counts, mean, covariance)
     sizes = np.bincount(family, counts).astype(int)
     pooled = np.stack([_pooled(total, covariance, family == f) for f in range(len(sizes))])
     least = _FLOOR**2 * float(y.var(0).mean())

@@ -10,7 +10,7 @@ from aeot_jax import kernels, log_density
 from aeot_jax.ot.density import fit, grouping, leaving
 from aeot_jax.ot.density import kernels as density
 from aeot_jax.ot.density.families import families
-from aeot_jax.ot.density.grouping import Planes, together
+from aeot_jax.ot.density.grouping import Groups, Planes, together
 from aeot_jax.ot.density.moments import axes, moments
 
 M = 150
@@ -91,6 +91,21 @@ def test_leaving_out_equals_learning_without(tighter, number):
         others = np.delete(np.arange(M), row)
         without = y[[row]], y[others], group[others], 2.0
         expected = [by_hand(*without, s, made.family).item() for s in widths]
+        np.testing.assert_allclose(found[:, place], expected, rtol=1e-9)
+
+
+def test_leaving_out_equals_learning_without_among_families_of_neighbours():
+    d = 3
+    y = codes(d).astype(np.float64)
+    group = together(y, 20)
+    family = np.arange(group.max() + 1) % 2
+    widths = np.array([0.2, 0.7, 1.0])
+    rows = np.arange(0, M, 25)
+    found = leaving.left_out(y, rows, moments(y, group, family=family), 2.0, widths)
+    for place, row in enumerate(rows):
+        others = np.delete(np.arange(M), row)
+        without = y[[row]], y[others], group[others], 2.0
+        expected = [by_hand(*without, s, family).item() for s in widths]
         np.testing.assert_allclose(found[:, place], expected, rtol=1e-9)
 
 
@@ -243,8 +258,8 @@ def test_each_code_moves_to_the_group_that_suits_it_best(offset, monkeypatch):
     ]
     best = np.argmax(scores, axis=0)
     monkeypatch.setattr(grouping, "_MOVES", 1)
-    moved = grouping.settled(y, made.group, 2.0)
-    np.testing.assert_array_equal(moved, np.unique(best, return_inverse=True)[1])
+    moved = grouping.settled(y, Groups(made.group), 2.0)
+    np.testing.assert_array_equal(moved.group, np.unique(best, return_inverse=True)[1])
 
 
 def test_rows_times_the_matrices_of_their_groups_take_bounded_memory(monkeypatch):
