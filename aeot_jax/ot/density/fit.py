@@ -111,7 +111,7 @@ def learn(
     rows = np.unique(np.linspace(0, m - 1, _LEFT_OUT).round().astype(int))
     start = Groups(_likeliest_groups(y, rows, float(d), planes))
     tried = [(settled(y, start, float(d), planes), float(d))]
-    if neighbours.are_many(m, d):
+    if neighbours.may_pay(m, d):
         tried.append((neighbours.neighbourhoods(y, planes), neighbours.weight(d)))
     scores = [leaving.left_out(y, rows, own.moments(y), w, _WIDTHS) for own, w in tried]
     at = int(np.argmax([likely.mean(1).max() for likely in scores]))

@@ -22,7 +22,7 @@ def test_groups_borrow_from_neighbours_where_codes_lie_on_a_surface(monkeypatch)
     y, unseen = bent(2000), bent(500, seed=1)
     found = kernels(y)
     likely = np.asarray(log_density(unseen, y, found)).mean()
-    monkeypatch.setattr(neighbours, "are_many", lambda m, d: False)
+    monkeypatch.setattr(neighbours, "may_pay", lambda m, d: False)
     by_spread = kernels(y)
     assert found.log_likelihood > by_spread.log_likelihood + 0.05
     assert likely > np.asarray(log_density(unseen, y, by_spread)).mean() + 0.05
