@@ -3,22 +3,22 @@
 In many dimensions the codes of images lie near surfaces that bend: a group of many codes is thicker
 than they are, and one of few has too few to tell its shape. So large groups are made first, each is
 divided into small ones, and these borrow from each other: what neighbours have in common is the
-direction of the surface.
+direction of the surface. Neighbours that are several times tighter are a family of their own.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
+from aeot_jax.ot.density.families import families
 from aeot_jax.ot.density.grouping import Groups, Planes, settled, together
-from aeot_jax.ot.density.moments import members
+from aeot_jax.ot.density.moments import members, moments
 
 _LARGE, _SMALL = 24, 4
 """Mean sizes of a family and of its groups, in multiples of d + 1."""
 
 _LEAST = 2
 """Fewest codes of a family beyond one for each of its groups, in multiples of d + 1."""
-
 
 _LEAST_DIM = 4
 """Least dimension: in fewer a group of some codes knows its own shape (on all of the toy densities
@@ -44,13 +44,26 @@ def neighbourhoods(y: Float[np.ndarray, "m d"], planes: Planes | None = None) ->
     """
     d = y.shape[1]
     large = settled(y, Groups(together(y, _LARGE * (d + 1), planes)), float(d), planes).group
-    group, family = np.empty(len(y), int), []
+    group, near = np.empty(len(y), int), []
     for number, rows in enumerate(members(large)):
         small = together(y[rows], _SMALL * (d + 1))
-        group[rows] = len(family) + small
-        family += [number] * (int(small.max()) + 1)
-    found = _joined(y, Groups(group, np.array(family)))
+        group[rows] = len(near) + small
+        near += [number] * (int(small.max()) + 1)
+    found = _joined(y, Groups(group, _by_spread(y, group, np.array(near))))
     return _joined(y, settled(y, found, weight(d), planes))
+
+
+def _by_spread(
+    y: Float[np.ndarray, "m d"], group: Int[np.ndarray, " m"], near: Int[np.ndarray, " k"]
+) -> Int[np.ndarray, " k"]:
+    """Families of neighbours, those of about equal spread apart from others."""
+    made, result, used = moments(y, group, family=near), np.empty_like(near), 0
+    for number in range(int(near.max()) + 1):
+        own = np.flatnonzero(near == number)
+        part = families(made.counts[own], made.mean[own], made.covariance[own])
+        result[own] = used + part
+        used += int(part.max()) + 1
+    return result
 
 
 def _joined(y: Float[np.ndarray, "m d"], found: Groups) -> Groups:

@@ -6,6 +6,7 @@ from scipy.spatial.distance import cdist
 from aeot_jax import kernels, log_density
 from aeot_jax.ot.density import neighbours
 from aeot_jax.ot.density.grouping import Planes
+from aeot_jax.ot.density.moments import moments
 
 
 def bent(n, d=8, seed=0):
@@ -49,3 +50,15 @@ def test_families_of_neighbours_keep_their_groups_on_one_side_of_a_gap():
     assert set(np.unique(of_side)) == {0.0, 1.0}
     assert family is not None
     assert family.size == group.max() + 1
+
+
+def test_a_tight_mode_beside_broad_groups_is_a_family_of_its_own():
+    """It would become as broad if it borrowed from neighbours."""
+    d, tight = 6, 0.02
+    y = np.random.default_rng(0).normal(size=(1000, d))
+    y[:150] = 0.5 + tight * y[:150]
+    group, family = neighbours.neighbourhoods(y)
+    made = moments(y, group, family=family)
+    spread = np.sqrt(np.trace(made.shrunk(neighbours.weight(d)), axis1=1, axis2=2) / d)
+    in_mode = spread[group[:150]]
+    assert np.mean(in_mode < 2 * tight) > 0.95
