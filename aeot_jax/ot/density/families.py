@@ -12,7 +12,7 @@ _APART = 3.0
 """Least ratio of the spreads of two families: that of a few codes in one dimension is known to a
 factor of 1.5."""
 
-_LEAST = 2
+LEAST = 2
 """Fewest codes of a family beyond one for each of its groups, in multiples of d + 1: so many
 have a covariance of their own."""
 
@@ -34,7 +34,7 @@ def families(
     variance = np.trace(covariance, axis1=1, axis2=2) * counts / np.maximum(free, 1)
     known = np.flatnonzero(variance > 0)
     order = known[np.argsort(variance[known], kind="stable")]
-    parts = _large(_cut(order, variance), free, _LEAST * (d + 1))
+    parts = _large(_cut(order, variance), free, LEAST * (d + 1))
     result = np.zeros(len(counts), int)
     if len(parts) < 2:
         return result

@@ -113,11 +113,16 @@ def learn(
     tried = [(settled(y, start, float(d), planes), float(d))]
     if neighbours.may_pay(m, d):
         tried.append((neighbours.neighbourhoods(y, planes), neighbours.weight(d)))
-    scores = [leaving.left_out(y, rows, own.moments(y), w, _WIDTHS) for own, w in tried]
+    made = [groups.moments(y) for groups, _ in tried]
+    scores = [
+        leaving.left_out(y, rows, own, weight, _WIDTHS)
+        for own, (_, weight) in zip(made, tried, strict=True)
+    ]
     at = int(np.argmax([likely.mean(1).max() for likely in scores]))
     (groups, weight), likely = tried[at], scores[at]
     best = int(np.argmax(likely.mean(1)))
-    return _record(groups.moments(y, mass), weight, float(_WIDTHS[best]), likely[best])
+    found = made[at] if mass is None else groups.moments(y, mass)
+    return _record(found, weight, float(_WIDTHS[best]), likely[best])
 
 
 def _likeliest_groups(

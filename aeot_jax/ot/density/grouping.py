@@ -82,7 +82,7 @@ def together(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of empty groups, which are left out below
         _, found = kmeans2(y, y[start], iter=_ITERATIONS, minit="matrix")
-    return _cut(renumbered(found, None).group, planes)
+    return _cut(_renumbered(found).group, planes)
 
 
 def settled(
@@ -100,20 +100,17 @@ def settled(
       planes: as for ``together``.
     """
     for _ in range(_MOVES):
-        found = renumbered(_moved(y, found.moments(y), weight), found.family)
-    if planes is None:
-        return found
+        found = _renumbered(_moved(y, found.moments(y), weight), found.family)
     group = _cut(found.group, planes)
-    family = None if found.family is None else found.family[found.group[first(group)]]
-    return Groups(group, family)
+    if found.family is None:
+        return Groups(group)
+    first = np.unique(group, return_index=True)[1]
+    return Groups(group, found.family[found.group[first]])
 
 
-def first(group: Int[np.ndarray, " m"]) -> Int[np.ndarray, " k"]:
-    """The first code of each group, whose numbers have no gap."""
-    return np.unique(group, return_index=True)[1]
-
-
-def renumbered(group: Int[np.ndarray, " m"], family: Int[np.ndarray, " k"] | None) -> Groups:
+def _renumbered(
+    group: Int[np.ndarray, " m"], family: Int[np.ndarray, " k"] | None = None
+) -> Groups:
     """Groups, and their families, without a gap in their numbers."""
     used, number = np.unique(group, return_inverse=True)
     if family is None:

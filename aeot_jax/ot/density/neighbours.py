@@ -10,15 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
-from aeot_jax.ot.density.families import families
+from aeot_jax.ot.density.families import LEAST, families
 from aeot_jax.ot.density.grouping import Groups, Planes, settled, together
 from aeot_jax.ot.density.moments import members, moments
 
 _LARGE, _SMALL = 24, 4
 """Mean sizes of a family and of its groups, in multiples of d + 1."""
-
-_LEAST = 2
-"""Fewest codes of a family beyond one for each of its groups, in multiples of d + 1."""
 
 _LEAST_DIM = 4
 """Least dimension: in fewer a group of some codes knows its own shape (on all of the toy densities
@@ -70,7 +67,7 @@ def _joined(y: Float[np.ndarray, "m d"], found: Groups) -> Groups:
     """The same groups; a family of too few codes joins the nearest one."""
     assert found.family is not None
     free = np.bincount(found.group) - 1
-    family, least = found.family, _LEAST * (y.shape[1] + 1)
+    family, least = found.family, LEAST * (y.shape[1] + 1)
     while True:
         own = family[found.group]
         known = np.bincount(family, free)
