@@ -9,12 +9,12 @@ every row draws n / R samples, every device of a row holds m / T targets. In rin
 
 .. math:: t = \frac{2 n m d}{R T F r} + \frac{R-1}{R}\frac{2 \cdot 4 (m / T + 8)}{B}
               + (T-1)\frac{4 n / R}{B}
-              + (2 (R-1) + \frac{8}{R} (T-1) + 4 (T-1)) \lambda + \frac{4 m p}{T M}
+              + (2 (R-1) + \frac{S}{R} (T-1) + 4 (T-1)) \lambda + \frac{4 m p}{T M}
 
 the kernel (F FLOP/s of one device that the kernel reaches at full float32 precision, r = 1, or
 about 2 to 4 for orbits); the one all-reduce of m / T + 8 int32 over the rows (B bytes/s of a link
 in one direction, :math:`\lambda` seconds a hop); within a row, one gather of a float a sample and
-device for each of its 8 / R streams, and two reductions of some numbers a block; and the update of
+device for each of its S / R streams, and two reductions of some numbers a block; and the update of
 the heights, which every row repeats (p about 20 passes over m / T floats at M bytes/s of memory).
 T = 1 is the placement without target shards.
 
@@ -65,6 +65,7 @@ def predict(
     memory: float = 1e12,
     gain: float = 1.0,
     passes: float = 20.0,
+    streams: int = 8,
 ) -> dict[str, float]:
     """Seconds of a step by the model of this file's docstring, and m where latency ceases to rule.
 
@@ -80,11 +81,12 @@ def predict(
       memory: M, bytes/s.
       gain: r, of orbits.
       passes: p.
+      streams: S.
     """
     own, others = m / target_shards, target_shards - 1
     kernel = 2.0 * n * own * d / (rows * flops * gain)
     reduction = (rows - 1) / rows * 8.0 * (own + 8) / bandwidth + 2 * (rows - 1) * latency
-    gather = others * 4.0 * n / rows / bandwidth + (8 / rows + 4) * others * latency
+    gather = others * 4.0 * n / rows / bandwidth + (streams / rows + 4) * others * latency
     update = 4.0 * own * passes / memory
     per_target = 2.0 * n * d / (rows * flops * gain) - (rows - 1) / rows * 8.0 / bandwidth
     hops = 2 * (rows - 1) * latency * target_shards

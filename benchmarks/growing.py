@@ -11,9 +11,11 @@ a warm solve, those that check beside those that move the heights.
 import argparse
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import harness
 import jax
+import laws
 import numpy as np
 
 import aeot_jax as aeot
@@ -25,14 +27,6 @@ _SAMPLES = 400_000
 
 def normal(rng: np.random.Generator, m: int, d: int) -> np.ndarray:
     return rng.normal(size=(m, d)) * np.linspace(0.3, 2, d)
-
-
-def student(rng: np.random.Generator, m: int, d: int) -> np.ndarray:
-    return rng.standard_t(4, size=(m, d))
-
-
-def lognormal(rng: np.random.Generator, m: int, d: int) -> np.ndarray:
-    return rng.normal(size=(m, d)) * np.exp(0.7 * rng.normal(size=(m, 1)))
 
 
 def clusters(rng: np.random.Generator, m: int, d: int) -> np.ndarray:
@@ -49,8 +43,8 @@ def surface(rng: np.random.Generator, m: int, d: int) -> np.ndarray:
 
 KINDS: dict[str, tuple[Callable[[np.random.Generator, int, int], np.ndarray], int]] = {
     "normal": (normal, 16),
-    "student": (student, 24),
-    "lognormal": (lognormal, 16),
+    "student": (partial(laws.student, freedom=4), 24),
+    "lognormal": (laws.radial, 16),
     "clusters": (clusters, 16),
     "surface": (surface, 32),
 }

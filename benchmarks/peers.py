@@ -88,6 +88,8 @@ class POTSettings:
     start: Literal["zero", "norms"] = "zero"
 
 
+Settings = OTTSettings | POTSettings
+
 # The scan, at a quarter of the budget or less: mass errors of what was tried. ott-jax: g starts
 # at 0, cosine decay, average 0.02, batches of 512 (1024 in the plane); a batch of 256 draws as many
 # samples a second. POT: batches of 64 (per second: 1.0 and 1.2 times as many samples as with 256
@@ -131,10 +133,30 @@ POT = {
 }
 
 
-def settings(name: str, work: str) -> "OTTSettings | POTSettings":
+def settings(name: str, work: str) -> Settings:
     """What a peer is told for a work on what JAX computes on."""
     ott = OTT if harness.on_cpu() else OTT_ON_ACCELERATOR
     return {"ott": ott, "pot": POT}[name][work]
+
+
+def tried(name: str) -> list[Settings]:
+    """What a search tries: rates over three decades, from both starts.
+
+    For ott-jax Adam with a cosine in batches of 512, and for POT the last heights: these were best
+    wherever else they were compared.
+    """
+    starts: tuple[Literal["zero", "norms"], ...] = ("norms", "zero")
+    if name == "ott":
+        return [
+            OTTSettings(learning_rate=rate, batch_size=512, start=start)
+            for start in starts
+            for rate in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+        ]
+    return [
+        POTSettings(learning_rate=rate, average=False, start=start)
+        for start in starts
+        for rate in (100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+    ]
 
 
 def _iterations(timed: Callable[[int], float], seconds: float) -> int:

@@ -19,7 +19,7 @@ from typing import TypeVar
 import harness
 import jax
 import numpy as np
-from works import anisotropic, normal
+from laws import anisotropic, normal
 
 import aeot_jax as aeot
 

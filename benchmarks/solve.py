@@ -4,6 +4,7 @@
     python benchmarks/solve.py --quick                      # small copies of the works: minutes
     python benchmarks/solve.py --works normal-10k-64 --peers ott
     python benchmarks/solve.py --works million-32           # 1,000,000 targets: memory and seconds
+    python benchmarks/solve.py --works student-3k-24 --search   # settings of the peers: ten minutes
     python benchmarks/solve.py --works compilations
 
 Every process is bound to one core and reports CPU-seconds; on an accelerator seconds are those of
@@ -28,6 +29,7 @@ _PARSER = argparse.ArgumentParser(description="Benchmark of the solver.")
 _PARSER.add_argument("--quick", action="store_true", help="small works and budgets")
 _PARSER.add_argument("--works", nargs="*", help="names from works.py, or 'compilations'")
 _PARSER.add_argument("--peers", nargs="*", default=["ott", "pot"], choices=["ott", "pot"])
+_PARSER.add_argument("--search", action="store_true", help="try settings of the peers")
 _PARSER.add_argument("--core", type=int, help="the core to use; by default the first allowed one")
 _PARSER.add_argument("--measure-million", action="store_true", help=argparse.SUPPRESS)
 ARGUMENTS = _PARSER.parse_args()
@@ -176,10 +178,12 @@ def solve_to(work: Work, error_wanted: float, peer_seconds: float) -> None:
     )
 
 
-def run_peer(work: Work, name: str, seconds: float) -> tuple[float, float]:
-    """One peer at its best settings; its judged error and CPU-seconds."""
+def run_peer(
+    work: Work, name: str, settings: peers.Settings, seconds: float, record: str = "solve"
+) -> tuple[float, float]:
+    """One peer; its judged error and CPU-seconds."""
     run: Callable[..., peers.Run] = {"ott": peers.run_ott, "pot": peers.run_pot}[name]
-    found = run(work, peers.settings(name, work.name), seconds)
+    found = run(work, settings, seconds)
     error, error_se = judge(work, found.h)
     report(
         work,
@@ -188,10 +192,22 @@ def run_peer(work: Work, name: str, seconds: float) -> tuple[float, float]:
         error_se,
         found.seconds,
         found.num_samples,
+        record=record,
         settings=found.settings,
         version=found.version,
     )
     return error, found.seconds
+
+
+def search(work: Work) -> None:
+    """Every setting that is tried, a quarter of the budget each; the best is said at the end."""
+    for name in ARGUMENTS.peers:
+        found = [
+            (run_peer(work, name, tried, work.peer_seconds / 4, "solve search")[0], tried)
+            for tried in peers.tried(name)
+        ]
+        error, best = min(found, key=lambda one: one[0])
+        print(f"{work.name}, {name}: {error:.3f} with {best}", flush=True)
 
 
 def report(
@@ -201,6 +217,7 @@ def report(
     error_se: float,
     seconds: float,
     num_samples: int,
+    record: str = "solve",
     **more: object,
 ) -> None:
     """Print a row of the table and append it to the results."""
@@ -217,7 +234,7 @@ def report(
         "samples_per_target": num_samples / m,
         "cost": cost(error, num_samples, m),
     }
-    harness.record("solve", row | more)
+    harness.record(record, row | more)
     extra = " ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in more.items()
@@ -340,7 +357,13 @@ def main() -> None:
         if name == "million-32":
             million(work, ARGUMENTS.quick)
             continue
-        of_peers = [run_peer(work, peer, work.peer_seconds) for peer in ARGUMENTS.peers]
+        if ARGUMENTS.search:
+            search(work)
+            continue
+        of_peers = [
+            run_peer(work, peer, peers.settings(peer, work.name), work.peer_seconds)
+            for peer in (ARGUMENTS.peers if work.peer_seconds else ())
+        ]
         error, seconds = min(of_peers, default=(float("nan"), float("nan")))
         if of_peers:
             solve_to(work, error, seconds)

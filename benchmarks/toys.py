@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from baselines import METHODS, Budget, Fitted, Method, copies
-from baselines.tuned import TUNED
+from baselines.tuned import LONG, TRIED_LONG, TUNED
 from cells import Cell
 
 from aeot_jax.data import toy
@@ -211,9 +211,14 @@ def searched(
 ) -> Iterator[Cell]:
     """Random combinations of what the methods say is to be tried, on seeds that are not reported.
 
-    The same combinations are drawn every time; all of them if there are no more than ``trials``.
+    The same combinations are drawn every time; all of them if there are no more than ``trials``. A
+    long budget has a list of its own.
     """
     for data, method in product(sets, methods):
+        if seconds >= LONG:
+            for way in TRIED_LONG.get(method, ()):
+                yield cell(data, method, SEARCH_SEED, seconds, sizes, way)
+            continue
         names = METHODS[method].tried if method in METHODS else {}
         ways = [dict(zip(names, values, strict=True)) for values in product(*names.values())]
         order = np.random.default_rng(SEARCH_SEED).permutation(len(ways))
@@ -270,7 +275,9 @@ def search_table(place: Path) -> str:
     known = cells.newest_of(cells.lines(place, "baselines search"))
     for line in sorted(known, key=lambda at: (at["data"], at["method"], at["missed"])):
         own = line["settings"]["settings"]
-        own = {name: own[name] for name in METHODS[line["method"]].tried}
+        tried = TRIED_LONG if line["seconds"] >= LONG else {}
+        names = tried.get(line["method"], (METHODS[line["method"]].tried,))[0]
+        own = {name: own[name] for name in names}
         words = ", ".join(f"{name} {value:g}" for name, value in own.items())
         rows.append(
             f"| {line['data']} | {line['method']} | {words} | {100 * line['missed']:.1f} | "

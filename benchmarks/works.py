@@ -6,7 +6,9 @@ same float32 targets.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import laws
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +28,7 @@ class Work:
       dim: d.
       source: "gaussian" (N(0, I)) or "uniform" (the cube of side 1 centred at 0).
       draw: ``draw(rng, m, d)`` gives the targets.
-      peer_seconds: CPU-seconds that a peer gets.
+      peer_seconds: CPU-seconds that a peer gets; with 0 none takes part.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Work:
     num_targets: int
     dim: int
     source: str
-    draw: Callable[[np.random.Generator, int, int], NDArray[np.floating]]
+    draw: Callable[[np.random.Generator, int, int], laws.Points]
     peer_seconds: float
 
     @property
@@ -48,51 +50,43 @@ class Work:
         return self.draw(rng, self.num_targets, self.dim).astype(np.float32)
 
 
-def normal(rng: np.random.Generator, m: int, d: int) -> NDArray[np.floating]:
-    """Draws of N(0, I)."""
-    return rng.standard_normal((m, d))
+_STUDENT_2, _STUDENT_3 = (partial(laws.student, freedom=k) for k in (2, 3))
 
 
-def anisotropic(rng: np.random.Generator, m: int, d: int) -> NDArray[np.floating]:
-    """Skewed codes off the origin: standard deviations fall like k^(-1/2), axes rotated.
-
-    The tails are bent by tanh, so that no closed form knows the heights.
-    """
-    scale = np.arange(1, d + 1) ** -0.5
-    codes = rng.standard_normal((m, d))
-    codes = scale * (np.tanh(codes) + 0.3 * codes**2)
-    rotation, _ = np.linalg.qr(rng.standard_normal((d, d)))
-    return codes @ rotation + rng.standard_normal(d)
+def _square(name: str, description: str, m: int, draw: Callable[..., laws.Points]) -> Work:
+    return Work(name, description, m, 2, "uniform", draw, 40.0)
 
 
-def clusters(rng: np.random.Generator, m: int, d: int) -> NDArray[np.floating]:
-    """Codes of ten classes: centres of N(0, 4 I), each class an ellipsoid of its own."""
-    centres = 2 * rng.standard_normal((10, d))
-    label = rng.integers(0, 10, m)
-    scale = np.exp(0.5 * rng.standard_normal((10, d)))
-    return centres[label] + 0.7 * scale[label] * rng.standard_normal((m, d))
-
-
-def uniform(rng: np.random.Generator, m: int, d: int) -> NDArray[np.floating]:
-    """Draws of the uniform law on the cube of side 1 centred at 0."""
-    return rng.random((m, d)) - 0.5
-
-
-def grid_clusters(rng: np.random.Generator, m: int, d: int) -> NDArray[np.floating]:
-    """25 tight clusters of equal size on a 5 x 5 grid: spacing 0.2, standard deviation 0.01."""
-    grid = np.stack(np.meshgrid(*[np.linspace(-0.4, 0.4, 5)] * d), -1).reshape(-1, d)
-    return grid[np.arange(m) % len(grid)] + 0.01 * rng.standard_normal((m, d))
+def _normal_to(
+    name: str, description: str, m: int, d: int, draw: Callable[..., laws.Points], seconds: float
+) -> Work:
+    return Work(name, description, m, d, "gaussian", draw, seconds)
 
 
 WORKS = {
     work.name: work
     for work in (
-        Work("uniform-1k-2", "uniform to uniform", 1_000, 2, "uniform", uniform, 40.0),
-        Work("clusters-1k-2", "uniform to 25 clusters", 1_000, 2, "uniform", grid_clusters, 40.0),
-        Work("normal-10k-64", "N(0,I) to N(0,I)", 10_000, 64, "gaussian", normal, 120.0),
-        Work("codes-10k-64", "to anisotropic codes", 10_000, 64, "gaussian", anisotropic, 120.0),
-        Work("classes-60k-32", "to codes of 10 classes", 60_000, 32, "gaussian", clusters, 120.0),
-        Work("million-32", "codes of 10 classes", 1_000_000, 32, "gaussian", clusters, 0.0),
+        _square("uniform-1k-2", "uniform to uniform", 1_000, laws.uniform),
+        _square("clusters-1k-2", "uniform to 25 clusters", 1_000, laws.grid_clusters),
+        _normal_to("normal-10k-64", "N(0,I) to N(0,I)", 10_000, 64, laws.normal, 120.0),
+        _normal_to("codes-10k-64", "to anisotropic codes", 10_000, 64, laws.anisotropic, 120.0),
+        _normal_to("classes-60k-32", "to codes of 10 classes", 60_000, 32, laws.clusters, 120.0),
+        _normal_to("student-3k-24", "to Student's t, 3 degrees", 3_000, 24, _STUDENT_3, 40.0),
+        _normal_to("radial-3k-16", "to log-normal radii", 3_000, 16, laws.radial, 40.0),
+        _normal_to("outlying-3k-32", "to one in fifty far out", 3_000, 32, laws.outlying, 40.0),
+        _normal_to("unequal-3k-32", "to clusters 0.1 to 1 wide", 3_000, 32, laws.unequal, 40.0),
+        _normal_to("student2-3k-12", "to Student's t, 2 degrees", 3_000, 12, _STUDENT_2, 40.0),
+        _normal_to("pareto-3k-16", "to Pareto's radii", 3_000, 16, laws.pareto, 40.0),
+        *(
+            _normal_to(f"{name}-10k-{d}", words, 10_000, d, law, 0.0)
+            for name, words, law in (
+                ("normal", "N(0,I) to N(0,I)", laws.normal),
+                ("student4", "to Student's t, 4 degrees", partial(laws.student, freedom=4)),
+            )
+            for d in (16, 32, 64)
+            if (name, d) != ("normal", 64)
+        ),
+        _normal_to("million-32", "codes of 10 classes", 1_000_000, 32, laws.clusters, 0.0),
     )
 }
-"""By name, in the order of the table."""
+"""By name, in the order of the tables."""

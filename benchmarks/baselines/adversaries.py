@@ -6,7 +6,9 @@ generator, as is usual since progressive growing.
 
 Sources: Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014 (the non-saturating loss);
 Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017; Lin, Khetan, Fanti, Oh,
-PacGAN, NeurIPS 2018 (the critic sees a pack of samples side by side).
+PacGAN, NeurIPS 2018 (the critic sees a pack of samples side by side); Mescheder, Geiger, Nowozin,
+Which Training Methods for GANs do actually Converge?, ICML 2018 (the penalty of the critic's slope
+at real samples).
 """
 
 from collections.abc import Mapping
@@ -55,7 +57,8 @@ class Rules(NamedTuple):
       critic_rate: times as fast the critic learns.
       critic_steps: of the critic in a step.
       beta: Adam's memory of the slope.
-      penalty: weight of the gradient penalty.
+      penalty: weight of the gradient penalty: Wasserstein's between samples, or that of the slope
+        at real ones.
       kept: what the average of the weights keeps of itself in a step.
       decay: whether the rates fall in the second half of the budget.
       norm: whether the generator's layers are normalised.
@@ -115,7 +118,11 @@ def critic_loss(
     critic = nnx.merge(graphs[1], weights)
     of_real, of_fake = critic(real)[:, 0], critic(fake)[:, 0]
     if rules.loss == "non-saturating":
-        return jax.nn.softplus(-of_real).mean() + jax.nn.softplus(of_fake).mean()
+        own = jax.nn.softplus(-of_real).mean() + jax.nn.softplus(of_fake).mean()
+        if rules.penalty == 0:
+            return own
+        slope = jax.grad(lambda x: critic(x).sum())(real)
+        return own + 0.5 * rules.penalty * jnp.square(slope).sum(1).mean()
     share = jax.random.uniform(key, (len(real), 1))
     slope = jax.grad(lambda x: critic(x).sum())(share * real + (1 - share) * fake)
     steepness = jnp.sqrt(jnp.square(slope).sum(1) + 1e-12)
