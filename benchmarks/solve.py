@@ -192,7 +192,7 @@ def run_peer(
         error_se,
         found.seconds,
         found.num_samples,
-        record=record,
+        record,
         settings=found.settings,
         version=found.version,
     )
@@ -218,6 +218,7 @@ def report(
     seconds: float,
     num_samples: int,
     record: str = "solve",
+    /,
     **more: object,
 ) -> None:
     """Print a row of the table and append it to the results."""

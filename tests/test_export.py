@@ -122,18 +122,22 @@ def test_no_float_sum_on_a_gpu_depends_on_the_order_of_threads(accelerator):
     """Where an index may repeat, a GPU adds in no fixed order: whole numbers only."""
     count = jax.ShapeDtypeStruct((), jnp.int32)
     kernels = jax.eval_shape(few_kernels)
-    cells = jax.eval_shape(partial(places.cells, own=False), KEY, MU, Y, H, count)
 
     def of_source(function):
         return lambda key, *others: function(key, MU, *others)
 
+    def of_diagram(function):
+        return lambda key, y, h, *others: function(key, places.Diagram(MU, y, h), *others)
+
+    of_cells = of_diagram(partial(places.cells, own=False))
+    cells = jax.eval_shape(of_cells, KEY, Y, H, count)
     sums = {
         "w2_loss": (jax.grad(lambda y, key: aeot.w2_loss(key, MU, y)[0]), Y, KEY),
         "wasserstein": (of_source(aeot.wasserstein), KEY, Y, H, NU),
         "mass_centres": (of_source(aeot.mass_centres), KEY, Y, H),
-        "cells of noise": (of_source(partial(places.cells, own=False)), KEY, Y, H, count),
-        "shapes of cells": (of_source(partial(places.cells, own=True)), KEY, Y, H, count),
-        "shapes of groups": (of_source(places.of_groups), KEY, Y, H, cells, kernels, count),
+        "cells of noise": (of_cells, KEY, Y, H, count),
+        "shapes of cells": (of_diagram(partial(places.cells, own=True)), KEY, Y, H, count),
+        "shapes of groups": (of_diagram(places.sums_of_groups), KEY, Y, H, cells, kernels, count),
         "merged weights": (lambda nu: merging.merged(nu, np.zeros(M, np.int32)), NU),
     }
     texts = {name: public(name, "cuda") for name in PROGRAMS}

@@ -11,7 +11,7 @@ from aeot_jax import measures
 from aeot_jax.ot.cells import blocks, blockwise
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.ways.table import WAYS
-from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.counts.ways.way import Batch, Draws
 from aeot_jax.ot.devices import placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import config, planning, solve, stepping
@@ -45,8 +45,8 @@ def test_streams_abreast_count_what_streams_in_turn_count(mu, way, accelerator, 
     y = jnp.asarray(RNG.standard_normal((70, mu.dim)), jnp.float32)
     nu = jnp.full(70, 1 / 70)
     ids = jnp.arange(placement.NUM_STREAMS, dtype=jnp.int32)
-    marginals, batch = Marginals(mu, y, nu), Batch(WAYS[way], 48)
-    arguments = KEY, marginals, -0.5 * jnp.square(y).sum(1), ids, batch
+    marginals, draws = Marginals(mu, y, nu), Draws(Batch(WAYS[way], 48))
+    arguments = KEY, marginals, -0.5 * jnp.square(y).sum(1), ids, draws
     abreast = jax.jit(lambda: streams.stream_counts(*arguments))()
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     in_turn = jax.jit(lambda: streams.stream_counts(*arguments))()
@@ -61,8 +61,8 @@ def test_strict_types_and_64_bits_change_no_count(dim, way, accelerator):
     nu, ids = jnp.full(70, 1 / 70), jnp.arange(placement.NUM_STREAMS, dtype=jnp.int32)
 
     def counts():
-        marginals, batch = Marginals(mu, y, nu), Batch(WAYS[way], 16)
-        return jax.jit(lambda: streams.stream_counts(KEY, marginals, 0 * nu, ids, batch))()
+        marginals, draws = Marginals(mu, y, nu), Draws(Batch(WAYS[way], 16))
+        return jax.jit(lambda: streams.stream_counts(KEY, marginals, 0 * nu, ids, draws))()
 
     usual = counts()
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):

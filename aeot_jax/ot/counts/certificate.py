@@ -16,14 +16,14 @@ from aeot_jax.ot.counts.estimate import (
 )
 from aeot_jax.ot.counts.streams import draw_counts
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
-from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.counts.ways.way import Batch, Draws
 from aeot_jax.ot.devices.parallel import local, run
-from aeot_jax.ot.devices.placement import NUM_STREAMS, OF_MARGINALS, SHARDED, Axes, Placement
+from aeot_jax.ot.devices.placement import OF_MARGINALS, SHARDED, Axes, Placement
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.typing import Counts, Heights, PRNGKey, Weights
 
-_SAMPLES_PER_STREAM = 512
-"""Samples of a stream in one batch; a draw is a whole number of batches."""
+_BATCH = Batch(INDEPENDENT, 512)
+"""A draw is a whole number of batches."""
 
 _CHUNK_WORK = 2e11
 """Floating-point operations of one call: about a second of two cores."""
@@ -37,9 +37,8 @@ def draw(
     marginals: Marginals,
     h: Heights,
     num_samples: int,
-    samples_per_stream: int = _SAMPLES_PER_STREAM,
     where: Placement = Placement("none"),  # noqa: B008 - a tuple
-    streams: int = NUM_STREAMS,
+    batch: Batch = _BATCH,
 ) -> Certificate:
     """``certify`` of a problem that ``problem.make`` has made.
 
@@ -48,13 +47,12 @@ def draw(
       marginals: source, targets and weights.
       h: heights (m,).
       num_samples: samples at least.
-      samples_per_stream: samples of a stream in one batch; the solver passes its own, so that one
-        kernel is compiled.
       where: placement of the devices; the arrays are placed in it, or sharded over it.
-      streams: logical streams.
+      batch: its streams, and the samples of each; the solver passes its own, so that one kernel is
+        compiled. Samples are independent, and all targets are looked at, whatever it says.
     """
-    samples_per_stream = min(samples_per_stream, -(-num_samples // streams))
-    batch = Batch(INDEPENDENT, samples_per_stream, streams)
+    per_stream = min(batch.samples_per_stream, -(-num_samples // batch.streams))
+    batch = Batch(INDEPENDENT, per_stream, batch.streams)
     batches = -(-num_samples // batch.size)
     total = batches * batch.size
     if total > np.iinfo(np.int32).max:
@@ -105,7 +103,7 @@ def fresh_counts(
     rows, heights, _ = shift.around(marginals.y, h, axes.targets)
     first, batches = numbers
     near = marginals._replace(y=rows)
-    return draw_counts(key, near, heights, batches, first, batch=batch, axes=axes)[0]
+    return draw_counts(key, near, heights, batches, first, draws=Draws(batch, axes))[0]
 
 
 def _sums(

@@ -9,16 +9,16 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.measures import is_centred
-from aeot_jax.numerics import axis_size, isolated, on_accelerator
+from aeot_jax.numerics import isolated, on_accelerator
 from aeot_jax.ot.cells import blockwise, contenders
 from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import scatter
-from aeot_jax.ot.counts.ways.way import Batch, Way
-from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes, divisors
+from aeot_jax.ot.counts.sharded import is_winner, over_axes, own_streams
+from aeot_jax.ot.counts.ways.way import Batch, Draws, Way
 from aeot_jax.ot.lists import search
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.typing import Counts, Heights, Index, PRNGKey, Samples
@@ -29,8 +29,7 @@ def stream_counts(
     marginals: Marginals,
     h: Heights,
     streams: Int[Array, " s"],
-    batch: Batch,
-    targets_axis: str | None = None,
+    draws: Draws,
     width: Float[Array, ""] | None = None,
 ) -> tuple[Int[Array, "r m"], Float[Array, "s k"]]:
     r"""Count the samples of some logical streams that fall into each cell.
@@ -43,9 +42,8 @@ def stream_counts(
       marginals: source, targets and weights; see ``cells``.
       h: heights (m,).
       streams: ids of the streams to draw (s,).
-      batch: how it is drawn.
-      targets_axis: a mapped axis over whose devices the targets are sharded: y, h, nu and the
-        counts are those of this device.
+      draws: how they are drawn. Where the targets are sharded, y, h, nu and the counts are those of
+        this device.
       width: gap up to which a sample is shared with the runner-up (``shares.py``); None shares
         nothing.
 
@@ -55,6 +53,7 @@ def stream_counts(
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
+    batch, axes = draws
     n = jnp.float32(batch.samples_per_stream)
 
     def counted(
@@ -63,14 +62,14 @@ def stream_counts(
         """Counts of one stream and their scatter, from the cells of its samples."""
         nu = marginals.nu
         own = jnp.zeros_like(h, dtype=jnp.int32).at[index].add(1)  # m is another device's
-        within = blockwise.map_blocks(scatter, (own, nu), n, targets_axis=targets_axis)
+        within = blockwise.map_blocks(scatter, (own, nu), n, targets_axis=axes.targets)
         rows = [own]
         if shared:
             rows.append(shares.moved(index, *shared, num_targets=h.shape[0]))
         return jnp.stack(rows), within
 
     if width is None and (on_accelerator() or batch.probes):
-        index = cells_abreast(key, marginals, h, streams, batch, targets_axis)
+        index = cells_abreast(key, marginals, h, streams, draws)
         counts, within = jax.vmap(counted)(index)
         return counts.sum(0, dtype=jnp.int32), within
 
@@ -78,9 +77,9 @@ def stream_counts(
         counts: Int[Array, "r m"], stream: Int[Array, ""]
     ) -> tuple[Int[Array, "r m"], Float[Array, " k"]]:
         if width is None:
-            found = (cells(key, marginals, h, stream, batch, targets_axis),)
+            found = (cells(key, marginals, h, stream, draws),)
         else:
-            found = shared_cells(key, marginals, h, stream, batch, width, targets_axis)
+            found = shared_cells(key, marginals, h, stream, draws, width)
         own, within = counted(*found)
         return counts + own, within
 
@@ -97,7 +96,7 @@ def _no_counts(
 
 
 def batch_counts(
-    key: PRNGKey, marginals: Marginals, h: Heights, batch: Batch, axes: Axes = ALONE
+    key: PRNGKey, marginals: Marginals, h: Heights, draws: Draws
 ) -> tuple[Counts, Float[Array, " all"]]:
     """Counts (m,) of one batch, all logical streams of it.
 
@@ -105,9 +104,8 @@ def batch_counts(
       key: key of the batch.
       marginals: source, targets and weights; see ``cells``.
       h: heights (m,).
-      batch: how it is drawn.
-      axes: mapped axes; the counts are summed over that of the samples, so that every device gets
-        the counts of the whole batch.
+      draws: how it is drawn; the counts are summed over the axis of the samples, so that every
+        device gets the counts of the whole batch.
 
     Returns:
       Counts, and the scatter of every stream (all,); see ``stream_counts``.
@@ -115,9 +113,9 @@ def batch_counts(
     Raises:
       ValueError: if the size of the axis does not divide the number of streams.
     """
-    streams = own_streams(axes.samples, batch.streams)
-    drawn = stream_counts(key, marginals, h, streams, batch, axes.targets)
-    counts, within = _over_axes(*drawn, streams, batch.streams, axes)
+    streams = own_streams(draws.axes.samples, draws.batch.streams)
+    drawn = stream_counts(key, marginals, h, streams, draws)
+    counts, within = over_axes(*drawn, streams, draws)
     return counts[0], within
 
 
@@ -128,8 +126,7 @@ def draw_counts(
     num_batches: ArrayLike,
     first: ArrayLike = 0,
     *,
-    batch: Batch,
-    axes: Axes = ALONE,
+    draws: Draws,
 ) -> tuple[Counts, Float[Array, " all"]]:
     """Counts (m,) of so many batches of fresh samples.
 
@@ -140,7 +137,7 @@ def draw_counts(
       Counts, and the scatter of every stream (all,), summed over the batches. All batches together
       are one reduction over the axis.
     """
-    counts, within = _draw(key, marginals, h, num_batches, first, None, batch=batch, axes=axes)
+    counts, within = _draw(key, marginals, h, (first, num_batches), None, draws=draws)
     return counts[0], within
 
 
@@ -151,8 +148,7 @@ def draw_shared(
     num_batches: ArrayLike,
     width: Float[Array, ""],
     *,
-    batch: Batch,
-    axes: Axes = ALONE,
+    draws: Draws,
 ) -> tuple[Counts, Counts, Float[Array, " all"]]:
     """The same, with what shares of the samples add to the counts; see ``shares.py``.
 
@@ -160,80 +156,38 @@ def draw_shared(
       Counts (m,), what shares add to them (m,) in units of ``1 / shares.UNITS``, and the scatter of
       every stream (all,).
     """
-    counts, within = _draw(key, marginals, h, num_batches, 0, width, batch=batch, axes=axes)
+    counts, within = _draw(key, marginals, h, (0, num_batches), width, draws=draws)
     return counts[0], counts[1], within
 
 
-@partial(jax.jit, static_argnames=("batch", "axes"))
+@partial(jax.jit, static_argnames=("draws",))
 def _draw(
     key: PRNGKey,
     marginals: Marginals,
     h: Heights,
-    num_batches: ArrayLike,
-    first: ArrayLike,
+    numbers: tuple[ArrayLike, ArrayLike],
     width: Float[Array, ""] | None,
     *,
-    batch: Batch,
-    axes: Axes,
+    draws: Draws,
 ) -> tuple[Int[Array, "r m"], Float[Array, " all"]]:
-    streams = own_streams(axes.samples, batch.streams)
+    """Counts of some batches; ``numbers`` are that of the first, and how many they are."""
+    axes = draws.axes
+    streams = own_streams(axes.samples, draws.batch.streams)
 
     def body(
         i: Int[Array, ""], carry: tuple[Int[Array, "r m"], Float[Array, "s k"]]
     ) -> tuple[Int[Array, "r m"], Float[Array, "s k"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = stream_counts(batch_key, marginals, h, streams, batch, axes.targets, width)
+        drawn = stream_counts(batch_key, marginals, h, streams, draws, width)
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
     own = blockwise.NUM_BLOCKS // blockwise.num_shards(axes.targets)
     none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
-    begin = jnp.asarray(first, jnp.int32)
-    last = begin + jnp.asarray(num_batches, jnp.int32)
+    first, number = (jnp.asarray(one, jnp.int32) for one in numbers)
     empty = _no_counts(h, streams, width), none
-    counts, within = jax.lax.fori_loop(begin, last, body, empty)
-    return _over_axes(counts, within, streams, batch.streams, axes)
-
-
-def own_streams(axis_name: str | None, streams: int = NUM_STREAMS) -> Int[Array, " s"]:
-    """Ids of the streams that this device draws, of so many."""
-    if axis_name is None:
-        return jnp.arange(streams, dtype=jnp.int32)
-    num_devices = axis_size(axis_name)
-    if streams % num_devices:
-        *others, most = divisors(streams)
-        raise ValueError(
-            f"`axis_name` {axis_name!r} has size {num_devices}, which does not divide the "
-            f"{streams} logical streams; map over {', '.join(map(str, others))} or {most} devices."
-        )
-    own = streams // num_devices
-    return jax.lax.axis_index(axis_name) * own + jnp.arange(own, dtype=jnp.int32)
-
-
-def _over_axes(
-    counts: Int[Array, "r m"],
-    within: Float[Array, "s k"],
-    streams: Int[Array, " s"],
-    number: int,
-    axes: Axes,
-) -> tuple[Int[Array, "r m"], Float[Array, " all"]]:
-    """Counts of all devices and the scatter of all streams, by a reduction of integers.
-
-    The bits of each float travel in a place of their own, to which the other devices add 0: a sum
-    of floats would depend on the order of the devices.
-    """
-    within = blockwise.add_blocks(within.T, axes.targets)
-    if axes.samples is None:
-        return counts, within
-    bits = jax.lax.bitcast_convert_type(within, jnp.int32)
-    places = jnp.zeros_like(bits, shape=number) + 0 * streams[:1]
-    places = places.at[streams].set(bits)
-    if axes.targets is not None:  # the scatter is the same over that axis, the counts are not
-        counts, places = (jax.lax.psum(part, axes.samples) for part in (counts, places))
-    else:
-        both = jax.lax.psum(jnp.concatenate([counts.ravel(), places]), axes.samples)
-        counts, places = both[: counts.size].reshape(counts.shape), both[counts.size :]
-    return counts, jax.lax.bitcast_convert_type(places, jnp.float32)
+    counts, within = jax.lax.fori_loop(first, first + number, body, empty)
+    return over_axes(counts, within, streams, draws)
 
 
 def cells(
@@ -241,8 +195,7 @@ def cells(
     marginals: Marginals,
     h: Heights,
     stream: Int[Array, ""],
-    batch: Batch,
-    targets_axis: str | None = None,
+    draws: Draws,
 ) -> Index:
     """Cells that hold the samples of one logical stream of a batch.
 
@@ -252,15 +205,15 @@ def cells(
         beyond the heights own no cell.
       h: heights (m,).
       stream: id of the stream.
-      batch: how it is drawn.
-      targets_axis: a mapped axis over whose devices the targets are sharded, m to each.
+      draws: how it is drawn, and over which devices the targets are sharded, m to each.
 
     Returns:
       Indices (n,), m where the cell is another device's. Streams are independent of each other, but
       for a net, which spans them all.
     """
+    batch, axes = draws
     x, rows, heights = _drawn(key, marginals, h, stream, batch)
-    owners = _owners(x, rows, heights, h.shape[0], batch.way, targets_axis)
+    owners = _owners(x, rows, heights, h.shape[0], batch.way, axes.targets)
     return owners.reshape(batch.samples_per_stream)
 
 
@@ -269,18 +222,17 @@ def shared_cells(
     marginals: Marginals,
     h: Heights,
     stream: Int[Array, ""],
-    batch: Batch,
+    draws: Draws,
     width: Float[Array, ""],
-    targets_axis: str | None = None,
 ) -> tuple[Index, Index, Int[Array, " n"]]:
     """``cells``, the runners-up (n,), and the shares that these have in the samples (n,).
 
     Other arguments are those of ``cells``; samples are shared where the gap between their two best
     scores is below ``width``, see ``shares.py``.
     """
-    x, rows, heights = _drawn(key, marginals, h, stream, batch)
-    found = batch.way.contending(x, rows, heights)
-    (best, second), gap = contenders.two_best(found, targets_axis, h.shape[0])
+    x, rows, heights = _drawn(key, marginals, h, stream, draws.batch)
+    found = draws.batch.way.contending(x, rows, heights)
+    (best, second), gap = contenders.two_best(found, draws.axes.targets, h.shape[0])
     return best, second, isolated(shares.of_runner_up, gap, width)
 
 
@@ -297,10 +249,10 @@ def cells_abreast(
     marginals: Marginals,
     h: Heights,
     streams: Int[Array, " s"],
-    batch: Batch,
-    targets_axis: str | None = None,
+    draws: Draws,
 ) -> Int[Array, "s n"]:
     """``cells`` of several streams, all scored together: what accelerators and lists want."""
+    batch, axes = draws
 
     def drawn(stream: Int[Array, ""]) -> Samples:
         return batch.way.drawn(key, marginals.mu, stream, batch.samples_per_stream)
@@ -312,7 +264,7 @@ def cells_abreast(
     if batch.probes:
         index = search.owners(flat, rows, heights, rows.lists, batch.probes)
     else:
-        index = _owners(flat, rows, heights, h.shape[0], batch.way, targets_axis)
+        index = _owners(flat, rows, heights, h.shape[0], batch.way, axes.targets)
     of_streams = index.reshape(-1, x.shape[0], x.shape[1])  # a member of every orbit in front
     return jnp.swapaxes(of_streams, 0, 1).reshape(x.shape[0], batch.samples_per_stream)
 
@@ -343,13 +295,3 @@ def _owners(
     scores, index = way.leaders(x, rows, heights)
     winner = is_winner(scores.reshape(-1), targets_axis).reshape(index.shape)
     return jnp.where(winner, index, num_targets)
-
-
-def is_winner(scores: Float[Array, " n"], targets_axis: str) -> Bool[Array, " n"]:
-    """Whether this device's best score of each sample is the best of all devices.
-
-    Of equals the first wins, as among the targets of one device. Four bytes a sample and device
-    travel: whoever wins knows the index.
-    """
-    winner = contenders.first_shard(jax.lax.all_gather(scores, targets_axis))
-    return winner == jax.lax.axis_index(targets_axis)

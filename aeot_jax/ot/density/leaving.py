@@ -55,15 +55,16 @@ def left_out(
             continue
         vectors, deviations = (part[k] for part in bases[kin])
         to_white = vectors / deviations
-        at = (z[which] - found.mean[k]) @ to_white
-        white = (y[codes] - found.mean[k]) @ to_white
-        change = _change(y, rows[which], found, k, to_white, kin, weight)
-        log_scale = np.log(deviations).sum()
+        own = rows[which]
+        points, kernels = ((part - found.mean[k]) @ to_white for part in (z[which], y[codes]))
+        white = _White(points, kernels, np.log(deviations).sum())
+        u = (y[own] - found.mean[found.group[own]]) @ to_white
+        change = _change(u, own, found, k, kin, weight)
         if kin is _Kin.GROUP:
-            part = _of_own_group(at, white, change, log_scale, widths, codes)
+            part = _of_own_group(white, change, widths, codes)
             total[:, which] = np.logaddexp(total[:, which], part)
         else:
-            _add_group(total, which, at, white, change, log_scale, widths)
+            _add_group(total, which, white, change, widths)
     return total - np.log(m - 1)
 
 
@@ -105,17 +106,30 @@ class _Change(NamedTuple):
     row: Int[np.ndarray, " n"]
 
 
+class _White(NamedTuple):
+    """Points and a group, whitened by its covariance.
+
+    Attributes:
+      z: the points (n, d).
+      a: codes of the group (c, d).
+      log_scale: logarithm of the volume that a unit is worth.
+    """
+
+    z: Float[np.ndarray, "n d"]
+    a: Float[np.ndarray, "c d"]
+    log_scale: float
+
+
 def _change(
-    y: Float[np.ndarray, "m d"],
+    u: Float[np.ndarray, "n d"],
     row: Int[np.ndarray, " n"],
     found: Moments,
     k: int,
-    to_white: Float[np.ndarray, "d d"],
     kin: _Kin,
     weight: int | float,
 ) -> _Change:
+    """How the group k changes without these codes, one at a time, with whitened offsets u."""
     group, number = found.group[row], found.sizes[found.family[k]]
-    u = (y[row] - found.mean[group]) @ to_white
     n = found.counts[group].astype(np.float64)
     removed = np.divide(n, n - 1, out=np.zeros_like(n), where=n > 1)  # n S loses this times u u^T
     size = found.counts[k]
@@ -130,14 +144,13 @@ def _change(
 def _add_group(
     total: Float[np.ndarray, "s r"],
     which: Int[np.ndarray, " n"],
-    z: Float[np.ndarray, "n d"],
-    a: Float[np.ndarray, "c d"],
+    white: _White,
     change: _Change,
-    log_scale: float,
     widths: Float[np.ndarray, " s"],
 ) -> None:
     """Add the kernels of a group that lacks no code, where they can be seen beside the others."""
-    d, (u, beta, *_) = z.shape[1], change
+    (z, a, log_scale), (u, beta, *_) = white, change
+    d = z.shape[1]
     kept = np.maximum(1 - beta * (u * u).sum(1), 1e-12)
     keeps, scales = np.sqrt(1 - widths), d * (np.log(widths) + _LOG_2PI)
     norm = log_scale + 0.5 * (scales[:, None] + np.log(kept))
@@ -164,14 +177,10 @@ def _add_group(
 
 
 def _of_own_group(
-    z: Float[np.ndarray, "n d"],
-    a: Float[np.ndarray, "c d"],
-    change: _Change,
-    log_scale: float,
-    widths: Float[np.ndarray, " s"],
-    codes: Int[np.ndarray, " c"],
+    white: _White, change: _Change, widths: Float[np.ndarray, " s"], codes: Int[np.ndarray, " c"]
 ) -> Float[np.ndarray, "s n"]:
     """Logarithm of the sum of a group's kernels at whitened codes of its own that are left out."""
+    z, a, log_scale = white
     d = z.shape[1]
     u, beta, factor, shift, row = change
     uu, keeps = (u * u).sum(1), np.sqrt(1 - widths)

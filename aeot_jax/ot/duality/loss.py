@@ -35,7 +35,7 @@ from aeot_jax.measures import FromSampler, Measure, draw
 from aeot_jax.numerics import PRECISION, add_rows, axis_size
 from aeot_jax.ot import centring, checks
 from aeot_jax.ot.cells import power
-from aeot_jax.ot.counts.streams import own_streams
+from aeot_jax.ot.counts.sharded import own_streams
 from aeot_jax.ot.devices.placement import NUM_STREAMS, Axes
 from aeot_jax.ot.duality.potential import total, total_tangent
 from aeot_jax.ot.problem import Marginals
@@ -140,8 +140,8 @@ def w2_loss(
         axis_size(axis_name)  # refuses an axis that nothing maps
     asked = Marginals(mu, targets, weights), jnp.asarray(offset, jnp.float32), heights
     per_stream = -(-num_samples // NUM_STREAMS)
-    static = {"num_steps": num_steps, "per_stream": per_stream, "axes": Axes(axis_name)}
-    return _w2_loss(key, *asked, plan=plan, budget=budget, **static)
+    how = _How(plan, budget, num_steps, per_stream, Axes(axis_name))
+    return _w2_loss(key, *asked, how=how)
 
 
 def _check_size(y: Targets) -> None:
@@ -182,20 +182,35 @@ def _planned(
     return plan, budget
 
 
-@partial(jax.jit, static_argnames=("plan", "budget", "num_steps", "per_stream", "axes"))
+class _How(NamedTuple):
+    """What a loss is compiled for; static.
+
+    Attributes:
+      plan: of the steps.
+      budget: of the steps.
+      num_steps: how many there are.
+      per_stream: samples of each logical stream that measure the loss.
+      axes: mapped axes.
+    """
+
+    plan: Plan
+    budget: Budget
+    num_steps: int
+    per_stream: int
+    axes: Axes
+
+
+@partial(jax.jit, static_argnames=("how",))
 def _w2_loss(
     key: PRNGKey,
     marginals: Marginals,
     offset: Float[Array, " d"],
     h0: Heights | None,
     *,
-    plan: Plan,
-    budget: Budget,
-    num_steps: int,
-    per_stream: int,
-    axes: Axes,
+    how: _How,
 ) -> tuple[Float[Array, ""], Heights]:
     """``w2_loss`` of what is known to be good; ``offset`` has been taken off the targets."""
+    plan, budget, num_steps, per_stream, axes = how
     step_key, draw_key = jax.random.split(key)
     mu, y, nu = marginals
     held = _held(marginals)

@@ -44,6 +44,7 @@ from aeot_jax.ot.extension.config import check_options
 from aeot_jax.ot.extension.learn import learn
 from aeot_jax.ot.extension.noise import learning as noises
 from aeot_jax.ot.extension.noise.moving import Noise
+from aeot_jax.ot.extension.noise.places import Diagram
 from aeot_jax.ot.solver.solution import Solution, parts_of
 from aeot_jax.reprs import number, or_brief
 from aeot_jax.trees import register
@@ -210,7 +211,7 @@ def calibrate(
         2 * float(np.sin(min(float(ext.threshold), np.pi) / 2)),
     )
     nu = None if ext.nu is None else np.asarray(ext.nu, np.float64)
-    return replace(ext, noise=noises.learn(key, ext.mu, y, h, planes, others, nu))
+    return replace(ext, noise=noises.learn(key, Diagram(ext.mu, y, h), planes, others, nu))
 
 
 LEAST_CODES = 200

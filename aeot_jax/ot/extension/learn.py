@@ -127,7 +127,8 @@ def learn(
     of_farthest = unit(_farthest(nearest, active))
     pairs = index[:, :2]
     codes = _of_targets(where, _codes, targets.y, pairs, specs=(SHARDED, P()))
-    learned = _conclude(values, codes, unit(pairs), of_chosen, of_farthest, chosen, active)
+    seen = _Seen(values, codes, unit(pairs))
+    learned = _conclude(seen, of_chosen, of_farthest, chosen, active)
     if rows == made.num_targets or rows > _NUM_SAMPLES:
         return frame, learned
     # Every row was chosen, those that fill up included: drop these.
@@ -251,17 +252,30 @@ def _farthest(nearest: Int[Array, "q j"], active: Bool[Array, " rows"]) -> Int[A
     return nearest[:, jnp.minimum(nearest.shape[1] - 1, num_active - 1)]
 
 
+class _Seen(NamedTuple):
+    """What lies above samples.
+
+    Attributes:
+      values: of the highest planes (n, k).
+      codes: of the two highest (n, 2, d).
+      unit: the same codes, centred and scaled.
+    """
+
+    values: Float[Array, "n k"]
+    codes: Float[Array, "n 2 d"]
+    unit: Float[Array, "n 2 d"]
+
+
 @jax.jit
 def _conclude(
-    values: Float[Array, "n k"],
-    codes: Float[Array, "n 2 d"],
-    unit: Float[Array, "n 2 d"],
+    seen: _Seen,
     of_chosen: Float[Array, "q d"],
     of_farthest: Float[Array, "q d"],
     chosen: Int[Array, " q"],
     active: Bool[Array, " rows"],
 ) -> Learned:
     """Learn from the highest planes above samples, and from the codes nearest to chosen codes."""
+    values, codes, unit = seen
     # A plane at -inf is no neighbour.
     gaps = jnp.where(jnp.isfinite(values), values[:, :1] - values, 0.0)
     # Equal targets, which jit cannot merge, have no face between them.

@@ -257,23 +257,20 @@ def phases_of(
 
 
 def phases_after(
-    error: float,
-    drawn: int,
-    goal: int,
-    num_targets: int,
-    dim: int,
-    plan: Plan,
-    budget: Budget,
-    config: SolverConfig,
+    error: float, again: Phases, per_target: float, trust: Trust, *, may_forget: bool
 ) -> Phases | None:
-    """Phases of the steps to a goal, after a far miss: the first is left out as it is of a start.
+    """Phases of the steps after a far miss: the first is left out as it is of a start.
 
-    To forget what was reached takes as many samples again; where there are less, nothing changes.
+    Args:
+      error: the mass error.
+      again: phases of so many steps from a start that is forgotten.
+      per_target: samples of a step over the number of targets.
+      trust: says which error is near.
+      may_forget: whether as many samples are to come as were drawn: to forget what was reached
+        takes so many. Where there are less, nothing changes.
     """
-    again = phases_of(goal - drawn, num_targets, dim, plan, config)
-    if error**2 > budget.trust.chi2:
-        return again if goal >= 2 * drawn else None
-    per_target = plan.batch.size / num_targets
+    if error**2 > trust.chi2:
+        return again if may_forget else None
     return again._replace(adam_until=-int(head_start(error**2, per_target, np)))
 
 

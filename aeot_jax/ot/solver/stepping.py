@@ -26,6 +26,7 @@ from aeot_jax.ot.cells.blocks import as_rows
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
+from aeot_jax.ot.counts.ways.way import Draws
 from aeot_jax.ot.devices import parallel
 from aeot_jax.ot.devices.placement import OF_MARGINALS, Axes, Placement
 from aeot_jax.ot.frames import Frame
@@ -242,9 +243,8 @@ def _look(
     """chi^2 of the answer so far, with its standard error."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, _LOOK), state.step)
     batch = plan.batch._replace(way=INDEPENDENT)
-    counts, _ = streams.draw_counts(
-        key, working, state.answer, _LOOK_BATCHES, batch=batch, axes=axes
-    )
+    draws = Draws(batch, axes)
+    counts, _ = streams.draw_counts(key, working, state.answer, _LOOK_BATCHES, draws=draws)
     return chi_square(counts, working.nu, _LOOK_BATCHES * batch.size, axes.targets)
 
 
@@ -255,14 +255,12 @@ def _step(
     key = jax.random.fold_in(state.key, state.step)
     batch_key, own_key = jax.random.split(key)
     num_batches = 1 if plan.plateau_steps is None else state.multiplier
-    draw = batch_key, working, state.h, num_batches
+    draw, draws = (batch_key, working, state.h, num_batches), Draws(plan.batch, axes)
     shared = None
     if plan.shares:
-        counts, shared, within = streams.draw_shared(
-            *draw, newton.width(state), batch=plan.batch, axes=axes
-        )
+        counts, shared, within = streams.draw_shared(*draw, newton.width(state), draws=draws)
     else:
-        counts, within = streams.draw_counts(*draw, batch=plan.batch, axes=axes)
+        counts, within = streams.draw_counts(*draw, draws=draws)
     num_samples = (plan.batch.size * state.multiplier).astype(jnp.float32)
     seen = Seen(counts, num_samples, own_key, shared)
     # The counts are integers and the same in every placement; so that the heights are, too, no

@@ -9,7 +9,7 @@ from aeot_jax import Empirical, Gaussian
 from aeot_jax.ot.counts import estimate, streams
 from aeot_jax.ot.counts.chi_square import chi_square, mass_error, samples_to_verify
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
-from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.counts.ways.way import Batch, Draws
 from aeot_jax.ot.devices import placement
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.duality.assign import assign
@@ -162,7 +162,9 @@ def test_counts_are_those_of_the_samples_in_the_cells():
     h = jnp.zeros(40)
     key = jax.random.key(9)
     nu = jnp.full(40, 1 / 40)
-    counts, _ = streams.draw_counts(key, Marginals(mu, y, nu), h, 2, batch=Batch(INDEPENDENT, 16))
+    counts, _ = streams.draw_counts(
+        key, Marginals(mu, y, nu), h, 2, draws=Draws(Batch(INDEPENDENT, 16))
+    )
     expected = np.zeros(40, int)
     for batch in range(2):
         for stream in range(placement.NUM_STREAMS):
@@ -182,11 +184,11 @@ def test_devices_do_not_change_the_counts(num_devices):
     h = jnp.zeros(40)
     key = jax.random.key(9)
     marginals, batch = Marginals(Gaussian(3), y, jnp.full(40, 1 / 40)), Batch(INDEPENDENT, 16)
-    alone, within = streams.batch_counts(key, marginals, h, batch)
+    alone, within = streams.batch_counts(key, marginals, h, Draws(batch))
     assert within.shape == (placement.NUM_STREAMS,)
 
     def body(_):
-        return streams.batch_counts(key, marginals, h, batch, Axes("devices"))[0]
+        return streams.batch_counts(key, marginals, h, Draws(batch, Axes("devices")))[0]
 
     mapped = jax.pmap(body, axis_name="devices", devices=jax.devices()[:num_devices])
     for counts in mapped(jnp.arange(num_devices)):
@@ -200,7 +202,7 @@ def test_streams_that_do_not_divide_are_named():
     zero, batch = jnp.zeros(3), Batch(INDEPENDENT, 4)
 
     def body(_):
-        return streams.batch_counts(jax.random.key(0), marginals, zero, batch, Axes("i"))[0]
+        return streams.batch_counts(jax.random.key(0), marginals, zero, Draws(batch, Axes("i")))[0]
 
     with pytest.raises(ValueError, match="size 3, which does not divide the 8"):
         jax.vmap(body, axis_name="i")(jnp.arange(3))
@@ -210,5 +212,7 @@ def test_ties_of_an_empirical_source_go_to_the_lowest_index():
     y = jnp.array([[1.0], [1.0], [-1.0]])
     marginals = Marginals(Empirical(jnp.array([[2.0]])), y, jnp.full(3, 1 / 3))
     batch = Batch(INDEPENDENT, 4)
-    counts, _ = streams.draw_counts(jax.random.key(0), marginals, jnp.zeros(3), 1, batch=batch)
+    counts, _ = streams.draw_counts(
+        jax.random.key(0), marginals, jnp.zeros(3), 1, draws=Draws(batch)
+    )
     np.testing.assert_array_equal(counts, [32, 0, 0])

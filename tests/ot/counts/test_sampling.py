@@ -9,7 +9,7 @@ from aeot_jax.measures import Empirical, FromSampler, Gaussian, UniformBall, Uni
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square, chi_square_between
 from aeot_jax.ot.counts.ways.table import WAYS, choose
-from aeot_jax.ot.counts.ways.way import Batch
+from aeot_jax.ot.counts.ways.way import Batch, Draws
 from aeot_jax.ot.problem import Marginals
 
 KEY = jax.random.key(0)
@@ -51,7 +51,7 @@ def test_counts_agree_with_those_of_independent_samples(way):
 
     def draw(key, y, way):
         marginals, batch = Marginals(mu, y, nu), Batch(WAYS[way], 16)
-        return streams.draw_counts(key, marginals, h, 200, batch=batch)[0]
+        return streams.draw_counts(key, marginals, h, 200, draws=Draws(batch))[0]
 
     counts, reference = draw(KEY, turned, way), draw(jax.random.key(9), y, "independent")
     n = 200 * 128
@@ -77,12 +77,12 @@ def test_chi_square_between_streams_is_unbiased(way):
     marginals = Marginals(mu, y, nu)
 
     def estimated(key):
-        counts, within = streams.batch_counts(key, marginals, h, Batch(WAYS[way], 64))
+        counts, within = streams.batch_counts(key, marginals, h, Draws(Batch(WAYS[way], 64)))
         return chi_square_between(counts, within, nu, 512)
 
     chi2, chi2_se = jax.lax.map(estimated, jax.random.split(KEY, 400))
     counts, _ = streams.draw_counts(
-        jax.random.key(5), marginals, h, 100, batch=Batch(WAYS["independent"], 512)
+        jax.random.key(5), marginals, h, 100, draws=Draws(Batch(WAYS["independent"], 512))
     )
     truth, truth_se = chi_square(counts, nu, counts.sum())
     spread = np.std(np.asarray(chi2)) / 20

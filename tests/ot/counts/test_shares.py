@@ -9,9 +9,10 @@ from jax.sharding import PartitionSpec as P
 import aeot_jax as aeot
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.cells import antithetic, contenders
+from aeot_jax.ot.cells.blocks import as_rows
 from aeot_jax.ot.counts import shares, streams
 from aeot_jax.ot.counts.ways.table import WAYS
-from aeot_jax.ot.counts.ways.way import Batch, Way
+from aeot_jax.ot.counts.ways.way import Batch, Draws, Way
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
@@ -36,7 +37,7 @@ def test_the_two_best_planes_are_those_of_all_scores(way, m):
     marginals, h = problem(m)
     batch = Batch(WAYS[way], 64)
     x = batch.way.drawn(KEY, marginals.mu, jnp.int32(0), 64)
-    rows, heights = streams._whole(streams.as_rows(marginals.y), h)
+    rows, heights = streams._whole(as_rows(marginals.y), h)
     found = batch.way.contending(x, rows, heights)
     index, gap = contenders.two_best(found, None, m)
     every = x
@@ -45,8 +46,8 @@ def test_the_two_best_planes_are_those_of_all_scores(way, m):
     scores = np.asarray(every, np.float64) @ np.asarray(marginals.y, np.float64).T + np.asarray(h)
     order = np.argsort(-scores, axis=1)[:, :2]
     highest = np.take_along_axis(scores, order, axis=1)
-    owners = batch.way.owners(x, rows, heights).reshape(-1)
-    np.testing.assert_array_equal(index[0], owners)
+    cells = batch.way.owners(x, rows, heights).reshape(-1)
+    np.testing.assert_array_equal(index[0], cells)
     np.testing.assert_array_equal(index[0], order[:, 0])
     np.testing.assert_allclose(gap, highest[:, 0] - highest[:, 1], rtol=1e-4, atol=1e-4)
     has_second = np.isfinite(highest[:, 1])
@@ -73,11 +74,11 @@ def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
     width = jnp.float32(shares.WIDTH) * (top[:, 0] - top[:, 1]).mean()
 
     def draws(key):
-        counts, added, within = streams.draw_shared(key, marginals, h, 4, width, batch=batch)
+        counts, added, within = streams.draw_shared(key, marginals, h, 4, width, draws=Draws(batch))
         return counts, shares.counts_with(counts, added), within
 
     counts, shared, within = jax.lax.map(draws, jax.random.split(KEY, 64))
-    plain = streams.draw_counts(jax.random.split(KEY, 64)[0], marginals, h, 4, batch=batch)
+    plain = streams.draw_counts(jax.random.split(KEY, 64)[0], marginals, h, 4, draws=Draws(batch))
     np.testing.assert_array_equal(counts[0], plain[0])
     np.testing.assert_array_equal(within[0], plain[1])
     np.testing.assert_allclose(shared.sum(1), counts.sum(1))
@@ -96,7 +97,7 @@ def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
 def test_shares_do_not_depend_on_the_devices(way, shape):
     marginals, h = problem(2048)
     batch, width = Batch(WAYS[way], 32), jnp.float32(1.0)
-    alone = streams.draw_shared(KEY, marginals, h, 2, width, batch=batch)
+    alone = streams.draw_shared(KEY, marginals, h, 2, width, draws=Draws(batch))
     names = Axes("samples", "targets" if shape[1] > 1 else None)
     mesh = jax.make_mesh(
         shape, ("samples", "targets"), axis_types=(jax.sharding.AxisType.Auto,) * 2
@@ -104,7 +105,7 @@ def test_shares_do_not_depend_on_the_devices(way, shape):
 
     def draw(y, nu, h):
         rows = Marginals(marginals.mu, y, nu)
-        return streams.draw_shared(KEY, rows, h, 2, width, batch=batch, axes=names)
+        return streams.draw_shared(KEY, rows, h, 2, width, draws=Draws(batch, names))
 
     by_target = P("targets") if shape[1] > 1 else P()
     mapped = jax.shard_map(

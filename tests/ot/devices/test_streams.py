@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import aeot_jax as aeot
-from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts import sharded
 from aeot_jax.ot.devices import placement
 from aeot_jax.ot.solver import planning
 
@@ -78,7 +78,7 @@ def test_samples_of_a_step_are_about_as_many():
 @pytest.mark.parametrize("own", [1, 3, 16])
 def test_streams_of_an_axis(own):
     def ids(axis):
-        return jax.vmap(lambda _: streams.own_streams(axis, 16), axis_name="i")(jnp.arange(own))
+        return jax.vmap(lambda _: sharded.own_streams(axis, 16), axis_name="i")(jnp.arange(own))
 
     if own == 3:
         with pytest.raises(ValueError, match="the 16 logical streams; map over 1, 2, 4, 8 or 16"):

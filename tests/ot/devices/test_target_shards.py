@@ -16,7 +16,7 @@ import aeot_jax as aeot
 from aeot_jax.machines import meshes
 from aeot_jax.ot import frames, problem
 from aeot_jax.ot.cells import power, sizes
-from aeot_jax.ot.counts import streams
+from aeot_jax.ot.counts.sharded import is_winner
 from aeot_jax.ot.devices import parallel, placement
 from aeot_jax.ot.duality.assign import assign
 from aeot_jax.ot.extension import generate, learn
@@ -140,7 +140,7 @@ def test_ties_between_shards_go_to_the_lowest_index():
 
     def own(x, y, h):
         scores, index = power.leaders(x, y, h)
-        won = streams.is_winner(scores, "targets")
+        won = is_winner(scores, "targets")
         first = jax.lax.axis_index("targets") * y.shape[0]
         return jax.lax.psum(jnp.where(won, index + first, 0), "targets")
 

@@ -322,7 +322,8 @@ def test_maps_carry_the_shape_of_a_cell_onto_its_kernel():
     y, mu = Y[::4], Gaussian(2)
     h = solve_exact(y, source="gaussian").h
     n = 80 * places.BATCH  # 3,300 of a cell: 4 standard errors of a variance are 14 %
-    where = places.cells(KEY, mu, jnp.asarray(y), h, jnp.int32(80), own=True)
+    diagram = places.Diagram(mu, jnp.asarray(y), jnp.asarray(h))
+    where = places.cells(KEY, diagram, jnp.int32(80), own=True)
     assert int(where.counts.sum()) == n
     x = np.asarray(mu.sample(jax.random.key(2), n), np.float64)
     index = np.asarray(assign(x.astype(np.float32), y, h)[1])

@@ -14,7 +14,7 @@ from aeot_jax.ot import problem
 from aeot_jax.ot.counts.law import samples_to_reach
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.loop.running import StartWarning
-from aeot_jax.ot.solver.planning import budget, is_far, phases_after, plan
+from aeot_jax.ot.solver.planning import budget, is_far, phases_after, phases_of, plan
 from aeot_jax.ot.solver.starts import known, tails
 from aeot_jax.ot.solver.starts.starving import starving
 
@@ -132,14 +132,15 @@ def test_a_near_start_is_not_forgotten_unless_the_user_asks():
 def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far():
     config = replace(CONFIG, tolerance=0.15)
     made, planned = plan(300, MU, config), budget(300, MU, config)
-    far = phases_after(0.5, 10_000, 90_000, 300, 16, made, planned, config)
+    again, per_target = phases_of(40_000, 300, 16, made, config), made.batch.size / 300
+    far = phases_after(0.5, again, per_target, planned.trust, may_forget=True)
     assert far is not None
     assert far.adam_until > 0
-    assert phases_after(0.5, 50_000, 90_000, 300, 16, made, planned, config) is None
-    near = phases_after(0.25, 50_000, 90_000, 300, 16, made, planned, config)
+    assert phases_after(0.5, again, per_target, planned.trust, may_forget=False) is None
+    near = phases_after(0.25, again, per_target, planned.trust, may_forget=False)
     assert near is not None
-    worth = -near.adam_until * made.batch.size / 300
-    assert 1 / 0.25**2 - made.batch.size / 300 < worth <= 1 / 0.25**2
+    worth = -near.adam_until * per_target
+    assert 1 / 0.25**2 - per_target < worth <= 1 / 0.25**2
     assert is_far(90_000, 0.1, 300, 16, 0.05)
     assert not is_far(60_000, 0.1, 300, 16, 0.05)
     assert not is_far(90_000, 0.1, 300, 16, 0.1)

@@ -10,7 +10,7 @@ from aeot_jax.measures import Measure, draw
 from aeot_jax.ot.cells import power
 from aeot_jax.ot.cells.blocks import Rows
 from aeot_jax.ot.cells.contenders import Contenders
-from aeot_jax.ot.devices.placement import NUM_STREAMS
+from aeot_jax.ot.devices.placement import ALONE, NUM_STREAMS, Axes
 from aeot_jax.typing import PRNGKey, Samples, Targets
 
 
@@ -103,3 +103,15 @@ class Batch(NamedTuple):
     def size(self) -> int:
         """Samples of all streams."""
         return self.samples_per_stream * self.streams
+
+
+class Draws(NamedTuple):
+    """How batches are drawn, and by which devices; static.
+
+    Attributes:
+      batch: how each is drawn.
+      axes: mapped axes over whose devices streams and targets are sharded.
+    """
+
+    batch: Batch
+    axes: Axes = ALONE

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aeot_jax.measures import Measure, draw
+from aeot_jax.measures import draw
 from aeot_jax.metrics.newness.memory import share_nearer
 from aeot_jax.metrics.newness.novelty import left_out, left_out_rows, to_nearest
 from aeot_jax.metrics.newness.twins import Twins, kept, rounding, twins
@@ -24,7 +24,8 @@ from aeot_jax.ot.density.grouping import Planes
 from aeot_jax.ot.density.kernels import MOST_NUMBERS, Kernels
 from aeot_jax.ot.extension.noise import gains, places
 from aeot_jax.ot.extension.noise.moving import Noise, moved, offsets
-from aeot_jax.typing import Heights, PRNGKey, Samples, Targets
+from aeot_jax.ot.extension.noise.places import Diagram
+from aeot_jax.typing import PRNGKey, Samples
 
 _DRAWN = 2048
 """New codes whose distances are compared."""
@@ -38,9 +39,7 @@ _LENGTHS = 8
 
 def learn(
     key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    h: Heights,
+    diagram: Diagram,
     planes: Planes,
     unseen: Float[np.ndarray, "p d"] | None = None,
     nu: Float[np.ndarray, " m"] | None = None,
@@ -49,24 +48,23 @@ def learn(
 
     Args:
       key: consumed.
-      mu: source measure.
-      y: targets (m, d).
-      h: heights (m,); -inf for a target without a cell, which has no kernel.
+      diagram: source, targets and heights; a target without a cell has no kernel.
       planes: which faces between targets are regular.
       unseen: codes that the map has not seen (p, d); None leaves out codes of the map.
       nu: weights of the targets (m,); None is uniform.
     """
     place_key, draw_key = jax.random.split(key)
+    _, y, h = diagram
     active = np.flatnonzero(np.isfinite(np.asarray(h)))
     codes = np.asarray(y, np.float64)[active]
     fit.check_enough(codes, "ext")
     mass = None if nu is None else nu[active] / nu[active].sum()
     found = fit.learn(codes, planes._replace(normals=planes.normals[active]), mass)
     found = _of_all(found, active, len(h), mass)
-    noise = _placed(place_key, mu, y, h, len(active), _widened(found, _more_groups(found)))
+    noise = _placed(place_key, diagram, len(active), _widened(found, _more_groups(found)))
     known = codes.astype(np.float32)
     far, share, copied = _unseen_distances(known, mass, unseen)
-    x, index = _drawn(draw_key, mu, y, h)
+    x, index = _drawn(draw_key, diagram)
     own = y[index]
 
     def nearer(width: float) -> float:
@@ -81,24 +79,22 @@ def learn(
     return replace(noise, kernels=found, gain=gain, reach=reach)
 
 
-def _placed(
-    key: PRNGKey, mu: Measure, y: Targets, h: Heights, active: int, kernels: Kernels
-) -> Noise:
+def _placed(key: PRNGKey, diagram: Diagram, active: int, kernels: Kernels) -> Noise:
     """Noise of width 1, from the places of the cells and their maps onto the kernels."""
     cell_key, shape_key, length_key = jax.random.split(key, 3)
-    where, own, batches = places.measured(cell_key, mu, y, h, active)
+    where, own, batches = places.measured(cell_key, diagram, active)
     group = np.asarray(kernels.group)
     if own:
-        gain, of_cell = gains.of_cells(kernels, where, group), np.arange(len(h), dtype=np.int32)
+        gain, of_cell = gains.of_cells(kernels, where, group), np.arange(len(group), dtype=np.int32)
     else:
         few = jnp.int32(places.batches_of_groups(batches))
-        counts, squares = places.of_groups(shape_key, mu, y, h, where, kernels, few)
+        counts, squares = places.sums_of_groups(shape_key, diagram, where, kernels, few)
         gain, of_cell = gains.of_groups(kernels, np.asarray(counts), np.asarray(squares)), group
     one = jnp.float32(1)
     maps = jnp.asarray(gain), one, one, jnp.asarray(of_cell)
     noise = Noise(kernels, where.centre, where.per_unit, *maps)
-    r = np.asarray(_lengths(length_key, mu, y, h, noise)).ravel()
-    return replace(noise, lengths=jnp.asarray(gains.knots(r, mu.dim)))
+    r = np.asarray(_lengths(length_key, diagram, noise)).ravel()
+    return replace(noise, lengths=jnp.asarray(gains.knots(r, diagram.mu.dim)))
 
 
 def _unseen_distances(
@@ -178,17 +174,17 @@ def _balanced(nearer: Callable[[float], float]) -> float:
 
 
 @jax.jit
-def _drawn(key: PRNGKey, mu: Measure, y: Targets, h: Heights) -> tuple[Samples, Int[Array, " n"]]:
+def _drawn(key: PRNGKey, diagram: Diagram) -> tuple[Samples, Int[Array, " n"]]:
+    mu, y, h = diagram
     x = draw(key, mu, _DRAWN)
     rows, heights, _ = shift.around(y, h)
     return x, power.best(x, rows, heights)[1]
 
 
 @jax.jit
-def _lengths(
-    key: PRNGKey, mu: Measure, y: Targets, h: Heights, noise: Noise
-) -> Float[Array, "b n"]:
+def _lengths(key: PRNGKey, diagram: Diagram, noise: Noise) -> Float[Array, "b n"]:
     """Lengths r of samples, before they are made those of a Gaussian."""
+    mu, y, h = diagram
     rows, heights, _ = shift.around(y, h)
 
     def of_batch(key: PRNGKey) -> Float[Array, " n"]:

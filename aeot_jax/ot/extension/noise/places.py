@@ -44,6 +44,20 @@ PRIOR = 4.0
 """What the mean size of all cells weighs in that of a cell, in samples."""
 
 
+class Diagram(NamedTuple):
+    """The power diagram of targets in a source.
+
+    Attributes:
+      mu: source measure.
+      y: targets (m, d).
+      h: heights (m,); -inf for a target without a cell.
+    """
+
+    mu: Measure
+    y: Targets
+    h: Heights
+
+
 class Places(NamedTuple):
     """Cells in the source.
 
@@ -61,30 +75,26 @@ class Places(NamedTuple):
     squares: Float[Array, "m d d"] | Float[Array, " m"]
 
 
-def measured(
-    key: PRNGKey, mu: Measure, y: Targets, h: Heights, active: int
-) -> tuple[Places, bool, int]:
+def measured(key: PRNGKey, diagram: Diagram, active: int) -> tuple[Places, bool, int]:
     """Places of all cells, whether each has a shape of its own, and the batches that were drawn.
 
     Args:
       key: consumed.
-      mu: source measure.
-      y: targets (m, d).
-      h: heights (m,).
+      diagram: whose cells they are.
       active: targets that own a cell.
     """
-    own = y.shape[1] <= _MOST_DIMS and len(y) <= _MOST_CELLS
+    m, d = diagram.y.shape
+    own = d <= _MOST_DIMS and m <= _MOST_CELLS
     least, most = _PER_SHAPE
     each = max(least, min(most, _SHAPES // active)) if own else _PER_CELL
     batches = max(1, -(-each * active // BATCH))
-    return cells(key, mu, y, h, jnp.int32(batches), own=own), own, batches
+    return cells(key, diagram, jnp.int32(batches), own=own), own, batches
 
 
 @partial(jax.jit, static_argnames=("own",))
-def cells(
-    key: PRNGKey, mu: Measure, y: Targets, h: Heights, batches: Int[Array, ""], own: bool
-) -> Places:
+def cells(key: PRNGKey, diagram: Diagram, batches: Int[Array, ""], own: bool) -> Places:
     """Places of cells; with `own` the shape of each."""
+    mu, y, h = diagram
     rows, heights, _ = shift.around(y, h)
     d = y.shape[1]
     zero = jnp.zeros((*h.shape, d, d) if own else h.shape, h.dtype)
@@ -133,16 +143,11 @@ def add_products(
 
 
 @jax.jit
-def of_groups(
-    key: PRNGKey,
-    mu: Measure,
-    y: Targets,
-    h: Heights,
-    places: Places,
-    kernels: Kernels,
-    batches: Int[Array, ""],
+def sums_of_groups(
+    key: PRNGKey, diagram: Diagram, places: Places, kernels: Kernels, batches: Int[Array, ""]
 ) -> tuple[Int[Array, " g"], Float[Array, "g d d"]]:
     """Samples in the cells of each group, and the sum over these of e e^T, e = o / sigma."""
+    mu, y, h = diagram
     rows, heights, _ = shift.around(y, h)
 
     def body(i: Int[Array, ""], sums: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -159,5 +164,5 @@ def of_groups(
 
 
 def batches_of_groups(batches: int) -> int:
-    """Batches of ``of_groups`` beside so many of ``cells``."""
+    """Batches of ``sums_of_groups`` beside so many of ``cells``."""
     return batches * BATCH // (2 * _FEW)

@@ -115,7 +115,9 @@ def after_miss(
         run, state = found
         goal = run.drawn(state)  # to be certified before any step
     elif far:
-        again = planning.phases_after(error, drawn, goal, *size, plan, budget, config)
+        anew = planning.phases_of(goal - drawn, *size, plan, config)
+        per_target, may_forget = plan.batch.size / size[0], goal >= 2 * drawn
+        again = planning.phases_after(error, anew, per_target, budget.trust, may_forget=may_forget)
         if again is not None:
             state, course = parallel.place(run.where, planned_anew(state, again)), None
     going = going._replace(goal=goal, budget=budget, course=course, before=before)

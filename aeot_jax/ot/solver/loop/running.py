@@ -88,7 +88,7 @@ def solve_by_sampling(
         searching.lists = parallel.place(where, searching.lists)
     if given and int(state.start) < len(plan.starts):
         warnings.warn(StartWarning(plan.starts[int(state.start)], new), stacklevel=4)
-    course, goal = _course_and_goal(state, made, config, plan, budget, h0, new)
+    course, goal = _course_and_goal(state, made, config, plan, budget, h0)
     going = Going(goal, budget, course)
     run = Run(
         made, marginals, plan, config, where, started, budget.begun, searching, [], on_progress
@@ -182,7 +182,6 @@ def _course_and_goal(
     plan: Plan,
     budget: Budget,
     h0: Known | None,
-    new: float | None,
 ) -> tuple[law.Course | None, int]:
     """How the error falls from a solution, if it is the start; and the samples to go to at first.
 
@@ -193,6 +192,7 @@ def _course_and_goal(
     trusted = budget.trust.chi2 > 0 and int(state.phases.adam_until) <= 0
     if not trusted or config.tolerance is None:
         return None, goal
+    new = _weight_of_new(made, h0)
     if h0 is not None and new is not None and int(state.start) == len(plan.starts):
         course = _course(state, made, plan, h0, new)
         lacking = course.samples(_AIM * (law.MARGIN * config.tolerance) ** 2)
@@ -248,9 +248,8 @@ def _certified(
 
     def draw(key: PRNGKey, status: Status) -> Certificate:
         number = _check_samples(run, state, status, budget)
-        h, batch = stepping.heights(state), run.plan.batch
-        alike = batch.samples_per_stream, run.where, batch.streams
-        drawn = draw_certificate(key, run.marginals, h, number, *alike)
+        alike = run.where, run.plan.batch
+        drawn = draw_certificate(key, run.marginals, stepping.heights(state), number, *alike)
         return jax.block_until_ready(drawn)
 
     try:

@@ -13,7 +13,7 @@ from aeot_jax.measures import draw
 from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blockwise, power
 from aeot_jax.ot.cells.blocks import Rows
-from aeot_jax.ot.counts.streams import own_streams
+from aeot_jax.ot.counts.sharded import own_streams
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals

@@ -1,14 +1,15 @@
 """Which starting heights to take: candidates are compared by what they miss."""
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square
+from aeot_jax.ot.counts.ways.way import Draws
 from aeot_jax.ot.devices.placement import Axes
 from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver import planning
@@ -23,15 +24,25 @@ _PAIR = 2**32 - 5
 """What the key of a start is folded with to compare a pair; no stream has this number."""
 
 
-def best(
-    key: PRNGKey,
-    candidates: Float[Array, "c m"],
-    marginals: Marginals,
-    deviation: Float[Array, " m"],
-    trust: Trust,
-    plan: Plan,
-    axes: Axes,
-) -> Int[Array, ""]:
+class Judge(NamedTuple):
+    """By what starts are judged.
+
+    Attributes:
+      marginals: source, targets and weights, as steps see them.
+      deviation: of every target's score, over the mean one (m,).
+      trust: says how many samples tell whether a start is near, and what is asked of it.
+      plan: of the solve.
+      axes: mapped axes.
+    """
+
+    marginals: Marginals
+    deviation: Float[Array, " m"]
+    trust: Trust
+    plan: Plan
+    axes: Axes
+
+
+def best(key: PRNGKey, candidates: Float[Array, "c m"], judge: Judge) -> Int[Array, ""]:
     """Which candidate misses least, seen by the same batch of samples.
 
     Heights that are given come last. They give way to the best of the others where that is better
@@ -40,21 +51,19 @@ def best(
     Args:
       key: of the start.
       candidates: heights of every start of the plan, then those that are given (c, m).
-      marginals: source, targets and weights, as steps see them.
-      deviation: of every target's score, over the mean one (m,).
-      trust: says how many samples tell.
-      plan: of the solve.
-      axes: mapped axes.
+      judge: of starts.
     """
+    marginals, deviation, trust, plan, axes = judge
+    draws = Draws(plan.batch, axes)
 
-    def missing(counts: Counts, number: Any) -> Float[Array, ""]:
+    def missing(counts: Counts, number: ArrayLike) -> Float[Array, ""]:
         chi2 = chi_square(counts, marginals.nu, number, axes.targets)[0]
         if not planning.looks_at_start(plan):
             return chi2
         return chi2 + starving(counts, marginals.nu, deviation, number, axes.targets)
 
     def by_a_batch(h: Heights) -> Float[Array, ""]:
-        counts, _ = streams.batch_counts(key, marginals, h, plan.batch, axes)
+        counts, _ = streams.batch_counts(key, marginals, h, draws)
         return missing(counts, plan.batch.size)
 
     own = candidates[: len(plan.starts)]
@@ -67,9 +76,7 @@ def best(
     pair_key = jax.random.fold_in(key, _PAIR)
 
     def by_many(h: Heights) -> Float[Array, ""]:
-        counts, _ = streams.draw_counts(
-            pair_key, marginals, h, trust.num_batches, batch=plan.batch, axes=axes
-        )
+        counts, _ = streams.draw_counts(pair_key, marginals, h, trust.num_batches, draws=draws)
         return missing(counts, number)
 
     missed = jax.lax.map(by_many, jnp.stack([own[best], candidates[-1]]))

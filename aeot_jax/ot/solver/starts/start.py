@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aeot_jax import arguments
 from aeot_jax.measures import Measure, around, is_centred, moments
@@ -26,7 +26,7 @@ from aeot_jax.ot.solver.moves.seen import centred
 from aeot_jax.ot.solver.moves.table import MOVES
 from aeot_jax.ot.solver.plan import Budget, Phases, Plan, Trust
 from aeot_jax.ot.solver.starts import closed_forms, tails
-from aeot_jax.ot.solver.starts.choice import best
+from aeot_jax.ot.solver.starts.choice import Judge, best
 from aeot_jax.ot.solver.starts.closed_forms import Start
 from aeot_jax.ot.solver.starts.known import Known
 from aeot_jax.ot.solver.starts.trusting import trusting
@@ -167,39 +167,14 @@ def _init(
 
     turned = normal if not plan.batch.way.turns else turned_targets(y, frame, run_key, mu, plan)
     working = Marginals(around(mu, law.offset), turned, nu)
-
-    @cache  # for those that need them
-    def of_targets() -> closed_forms.Moments:
-        return closed_forms.moments(normal, nu, axes.targets)
-
-    def starting(name: Start) -> Heights:
-        if name == "tails":
-            tail_key, size = jax.random.fold_in(start_key, _TAILS), plan.start_round
-            law_of_x = law.mean, law.covariance
-            return tails.heights(tail_key, working, *law_of_x, size, targets_axis=axes.targets)
-        if name == "zero":
-            return centred(jnp.zeros_like(nu), nu, axes.targets)
-        form = closed_forms.heights(name, normal, nu, of_targets(), law.mean, law.covariance)
-        return centred(form, nu, axes.targets)
-
     none = jnp.zeros(1, jnp.float32)
     tilt = none if is_centred(mu) else blockwise.map_rows(_tilt, normal, law.offset)[: nu.shape[0]]
-    candidates = [starting(name) for name in plan.starts]
+    candidates = _candidates(start_key, normal, working, law, plan, axes)
     if known is not None:
         own = isolated(lambda h, scale, tilt: h / scale + tilt, known.h, frame.scale, tilt)
         candidates.append(centred(own, nu, axes.targets))
-    deviation = _deviation(normal, nu, mu, law.covariance, axes)
-    chosen = jnp.zeros((), jnp.int32)
-    if len(candidates) > 1:
-        chosen = best(start_key, jnp.stack(candidates), working, deviation, trust, plan, axes)
-    h = jnp.stack(candidates)[chosen]
-    worth = jnp.zeros(1, jnp.float32)
-    if planning.looks_at_start(plan):
-        look_key = jax.random.fold_in(start_key, _LOOK)
-        if known is not None and known.new is not None:
-            of_its_own = chosen < len(plan.starts)
-            known = known._replace(new=jnp.where(of_its_own, jnp.float32(1), known.new))
-        phases, worth = trusting(look_key, h, working, deviation, phases, trust, known, plan, axes)
+    judge = Judge(working, _deviation(normal, nu, mu, law.covariance, axes), trust, plan, axes)
+    h, chosen, phases, worth = _chosen(start_key, candidates, judge, phases, known)
 
     zero = jnp.zeros((), jnp.int32)
     adam_state, method_state = _kept(h, spread, plan=plan)
@@ -217,7 +192,7 @@ def _init(
         frame=frame,
         source=law.offset,
         tilt=tilt,
-        deviation=deviation,
+        deviation=judge.deviation,
         worth=worth,
         start=chosen,
     )
@@ -227,6 +202,44 @@ def _init(
         method_state = method_state._replace(gap=isolated(jnp.minimum, gap, spread))
         state = replace(state, method=method_state)
     return state
+
+
+def _candidates(
+    key: PRNGKey, y: Targets | Rows, working: Marginals, law: _Law, plan: Plan, axes: Axes
+) -> list[Heights]:
+    """Heights of every start of the plan, from targets that are not turned, and those of steps."""
+    nu, law_of_x = working.nu, (law.mean, law.covariance)
+
+    @cache  # for those that need them
+    def of_targets() -> closed_forms.Moments:
+        return closed_forms.moments(y, nu, axes.targets)
+
+    def starting(name: Start) -> Heights:
+        if name == "tails":
+            tail_key, size = jax.random.fold_in(key, _TAILS), plan.start_round
+            return tails.heights(tail_key, working, *law_of_x, size, targets_axis=axes.targets)
+        if name == "zero":
+            return centred(jnp.zeros_like(nu), nu, axes.targets)
+        form = closed_forms.heights(name, y, nu, of_targets(), *law_of_x)
+        return centred(form, nu, axes.targets)
+
+    return [starting(name) for name in plan.starts]
+
+
+def _chosen(
+    key: PRNGKey, candidates: list[Heights], judge: Judge, phases: Phases, known: Known | None
+) -> tuple[Heights, Int[Array, ""], Phases, Float[Array, " w"]]:
+    """The candidate that misses least, its number, and what follows from how near it is."""
+    chosen, plan = jnp.zeros((), jnp.int32), judge.plan
+    if len(candidates) > 1:
+        chosen = best(key, jnp.stack(candidates), judge)
+    h = jnp.stack(candidates)[chosen]
+    if not planning.looks_at_start(plan):
+        return h, chosen, phases, jnp.zeros(1, jnp.float32)
+    if known is not None and known.new is not None:
+        of_its_own = chosen < len(plan.starts)
+        known = known._replace(new=jnp.where(of_its_own, jnp.float32(1), known.new))
+    return h, chosen, *trusting(jax.random.fold_in(key, _LOOK), h, judge, phases, known)
 
 
 def _law(key: PRNGKey, mu: Measure) -> _Law:

@@ -8,9 +8,9 @@ from aeot_jax.ot.cells import blockwise
 from aeot_jax.ot.counts import streams
 from aeot_jax.ot.counts.chi_square import chi_square_between
 from aeot_jax.ot.counts.ways.table import INDEPENDENT
-from aeot_jax.ot.devices.placement import Axes
-from aeot_jax.ot.problem import Marginals
-from aeot_jax.ot.solver.plan import NEVER, Phases, Plan, Trust, head_start, samples_worth
+from aeot_jax.ot.counts.ways.way import Draws
+from aeot_jax.ot.solver.plan import NEVER, Phases, head_start, samples_worth
+from aeot_jax.ot.solver.starts.choice import Judge
 from aeot_jax.ot.solver.starts.known import Known
 from aeot_jax.ot.solver.starts.starving import starving
 from aeot_jax.typing import Counts, Heights, PRNGKey, Weights
@@ -30,15 +30,7 @@ Estimate = tuple[Float[Array, ""], Float[Array, ""]]
 
 
 def trusting(
-    key: PRNGKey,
-    h: Heights,
-    marginals: Marginals,
-    deviation: Float[Array, " m"],
-    phases: Phases,
-    trust: Trust,
-    given: Known | None,
-    plan: Plan,
-    axes: Axes,
+    key: PRNGKey, h: Heights, judge: Judge, phases: Phases, given: Known | None
 ) -> tuple[Phases, Float[Array, " w"]]:
     r"""Phases without the first one, where a start is too good to be forgotten.
 
@@ -50,25 +42,23 @@ def trusting(
     Args:
       key: of the draw.
       h: heights of the start (m,).
-      marginals: source, targets and weights, as steps see them.
-      deviation: of every target's score, over the mean one (m,).
+      judge: of starts.
       phases: those of a start that is forgotten.
-      trust: what is asked of it.
       given: heights that were given; tells which are a guess, and what the others should miss.
-      plan: of the solve.
-      axes: mapped axes.
 
     Returns:
       The phases, and samples a target that others are worth beyond the new ones (m,); one 0 if all
       are alike.
     """
+    marginals, deviation, trust, plan, axes = judge
     nu, number = marginals.nu, plan.batch.size * trust.num_batches
     batch = plan.batch._replace(way=plan.batch.way if plan.batch.way.independent else INDEPENDENT)
+    draws = Draws(batch, axes)
 
     def measured(nu: Weights) -> tuple[Counts, Estimate, Float[Array, ""]]:
         """Counts; chi^2 of the targets of positive weight; how far groups of them starve."""
         own = marginals._replace(nu=nu)
-        counts, within = streams.draw_counts(key, own, h, trust.num_batches, batch=batch, axes=axes)
+        counts, within = streams.draw_counts(key, own, h, trust.num_batches, draws=draws)
         chi2, chi2_se = chi_square_between(
             counts, within, nu, number, trust.num_batches, axes.targets
         )
