@@ -90,11 +90,13 @@ class POTSettings:
 
 Settings = OTTSettings | POTSettings
 
-# The scan, at a quarter of the budget or less: mass errors of what was tried. ott-jax: g starts
-# at 0, cosine decay, average 0.02, batches of 512 (1024 in the plane); a batch of 256 draws as many
-# samples a second. POT: batches of 64 (per second: 1.0 and 1.2 times as many samples as with 256
-# and 1024), rates falling like t^(-2/3), no entropy: epsilon = 0.1 draws 0.6 times as many samples
-# a second and is worse at equal rate (0.76 against 0.66 after 4 s on normal-10k-64).
+# Heavy tails: ``solve.py --search``, whose trials are on record ("solve search").
+# The scan of the others, at a quarter of the budget or less: mass errors of what was tried.
+# ott-jax: g starts at 0, cosine decay, average 0.02, batches of 512 (1024 in the plane); a
+# batch of 256 draws as many samples a second. POT: batches of 64 (per second: 1.0 and 1.2 times
+# as many samples as with 256 and 1024), rates falling like t^(-2/3), no entropy: epsilon = 0.1
+# draws 0.6 times as many samples a second and is worse at equal rate (0.76 against 0.66 after 4
+# s on normal-10k-64).
 #
 # normal-10k-64, 30 s: ott adam 0.3: 0.217, 0.1: 0.202, 0.1 with average 0.005: 0.222;
 #   sgd (batch 256) 1000: 0.270, 300: 0.211, 100: 0.352.
@@ -113,6 +115,10 @@ OTT = {
     "normal-10k-64": OTTSettings(learning_rate=0.1, batch_size=512),
     "codes-10k-64": OTTSettings(learning_rate=0.05, batch_size=512),
     "classes-60k-32": OTTSettings(learning_rate=1.0, batch_size=512, start="norms"),
+    "student-3k-24": OTTSettings(learning_rate=1.0, batch_size=512),
+    "radial-3k-16": OTTSettings(learning_rate=1.0, batch_size=512),
+    "outlying-3k-32": OTTSettings(learning_rate=0.1, batch_size=512),
+    "unequal-3k-32": OTTSettings(learning_rate=0.3, batch_size=512),
 }
 # On one NVIDIA H200, after 4 s. normal-10k-64: batches of 512, rates 0.1 and 0.3: 0.043, 0.053;
 #   of 2048, 0.03, 0.1, 0.3: 0.026, 0.030, 0.036; of 8192, the same: 0.016, 0.021, 0.029;
@@ -130,6 +136,10 @@ POT = {
     "normal-10k-64": POTSettings(learning_rate=3000.0, average=False),
     "codes-10k-64": POTSettings(learning_rate=600.0, average=False),
     "classes-60k-32": POTSettings(learning_rate=20000.0, average=False, start="norms"),
+    "student-3k-24": POTSettings(learning_rate=1000.0, average=False, start="norms"),
+    "radial-3k-16": POTSettings(learning_rate=1000.0, average=False, start="norms"),
+    "outlying-3k-32": POTSettings(learning_rate=1000.0, average=False, start="norms"),
+    "unequal-3k-32": POTSettings(learning_rate=1000.0, average=False, start="norms"),
 }
 
 

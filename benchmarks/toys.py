@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from baselines import METHODS, Budget, Fitted, Method, copies
-from baselines.tuned import LONG, TRIED_LONG, TUNED
+from baselines.tuned import LONG, TRIED_LONG, TUNED, TUNED_LONG
 from cells import Cell
 
 from aeot_jax.data import toy
@@ -187,8 +187,10 @@ def cell(
     return Cell(data, method, seed, held)
 
 
-def tuned(data: str, method: str) -> Mapping[str, Any]:
-    """What a search has chosen on this set or, if there was none, on the grid."""
+def tuned(data: str, method: str, seconds: float) -> Mapping[str, Any]:
+    """What a search has chosen for this budget, on this set or, if there was none, on the grid."""
+    if seconds >= LONG and method in TUNED_LONG:
+        return TUNED_LONG[method]
     of = TUNED.get(method, {})
     return of.get(data, of.get("grid", {}))
 
@@ -203,7 +205,7 @@ def reported(
     """The cells of the tables: seed by seed, so that a run cut off has all methods."""
     for data, seed, method in product(sets, seeds, methods):
         own = sizes or (FEW if DENSITIES[data].few else Sizes())
-        yield cell(data, method, seed, seconds, own, tuned(data, method))
+        yield cell(data, method, seed, seconds, own, tuned(data, method, seconds))
 
 
 def searched(

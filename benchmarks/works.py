@@ -75,8 +75,8 @@ WORKS = {
         _normal_to("radial-3k-16", "to log-normal radii", 3_000, 16, laws.radial, 40.0),
         _normal_to("outlying-3k-32", "to one in fifty far out", 3_000, 32, laws.outlying, 40.0),
         _normal_to("unequal-3k-32", "to clusters 0.1 to 1 wide", 3_000, 32, laws.unequal, 40.0),
-        _normal_to("student2-3k-12", "to Student's t, 2 degrees", 3_000, 12, _STUDENT_2, 40.0),
-        _normal_to("pareto-3k-16", "to Pareto's radii", 3_000, 16, laws.pareto, 40.0),
+        _normal_to("student2-3k-12", "to Student's t, 2 degrees", 3_000, 12, _STUDENT_2, 0.0),
+        _normal_to("pareto-3k-16", "to Pareto's radii", 3_000, 16, laws.pareto, 0.0),
         *(
             _normal_to(f"{name}-10k-{d}", words, 10_000, d, law, 0.0)
             for name, words, law in (

@@ -207,7 +207,7 @@ def _init(
 def _candidates(
     key: PRNGKey, y: Targets | Rows, working: Marginals, law: _Law, plan: Plan, axes: Axes
 ) -> list[Heights]:
-    """Heights of every start of the plan, from targets that are not turned, and those of steps."""
+    """Heights of every start of the plan: closed forms from y, tails from the problem of steps."""
     nu, law_of_x = working.nu, (law.mean, law.covariance)
 
     @cache  # for those that need them
