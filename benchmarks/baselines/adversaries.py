@@ -205,6 +205,7 @@ GAN = Method(
         "learning_rate": (2e-3, 1e-3, 3e-4),
         "noise": (2, 8),
         "kept": (0.99, 0.999),
+        "penalty": (0.0, 0.01, 0.1, 1.0),
     },
     learns=True,
 )

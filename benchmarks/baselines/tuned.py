@@ -16,7 +16,16 @@ LONG = 300.0
 _VAE = {"width": 128, "learning_rate": 3e-3, "latent": 2}
 
 TUNED: Mapping[str, Mapping[str, Settings]] = {
-    "GAN": {"grid": {"width": 64, "depth": 2, "learning_rate": 2e-3, "noise": 8, "kept": 0.99}},
+    "GAN": {
+        "grid": {
+            "width": 64,
+            "depth": 2,
+            "learning_rate": 2e-3,
+            "noise": 8,
+            "kept": 0.99,
+            "penalty": 0.01,
+        }
+    },
     "PacGAN2": {"grid": {"learning_rate": 1e-3}},
     "WGAN-GP": {"grid": {"learning_rate": 2e-3, "penalty": 0.1, "critic_steps": 1, "beta": 0.5}},
     "VAE": {"grid": _VAE},

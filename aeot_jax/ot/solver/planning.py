@@ -56,9 +56,10 @@ _LEAST_GAPS_DIM = 13
 runner-up. Below, where ``vmap`` solves problems abreast on a CPU, a look would be paid for at every
 step."""
 
-_LEAST_TARGETS_TO_SHARE = 4096
-"""Targets from which on samples are shared: a quarter fewer samples, whose counts take 1.3 times as
-long as plain ones of 10,000 targets and 1.5 times as long of 2,000 (``benchmarks/entropic.py``)."""
+_LEAST_TARGETS_TO_SHARE = 2048
+"""Targets from which on samples are shared: a fifth to a quarter fewer samples, whose counts take
+1.3 times as long as plain ones of 10,000 targets and 1.5 times as long of 2,000
+(``benchmarks/entropic.py``). Whole solves of 2,000 heavy-tailed targets take as long either way."""
 
 _START_SHARE = 0.25
 """Part of the samples that a tolerance takes from which tail-matched heights are computed."""

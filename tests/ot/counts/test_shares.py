@@ -122,6 +122,7 @@ def test_shares_do_not_depend_on_the_devices(way, shape):
         (5000, 12, {}, False),
         (5000, 13, {}, True),
         (5000, 64, {}, True),
+        (3000, 24, {}, True),
         (1500, 64, {}, False),
         (5000, 64, {"method": "adam"}, False),
         (5000, 64, {"batch_size": 2**24}, False),
