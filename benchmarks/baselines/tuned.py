@@ -58,8 +58,11 @@ TRIED_LONG: Mapping[str, tuple[Settings, ...]] = {
 
 _LONG_VAE = {"width": 256, "batch": 512, "learning_rate": 1e-3, "latent": 2}
 
+_PENALISED = _LARGER | {"learning_rate": 1e-3, "penalty": 0.1}
+
 TUNED_LONG: Mapping[str, Settings] = {
-    "GAN": _LARGER | {"learning_rate": 1e-3, "penalty": 0.1},
+    "GAN": _PENALISED,
+    "PacGAN2": _PENALISED,
     "VAE": _LONG_VAE,
     "two-stage VAE": _LONG_VAE,
 }
