@@ -71,7 +71,11 @@ _FAR = 2.0
 """Times the square of an expected error from which the phases are planned anew."""
 
 _NEAR = 3.0
-"""Tolerances within which a start is not to be forgotten."""
+"""Tolerances, or errors that the samples allow, within which a start is not to be forgotten."""
+
+_MOST_CHI2 = 1.0
+"""Square of the mass error of such a start at most where samples are limited and no tolerance is
+asked for: cells that are empty, or twice as large as they should be, want the first phase."""
 
 
 def plan(
@@ -153,12 +157,15 @@ def looks_at_start(plan: Plan) -> bool:
 
 
 def _trust(num_targets: int, mu: Measure, plan: Plan, config: SolverConfig, wanted: int) -> Trust:
-    """What is asked of the start, by as many samples as tell half of the squared tolerance."""
+    """What is asked of the start, by as many samples as tell half of the square of the aim."""
     if plan.method not in MOVES or asks_for_adam(config) or not looks_at_start(plan):
         return NO_TRUST
-    tolerance = tolerance_of(config)
-    samples = min(math.sqrt(2 * num_targets) / (0.5 * tolerance**2), wanted / 8)
-    return Trust(max(1, round(samples / plan.batch.size)), (_NEAR * tolerance) ** 2)
+    aimed = _aimed(wanted, num_targets, mu.dim, config)
+    samples = min(math.sqrt(2 * num_targets) / (0.5 * aimed**2), wanted / 8)
+    chi2 = (_NEAR * aimed) ** 2
+    if config.tolerance is None:
+        chi2 = min(chi2, _MOST_CHI2)
+    return Trust(max(1, round(samples / plan.batch.size)), chi2)
 
 
 def max_samples(num_targets: int, config: SolverConfig) -> int:
@@ -215,9 +222,14 @@ def budget(num_targets: int, mu: Measure, config: SolverConfig, made: Plan | Non
 
 def aim(num_targets: int, dim: int, budget: Budget, config: SolverConfig) -> float:
     """The mass error at which a solve should end: its tolerance, or what its limits allow."""
+    return _aimed(budget.max_samples, num_targets, dim, config)
+
+
+def _aimed(num_samples: int, num_targets: int, dim: int, config: SolverConfig) -> float:
+    """The tolerance or, where there is none, the error that so many samples allow."""
     if config.tolerance is not None:
         return config.tolerance
-    return max(DEFAULT_TOLERANCE, error_after(budget.max_samples, num_targets, dim))
+    return max(DEFAULT_TOLERANCE, error_after(num_samples, num_targets, dim))
 
 
 def phases(

@@ -129,6 +129,17 @@ def test_a_near_start_is_not_forgotten_unless_the_user_asks():
     assert "tails" not in plan(300, MU, replace(CONFIG, max_samples=4_000)).starts
 
 
+def test_without_a_tolerance_a_start_is_near_by_what_the_samples_allow():
+    def trusted(num_samples):
+        spending = aeot.SolverConfig(tolerance=None, max_samples=num_samples)
+        made = plan(1500, MU, spending, given=True)
+        return budget(1500, MU, spending, made).trust.chi2
+
+    assert trusted(1500 * 1000) == pytest.approx(0.3**2)  # near by the default tolerance
+    assert 0.3**2 < trusted(1500 * 80) < trusted(1500 * 40) < 1
+    assert trusted(1500 * 8) == 1  # a cell that is empty wants the first phase
+
+
 def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far():
     config = replace(CONFIG, tolerance=0.15)
     made, planned = plan(300, MU, config), budget(300, MU, config)
