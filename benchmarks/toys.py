@@ -279,7 +279,7 @@ def search_table(place: Path) -> str:
         own = line["settings"]["settings"]
         tried = TRIED_LONG if line["seconds"] >= LONG else {}
         names = tried.get(line["method"], (METHODS[line["method"]].tried,))[0]
-        own = {name: own[name] for name in names}
+        own = {name: own[name] for name in names if name in own}  # older trials had fewer settings
         words = ", ".join(f"{name} {value:g}" for name, value in own.items())
         rows.append(
             f"| {line['data']} | {line['method']} | {words} | {100 * line['missed']:.1f} | "
