@@ -51,8 +51,9 @@ class SolverConfig:
         ``plateau_steps``, ``target_shards`` or several processes.
       start: starting heights, "auto" takes the best candidate by a measurement: h = 0, Voronoi's
         heights, those of two normal laws, and from 4 dimensions on those matched to the tails of
-        the scores, which take samples of their own. Where the best is within three tolerances,
-        "newton" skips Adam, unless ``optimizer`` or ``adam_share`` are given.
+        the scores, which take samples of their own. Where the best is within three tolerances, or
+        without one three times the error that the samples allow, "newton" skips Adam, unless
+        ``optimizer`` or ``adam_share`` are given.
       optimizer: an optax transformation for the first phase; None is Adam at ``learning_rate``.
       learning_rate: rate of the default Adam.
       rate_unit: "spread" multiplies updates by the spread of the scores (before Newton steps, by no
