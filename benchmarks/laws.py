@@ -42,7 +42,7 @@ def grid_clusters(rng: np.random.Generator, m: int, d: int) -> Points:
     return grid[np.arange(m) % len(grid)] + 0.01 * rng.standard_normal((m, d))
 
 
-def student(rng: np.random.Generator, m: int, d: int, freedom: int = 4) -> Points:
+def student(rng: np.random.Generator, m: int, d: int, freedom: int) -> Points:
     """Coordinates of Student's t: moments of the order ``freedom`` and above are infinite."""
     return rng.standard_t(freedom, (m, d))
 

@@ -270,20 +270,22 @@ def phases_of(
 
 
 def phases_after(
-    error: float, again: Phases, per_target: float, trust: Trust, *, may_forget: bool
+    error: float, drawn: int, goal: int, again: Phases, per_target: float, trust: Trust
 ) -> Phases | None:
-    """Phases of the steps after a far miss: the first is left out as it is of a start.
+    """Phases of the steps to a goal, after a far miss: the first is left out as it is of a start.
+
+    To forget what was reached takes as many samples again; where there are less, nothing changes.
 
     Args:
       error: the mass error.
+      drawn: samples so far.
+      goal: samples to go to.
       again: phases of so many steps from a start that is forgotten.
       per_target: samples of a step over the number of targets.
       trust: says which error is near.
-      may_forget: whether as many samples are to come as were drawn: to forget what was reached
-        takes so many. Where there are less, nothing changes.
     """
     if error**2 > trust.chi2:
-        return again if may_forget else None
+        return again if goal >= 2 * drawn else None
     return again._replace(adam_until=-int(head_start(error**2, per_target, np)))
 
 

@@ -143,12 +143,17 @@ def test_without_a_tolerance_a_start_is_near_by_what_the_samples_allow():
 def test_a_far_miss_plans_anew_in_many_dimensions_and_forgets_only_what_is_far():
     config = replace(CONFIG, tolerance=0.15)
     made, planned = plan(300, MU, config), budget(300, MU, config)
-    again, per_target = phases_of(40_000, 300, 16, made, config), made.batch.size / 300
-    far = phases_after(0.5, again, per_target, planned.trust, may_forget=True)
+    per_target = made.batch.size / 300
+
+    def after(error, drawn):
+        again = phases_of(90_000 - drawn, 300, 16, made, config)
+        return phases_after(error, drawn, 90_000, again, per_target, planned.trust)
+
+    far = after(0.5, 10_000)
     assert far is not None
     assert far.adam_until > 0
-    assert phases_after(0.5, again, per_target, planned.trust, may_forget=False) is None
-    near = phases_after(0.25, again, per_target, planned.trust, may_forget=False)
+    assert after(0.5, 50_000) is None
+    near = after(0.25, 50_000)
     assert near is not None
     worth = -near.adam_until * per_target
     assert 1 / 0.25**2 - per_target < worth <= 1 / 0.25**2

@@ -116,8 +116,8 @@ def after_miss(
         goal = run.drawn(state)  # to be certified before any step
     elif far:
         anew = planning.phases_of(goal - drawn, *size, plan, config)
-        per_target, may_forget = plan.batch.size / size[0], goal >= 2 * drawn
-        again = planning.phases_after(error, anew, per_target, budget.trust, may_forget=may_forget)
+        per_target = plan.batch.size / size[0]
+        again = planning.phases_after(error, drawn, goal, anew, per_target, budget.trust)
         if again is not None:
             state, course = parallel.place(run.where, planned_anew(state, again)), None
     going = going._replace(goal=goal, budget=budget, course=course, before=before)
