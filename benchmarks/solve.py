@@ -39,6 +39,7 @@ _CORE = binding.bind(ARGUMENTS.core)
 
 import dataclasses  # noqa: E402
 import json  # noqa: E402
+import math  # noqa: E402
 import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -59,7 +60,13 @@ _JUDGE_KEY = 987_654_321
 _JUDGE_ERROR = 0.005
 _JUDGE_LEAST = 100_000
 _JUDGE_MOST = 8_000_000
-_TRIES = 4
+_TRIES = 6
+_BEGIN = 0.1
+"""Part of the limit of sampling at which the search for the fewest samples begins."""
+_CLOSE = 1.05
+"""Where too few and enough are as close as this, the search ends."""
+_LEAST_PART = 0.25
+"""Part of what was enough that is tried next, at least."""
 _EXTRA = 1.03
 """Samples above the law of a first try, so that noise of the judge seldom asks for a second."""
 
@@ -131,8 +138,7 @@ def full_solve(
 ) -> None:
     """A configuration to its end; beside the better peer where it is no worse.
 
-    A start may be nearer than any count of as many samples: then the end comes before the samples
-    that ``solve_to`` begins with.
+    A start may be nearer than any count of as many samples.
     """
     timed = solve(work, config)
     error, error_se = judge(work, timed.solution.h)
@@ -154,16 +160,29 @@ def full_solve(
 
 
 def solve_to(work: Work, error_wanted: float, peer_seconds: float) -> None:
-    """The fewest samples whose judged mass error is at most a peer's, found by the cost's law."""
-    m = work.num_targets
-    num_samples = m / error_wanted**2
-    for _ in range(_TRIES):
-        config = aeot.SolverConfig(tolerance=None, max_samples=max(2, round(_EXTRA * num_samples)))
+    """The fewest samples that were tried whose judged mass error is at most a peer's.
+
+    The cost's law says what to try next, between what was too few and what was enough.
+    """
+    few, many = 0.0, math.inf  # samples: too few, enough
+    tries: list[tuple[float, float, Timed]] = []
+    wanted = _BEGIN * work.num_targets / error_wanted**2
+    while len(tries) < _TRIES and few * _CLOSE < many:
+        config = aeot.SolverConfig(tolerance=None, max_samples=max(2, round(_EXTRA * wanted)))
         timed = solve(work, config)
         error, error_se = judge(work, timed.solution.h)
+        tries.append((error, error_se, timed))
+        by_law = wanted * (error / error_wanted) ** 2
         if error <= error_wanted:
-            break
-        num_samples *= (error / error_wanted) ** 2
+            if by_law * _CLOSE >= wanted:
+                break  # the fewest, as far as the judge can tell
+            many, by_law = wanted, max(by_law, wanted * _LEAST_PART)
+        else:
+            few = wanted
+        wanted = by_law if few < by_law < many else math.sqrt(few * many)
+    enough = [one for one in tries if one[0] <= error_wanted]
+    # The last of those that were enough has the fewest samples, and of the others the most.
+    error, error_se, timed = (enough or tries)[-1]
     report(
         work,
         "equal error",
@@ -173,7 +192,8 @@ def solve_to(work: Work, error_wanted: float, peer_seconds: float) -> None:
         int(timed.solution.num_samples),
         certificate_seconds=timed.certificate_seconds,
         error_wanted=error_wanted,
-        reached=error <= error_wanted,
+        reached=bool(enough),
+        tries=len(tries),
         times_fewer=peer_seconds / timed.seconds,
     )
 

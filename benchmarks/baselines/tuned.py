@@ -63,6 +63,7 @@ _PENALISED = _LARGER | {"learning_rate": 1e-3, "penalty": 0.1}
 TUNED_LONG: Mapping[str, Settings] = {
     "GAN": _PENALISED,
     "PacGAN2": _PENALISED,
+    "WGAN-GP": _LARGER | {"learning_rate": 5e-4, "penalty": 0.1, "critic_steps": 1, "beta": 0.5},
     "VAE": _LONG_VAE,
     "two-stage VAE": _LONG_VAE,
 }
