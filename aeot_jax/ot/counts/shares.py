@@ -14,15 +14,19 @@ With a width of ``WIDTH`` mean gaps counts lose a third of their variance where 
 exponential, :math:`\int_0^{1.5} e^{-t} (1 - (t / 1.5)^2) / 2\, dt = 0.30`. Steps then need a fifth
 to a quarter fewer samples (``benchmarks/entropic.py``). A certificate counts whole samples.
 
-Shares are whole numbers of a small unit, so that their sums are the same in any order.
+Shares are whole numbers of a small unit, so that their sums are the same in any order. The gaps
+themselves are added up, too, for every best plane: they tell the scale of its scores' tail.
 
 Source: entropic smoothing (Genans et al., NeurIPS 2025) at a fixed small temperature, cut off after
 two planes, which a kernel finds for little more than one.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from aeot_jax.ot.counts import units
 from aeot_jax.typing import Counts, Index
 
 UNITS = 256
@@ -33,6 +37,37 @@ WIDTH = 1.5
 
 MOST_SAMPLES = 2**31 // UNITS - 1
 """Samples whose shares are added up in an int32 at most."""
+
+
+class Scale(NamedTuple):
+    """How the gaps of samples are read.
+
+    Attributes:
+      width: gap up to which a sample is shared with the runner-up; 0 shares none.
+      spread: standard deviation of the scores.
+      parts: of a spread, in which gaps are added up; from ``units.parts``.
+    """
+
+    width: Float[Array, ""]
+    spread: Float[Array, ""]
+    parts: Float[Array, ""]
+
+
+class Shared(NamedTuple):
+    """What samples tell beyond the cells that they lie in.
+
+    Attributes:
+      added: what shares add to the counts (m,), in ``1 / UNITS``.
+      gaps: sums of the gaps of a cell's samples (m,), in parts of the spread.
+    """
+
+    added: Counts
+    gaps: Counts
+
+
+def read(gap: Float[Array, " n"], scale: Scale) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """The share of the runner-up in each sample, and its gap in parts of the spread."""
+    return of_runner_up(gap, scale.width), units.whole(gap, scale.spread, scale.parts)
 
 
 def of_runner_up(gap: Float[Array, " n"], width: Float[Array, ""]) -> Int[Array, " n"]:
@@ -46,6 +81,11 @@ def moved(index: Index, second: Index, share: Int[Array, " n"], *, num_targets: 
     """What the shares add to the counts (m,), in ``1 / UNITS``; others than these targets drop."""
     none = jnp.zeros(num_targets, jnp.int32)
     return none.at[index].add(-share, mode="drop").at[second].add(share, mode="drop")
+
+
+def summed(index: Index, gaps: Int[Array, " n"], *, num_targets: int) -> Counts:
+    """Sums of the gaps of samples over the cells that hold them (m,); others drop."""
+    return jnp.zeros(num_targets, jnp.int32).at[index].add(gaps, mode="drop")
 
 
 def counts_with(counts: Counts, added: Counts) -> Float[Array, " m"]:

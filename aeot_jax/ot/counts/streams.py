@@ -18,6 +18,7 @@ from aeot_jax.ot.cells.blocks import Rows, as_rows
 from aeot_jax.ot.counts import shares
 from aeot_jax.ot.counts.chi_square import scatter
 from aeot_jax.ot.counts.sharded import is_winner, over_axes, own_streams
+from aeot_jax.ot.counts.shares import Scale, Shared
 from aeot_jax.ot.counts.ways.way import Batch, Draws, Way
 from aeot_jax.ot.lists import search
 from aeot_jax.ot.problem import Marginals
@@ -30,7 +31,7 @@ def stream_counts(
     h: Heights,
     streams: Int[Array, " s"],
     draws: Draws,
-    width: Float[Array, ""] | None = None,
+    scale: Scale | None = None,
 ) -> tuple[Int[Array, "r m"], Float[Array, "s k"]]:
     r"""Count the samples of some logical streams that fall into each cell.
 
@@ -44,12 +45,11 @@ def stream_counts(
       streams: ids of the streams to draw (s,).
       draws: how they are drawn. Where the targets are sharded, y, h, nu and the counts are those of
         this device.
-      width: gap up to which a sample is shared with the runner-up (``shares.py``); None shares
-        nothing.
+      scale: of the gaps, where samples are shared with the runner-up (``shares.py``).
 
     Returns:
-      Counts (1, m), int32, with sum s * samples_per_stream over all devices; with a width a second
-      row (2, m), what shares add to the counts. And for each stream
+      Counts (1, m), int32, with sum s * samples_per_stream over all devices; with a scale two more
+      rows (3, m), what shares add to the counts and the sums of the gaps. And for each stream
       :math:`\sum_i (c_i - n \nu_i)^2 / \nu_i` of its own counts and samples, by the k logical
       blocks of targets of this device, which ``chi_square_between`` takes off.
     """
@@ -65,10 +65,12 @@ def stream_counts(
         within = blockwise.map_blocks(scatter, (own, nu), n, targets_axis=axes.targets)
         rows = [own]
         if shared:
-            rows.append(shares.moved(index, *shared, num_targets=h.shape[0]))
+            second, share, gaps = shared
+            rows.append(shares.moved(index, second, share, num_targets=h.shape[0]))
+            rows.append(shares.summed(index, gaps, num_targets=h.shape[0]))
         return jnp.stack(rows), within
 
-    if width is None and (on_accelerator() or batch.probes):
+    if scale is None and (on_accelerator() or batch.probes):
         index = cells_abreast(key, marginals, h, streams, draws)
         counts, within = jax.vmap(counted)(index)
         return counts.sum(0, dtype=jnp.int32), within
@@ -76,23 +78,21 @@ def stream_counts(
     def add(
         counts: Int[Array, "r m"], stream: Int[Array, ""]
     ) -> tuple[Int[Array, "r m"], Float[Array, " k"]]:
-        if width is None:
+        if scale is None:
             found = (cells(key, marginals, h, stream, draws),)
         else:
-            found = shared_cells(key, marginals, h, stream, draws, width)
+            found = shared_cells(key, marginals, h, stream, draws, scale)
         own, within = counted(*found)
         return counts + own, within
 
     # Under shard_map the carry must vary over devices as the counts will: derive it from both.
-    return jax.lax.scan(add, _no_counts(h, streams, width), streams)
+    return jax.lax.scan(add, _no_counts(h, streams, scale), streams)
 
 
-def _no_counts(
-    h: Heights, streams: Int[Array, " s"], width: Float[Array, ""] | None
-) -> Int[Array, "r m"]:
+def _no_counts(h: Heights, streams: Int[Array, " s"], scale: Scale | None) -> Int[Array, "r m"]:
     """What a loop over streams begins with; it varies over the same mesh axes as what is added."""
     none = jnp.zeros_like(h, dtype=jnp.int32) + 0 * streams[:1]
-    return jnp.stack([none] * (1 if width is None else 2))
+    return jnp.stack([none] * (1 if scale is None else 3))
 
 
 def batch_counts(
@@ -146,18 +146,18 @@ def draw_shared(
     marginals: Marginals,
     h: Heights,
     num_batches: ArrayLike,
-    width: Float[Array, ""],
+    scale: Scale,
     *,
     draws: Draws,
-) -> tuple[Counts, Counts, Float[Array, " all"]]:
-    """The same, with what shares of the samples add to the counts; see ``shares.py``.
+) -> tuple[Counts, Shared, Float[Array, " all"]]:
+    """The same, and what the samples tell beyond their cells; see ``shares.py``.
 
     Returns:
-      Counts (m,), what shares add to them (m,) in units of ``1 / shares.UNITS``, and the scatter of
-      every stream (all,).
+      Counts (m,), what shares add to them and the sums of the gaps, and the scatter of every
+      stream (all,).
     """
-    counts, within = _draw(key, marginals, h, (0, num_batches), width, draws=draws)
-    return counts[0], counts[1], within
+    counts, within = _draw(key, marginals, h, (0, num_batches), scale, draws=draws)
+    return counts[0], Shared(counts[1], counts[2]), within
 
 
 @partial(jax.jit, static_argnames=("draws",))
@@ -166,7 +166,7 @@ def _draw(
     marginals: Marginals,
     h: Heights,
     numbers: tuple[ArrayLike, ArrayLike],
-    width: Float[Array, ""] | None,
+    scale: Scale | None,
     *,
     draws: Draws,
 ) -> tuple[Int[Array, "r m"], Float[Array, " all"]]:
@@ -178,14 +178,14 @@ def _draw(
         i: Int[Array, ""], carry: tuple[Int[Array, "r m"], Float[Array, "s k"]]
     ) -> tuple[Int[Array, "r m"], Float[Array, "s k"]]:
         batch_key = jax.random.fold_in(key, i)
-        drawn = stream_counts(batch_key, marginals, h, streams, draws, width)
+        drawn = stream_counts(batch_key, marginals, h, streams, draws, scale)
         return carry[0] + drawn[0], carry[1] + drawn[1]
 
     # Under shard_map a carry must vary over devices as what is added to it does.
     own = blockwise.NUM_BLOCKS // blockwise.num_shards(axes.targets)
     none = 0.0 * streams[:, None].astype(jnp.float32) + jnp.zeros_like(h, shape=(1, own))
     first, number = (jnp.asarray(one, jnp.int32) for one in numbers)
-    empty = _no_counts(h, streams, width), none
+    empty = _no_counts(h, streams, scale), none
     counts, within = jax.lax.fori_loop(first, first + number, body, empty)
     return over_axes(counts, within, streams, draws)
 
@@ -223,17 +223,16 @@ def shared_cells(
     h: Heights,
     stream: Int[Array, ""],
     draws: Draws,
-    width: Float[Array, ""],
-) -> tuple[Index, Index, Int[Array, " n"]]:
-    """``cells``, the runners-up (n,), and the shares that these have in the samples (n,).
+    scale: Scale,
+) -> tuple[Index, Index, Int[Array, " n"], Int[Array, " n"]]:
+    """``cells``, the runners-up (n,), the shares that these have in the samples, and the gaps (n,).
 
-    Other arguments are those of ``cells``; samples are shared where the gap between their two best
-    scores is below ``width``, see ``shares.py``.
+    Other arguments are those of ``cells``; how gaps are read is told in ``shares.py``.
     """
     x, rows, heights = _drawn(key, marginals, h, stream, draws.batch)
     found = draws.batch.way.contending(x, rows, heights)
     (best, second), gap = contenders.two_best(found, draws.axes.targets, h.shape[0])
-    return best, second, isolated(shares.of_runner_up, gap, width)
+    return best, second, *isolated(shares.read, gap, scale)
 
 
 def _drawn(

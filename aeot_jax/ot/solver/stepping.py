@@ -258,7 +258,7 @@ def _step(
     draw, draws = (batch_key, working, state.h, num_batches), Draws(plan.batch, axes)
     shared = None
     if plan.shares:
-        counts, shared, within = streams.draw_shared(*draw, newton.width(state), draws=draws)
+        counts, shared, within = streams.draw_shared(*draw, newton.scale(state, plan), draws=draws)
     else:
         counts, within = streams.draw_counts(*draw, draws=draws)
     num_samples = (plan.batch.size * state.multiplier).astype(jnp.float32)

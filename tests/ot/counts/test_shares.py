@@ -1,5 +1,6 @@
 """Samples that count for two cells: with whom they are shared, and that devices agree on it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import aeot_jax as aeot
 from aeot_jax.measures import Gaussian
 from aeot_jax.ot.cells import antithetic, contenders
 from aeot_jax.ot.cells.blocks import as_rows
-from aeot_jax.ot.counts import shares, streams
+from aeot_jax.ot.counts import shares, streams, units
 from aeot_jax.ot.counts.ways.table import WAYS
 from aeot_jax.ot.counts.ways.way import Batch, Draws, Way
 from aeot_jax.ot.devices.placement import Axes
@@ -29,6 +30,11 @@ def problem(m):
     y = jax.random.normal(jax.random.key(1), (m, DIM))
     h = 0.3 * jax.random.normal(jax.random.key(2), (m,)).at[-(m // 10 + 1) :].set(-jnp.inf)
     return Marginals(Gaussian(DIM), y, jnp.full(m, 1 / m)), h
+
+
+def scale_of(width):
+    """Gaps that are shared up to a width, and added up in parts of a spread of 1."""
+    return shares.Scale(jnp.float32(width), jnp.float32(1), units.parts(4096))
 
 
 @pytest.mark.parametrize("way", WAYS_THAT_SHARE)
@@ -64,6 +70,42 @@ def test_a_share_is_a_half_at_the_face_and_nothing_beyond_the_width():
     assert added.tolist() == [64 - 128, 128, -64]  # the third best plane is another device's
 
 
+def test_gaps_of_a_cell_are_those_of_its_samples():
+    marginals, h = problem(1500)
+    batch, spread = Batch(WAYS["independent"], 64), 5.0
+    parts = units.parts(8 * 64)
+    scale = shares.Scale(jnp.float32(0), jnp.float32(spread), parts)
+    counts, shared, _ = streams.draw_shared(KEY, marginals, h, 1, scale, draws=Draws(batch))
+    key = jax.random.fold_in(KEY, 0)
+    drawn = [batch.way.drawn(key, marginals.mu, jnp.int32(stream), 64) for stream in range(8)]
+    top, index = aeot.top_k(jnp.concatenate(drawn), marginals.y, h, 2)
+    expected = np.zeros(1500)
+    np.add.at(expected, np.asarray(index[:, 0]), np.asarray(top[:, 0] - top[:, 1]))
+    np.testing.assert_allclose(
+        units.told(shared.gaps, jnp.float32(spread), parts), expected, rtol=1e-4, atol=1e-3
+    )
+    assert not np.asarray(shared.added).any()
+    assert np.asarray(counts).sum() == 8 * 64
+
+
+def test_steps_that_share_learn_the_gaps_of_clusters_and_draw_nothing_for_it():
+    rng = np.random.default_rng(0)
+    tight = np.arange(2048) % 2 == 0
+    centres = np.where(tight[:, None], 1.0, -1.0) * rng.standard_normal(16)
+    y = centres + np.where(tight, 0.1, 1.0)[:, None] * rng.standard_normal((2048, 16))
+    y, mu = jnp.asarray(y, jnp.float32), Gaussian(16)
+    config = SolverConfig(tolerance=None, max_samples=80 * 2048, adam_share=0.0)
+    assert planning.plan(2048, mu, config).shares
+    state = aeot.init(KEY, mu, y, config=config)
+    step = jax.jit(lambda state: aeot.step(state, mu, y, config=config))
+    for _ in range(40):
+        state = step(state)
+    own = np.asarray(state.method.gaps / jnp.maximum(state.method.hits, 1))
+    wide, narrow = own[~tight].mean(), own[tight].mean()
+    assert 5 < wide / narrow < 20  # widths differ by 10
+    assert int(state.method.drawn) == 0
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("way", ["independent", "orbits"])
 def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
@@ -71,11 +113,12 @@ def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
     y, h = marginals.y, jnp.zeros(1024)
     batch = Batch(WAYS[way], 64)
     top = aeot.top_k(marginals.mu.sample(KEY, 512), y, h, 2)[0]
-    width = jnp.float32(shares.WIDTH) * (top[:, 0] - top[:, 1]).mean()
+    scale = scale_of(shares.WIDTH * float((top[:, 0] - top[:, 1]).mean()))
 
     def draws(key):
-        counts, added, within = streams.draw_shared(key, marginals, h, 4, width, draws=Draws(batch))
-        return counts, shares.counts_with(counts, added), within
+        drawn = streams.draw_shared(key, marginals, h, 4, scale, draws=Draws(batch))
+        counts, shared, within = drawn
+        return counts, shares.counts_with(counts, shared.added), within
 
     counts, shared, within = jax.lax.map(draws, jax.random.split(KEY, 64))
     plain = streams.draw_counts(jax.random.split(KEY, 64)[0], marginals, h, 4, draws=Draws(batch))
@@ -96,8 +139,8 @@ def test_shares_keep_the_counts_and_take_a_third_of_their_noise(way):
 )
 def test_shares_do_not_depend_on_the_devices(way, shape):
     marginals, h = problem(2048)
-    batch, width = Batch(WAYS[way], 32), jnp.float32(1.0)
-    alone = streams.draw_shared(KEY, marginals, h, 2, width, draws=Draws(batch))
+    batch, scale = Batch(WAYS[way], 32), scale_of(1.0)
+    alone = streams.draw_shared(KEY, marginals, h, 2, scale, draws=Draws(batch))
     names = Axes("samples", "targets" if shape[1] > 1 else None)
     mesh = jax.make_mesh(
         shape, ("samples", "targets"), axis_types=(jax.sharding.AxisType.Auto,) * 2
@@ -105,15 +148,16 @@ def test_shares_do_not_depend_on_the_devices(way, shape):
 
     def draw(y, nu, h):
         rows = Marginals(marginals.mu, y, nu)
-        return streams.draw_shared(KEY, rows, h, 2, width, draws=Draws(batch, names))
+        return streams.draw_shared(KEY, rows, h, 2, scale, draws=Draws(batch, names))
 
     by_target = P("targets") if shape[1] > 1 else P()
     mapped = jax.shard_map(
         draw, mesh=mesh, in_specs=(by_target,) * 3, out_specs=(by_target, by_target, P())
     )
-    for one, other in zip(alone, jax.jit(mapped)(marginals.y, marginals.nu, h), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert np.asarray(alone[1]).any()
+    together = jax.jit(mapped)(marginals.y, marginals.nu, h)
+    chex.assert_trees_all_equal(alone, together)
+    assert np.asarray(alone[1].added).any()
+    assert (np.asarray(alone[1].gaps)[np.asarray(alone[0]) > 0] > 0).mean() > 0.9
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The gap between the best and the second score: its mean, and its sum over the samples of a cell.
 
-Gaps are added up as whole numbers of a small unit, so that their sums are the same however samples
-and targets are sharded over devices.
+Gaps are added up as whole numbers (``counts/units.py``).
 """
 
 import jax
@@ -13,6 +12,7 @@ from aeot_jax.measures import draw
 from aeot_jax.numerics import isolated
 from aeot_jax.ot.cells import blockwise, power
 from aeot_jax.ot.cells.blocks import Rows
+from aeot_jax.ot.counts import units
 from aeot_jax.ot.counts.sharded import own_streams
 from aeot_jax.ot.counts.ways.way import Batch
 from aeot_jax.ot.devices.placement import Axes
@@ -20,10 +20,6 @@ from aeot_jax.ot.problem import Marginals
 from aeot_jax.ot.solver.plan import Plan
 from aeot_jax.ot.solver.state import SolverState
 from aeot_jax.typing import Heights, PRNGKey, Targets, Weights
-
-_MOST_SPREADS = 8
-"""A gap counts as no more spreads of the scores: the sum of all gaps then fits an int32."""
-
 
 _FEW_SAMPLES = 128
 """Samples of a look that all targets share; its relative error is about 9 %."""
@@ -56,14 +52,14 @@ def look_at_gaps(
     """
     samples_per_stream, num_streams = size
     number = samples_per_stream * num_streams
-    parts = 2**30 // (number * _MOST_SPREADS)
+    parts = units.parts(number)
     targets, first = _own(state.h, axes)
     width = blockwise.width(max(targets, marginals.y.shape[0]) * blockwise.num_shards(axes.targets))
 
     def add(sums: Int[Array, "2 m"], stream: Int[Array, ""]) -> tuple[Int[Array, "2 m"], None]:
         x = draw(jax.random.fold_in(key, stream), marginals.mu, samples_per_stream)
         best, rows = _two_best(x, state.h, marginals, axes.targets)
-        gaps, block, row = isolated(_whole_gaps, best, rows, jnp.float32(parts), state.spread)
+        gaps, block, row = isolated(_whole_gaps, best, rows, parts, state.spread)
         place = block * width + row - first
         place = jnp.where((place >= 0) & (place < targets), place, targets)  # another device's
         return sums.at[:, place].add(jnp.stack([gaps, jnp.ones_like(gaps)]), mode="drop"), None
@@ -74,16 +70,9 @@ def look_at_gaps(
     sums = lax.scan(add, none + 0 * streams[:1][None, :], streams)[0]
     if axes.samples is not None:
         sums = lax.psum(sums, axes.samples)
-    gaps = isolated(_in_spreads, sums[0], state.spread, jnp.float32(parts))
+    gaps = isolated(units.told, sums[0], state.spread, parts)
     total = blockwise.sum_blocks(jnp.sum, (gaps,), targets_axis=axes.targets)
     return isolated(jnp.divide, total, jnp.float32(number)), gaps, sums[1]
-
-
-def _in_spreads(
-    gaps: Int[Array, " m"], spread: Float[Array, ""], parts: Float[Array, ""]
-) -> Float[Array, " m"]:
-    """Sums of whole numbers as sums of gaps."""
-    return gaps.astype(jnp.float32) * (spread / parts)
 
 
 def _own(h: Heights, axes: Axes) -> tuple[int, Int[Array, ""] | int]:
@@ -115,6 +104,5 @@ def _whole_gaps(
     number = best.shape[1]
     scores, rows = (jnp.swapaxes(part, 0, 1).reshape(number, -1) for part in (best, rows))
     two, place = lax.top_k(scores, 2)
-    gap = jnp.minimum((two[:, 0] - two[:, 1]) / spread, float(_MOST_SPREADS)) * parts
     row = jnp.take_along_axis(rows, place[:, :1], 1)[:, 0]
-    return jnp.round(gap).astype(jnp.int32), place[:, 0] // 2, row
+    return units.whole(two[:, 0] - two[:, 1], spread, parts), place[:, 0] // 2, row

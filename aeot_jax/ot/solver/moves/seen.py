@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aeot_jax.ot.cells import blockwise
+from aeot_jax.ot.counts.shares import Shared
 from aeot_jax.typing import Counts, Heights, PRNGKey, Weights
 
 
@@ -16,14 +17,13 @@ class Seen(NamedTuple):
       counts: of all samples of the step in the cells (m,).
       num_samples: the sum of the counts over all cells.
       key: for samples that a way of moving draws itself.
-      shared: what shares of the samples add to them (m,), in ``1 / shares.UNITS``; None where the
-        plan shares none.
+      shared: what the samples tell beyond that; None where the plan shares none.
     """
 
     counts: Counts
     num_samples: Float[Array, ""]
     key: PRNGKey
-    shared: Counts | None = None
+    shared: Shared | None = None
 
 
 def centred(h: Heights, nu: Weights, targets_axis: str | None) -> Heights:
